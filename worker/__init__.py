@@ -1,0 +1,8 @@
+"""A worker for the AI Horde on stock ComfyUI.
+
+The way of a job is the way through the rooms: `horde` pops it, `jobs` carries it, `workflows` translates it into
+a ComfyUI graph, `engine` renders it, `safety` checks the images, `horde` delivers them. `app` puts the rooms
+together, `cli` is the door, `demo` brings a Horde and models of its own.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The owner's settings: `schema` (every key of bridgeData.yaml), `load` (yaml, .env, AIWORKER_* and flags into one)."""

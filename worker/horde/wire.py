@@ -1,0 +1,149 @@
+"""Messages of the AI Horde's API v2, as a worker sends and receives them.
+
+What we send is complete: every field of a pop goes out, because the server's defaults are not the documented ones.
+What we receive is read leniently: unknown fields are ignored, and only what no job can do without is required, so
+that a new enum or a raised limit on the server never loses a popped job.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class Sent(BaseModel):
+    """A message to the Horde: exactly these fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Received(BaseModel):
+    """A message from the Horde: at least these fields; null counts as absent."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any, info: Any) -> Any:
+        if value is None:
+            return cls.model_fields[info.field_name].get_default(call_default_factory=True)
+        return value
+
+
+class PopRequest(Sent):
+    """POST /v2/generate/pop. No defaults here: each field is a decision of the caller."""
+
+    name: str
+    priority_usernames: list[str]
+    nsfw: bool
+    models: list[str]
+    bridge_agent: str
+    threads: int
+    require_upfront_kudos: bool
+    amount: int
+    extra_slow_worker: bool
+    max_pixels: int
+    blacklist: list[str]
+    allow_img2img: bool
+    allow_painting: bool
+    allow_unsafe_ipaddr: bool
+    allow_post_processing: bool
+    allow_controlnet: bool
+    allow_sdxl_controlnet: bool
+    allow_lora: bool
+    limit_max_steps: bool
+
+
+class ExtraSourceImage(Received):
+    """A further picture for a remix: where it is, how much it counts."""
+
+    image: str
+    strength: float = 1.0
+
+
+class Message(Received):
+    """A word from the Horde to the worker's owner."""
+
+    id: str = ""
+    message: str = ""
+    origin: str = ""
+    expiry: str = ""
+
+
+class PopResponse(Received):
+    """The answer to a pop. Without `ids` there is no job, whatever stands in `payload`."""
+
+    id: str | None = None
+    ids: list[str] = []
+    #: as sent; worker.workflows.request makes sense of it
+    payload: dict[str, Any] = {}
+    model: str = ""
+    #: seconds from the pop within which each id must be answered
+    ttl: float = 150.0
+    skipped: dict[str, Any] = {}
+    messages: list[Message] = []
+    source_image: str | None = None
+    source_mask: str | None = None
+    source_processing: str = "img2img"
+    extra_source_images: list[ExtraSourceImage] = []
+    r2_upload: str | None = None
+    r2_uploads: list[str] = []
+
+    @property
+    def job_ids(self) -> list[str]:
+        """One id per image wanted; empty when there is no job."""
+        return self.ids or ([self.id] if self.id else [])
+
+    @property
+    def uploads(self) -> list[str]:
+        """One presigned PUT URL per id, in the same order."""
+        return self.r2_uploads or ([self.r2_upload] if self.r2_upload else [])
+
+
+class GenMetadata(Sent):
+    """What a requester should know about one image."""
+
+    type: Literal[
+        "lora", "ti", "censorship", "source_image", "source_mask", "extra_source_images",
+        "batch_index", "information", "aesthetic_score",
+    ]
+    value: Literal["download_failed", "parse_failed", "baseline_mismatch", "csam", "nsfw", "see_ref"]
+    ref: str | None = Field(default=None, max_length=255)
+
+
+class SubmitRequest(Sent):
+    """POST /v2/generate/submit, for one image."""
+
+    id: str
+    #: "R2" once the image is uploaded; any text for a fault
+    generation: str
+    state: Literal["ok", "censored", "faulted", "csam"]
+    seed: int
+    #: the server takes 50 at most
+    gen_metadata: list[GenMetadata] = Field(default=[], max_length=50)
+
+
+class SubmitResponse(Received):
+    reward: float = 0.0
+
+
+class UserDetails(Received):
+    """GET /v2/find_user: whose key this is."""
+
+    username: str = ""
+    id: int = 0
+    kudos: float = 0.0
+    trusted: bool = False
+    worker_ids: list[str] = []
+
+
+class WorkerDetails(Received):
+    """GET /v2/workers/name/{name}."""
+
+    id: str
+    name: str = ""
+    maintenance_mode: bool = False
+    paused: bool = False
+    online: bool = False
+    kudos_rewards: float = 0.0
+    requests_fulfilled: float = 0.0
+    uncompleted_jobs: float = 0.0

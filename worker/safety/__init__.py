@@ -1,0 +1,1 @@
+"""The gate every image passes: `checker` (the protocol)."""
