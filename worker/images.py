@@ -26,6 +26,12 @@ class RawImage:
     mode: Mode
     pixels: bytes
 
+    def check(self) -> None:
+        """Raise ValueError unless the bytes fill width x height exactly."""
+        wanted = self.width * self.height * len(self.mode)
+        if len(self.pixels) != wanted:
+            raise ValueError(f"{len(self.pixels)} bytes for {self.width}x{self.height} {self.mode}, not {wanted}")
+
     def to_pillow(self) -> Image.Image:
         """The same picture for Pillow. Raises ValueError when the bytes do not fill width x height."""
         return Image.frombytes(self.mode, (self.width, self.height), self.pixels)
@@ -53,6 +59,12 @@ def decode(data: bytes) -> RawImage:
             if image.width * image.height > MAX_SOURCE_PIXELS:
                 raise ValueError(f"a picture of {image.width}x{image.height} is too large")
             image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
         raise ValueError(f"not a readable picture: {error}") from error
     return RawImage.from_pillow(image)

@@ -1,0 +1,396 @@
+"""Talk to one engine: prompts go in over HTTP, events and pixels come back over one websocket.
+
+A reader thread turns messages into events (the pictures' bytes are checked and decoded there, off the event loop)
+and hands them to asyncio. Each prompt has an id of ours and gets only what was made for it. A prompt that ended
+without all its images lost a frame: the same graph goes in again, and since everything but its output nodes is
+cached, the images are back in milliseconds.
+"""
+
+import asyncio
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import websocket
+from loguru import logger
+
+from worker.aio import timeout
+from worker.engine import events
+from worker.engine.faults import classify
+from worker.errors import EngineDied, EngineError, EngineStalled, GraphRejected, NodeFailed, RenderCancelled
+from worker.images import RawImage
+
+Graph = Mapping[str, Mapping[str, Any]]
+
+#: Answers to small questions; the engine's loop may be busy for a while during a model load.
+HTTP_TIMEOUT_S = 30.0
+#: Nothing heard of a running prompt for so long: ask whether it still runs, then call it stalled. Loading a large
+#: model from a slow disk says nothing for a minute or two.
+SILENCE_LIMIT_S = 240.0
+#: Attempts to get the websocket back while the process lives.
+RECONNECT_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a prompt is: the node that works, its steps done of steps in all (0 of 0: unknown)."""
+
+    node_id: str
+    value: float
+    maximum: float
+
+
+@dataclass
+class _Prompt:
+    """A prompt in the engine."""
+
+    id: str
+    outputs: frozenset[str]
+    on_progress: Callable[[Progress], None] | None
+    ended: asyncio.Future[None]
+    #: images per output node where the engine does not tell
+    expected: int
+    images: dict[str, dict[int, RawImage]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    failure: EngineError | None = None
+    heard_at: float = field(default_factory=time.monotonic)
+
+    def add(self, event: events.ImageMade) -> None:
+        images = self.images.setdefault(event.node_id, {})
+        images[event.index if event.index >= 0 else len(images)] = event.image
+        self.counts[event.node_id] = event.count or self.expected
+
+    @property
+    def complete(self) -> bool:
+        return all(node in self.counts and len(self.images[node]) >= self.counts[node] for node in self.outputs)
+
+    def in_order(self) -> list[RawImage]:
+        return [self.images[node][index] for node in sorted(self.outputs) for index in sorted(self.images[node])]
+
+
+class EngineClient:
+    """One connection to one engine. Use `open` before and `close` after; safe for many prompts at once."""
+
+    def __init__(self, url: str, token: str = "", *, silence_limit_s: float = SILENCE_LIMIT_S) -> None:
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._client_id = uuid.uuid4().hex
+        self._silence_limit_s = silence_limit_s
+        self._http = httpx.AsyncClient(base_url=url, headers=self._headers, timeout=HTTP_TIMEOUT_S, trust_env=False)
+        self._prompts: dict[str, _Prompt] = {}
+        self._reader: _Reader | None = None
+        self._lost: asyncio.Task[None] | None = None
+        self._closing = False
+        self.object_info: dict[str, Any] = {}
+
+    async def open(self) -> None:
+        """Connect and learn what nodes the engine has. Raises EngineDied when nobody answers."""
+        await self._connect()
+        self.object_info = (await self._request("GET", "/object_info")).json()
+
+    async def close(self) -> None:
+        """Hang up; prompts that still wait get EngineDied."""
+        self._closing = True
+        if self._lost:
+            self._lost.cancel()
+        if self._reader:
+            await self._reader.stop()
+        self._fail_all(EngineDied("The connection to the engine was closed."))
+        await self._http.aclose()
+
+    @property
+    def has_node_pack(self) -> bool:
+        return "HordeImageOutput" in self.object_info
+
+    @property
+    def outstanding(self) -> int:
+        """Prompts queued or running for this client."""
+        return len(self._prompts)
+
+    async def render(
+        self,
+        graph: Graph,
+        outputs: Collection[str],
+        *,
+        expected: int = 1,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> list[RawImage]:
+        """Queue a graph and wait for the images of its output nodes, in the order of nodes and batch.
+
+        `expected` images per output node count as complete on an engine that does not tell the size of a batch.
+
+        Cancelling the caller cancels exactly this prompt. Raises an EngineError: GraphRejected for a graph that
+        ComfyUI does not accept, RenderCancelled when it was interrupted from outside, what faults.classify makes of
+        a node's exception, EngineStalled after a long silence, EngineDied when the engine is gone.
+        """
+        for again in (False, True):
+            prompt = await self._queue(graph, outputs, expected, on_progress)
+            try:
+                await self._wait(prompt)
+            except asyncio.CancelledError:
+                await asyncio.shield(self.cancel(prompt.id))
+                raise
+            finally:
+                self._prompts.pop(prompt.id, None)
+            if prompt.failure:
+                raise prompt.failure
+            if prompt.complete:
+                return prompt.in_order()
+            if not again:
+                logger.bind(action="frame_lost", prompt_id=prompt.id).warning(
+                    "The engine finished a prompt, but not all its images arrived; asking for them again"
+                )
+        raise NodeFailed("The engine finished the prompt twice without delivering its images.")
+
+    async def put_input(self, key: str, picture: bytes) -> None:
+        """Hand in an encoded picture for `HordeImageInput` nodes with this key (a content hash)."""
+        await self._request("PUT", f"/horde/inputs/{key}", content=picture)
+
+    async def drop_input(self, key: str) -> None:
+        """Forget a picture."""
+        await self._request("DELETE", f"/horde/inputs/{key}")
+
+    async def cancel(self, prompt_id: str) -> None:
+        """Take exactly this prompt out of the queue or stop it if it runs. Never raises: the engine may be gone."""
+        try:
+            await self._request("POST", "/queue", json={"delete": [prompt_id]})
+            await self._request("POST", "/interrupt", json={"prompt_id": prompt_id})
+        except EngineError as error:
+            logger.debug("Could not cancel a prompt: {}", error)
+
+    async def free(self, *, unload_models: bool = True) -> None:
+        """Let go of cached results, and of models if wished, before the next prompt."""
+        await self._request("POST", "/free", json={"unload_models": unload_models, "free_memory": True})
+
+    async def system_stats(self) -> dict[str, Any]:
+        """ComfyUI's /system_stats: system and devices, memory in bytes."""
+        stats: dict[str, Any] = (await self._request("GET", "/system_stats")).json()
+        return stats
+
+    # Prompts
+
+    async def _queue(
+        self,
+        graph: Graph,
+        outputs: Collection[str],
+        expected: int,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> _Prompt:
+        ended = asyncio.get_running_loop().create_future()
+        prompt = _Prompt(uuid.uuid4().hex, frozenset(outputs), on_progress, ended, expected)
+        # Known before it is sent: its first events may overtake the answer.
+        self._prompts[prompt.id] = prompt
+        try:
+            response = await self._request(
+                "POST",
+                "/prompt",
+                json={"prompt": graph, "client_id": self._client_id, "prompt_id": prompt.id},
+                accept=(httpx.codes.OK, httpx.codes.BAD_REQUEST),
+            )
+            # ComfyUI runs the outputs that are valid and reports the others: an answer of 200 may be half a no.
+            answer = response.json()
+            if response.status_code != httpx.codes.OK or answer.get("node_errors"):
+                raise GraphRejected(describe_rejection(answer), remedy="Run `workflows check`.")
+        except BaseException:
+            self._prompts.pop(prompt.id, None)
+            await asyncio.shield(self.cancel(prompt.id))
+            raise
+        return prompt
+
+    async def _wait(self, prompt: _Prompt) -> None:
+        while not prompt.ended.done():
+            silence = time.monotonic() - prompt.heard_at
+            try:
+                async with timeout(max(self._silence_limit_s - silence, 0.01)):
+                    await asyncio.shield(prompt.ended)
+            except TimeoutError:
+                if prompt.ended.done() or time.monotonic() - prompt.heard_at < self._silence_limit_s:
+                    continue
+                await self._look_after(prompt)
+        if prompt.ended.exception():
+            prompt.ended.result()
+        # The history keeps whole prompts; they are the requester's words and nobody reads them.
+        await self._forget(prompt.id)
+
+    async def _forget(self, prompt_id: str) -> None:
+        try:
+            await self._request("POST", "/history", json={"delete": [prompt_id]})
+        except EngineError as error:
+            logger.debug("Could not delete a prompt from the engine's history: {}", error)
+
+    async def _look_after(self, prompt: _Prompt) -> None:
+        """Decide what the silence around a prompt means."""
+        queue = (await self._request("GET", "/queue")).json()
+        if any(prompt.id == item[1] for item in queue["queue_running"]):
+            raise EngineStalled(f"The engine has been silent for {self._silence_limit_s:.0f} s in the middle of a job.")
+        if any(prompt.id == item[1] for item in queue["queue_pending"]):
+            prompt.heard_at = time.monotonic()
+        elif not prompt.ended.done():
+            # It ended and the message got lost.
+            prompt.ended.set_result(None)
+
+    # Events
+
+    def _dispatch(self, event: events.Event) -> None:
+        prompt = self._prompts.get(event.prompt_id)
+        now = time.monotonic()
+        for waiting in self._prompts.values():
+            # A prompt that waits behind another is not silent as long as the other moves.
+            waiting.heard_at = now
+        if prompt is None or prompt.ended.done():
+            return
+        match event:
+            case events.Progress(_, node_id, value, maximum):
+                if prompt.on_progress and node_id not in prompt.outputs:
+                    prompt.on_progress(Progress(node_id, value, maximum))
+            case events.ImageMade(_, node_id) if node_id in prompt.outputs:
+                prompt.add(event)
+            case events.Failed(_, _, node_type, exception_type, message):
+                prompt.failure = classify(exception_type, message, node_type)
+            case events.Interrupted():
+                prompt.failure = RenderCancelled("The engine was told to stop this job.")
+            case events.Finished():
+                prompt.ended.set_result(None)
+
+    def _fail_all(self, error: EngineError) -> None:
+        for prompt in self._prompts.values():
+            if not prompt.ended.done():
+                prompt.ended.set_exception(error)
+                # Nobody may be waiting any more; that is no news for the log.
+                prompt.ended.exception()
+
+    # Connection
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        url = f"{self._url.replace('http', 'ws', 1)}/ws?clientId={self._client_id}"
+        try:
+            socket = await asyncio.to_thread(_open_socket, url, self._headers)
+        except (OSError, websocket.WebSocketException) as error:
+            raise EngineDied(f"No connection to the engine: {error}.") from error
+        self._reader = _Reader(socket, loop, self._dispatch, self._on_lost)
+        self._reader.start()
+
+    def _on_lost(self, reason: str) -> None:
+        if not self._closing:
+            self._lost = asyncio.ensure_future(self._recover(reason))
+
+    async def _recover(self, reason: str) -> None:
+        """Get the websocket back and settle what happened meanwhile; give up when the engine does not answer."""
+        logger.bind(action="socket_lost").warning("The engine's websocket closed: {}", reason)
+        for attempt in range(RECONNECT_ATTEMPTS):
+            await asyncio.sleep(0.1 * 2**attempt if attempt else 0)
+            try:
+                await self._connect()
+                for prompt in list(self._prompts.values()):
+                    await self._settle(prompt)
+            except EngineError as error:
+                logger.debug("Reconnecting failed: {}", error)
+            else:
+                return
+        self._fail_all(EngineDied("The engine is gone."))
+
+    async def _settle(self, prompt: _Prompt) -> None:
+        """After a gap: a prompt that ended meanwhile gets its end from the history; its frames are asked for again."""
+        history = (await self._request("GET", f"/history/{prompt.id}")).json()
+        if not prompt.ended.done() and prompt.id in history:
+            for kind, data in history[prompt.id].get("status", {}).get("messages", []):
+                if kind == "execution_error":
+                    prompt.failure = classify(
+                        data.get("exception_type", ""), data.get("exception_message", ""), data.get("node_type", "")
+                    )
+                elif kind == "execution_interrupted":
+                    prompt.failure = RenderCancelled("The engine was told to stop this job.")
+            prompt.ended.set_result(None)
+
+    async def _request(
+        self, method: str, path: str, *, accept: Collection[int] = (httpx.codes.OK,), **content: Any
+    ) -> httpx.Response:
+        try:
+            response = await self._http.request(method, path, **content)
+        except httpx.TimeoutException as error:
+            raise EngineStalled(f"The engine did not answer {method} {path} in {HTTP_TIMEOUT_S:.0f} s.") from error
+        except httpx.TransportError as error:
+            raise EngineDied(f"The engine does not answer: {error!r}.") from error
+        if response.status_code not in accept:
+            raise NodeFailed(f"The engine answered {method} {path} with {response.status_code}: {response.text[:200]}")
+        return response
+
+
+def describe_rejection(answer: Mapping[str, Any]) -> str:
+    """ComfyUI's refusal of a graph in one sentence: each node with what is wrong there."""
+    parts = [
+        f"{node.get('class_type', '?')} ({node_id}): {error.get('message', '')} {error.get('details', '')}".strip()
+        for node_id, node in (answer.get("node_errors") or {}).items()
+        for error in node.get("errors", [])
+    ]
+    if not parts:
+        error = answer.get("error") or {}
+        parts = [f"{error.get('message', 'unknown reason')} {error.get('details', '')}".strip()]
+    return "ComfyUI refuses the graph: " + "; ".join(parts)
+
+
+def _open_socket(url: str, headers: Mapping[str, str]) -> websocket.WebSocket:
+    socket = websocket.create_connection(
+        url, header=dict(headers), timeout=HTTP_TIMEOUT_S, skip_utf8_validation=True, http_no_proxy=["127.0.0.1"]
+    )
+    socket.settimeout(None)
+    socket.send(events.FEATURE_FLAGS)
+    return socket
+
+
+class _Reader:
+    """The thread that reads one websocket until it closes."""
+
+    def __init__(
+        self,
+        socket: websocket.WebSocket,
+        loop: asyncio.AbstractEventLoop,
+        on_event: Callable[[events.Event], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self._socket = socket
+        self._loop = loop
+        self._on_event = on_event
+        self._on_lost = on_lost
+        self._thread = threading.Thread(target=self._read, name="engine-reader", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Close the socket under the reader and wait for it."""
+        self._socket.abort()
+        await asyncio.to_thread(self._thread.join, 5.0)
+
+    def _read(self) -> None:
+        reason = "closed by the engine"
+        try:
+            while True:
+                opcode, message = self._socket.recv_data()
+                if opcode == websocket.ABNF.OPCODE_CLOSE:
+                    break
+                event = self._parse(opcode, message)
+                if event is not None:
+                    self._loop.call_soon_threadsafe(self._on_event, event)
+        except (OSError, websocket.WebSocketException) as error:
+            reason = str(error) or type(error).__name__
+        finally:
+            self._socket.shutdown()
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._on_lost, reason)
+
+    @staticmethod
+    def _parse(opcode: int, message: bytes) -> events.Event | None:
+        if opcode == websocket.ABNF.OPCODE_TEXT:
+            return events.parse_text(message.decode(errors="replace"))
+        try:
+            return events.parse_binary(message)
+        except ValueError as error:
+            # The prompt will end without this image, and it is asked for again.
+            logger.warning("Dropped {}", error)
+            return None

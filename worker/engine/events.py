@@ -1,0 +1,129 @@
+"""What an engine says on its websocket, typed. Pure: bytes and text in, events out.
+
+Two ways an image arrives: as a raw frame of our node pack, or as a PNG of `SaveImageWebsocket` on an engine without
+it; both name the prompt and the node that made them. Everything else that is binary (previews) is no event.
+"""
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from worker.images import RawImage, decode
+
+#: The raw frame of `HordeImageOutput`.
+RAW_IMAGE_EVENT = 1001
+#: ComfyUI's image with metadata: sent to clients that announced `supports_preview_metadata`.
+IMAGE_WITH_METADATA_EVENT = 4
+#: The first message of a client that wants attributed images.
+FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
+
+
+@dataclass(frozen=True)
+class Started:
+    """The engine began with this prompt."""
+
+    prompt_id: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A node moves: `value` of `maximum` steps (0 of 0: it began)."""
+
+    prompt_id: str
+    node_id: str
+    value: float = 0
+    maximum: float = 0
+
+
+@dataclass(frozen=True)
+class ImageMade:
+    """One finished image. `count` is the size of its batch, 0 where the engine does not tell."""
+
+    prompt_id: str
+    node_id: str
+    index: int
+    count: int
+    image: RawImage
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The prompt left the engine, one way or another: nothing more will come."""
+
+    prompt_id: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A node raised. `exception_type` is a dotted Python name, `node_type` a node class."""
+
+    prompt_id: str
+    node_id: str
+    node_type: str
+    exception_type: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """Somebody stopped the prompt."""
+
+    prompt_id: str
+
+
+Event = Started | Progress | ImageMade | Finished | Failed | Interrupted
+
+
+def parse_text(message: str) -> Event | None:
+    """A JSON message as an event; None when it concerns no prompt or is of no known kind."""
+    try:
+        envelope = json.loads(message)
+        data = envelope["data"]
+        prompt_id = data["prompt_id"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    match envelope.get("type"):
+        case "execution_start":
+            return Started(prompt_id)
+        case "executing" if data.get("node") is None:
+            return Finished(prompt_id)
+        case "executing":
+            return Progress(prompt_id, str(data["node"]))
+        case "progress":
+            return Progress(prompt_id, str(data.get("node") or ""), data.get("value", 0), data.get("max", 0))
+        case "execution_error":
+            return _failure(prompt_id, data)
+        case "execution_interrupted":
+            return Interrupted(prompt_id)
+        case _:
+            return None
+
+
+def _failure(prompt_id: str, data: dict[str, Any]) -> Failed:
+    return Failed(
+        prompt_id,
+        node_id=str(data.get("node_id", "")),
+        node_type=str(data.get("node_type", "")),
+        exception_type=str(data.get("exception_type", "")),
+        message=str(data.get("exception_message", "")).strip(),
+    )
+
+
+def parse_binary(message: bytes) -> ImageMade | None:
+    """A binary message as a finished image; None for previews. Raises ValueError for a damaged frame."""
+    try:
+        event, header_length = struct.unpack_from(">II", message)
+        if event not in (RAW_IMAGE_EVENT, IMAGE_WITH_METADATA_EVENT):
+            return None
+        header = json.loads(message[8 : 8 + header_length])
+        body = message[8 + header_length :]
+        if event == RAW_IMAGE_EVENT:
+            image = RawImage(header["width"], header["height"], header["mode"], body)
+            image.check()
+            return ImageMade(header["prompt_id"], str(header["node_id"]), header["index"], header["count"], image)
+        if header.get("image_type") != "image/png" or "prompt_id" not in header:
+            return None
+        return ImageMade(header["prompt_id"], str(header["node_id"]), index=-1, count=0, image=decode(body))
+    except (struct.error, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"a damaged image frame of {len(message)} bytes: {error!r}") from error

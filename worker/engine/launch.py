@@ -1,0 +1,49 @@
+"""The first lines of an engine's life: run by the engine's own Python, before ComfyUI's main.py.
+
+    python launch.py COMFYUI_FOLDER ARGUMENTS…
+
+It ties the engine to the worker: standard input is a pipe that nothing is ever written to, so its end means that
+the worker is gone, by whatever death, on every system. Linux kills harder, even when the interpreter is stuck.
+Standard library only.
+"""
+
+import ctypes
+import os
+import runpy
+import signal
+import sys
+import threading
+
+#: prctl(2): the signal to get when the parent dies.
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """End this process at once when the worker ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    lifeline = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+    def wait_for_the_end() -> None:
+        while os.read(lifeline, 64):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait_for_the_end, name="lifeline", daemon=True).start()
+
+
+def main() -> None:
+    comfyui, *arguments = sys.argv[1:]
+    die_with_parent()
+    script = os.path.join(comfyui, "main.py")  # noqa: PTH118 - main.py compares this with its own idea of a path
+    sys.path[0] = comfyui
+    sys.argv = [script, *arguments]
+    os.chdir(comfyui)
+    runpy.run_path(script, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""One ComfyUI process: how it is started, when it is ready, how it ends.
+
+The engine listens on a free port of the loopback address with a token of its own, in a base directory of its own,
+and writes to a log file that never grows without bound. It dies with the worker (see launch.py).
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from loguru import logger
+
+from worker.aio import timeout
+from worker.errors import EngineStartFailed
+
+#: Longest time from launch to the first answer. A cold start from a slow disk with a busy CPU takes a minute.
+START_TIMEOUT_S = 600.0
+#: How long an engine gets to end by itself before it is killed.
+STOP_TIMEOUT_S = 5.0
+#: A log file larger than this is set aside (one old file is kept).
+LOG_LIMIT_BYTES = 16 * 1024 * 1024
+#: Lines of the engine's log that go into an error.
+LOG_TAIL_LINES = 12
+
+LAUNCHER = Path(__file__).with_name("launch.py")
+NODE_PACK = Path(__file__).with_name("nodes")
+TOKEN_VARIABLE = "HORDE_ENGINE_TOKEN"  # noqa: S105 - the name of the variable, not a secret
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """Everything that decides how one engine runs."""
+
+    python: Path
+    comfyui: Path
+    #: the engine's own working folder; made if missing
+    base_directory: Path
+    log_file: Path
+    #: content for --extra-model-paths-config: where the models are (ComfyUI's own format)
+    model_paths: dict[str, dict[str, str]] = field(default_factory=dict)
+    #: device, memory and cache flags of ComfyUI
+    arguments: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    #: False leaves our node pack out: a stock engine
+    with_node_pack: bool = True
+    #: also load the custom nodes of the ComfyUI folder (an owner's own installation)
+    own_custom_nodes: bool = False
+    start_timeout_s: float = START_TIMEOUT_S
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def command_line(settings: EngineSettings, *, port: int, model_paths_file: Path) -> list[str]:
+    """The launcher and all of ComfyUI's arguments."""
+    command = [str(settings.python), str(LAUNCHER), str(settings.comfyui)]
+    command += ["--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch", "--disable-api-nodes"]
+    command += ["--disable-metadata", "--base-directory", str(settings.base_directory)]
+    command += ["--extra-model-paths-config", str(model_paths_file)]
+    if not settings.own_custom_nodes:
+        packs = [NODE_PACK.name] if settings.with_node_pack else []
+        command += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", "websocket_image_save.py", *packs]
+    return [*command, *settings.arguments]
+
+
+def model_paths_yaml(settings: EngineSettings) -> str:
+    """The extra model paths with the folders custom nodes are loaded from; JSON, which is YAML."""
+    custom_nodes = [str(settings.comfyui / "custom_nodes")]
+    if settings.with_node_pack:
+        custom_nodes.append(str(NODE_PACK.parent))
+    return json.dumps({**settings.model_paths, "custom_nodes": {"custom_nodes": "\n".join(custom_nodes)}}, indent=1)
+
+
+class EngineProcess:
+    """One running ComfyUI. `start` once, `stop` once; a restart is a new object."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
+        self.token = secrets.token_urlsafe(32)
+        self.url = ""
+        self._child: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid if self._child else 0
+
+    @property
+    def alive(self) -> bool:
+        return self._child is not None and self._child.returncode is None
+
+    async def start(self) -> None:
+        """Launch and wait until the engine answers. Raises EngineStartFailed with the end of its log."""
+        started = time.monotonic()
+        await self._spawn()
+        try:
+            await self._wait_until_ready(started + self.settings.start_timeout_s)
+        except BaseException:
+            await self.stop(timeout_s=0)
+            raise
+        logger.bind(action="engine_ready", pid=self.pid).info(
+            "Engine ready after {:.1f} s (pid {}, {})", time.monotonic() - started, self.pid, self.url
+        )
+
+    async def _spawn(self) -> None:
+        settings = self.settings
+        if not (settings.comfyui / "main.py").is_file():
+            raise EngineStartFailed(
+                f"There is no ComfyUI in {settings.comfyui}.", remedy="Run update-runtime, or mend comfyui_path."
+            )
+        (settings.base_directory / "custom_nodes").mkdir(parents=True, exist_ok=True)
+        model_paths_file = settings.base_directory / "extra_model_paths.yaml"
+        model_paths_file.write_text(model_paths_yaml(settings), encoding="utf-8")
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.trim_log()
+        settings.log_file.parent.mkdir(parents=True, exist_ok=True)
+        environment = {name: value for name, value in os.environ.items() if not _is_private(name)}
+        environment |= {"PYTHONUNBUFFERED": "1", "PYTHONNOUSERSITE": "1", TOKEN_VARIABLE: self.token}
+        environment |= settings.environment
+        with settings.log_file.open("ab") as log:
+            try:
+                # From this very thread: Linux ends the engine when the thread that started it ends.
+                self._child = await asyncio.create_subprocess_exec(
+                    *command_line(settings, port=port, model_paths_file=model_paths_file),
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    # Its own session: Ctrl+C in the terminal is for the worker, which lets the engine finish.
+                    start_new_session=sys.platform != "win32",
+                    creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+                )
+            except OSError as error:
+                raise EngineStartFailed(
+                    f"The engine's Python {settings.python} can't be started: {error}.", remedy="Run update-runtime."
+                ) from error
+
+    async def _wait_until_ready(self, deadline: float) -> None:
+        """Ask until it answers, as long as it lives: a slow start is no reason to give up, a death is at once."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=5.0, trust_env=False) as http:
+            told_at = time.monotonic()
+            while True:
+                if not self.alive:
+                    code = self._child.returncode if self._child else None
+                    raise EngineStartFailed(f"The engine ended with code {code} while it started.\n{self.log_tail()}")
+                try:
+                    response = await http.get("/system_stats")
+                except httpx.TransportError:
+                    pass
+                else:
+                    if response.status_code == httpx.codes.OK:
+                        return
+                now = time.monotonic()
+                if now > deadline:
+                    raise EngineStartFailed(
+                        f"The engine did not answer within {self.settings.start_timeout_s:.0f} s.\n{self.log_tail()}"
+                    )
+                if now - told_at > 15:  # noqa: PLR2004 - seconds between signs of life
+                    told_at = now
+                    logger.info("The engine is still starting (log: {})", self.settings.log_file)
+                await asyncio.sleep(0.1)
+
+    async def wait(self) -> int:
+        """Wait for the process to end; its exit code, negative for a signal."""
+        assert self._child is not None
+        return await self._child.wait()
+
+    async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """End the process: politely first, by force after `timeout_s`. Harmless when it has ended."""
+        child = self._child
+        if child is None:
+            return
+        if timeout_s > 0 and await self._ends(child, child.terminate, timeout_s):
+            return
+        if not await self._ends(child, child.kill, STOP_TIMEOUT_S):
+            # Stuck in a call of the driver: not even a kill ends it, and the worker must not hang with it.
+            logger.bind(action="engine_stuck", pid=child.pid).error(
+                "The engine (pid {}) does not end even when killed: its driver is stuck. Restart the machine.",
+                child.pid,
+            )
+
+    @staticmethod
+    async def _ends(child: asyncio.subprocess.Process, ask: Callable[[], None], timeout_s: float) -> bool:
+        with contextlib.suppress(ProcessLookupError):
+            ask()
+        try:
+            async with timeout(timeout_s):
+                await child.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def log_tail(self) -> str:
+        """The last lines the engine wrote."""
+        try:
+            with self.settings.log_file.open("rb") as log:
+                log.seek(0, os.SEEK_END)
+                log.seek(max(0, log.tell() - 8192))
+                lines = log.read().decode(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return "\n".join(lines[-LOG_TAIL_LINES:])
+
+    def trim_log(self) -> None:
+        """Set the log aside when it has grown; the engine goes on writing to the emptied file."""
+        log = self.settings.log_file
+        try:
+            if log.stat().st_size > LOG_LIMIT_BYTES:
+                shutil.copyfile(log, log.with_suffix(".log.1"))
+                os.truncate(log, 0)
+        except FileNotFoundError:
+            pass
+
+
+def _is_private(variable: str) -> bool:
+    """Whether a variable of the worker's environment is none of the engine's business: keys, tokens, Python paths."""
+    name = variable.upper()
+    return name.startswith(("AIWORKER_", "PYTHON", "VIRTUAL_ENV")) or any(
+        part in name for part in ("API_KEY", "APIKEY", "TOKEN", "SECRET", "PASSWORD")
+    )
