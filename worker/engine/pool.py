@@ -1,0 +1,184 @@
+"""All engines of this machine: who renders what, and what happens to a job whose engine fails.
+
+A job takes a place in a slot, renders, and leaves. A slot has one place more than it renders at a time, so that the
+next graph is in the engine's queue before the current one ends. Places are given first come, first served; among
+the free ones to the slot that has the job's model, then to the emptiest.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from loguru import logger
+
+from worker.aio import TaskGroup
+from worker.engine.client import Graph, Progress
+from worker.engine.policy import RetryPolicy
+from worker.engine.process import EngineSettings
+from worker.engine.slot import EngineSlot, SlotState
+from worker.errors import EngineError, EngineStartFailed, Retry
+from worker.images import RawImage
+
+#: Places per slot: one prompt renders, one waits in the engine.
+PLACES_PER_SLOT = 2
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A graph for one kind of engine, and which of its nodes deliver images."""
+
+    graph: Graph
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RenderTask:
+    """What a job wants from an engine."""
+
+    #: name of the model, for residency
+    model: str
+    #: the graph, given whether the engine has our node pack and whether to save memory
+    prepare: Callable[[bool, bool], Rendering]
+    #: images wanted
+    count: int
+    #: encoded pictures by the key the graph knows them by
+    pictures: Mapping[str, bytes]
+    #: seconds on the loop's clock after which no new try makes sense
+    deadline: float
+    on_progress: Callable[[Progress], None] | None = None
+
+
+class EnginePool:
+    """Slots with their engines. `async with pool.running():` around all use."""
+
+    def __init__(
+        self,
+        settings: Sequence[EngineSettings],
+        *,
+        retry: RetryPolicy | None = None,
+        silence_limit_s: float | None = None,
+    ) -> None:
+        self.slots = [
+            EngineSlot(number, each, silence_limit_s=silence_limit_s, on_change=self._on_change)
+            for number, each in enumerate(settings, start=1)
+        ]
+        self._retry = retry or RetryPolicy()
+        self._waiting: deque[tuple[str, asyncio.Future[EngineSlot]]] = deque()
+        self._changed = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["EnginePool"]:
+        """Engines start in the background on entry and are stopped on exit."""
+        async with TaskGroup() as group:
+            lives = [group.create_task(slot.run(), name=f"engine-{slot.number}") for slot in self.slots]
+            try:
+                yield self
+            finally:
+                for life in lives:
+                    life.cancel()
+
+    async def ready(self) -> EngineSlot:
+        """The first slot that is ready. Raises EngineStartFailed when every slot failed to start even once."""
+        while True:
+            for slot in self.slots:
+                if slot.state is SlotState.READY:
+                    return slot
+            failures = [slot.reason for slot in self.slots if slot.state is SlotState.RESTING and slot.reason]
+            if len(failures) == len(self.slots):
+                raise EngineStartFailed(str(failures[0]), remedy=f"See {self.slots[0].settings.log_file}.")
+            self._changed.clear()
+            await self._changed.wait()
+
+    @property
+    def ready_slots(self) -> int:
+        return sum(slot.state is SlotState.READY for slot in self.slots)
+
+    async def render(self, task: RenderTask) -> list[RawImage]:
+        """Render on some slot; once more after a failure that another try may mend, if the deadline allows.
+
+        Raises the EngineError of the last try.
+        """
+        loop = asyncio.get_running_loop()
+        how = Retry.SAME
+        for attempt in range(1, self._retry.attempts + 1):
+            slot = await self._take(task.model)
+            began = loop.time()
+            try:
+                return await self._render_on(slot, task, save_memory=how is Retry.DEGRADED)
+            except EngineError as error:
+                how = self._retry.next_try(
+                    error, attempt=attempt, took_s=loop.time() - began, left_s=task.deadline - loop.time()
+                )
+                if error.restarts_engine:
+                    slot.restart(error)
+                if how is Retry.NO:
+                    raise
+                logger.bind(action="render_retry", slot=slot.number, retry=how.value).warning(
+                    "Engine {} failed a job, trying again: {}", slot.number, error
+                )
+            finally:
+                self._give_back(slot)
+        raise AssertionError("the retry policy allows more attempts than it has")
+
+    async def _render_on(self, slot: EngineSlot, task: RenderTask, *, save_memory: bool) -> list[RawImage]:
+        client = slot.client
+        slot.model = task.model
+        if save_memory:
+            await client.free()
+        try:
+            for key, picture in task.pictures.items():
+                await client.put_input(key, picture)
+            rendering = task.prepare(client.has_node_pack, save_memory)
+            return await client.render(
+                rendering.graph, rendering.outputs, expected=task.count, on_progress=task.on_progress
+            )
+        finally:
+            with contextlib.suppress(EngineError):
+                for key in task.pictures:
+                    await client.drop_input(key)
+
+    # Places
+
+    async def _take(self, model: str) -> EngineSlot:
+        slot = self._best(model)
+        if slot is None or self._waiting:
+            place: asyncio.Future[EngineSlot] = asyncio.get_running_loop().create_future()
+            self._waiting.append((model, place))
+            try:
+                return await place
+            except asyncio.CancelledError:
+                if place.done() and not place.cancelled():
+                    self._give_back(place.result())
+                raise
+        slot.taken += 1
+        return slot
+
+    def _give_back(self, slot: EngineSlot) -> None:
+        slot.taken -= 1
+        self._serve_waiting()
+
+    def _best(self, model: str) -> EngineSlot | None:
+        free = [slot for slot in self.slots if slot.state is SlotState.READY and slot.taken < PLACES_PER_SLOT]
+        # An idle slot beats one that has the model but is busy: loading costs less than waiting for a whole job.
+        return min(free, key=lambda slot: (slot.taken, slot.model != model, slot.number), default=None)
+
+    def _serve_waiting(self) -> None:
+        while self._waiting:
+            model, place = self._waiting[0]
+            if place.done():
+                self._waiting.popleft()
+                continue
+            slot = self._best(model)
+            if slot is None:
+                return
+            self._waiting.popleft()
+            slot.taken += 1
+            place.set_result(slot)
+
+    def _on_change(self, slot: EngineSlot) -> None:
+        self._changed.set()
+        if slot.state is SlotState.READY:
+            self._serve_waiting()

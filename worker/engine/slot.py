@@ -1,0 +1,127 @@
+"""One place where an engine runs: started, watched, started again when it dies, set aside when it dies too often."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from loguru import logger
+
+from worker.engine.client import EngineClient
+from worker.engine.policy import RestartPolicy
+from worker.engine.process import EngineProcess, EngineSettings
+from worker.errors import EngineDied, EngineError, EngineStartFailed
+
+
+class SlotState(str, Enum):
+    STARTING = "starting"
+    READY = "ready"
+    #: dead, waiting for its next start
+    RESTING = "resting"
+    STOPPED = "stopped"
+
+
+@dataclass(eq=False)
+class EngineSlot:
+    """A slot and the engine in it. `run` is its life; everything else may be read at any time."""
+
+    number: int
+    settings: EngineSettings
+    policy: RestartPolicy = field(default_factory=RestartPolicy)
+    silence_limit_s: float | None = None
+    #: called whenever the slot becomes ready or stops being so
+    on_change: Callable[["EngineSlot"], None] = lambda _: None
+    state: SlotState = SlotState.STARTING
+    #: name of the model that rendered last: very likely still in memory
+    model: str = ""
+    #: jobs that hold a place here
+    taken: int = 0
+    #: why it does not run, when it does not
+    reason: EngineError | None = None
+    restarts: int = 0
+    process: EngineProcess | None = None
+    _client: EngineClient | None = None
+    _restart: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def client(self) -> EngineClient:
+        """The connection to the running engine. Raises EngineDied between two lives."""
+        if self._client is None or self.state is not SlotState.READY:
+            raise EngineDied(f"Engine {self.number} is not running.")
+        return self._client
+
+    @property
+    def object_info(self) -> Mapping[str, Any]:
+        """The node classes of the engine that runs or ran last."""
+        return self._client.object_info if self._client else {}
+
+    def restart(self, reason: EngineError) -> None:
+        """End this engine's life now; the next one begins as the policy says."""
+        if self.state is SlotState.READY:
+            self.reason = reason
+            self._change(SlotState.RESTING)
+            self._restart.set()
+
+    async def run(self) -> None:
+        """Keep an engine running until cancelled."""
+        try:
+            while True:
+                try:
+                    await self._live()
+                except EngineError as error:
+                    self.reason = error
+                self._change(SlotState.RESTING)
+                self.restarts += 1
+                pause_s = self.policy.died(time.monotonic())
+                logger.bind(action="engine_died", slot=self.number, pause_s=pause_s).error(
+                    "Engine {} is down: {} {}",
+                    self.number,
+                    self.reason,
+                    f"Next start in {pause_s:.0f} s." if pause_s else "Starting it again.",
+                )
+                await asyncio.sleep(pause_s)
+        finally:
+            self._change(SlotState.STOPPED)
+
+    async def _live(self) -> None:
+        """One life of the engine, from launch to death. Raises the reason of its death."""
+        self._change(SlotState.STARTING)
+        self._restart.clear()
+        self.model = ""
+        self.process = process = EngineProcess(self.settings)
+        limit = {"silence_limit_s": self.silence_limit_s} if self.silence_limit_s else {}
+        client: EngineClient | None = None
+        try:
+            await process.start()
+            client = EngineClient(process.url, process.token, **limit)
+            try:
+                await client.open()
+            except EngineError as error:
+                raise EngineStartFailed(f"The engine started, but can't be talked to: {error}") from error
+            self._client = client
+            self._change(SlotState.READY)
+            await self._watch(process)
+        finally:
+            # First the process, so that no prompt is told "gone" while the engine still works on it.
+            await process.stop()
+            if client is not None:
+                await client.close()
+
+    async def _watch(self, process: EngineProcess) -> None:
+        """Return when a restart is wanted; raise EngineDied when the process ends."""
+        death = asyncio.ensure_future(process.wait())
+        wish = asyncio.ensure_future(self._restart.wait())
+        try:
+            await asyncio.wait((death, wish), return_when=asyncio.FIRST_COMPLETED)
+            if death.done():
+                raise EngineDied(f"The engine ended with code {death.result()}.\n{process.log_tail()}")
+        finally:
+            death.cancel()
+            wish.cancel()
+
+    def _change(self, state: SlotState) -> None:
+        if state is not self.state:
+            self.state = state
+            self.on_change(self)
