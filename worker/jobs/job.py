@@ -1,0 +1,93 @@
+"""A job: what was popped, by when it must be answered, which of its images are still owed an answer."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from worker.horde.wire import GenMetadata, PopResponse
+
+#: The server counts the ttl from its own clock and sweeps late jobs away; our answer must be there before.
+TTL_MARGIN_S = 5.0
+
+
+class Stage(str, Enum):
+    """Where a job's coroutine stands."""
+
+    POPPED = "popped"
+    FETCHING = "fetching"
+    RENDERING = "rendering"
+    DELIVERING = "delivering"
+    DONE = "done"
+    FAULTED = "faulted"
+
+
+@dataclass(eq=False)
+class Job:
+    """One pop. Times are seconds on the event loop's clock."""
+
+    pop: PopResponse
+    popped_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    stage: Stage = Stage.POPPED
+    #: ids without an answer so far, in the order of the images
+    owed: list[str] = field(default_factory=list)
+    #: what every image's requester should know
+    metadata: list[GenMetadata] = field(default_factory=list)
+    kudos: float = 0.0
+    #: steps done of steps in all, of the node that samples
+    progress: tuple[float, float] = (0, 0)
+    rendered_at: float | None = None
+    ended_at: float | None = None
+    #: why it faulted, when it did
+    fault: str = ""
+
+    def __post_init__(self) -> None:
+        self.owed = list(self.pop.job_ids)
+
+    @property
+    def id(self) -> str:
+        """The first image's id stands for the job."""
+        return self.pop.job_ids[0]
+
+    @property
+    def name(self) -> str:
+        """Short enough for a line on a terminal."""
+        return self.id[:8]
+
+    @property
+    def censors_nsfw(self) -> bool:
+        """The requester wants nothing that is not safe for work."""
+        return bool(self.pop.payload.get("use_nsfw_censor"))
+
+    @property
+    def deadline(self) -> float:
+        """The last moment at which an answer still counts."""
+        return self.popped_at + max(self.pop.ttl - TTL_MARGIN_S, self.pop.ttl / 2)
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """A job came to a stage."""
+
+    job: Job
+    stage: Stage
+
+
+Listener = Callable[[JobEvent], None]
+
+
+class JobEvents:
+    """Where jobs tell what they do; the terminal, the tally and the demo listen."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+
+    def subscribe(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+
+    def enter(self, job: Job, stage: Stage) -> None:
+        """Move a job to a stage and tell everyone."""
+        job.stage = stage
+        event = JobEvent(job, stage)
+        for listener in self._listeners:
+            listener(event)

@@ -1,0 +1,183 @@
+"""The way of one job: fetch, translate, render, check, encode, upload, submit.
+
+However it goes, every image of the job gets exactly one answer: delivered, or reported as faulted. One image's
+trouble never touches the others of its batch.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from loguru import logger
+
+from worker.aio import timeout_at
+from worker.engine.client import Progress
+from worker.engine.pool import EnginePool, Rendering, RenderTask
+from worker.errors import HordeError, JobGone, JobLate, UploadFailed, WorkerError
+from worker.horde.client import HordeClient
+from worker.horde.wire import GenMetadata, SubmitRequest
+from worker.images import RawImage, encode_webp
+from worker.jobs.job import Job, JobEvents, Stage
+from worker.jobs.sources import ModelSource, read_job
+from worker.safety.checker import SafetyChecker, Verdict
+from worker.workflows.library import Library
+from worker.workflows.materialise import Dialect, materialise
+from worker.workflows.request import RenderRequest
+from worker.workflows.select import select
+
+#: Longest time a fault report may take after the job's own time is over.
+FAULT_TIMEOUT_S = 15.0
+#: The server's seeds are signed 64-bit; a larger one is a 500.
+MAX_SEED = 2**63 - 1
+#: The server takes 50 entries per image.
+MAX_METADATA = 50
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything a job needs."""
+
+    horde: HordeClient
+    engines: EnginePool
+    safety: SafetyChecker
+    library: Library
+    models: ModelSource
+    events: JobEvents
+
+
+class JobRunner:
+    """Runs any number of jobs at once; what is scarce is limited where it is scarce."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        # Encoding is CPU work beside the engine's; more at a time than cores only slows each.
+        self._encoders = asyncio.Semaphore(max(1, (os.cpu_count() or 2) // 2))
+
+    async def run(self, job: Job, *, on_rendered: Callable[[], None] = lambda: None) -> None:
+        """Carry the job to its end; never raises but on cancellation, which faults what is still owed.
+
+        `on_rendered` is called once, as soon as the job needs no engine any more.
+        """
+        events = self._services.events
+        events.enter(job, Stage.POPPED)
+        rendered = contextlib.ExitStack()
+        rendered.callback(on_rendered)
+        try:
+            async with timeout_at(job.deadline):
+                images, request = await self._make(job)
+                rendered.close()
+                events.enter(job, Stage.DELIVERING)
+                await self._deliver_all(job, request, images)
+        except TimeoutError:
+            job.fault = str(JobLate(f"The job was not done within its {job.pop.ttl:.0f} s."))
+        except asyncio.CancelledError:
+            job.fault = "The worker is shutting down."
+            raise
+        except WorkerError as error:
+            job.fault = str(error)
+        except Exception as error:  # a defect of ours must not cost the requester the whole time to live
+            logger.exception("A defect in the worker: job {} failed", job.name)
+            job.fault = f"internal error: {type(error).__name__}"
+        finally:
+            rendered.close()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(self._fault_owed(job))
+            job.ended_at = asyncio.get_running_loop().time()
+            events.enter(job, Stage.FAULTED if job.fault else Stage.DONE)
+
+    async def _make(self, job: Job) -> tuple[list[RawImage], RenderRequest]:
+        """The job's images in the order of its ids."""
+        services = self._services
+        services.events.enter(job, Stage.FETCHING)
+        request = await read_job(job, services.models)
+        plan = select(services.library, request)
+
+        def prepare(has_node_pack: bool, save_memory: bool) -> Rendering:  # noqa: FBT001 - RenderTask's shape
+            del save_memory
+            made = materialise(plan, request, dialect=Dialect.PACK if has_node_pack else Dialect.STOCK)
+            return Rendering(made.graph, made.outputs)
+
+        def note_progress(progress: Progress) -> None:
+            job.progress = (progress.value, progress.maximum)
+
+        services.events.enter(job, Stage.RENDERING)
+        images = await services.engines.render(
+            RenderTask(
+                model=job.pop.model,
+                prepare=prepare,
+                count=request.batch,
+                pictures={},
+                deadline=job.deadline,
+                on_progress=note_progress,
+            )
+        )
+        job.rendered_at = asyncio.get_running_loop().time()
+        return images, request
+
+    async def _deliver_all(self, job: Job, request: RenderRequest, images: list[RawImage]) -> None:
+        if len(images) < len(job.pop.job_ids):
+            logger.warning("Job {}: {} images for {} ids", job.name, len(images), len(job.pop.job_ids))
+        results = await asyncio.gather(
+            *(self._deliver(job, request, index, image) for index, image in enumerate(images[: len(job.pop.job_ids)])),
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, WorkerError):
+                job.fault = str(result)
+            elif isinstance(result, BaseException):
+                raise result
+        if job.owed and not job.fault:
+            job.fault = "The engine made too few images."
+
+    async def _deliver(self, job: Job, request: RenderRequest, index: int, image: RawImage) -> None:
+        """Check, encode, upload and submit one image."""
+        services, job_id = self._services, job.pop.job_ids[index]
+        verdict = await services.safety.check(
+            image, prompt=request.prompt, model=job.pop.model, censor_nsfw=job.censors_nsfw
+        )
+        async with self._encoders:
+            data = await asyncio.to_thread(encode_webp, verdict.replacement or image)
+        if index >= len(job.pop.uploads):
+            raise UploadFailed("The Horde gave no upload URL for this image.")
+        await services.horde.upload(job.pop.uploads[index], data, deadline=job.deadline)
+        submission = SubmitRequest(
+            id=job_id,
+            generation="R2",
+            state="ok",
+            seed=min(request.seed, MAX_SEED),
+            gen_metadata=self._metadata(job, index, verdict),
+        )
+        await self._submit(job, submission, deadline=job.deadline)
+
+    async def _submit(self, job: Job, submission: SubmitRequest, *, deadline: float) -> None:
+        try:
+            answer = await self._services.horde.submit(submission, deadline=deadline)
+            job.kudos += answer.reward
+        except JobGone as error:
+            logger.bind(action="job_gone", job_id=submission.id).warning("Job {} is gone: {}", job.name, error)
+        job.owed.remove(submission.id)
+
+    @staticmethod
+    def _metadata(job: Job, index: int, verdict: Verdict) -> list[GenMetadata]:
+        metadata = []
+        if verdict.csam or verdict.replacement:
+            metadata.append(GenMetadata(type="censorship", value="csam" if verdict.csam else "nsfw"))
+        elif verdict.nsfw:
+            metadata.append(GenMetadata(type="information", value="nsfw"))
+        if len(job.pop.job_ids) > 1:
+            metadata.append(GenMetadata(type="batch_index", value="see_ref", ref=str(index)))
+        return (metadata + job.metadata)[:MAX_METADATA]
+
+    async def _fault_owed(self, job: Job) -> None:
+        """Tell the Horde of every image that will not come, so that another worker gets it at once."""
+        deadline = asyncio.get_running_loop().time() + FAULT_TIMEOUT_S
+        if job.owed:
+            logger.bind(action="job_faulted", job_id=job.id).error("Job {} faulted: {}", job.name, job.fault)
+        for job_id in list(job.owed):
+            submission = SubmitRequest(id=job_id, generation="faulted", state="faulted", seed=0)
+            try:
+                await self._submit(job, submission, deadline=deadline)
+            except HordeError as error:
+                logger.error("Job {}: the fault could not be reported either: {}", job.name, error)

@@ -1,0 +1,65 @@
+"""What a job names, found: its model, its LoRAs, its textual inversions; and its payload with all of that, read."""
+
+from typing import Protocol
+
+from worker.errors import JobNotServable, JobNotUnderstood
+from worker.horde.wire import GenMetadata
+from worker.jobs.job import Job
+from worker.workflows.request import (
+    Embedding,
+    EmbeddingWish,
+    LoraFile,
+    LoraWish,
+    Note,
+    RenderRequest,
+    ServedModel,
+    embedding_wishes,
+    lora_wishes,
+    read_request,
+)
+
+
+class ModelSource(Protocol):
+    """The models room, as a job sees it."""
+
+    def names(self) -> tuple[str, ...]:
+        """Models whose files are all there, in the owner's order."""
+        ...
+
+    def model(self, name: str) -> ServedModel | None:
+        """A model by its Horde name."""
+        ...
+
+    async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | Note:
+        """The file for a LoRA, or what to tell the requester when there is none."""
+        ...
+
+    async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | Note:
+        """The file for a textual inversion, or what to tell the requester when there is none."""
+        ...
+
+
+async def read_job(job: Job, models: ModelSource) -> RenderRequest:
+    """The job's payload as a request. What can't be found is left out and told to the requester in the metadata.
+
+    Raises JobNotUnderstood for an answer that can't be read, JobNotServable for a model that is not here.
+    """
+    pop = job.pop
+    if pop.problems:
+        raise JobNotUnderstood(f"The Horde's answer can't be read: {'; '.join(pop.problems)}")
+    model = models.model(pop.model)
+    if model is None:
+        raise JobNotServable(f"The model {pop.model!r} is not here.")
+    if pop.source_image:
+        raise JobNotServable("Jobs with a source picture are not served yet.")
+    loras = [await models.lora(wish, model) for wish in lora_wishes(pop.payload)]
+    embeddings = [await models.embedding(wish, model) for wish in embedding_wishes(pop.payload)]
+    request = read_request(
+        pop.payload,
+        model=model,
+        loras=[lora for lora in loras if isinstance(lora, LoraFile)],
+        embeddings=[embedding for embedding in embeddings if isinstance(embedding, Embedding)],
+    )
+    notes = [note for note in (*loras, *embeddings, *request.notes) if isinstance(note, Note)]
+    job.metadata.extend(GenMetadata.model_validate({"type": n.type, "value": n.value, "ref": n.ref}) for n in notes)
+    return request
