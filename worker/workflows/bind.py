@@ -1,0 +1,126 @@
+"""From fields of a request to inputs of nodes: a closed, typed vocabulary. No expressions, no placeholders in text.
+
+A source is a field of RenderRequest (`steps`, `model.files.checkpoint`), of the element a fragment stands for
+(`item.file`), or a field seen through a named transform.
+"""
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from worker.workflows.graph import Input
+from worker.workflows.request import RenderRequest
+
+#: What a fragment that stands for one element of a tuple calls that element.
+ITEM = "item"
+#: What an input of a node can hold, beside a link.
+PLAIN = (bool, int, float, str)
+#: The purposes a model's files can have.
+PURPOSES = ("checkpoint", "unet", "text_encoder", "text_encoder_2", "vae", "stage_b", "stage_c")
+#: Fields of every picture: a template consumes each, or says that it ignores it.
+PICTURE_FIELDS = (
+    "prompt", "negative_prompt", "seed", "steps", "cfg", "sampler", "scheduler", "denoise", "width", "height", "batch",
+    "clip_skip",
+)  # fmt: skip
+#: What consumes a field just as well: the first pass of a hires fix has a size of its own.
+STAND_INS = {"first_width": "width", "first_height": "height"}
+
+
+class Transform:
+    """A named pure function between two plain types."""
+
+    def __init__(self, takes: type, gives: type, apply: Callable[[Any], Any]) -> None:
+        self.takes, self.gives, self.apply = takes, gives, apply
+
+
+TRANSFORMS = {
+    "negate": Transform(int, int, operator.neg),
+}
+
+
+@dataclass(frozen=True)
+class Binding:
+    """One input of one node and how to find its value."""
+
+    place: Input
+    #: the type of the values
+    kind: type
+    read: Callable[[RenderRequest, Any], Any]
+    #: the field it comes from
+    field: str
+
+
+def bound(place: Input, path: str, *, via: str | None = None, each: str | None = None) -> Binding:
+    """A field, perhaps through a transform. `each`: the tuple whose elements `item.…` means.
+
+    Raises ValueError with a sentence for whoever wrote the manifest.
+    """
+    kind = field_type(path, each=each)
+    read = _reader(path)
+    if via is not None:
+        transform = TRANSFORMS.get(via)
+        if transform is None:
+            raise ValueError(f"there is no transform {via!r}; known are {', '.join(sorted(TRANSFORMS))}")
+        if transform.takes is not kind:
+            raise ValueError(f"{via} takes {transform.takes.__name__}, but {path} is {kind.__name__}")
+        plain, apply = read, transform.apply
+        return Binding(place, transform.gives, lambda request, item: apply(plain(request, item)), path)
+    return Binding(place, kind, read, path)
+
+
+def field_type(path: str, *, each: str | None = None) -> type:
+    """The plain type of a field. Raises ValueError when there is none, or it is not plain."""
+    steps = path.split(".")
+    kind: Any = RenderRequest
+    if steps[0] == ITEM:
+        if each is None:
+            raise ValueError(f"{path}: only a fragment with `each` has an item")
+        kind, steps = item_type(each), steps[1:]
+    for step in steps:
+        kind = _step(kind, step, path)
+    if kind not in PLAIN:
+        raise ValueError(f"{path} is a whole {getattr(kind, '__name__', kind)}; name one of its fields")
+    return kind  # type: ignore[no-any-return]
+
+
+def item_type(each: str) -> Any:
+    """The type of the elements of a tuple field. Raises ValueError when it is no tuple of a request."""
+    hint = get_type_hints(RenderRequest).get(each)
+    if get_origin(hint) is not tuple:
+        raise ValueError(f"{each} is no list of a request")
+    return get_args(hint)[0]
+
+
+def _step(kind: Any, name: str, path: str) -> Any:
+    if get_origin(kind) is Mapping or get_origin(kind) is type(Mapping):
+        choices: Mapping[str, Any] = dict.fromkeys(PURPOSES, get_args(kind)[1])
+    elif is_dataclass(kind):
+        hints = get_type_hints(kind)
+        choices = {field.name: hints[field.name] for field in fields(kind)}
+    else:
+        choices = {}
+    if name not in choices:
+        raise ValueError(f"there is no field {path}" + (f"; after it come {', '.join(choices)}" if choices else ""))
+    return _without_none(choices[name])
+
+
+def _without_none(hint: Any) -> Any:
+    if get_origin(hint) in {Union, UnionType}:
+        return next(kind for kind in get_args(hint) if kind is not NoneType)
+    return hint
+
+
+def _reader(path: str) -> Callable[[RenderRequest, Any], Any]:
+    steps = path.split(".")
+    from_item = steps[0] == ITEM
+    steps = steps[1:] if from_item else steps
+
+    def read(request: RenderRequest, item: Any) -> Any:
+        value: Any = item if from_item else request
+        for step in steps:
+            value = value.get(step) if isinstance(value, Mapping) else getattr(value, step, None)
+        return value
+
+    return read

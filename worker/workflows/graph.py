@@ -1,0 +1,121 @@
+"""A ComfyUI graph in its API form, and the one way to change its shape: splicing at ports.
+
+A port is an output of a node that has a name ("model", "image"). A piece that is spliced in at a port takes the
+port's current source and then feeds every consumer the source had; so any number of pieces can follow one another,
+in any family's graph.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+Node = dict[str, Any]
+#: node id → {"class_type", "inputs", "_meta"}
+Graph = dict[str, Node]
+
+
+class Link(NamedTuple):
+    """One output of a node."""
+
+    node: str
+    output: int
+
+
+class Input(NamedTuple):
+    """One input of a node."""
+
+    node: str
+    name: str
+
+
+def as_link(value: Any) -> Link | None:
+    """An input's value as a link, when ComfyUI would take it for one."""
+    match value:
+        case [str(node), int(output)]:
+            return Link(node, output)
+        case _:
+            return None
+
+
+def links(graph: Graph) -> Iterator[tuple[Input, Link]]:
+    for node_id, node in graph.items():
+        for name, value in node["inputs"].items():
+            if link := as_link(value):
+                yield Input(node_id, name), link
+
+
+def dangling(graph: Graph) -> list[tuple[Input, Link]]:
+    """Links to nodes that are not there."""
+    return [(place, link) for place, link in links(graph) if link.node not in graph]
+
+
+def titles(graph: Graph) -> dict[str, list[str]]:
+    """Title → ids of the nodes that carry it."""
+    found: dict[str, list[str]] = {}
+    for node_id, node in graph.items():
+        found.setdefault(node.get("_meta", {}).get("title", ""), []).append(node_id)
+    return found
+
+
+def copied(graph: Graph, *, without: Collection[str] = ()) -> Graph:
+    """A copy whose inputs may be changed."""
+    return {
+        node_id: {"class_type": node["class_type"], "inputs": dict(node["inputs"]), "_meta": node.get("_meta", {})}
+        for node_id, node in graph.items()
+        if node_id not in without
+    }
+
+
+def renamed(graph: Graph, ids: Mapping[str, str]) -> Graph:
+    """A copy with other ids, links included."""
+    result = {}
+    for node_id, node in copied(graph).items():
+        for name, value in node["inputs"].items():
+            if (link := as_link(value)) and link.node in ids:
+                node["inputs"][name] = [ids[link.node], link.output]
+        result[ids[node_id]] = node
+    return result
+
+
+def rewire(graph: Graph, sources: Mapping[Link, Link], *, beside: Collection[str] = ()) -> None:
+    """Feed every consumer of an old source from its new one, but for the nodes in `beside`."""
+    for place, link in list(links(graph)):
+        if link in sources and place.node not in beside:
+            graph[place.node]["inputs"][place.name] = list(sources[link])
+
+
+def splice(
+    graph: Graph,
+    ports: dict[str, Link],
+    piece: Graph,
+    *,
+    takes: Mapping[str, Collection[Input]],
+    gives: Mapping[str, Link | str],
+) -> None:
+    """Put `piece` between ports and their consumers; `graph` and `ports` are changed.
+
+    `takes`: port → inputs of the piece that its source feeds. `gives`: port → what is its source from now on, an
+    output of the piece or the source of another port. A port that only the piece gives is new afterwards.
+    Raises KeyError for a port that is not there.
+    """
+    given = {name: source if isinstance(source, Link) else ports[source] for name, source in gives.items()}
+    for name, places in takes.items():
+        for place in places:
+            piece[place.node]["inputs"][place.name] = list(ports[name])
+    graph.update(piece)
+    replaced = {ports[name]: new for name, new in given.items() if name in ports and ports[name] != new}
+    rewire(graph, replaced, beside=piece)
+    for name, source in ports.items():
+        ports[name] = replaced.get(source, source)
+    ports.update(given)
+
+
+def pruned(graph: Graph, keep: Collection[str]) -> Graph:
+    """Only the nodes that those in `keep` need, in their old order. Raises KeyError on a dangling link."""
+    needed: set[str] = set()
+    waiting = list(keep)
+    while waiting:
+        node_id = waiting.pop()
+        if node_id not in needed:
+            needed.add(node_id)
+            waiting.extend(link.node for value in graph[node_id]["inputs"].values() if (link := as_link(value)))
+    return {node_id: node for node_id, node in graph.items() if node_id in needed}

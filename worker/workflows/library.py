@@ -1,0 +1,106 @@
+"""Templates and fragments of our folder and of an owner's, which overlays it.
+
+What is wrong with one of them switches that one off, with the reason; the rest goes on serving.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import worker
+from worker.errors import TemplateError
+from worker.workflows.pieces import Fragment, Piece, Template
+from worker.workflows.reader import GRAPH_FILE, MANIFEST_FILE, read_fragment, read_template
+
+FRAGMENTS = "fragments"
+
+P = TypeVar("P", Template, Fragment)
+
+
+def packaged_folder() -> Path:
+    """The templates that come with the worker."""
+    return Path(worker.__file__).parents[1] / "comfy_workflows"
+
+
+@dataclass(frozen=True)
+class Library:
+    """All that can be spliced together. `disabled`: name → why it is switched off."""
+
+    #: in the order in which they are tried
+    templates: tuple[Template, ...]
+    #: in the order in which they are spliced
+    fragments: tuple[Fragment, ...]
+    disabled: Mapping[str, str] = field(default_factory=dict)
+    #: everything that is wrong, as `file:node:input: what`
+    violations: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, *folders: Path, approved_classes: Collection[str] = ()) -> "Library":
+        """Read the folders; in later ones a template or fragment of the same name replaces the earlier one's.
+
+        The first folder is ours. What the others bring may use its node classes and the approved ones only.
+        Raises TemplateError when a folder does not exist.
+        """
+        found: dict[str, tuple[int, Template | Fragment | TemplateError]] = {}
+        known = set(approved_classes)
+        for number, folder in enumerate(folders or (packaged_folder(),)):
+            for name, path in _pieces(folder):
+                # A broken overlay takes its place too: it must not silently leave the one below in charge.
+                found[name] = number, _read(path, name, approved=known if number else None)
+            if not number:
+                known.update(*(piece.classes for _, piece in found.values() if isinstance(piece, Piece)))
+
+        templates = [(number, piece) for number, piece in found.values() if isinstance(piece, Template)]
+        fragments = [piece for _, piece in found.values() if isinstance(piece, Fragment)]
+        wrong = {name: piece for name, (_, piece) in found.items() if isinstance(piece, TemplateError)}
+        # A template for a named model goes before one for its family, an owner's before ours.
+        templates.sort(key=lambda entry: (not entry[1].manifest.serves.models, -entry[0], entry[1].name))
+        return cls(
+            templates=tuple(template for _, template in templates),
+            fragments=tuple(sorted(fragments, key=lambda fragment: (fragment.manifest.order, fragment.name))),
+            disabled={name: "; ".join(error.violations) for name, error in wrong.items()},
+            violations=tuple(violation for error in wrong.values() for violation in error.violations),
+        )
+
+    def without(self, findings: Mapping[str, Sequence[str]]) -> "Library":
+        """The same library with the pieces that an audit found fault with switched off."""
+        reasons = {name: "; ".join(sentences) for name, sentences in findings.items() if sentences}
+        return replace(
+            self,
+            templates=_left(self.templates, reasons),
+            fragments=_left(self.fragments, reasons),
+            disabled={**self.disabled, **reasons},
+        )
+
+
+def _left(pieces: tuple[P, ...], reasons: Mapping[str, str]) -> tuple[P, ...]:
+    return tuple(piece for piece in pieces if piece.name not in reasons)
+
+
+def _pieces(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Names and folders of everything below, in a fixed order."""
+    if not folder.is_dir():
+        raise TemplateError(f"{folder} is no folder of workflows.", remedy="Correct workflows_dir, or make the folder.")
+    for path in sorted(folder.glob(f"*/*/{MANIFEST_FILE}")):
+        yield path.parent.relative_to(folder).as_posix(), path.parent
+
+
+def _read(path: Path, name: str, *, approved: Collection[str] | None) -> Template | Fragment | TemplateError:
+    """The piece, or what is wrong with it. `approved`: the node classes it may use; None for any."""
+    read = read_fragment if name.startswith(f"{FRAGMENTS}/") else read_template
+    try:
+        piece = read(path, name)
+    except TemplateError as error:
+        return error
+    if approved is None or piece.classes <= set(approved):
+        return piece
+    unknown = sorted(piece.classes.difference(approved))
+    return TemplateError(
+        f"{name} brings node classes that nobody approved.",
+        violations=tuple(
+            f"{name}/{GRAPH_FILE}:{class_name}: not an approved node class; if you trust it, add it to "
+            "approved_node_classes"
+            for class_name in unknown
+        ),
+    )

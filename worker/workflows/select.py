@@ -1,0 +1,96 @@
+"""Which template serves a request, with which fragments; and for all others, why not."""
+
+from dataclasses import dataclass
+
+from worker.errors import JobNotServable
+from worker.workflows.features import OPTIONAL, Feature, features_of
+from worker.workflows.library import Library
+from worker.workflows.pieces import Fragment, Template
+from worker.workflows.request import RenderRequest
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A template and what is spliced into it, in order; fragments of every dialect, to choose from."""
+
+    template: Template
+    fragments: tuple[Fragment, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one template. Without reasons it serves the request."""
+
+    template: str
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def serves(self) -> bool:
+        return not self.reasons
+
+
+def select(library: Library, request: RenderRequest) -> Plan:
+    """The first template that serves the request. Raises JobNotServable with every template's reasons."""
+    rejected = []
+    for template in library.templates:
+        plan, reasons = _plan(library, template, request)
+        if not reasons:
+            return plan
+        rejected.append(f"{template.name}: {', '.join(reasons)}")
+    rejected.extend(f"{name}: switched off ({reason})" for name, reason in library.disabled.items())
+    raise JobNotServable(
+        f"No workflow serves {request.model.name} ({request.model.family.value}, {request.mode.value}). "
+        + "; ".join(rejected),
+        remedy="`horde-bridge workflows explain` tells more.",
+    )
+
+
+def explain(library: Library, request: RenderRequest) -> list[Verdict]:
+    """A verdict on every template, in the order in which they are tried; the first that serves is taken."""
+    verdicts = [Verdict(each.name, tuple(_plan(library, each, request)[1])) for each in library.templates]
+    return verdicts + [Verdict(name, (f"switched off: {reason}",)) for name, reason in library.disabled.items()]
+
+
+def _plan(library: Library, template: Template, request: RenderRequest) -> tuple[Plan, list[str]]:
+    reasons = _mismatches(template, request)
+    features = features_of(request)
+    own = set(template.manifest.serves.features)
+    reasons += [f"it is for requests with {feature.value} only" for feature in sorted(own - features)]
+    needed = {feature for feature in features - own if not template.ignores(feature)}
+    fragments = _fragments(library, template, request, needed)
+    covered = {fragment.when for fragment in fragments}
+    reasons += [f"no fragment adds {feature.value} to it" for feature in sorted(needed - covered - OPTIONAL)]
+    return Plan(template, tuple(fragments)), reasons
+
+
+def _mismatches(template: Template, request: RenderRequest) -> list[str]:
+    serves, model = template.manifest.serves, request.model
+    reasons = []
+    if serves.families and model.family not in serves.families:
+        reasons.append(f"it is not for {model.family.value}")
+    if serves.models and model.name not in serves.models:
+        reasons.append(f"it is for {' and '.join(serves.models)} only")
+    if request.workflow and request.workflow not in serves.workflows:
+        reasons.append(f"it is not for the workflow {request.workflow}")
+    if serves.workflows and not request.workflow:
+        reasons.append(f"it is for the workflow {' or '.join(serves.workflows)} only")
+    if request.mode not in serves.modes:
+        reasons.append(f"it can't do {request.mode.value}")
+    if missing := sorted(template.files.difference(model.files)):
+        reasons.append(f"the model has no file for {' and '.join(missing)}")
+    return reasons
+
+
+def _fragments(library: Library, template: Template, request: RenderRequest, needed: set[Feature]) -> list[Fragment]:
+    """For each feature the first fragment that fits, of every dialect it exists in; in splicing order."""
+    ports = set(template.ports)
+    chosen: dict[tuple[Feature, str | None], Fragment] = {}
+    for fragment in library.fragments:
+        manifest = fragment.manifest
+        fits = not manifest.families or request.model.family in manifest.families
+        taken = (fragment.when, manifest.dialect) in chosen or (fragment.when, None) in chosen
+        reads = {*fragment.takes, *(source for source in fragment.gives.values() if isinstance(source, str))}
+        if fragment.when in needed and fits and not taken and reads <= ports:
+            chosen[fragment.when, manifest.dialect] = fragment
+            ports.update(fragment.gives)
+    return list(chosen.values())
