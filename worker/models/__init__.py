@@ -1,1 +1,1 @@
-"""Model records and files: `reference` (what a name means), `store` (where its files are)."""
+"""Models known, chosen, stored and fetched. See docs/models.md."""

@@ -1,0 +1,155 @@
+"""What the Horde knows of a model, as one typed record.
+
+Pure. A path in a record never leaves the model folders: `..` is resolved against the category's folder and must end
+in a folder this worker knows.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Any, Final
+
+from worker.workflows.families import Family
+
+
+class Category(str, Enum):
+    """A list of the model reference. The value is its name in the legacy reference."""
+
+    IMAGE = "stable_diffusion"
+    CONTROLNET = "controlnet"
+    ESRGAN = "esrgan"
+    GFPGAN = "gfpgan"
+    CODEFORMER = "codeformer"
+    MISCELLANEOUS = "miscellaneous"
+    CLIP = "clip"
+    SAFETY_CHECKER = "safety_checker"
+
+    @property
+    def folder(self) -> str:
+        """The folder below the model root that holds this category's files."""
+        return "compvis" if self is Category.IMAGE else self.value
+
+    @property
+    def service_name(self) -> str:
+        """The category's name in the newer service."""
+        return "image_generation" if self is Category.IMAGE else self.value
+
+
+class Purpose(str, Enum):
+    """What a file is to its model."""
+
+    CHECKPOINT = "checkpoint"
+    UNET = "unet"
+    TEXT_ENCODER = "text_encoder"
+    TEXT_ENCODER_2 = "text_encoder_2"
+    VAE = "vae"
+    STAGE_B = "stage_b"
+    STAGE_C = "stage_c"
+    #: a ControlNet, upscaler, face restorer, detector …: everything that is no image model
+    AUXILIARY = "auxiliary"
+
+
+#: Folders a record's file may lie in, directly below the model root.
+KNOWN_FOLDERS: Final = frozenset(
+    {category.folder for category in Category} | {"vae", "text_encoders", "unet", "clip_vision", "lora", "ti", "blip"}
+)
+#: Baselines written otherwise than the family's value. Keys are folded by `fold_baseline`.
+BASELINE_ALIASES: Final = MappingProxyType(
+    {
+        "stable_diffusion_2": Family.STABLE_DIFFUSION_2_768,
+        "stable_diffusion_2.1": Family.STABLE_DIFFUSION_2_768,
+        "stable_diffusion": Family.STABLE_DIFFUSION_1,
+        "stable_diffusion_1.4": Family.STABLE_DIFFUSION_1,
+        "stable_diffusion_1.5": Family.STABLE_DIFFUSION_1,
+    }
+)
+#: Control characters, and what Windows can't have in a file name.
+_BAD_IN_PATHS = re.compile(r'[\x00-\x1f<>:"|?*]')
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file of a model. `folder` is a known folder below the model root, `name` the path within it.
+
+    `path` is set for an owner's own file that lies anywhere else; `folder` is "" then.
+    """
+
+    purpose: Purpose
+    name: str
+    folder: str
+    #: lower case; None where the reference has none
+    sha256: str | None = None
+    url: str | None = None
+    #: bytes; None where unknown. The reference's own figures are estimates.
+    size: int | None = None
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """One model. `family` None: its baseline is unknown here, so it is listed but never offered."""
+
+    name: str
+    category: Category
+    files: tuple[ModelFile, ...]
+    baseline: str = ""
+    family: Family | None = None
+    nsfw: bool = False
+    inpainting: bool = False
+    features_not_supported: frozenset[str] = frozenset()
+    #: what the Horde asks of requests for this model: min_steps, max_steps, cfg_scale, clip_skip, samplers …
+    requirements: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    #: bytes of all files together as the reference tells; often an estimate
+    size_on_disk: int | None = None
+    trigger: tuple[str, ...] = ()
+    description: str = ""
+    version: str = ""
+    style: str = ""
+    homepage: str = ""
+    beta: bool = False
+    custom: bool = False
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of all files together, the sum of known sizes before the record's own figure."""
+        sizes = [file.size for file in self.files]
+        known = [size for size in sizes if size is not None]
+        return sum(known) if known and len(known) == len(sizes) else self.size_on_disk
+
+
+def fold_baseline(text: str) -> str:
+    """The one spelling of a baseline that is compared: lower case, words joined by underscores."""
+    return "_".join(text.casefold().replace("_", " ").split())
+
+
+def family_of(baseline: str) -> Family | None:
+    """The family a baseline belongs to, None when this worker has no such family."""
+    folded = fold_baseline(baseline)
+    if folded in BASELINE_ALIASES:
+        return BASELINE_ALIASES[folded]
+    return next((family for family in Family if family.value == folded), None)
+
+
+def place(category_folder: str, *parts: str) -> tuple[str, str]:
+    """(folder, name) of a file given relative to its category's folder.
+
+    Raises ValueError when the path is absolute, leaves the model root, or ends in no known folder.
+    """
+    steps: list[str] = [category_folder]
+    for part in parts:
+        text = part.replace("\\", "/")
+        if text.startswith("/") or _BAD_IN_PATHS.search(text):
+            raise ValueError(f"{part!r} is no relative path")
+        for step in PurePosixPath(text).parts:
+            if step != "..":
+                steps.append(step)
+            elif steps:
+                steps.pop()
+            else:
+                raise ValueError(f"{part!r} leaves the model folder")
+    if len(steps) < 2 or steps[0] not in KNOWN_FOLDERS:  # noqa: PLR2004 - a folder and a name
+        raise ValueError(f"{'/'.join(parts)!r} is in no known model folder")
+    return steps[0], "/".join(steps[1:])
