@@ -1,0 +1,47 @@
+"""The books of the embedded Horde: every popped id, and every answer. Grows by some hundred bytes a job."""
+
+from worker.demo.horde_records import Accounting, Job, Outcome
+
+
+class Books:
+    """Who was given what, and what came back."""
+
+    def __init__(self) -> None:
+        self._outcomes: dict[str, Outcome] = {}
+        self._undelivered: set[str] = set()
+        self._duplicates = 0
+        self._late = 0
+        self._unknown = 0
+        self._kudos = 0.0
+
+    def popped(self, job: Job) -> None:
+        self._outcomes[job.id] = Outcome.OPEN
+
+    def settled(self, job: Job, credited: float) -> None:
+        """The job has its outcome; `credited` kudos for it."""
+        self._outcomes[job.id] = job.outcome
+        self._kudos += credited
+
+    def undelivered(self, job_ids: list[str]) -> None:
+        """The answer that carried these ids never reached the worker."""
+        self._undelivered.update(job_ids)
+
+    def stray(self, job: Job | None) -> None:
+        """An answer that nothing was waiting for: to a job that has its outcome, or to none at all."""
+        if job is None:
+            self._unknown += 1
+        elif job.outcome is Outcome.OK:
+            self._duplicates += 1
+        else:
+            self._late += 1
+
+    def accounting(self) -> Accounting:
+        """A copy of the present state."""
+        return Accounting(
+            outcomes=dict(self._outcomes),
+            undelivered=frozenset(self._undelivered),
+            duplicates=self._duplicates,
+            late=self._late,
+            unknown=self._unknown,
+            kudos=self._kudos,
+        )

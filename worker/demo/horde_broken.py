@@ -1,0 +1,88 @@
+"""Answers that go wrong on the wire: dripped, or never given. Pure ASGI responses.
+
+A broken connection needs the server's transport, which `worker.demo.horde_server` leaves in the request's state;
+under another server such a fault is an empty 500.
+"""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+#: Key of the transport in the request's state.
+TRANSPORT = "horde_transport"
+#: SO_LINGER on, with no time: closing sends a reset instead of a farewell.
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_DRIP_PIECES = 20
+
+#: Waits so many seconds, or less when the server stops.
+Pause = Callable[[float], Coroutine[Any, Any, None]]
+
+
+class BrokenResponse(Response):
+    """No answer: after `seconds`, or when the client gives up before, the connection is reset."""
+
+    def __init__(self, seconds: float, pause: Pause) -> None:
+        super().__init__(status_code=500)
+        self._seconds = seconds
+        self._pause = pause
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        transport: asyncio.Transport | None = scope.get("state", {}).get(TRANSPORT)
+        if transport is None:
+            await super().__call__(scope, receive, send)
+            return
+        await _either(self._pause(self._seconds), _disconnected(receive))
+        connection = transport.get_extra_info("socket")
+        if connection is not None and not transport.is_closing():
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        transport.abort()
+        await _disconnected(receive)
+
+
+class DrippingResponse(Response):
+    """A true answer in small pieces over `seconds`; `lost` is called when the client does not wait for the end."""
+
+    def __init__(self, answer: Response, seconds: float, pause: Pause, lost: Callable[[], None]) -> None:
+        super().__init__(bytes(answer.body), answer.status_code, media_type=answer.media_type)
+        self._seconds = seconds
+        self._pause = pause
+        self._lost = lost
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope
+        body = bytes(self.body)
+        step = max(1, -(-len(body) // _DRIP_PIECES))
+        pieces = [body[start : start + step] for start in range(0, len(body), step)]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            for piece in pieces:
+                await self._pause(self._seconds / len(pieces))
+                if gone.done():
+                    self._lost()
+                    return
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        finally:
+            gone.cancel()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _either(*waits: Coroutine[Any, Any, None]) -> None:
+    """Returns when the first is over; the others are cancelled and gone."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
