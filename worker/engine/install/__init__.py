@@ -1,0 +1,21 @@
+"""The runtime: two Python environments and ComfyUI's tree, made by `python -m worker.engine.install`.
+
+    layout    where everything lies: `Runtime`
+    machine   which card, which Python, how much disk
+    builds    which build of torch, and from which index
+    record    state.json: what the owner chose, what is made, and from what
+    plan      what is missing or outdated, and why: `check`
+    shell     child processes with a log, signs of life and a bound
+    tree      ComfyUI's folder: from the pinned wheel, from git, or the owner's own
+    steps     the making of each part
+    command   the command line
+
+It runs before anything is installed, so nothing here imports anything but the standard library, `worker.errors` and
+`worker.engine.launch`, which keep to the same rule. Whatever kills it, wherever: the next run finds a part that is
+not recorded as ready and makes it anew.
+"""
+
+from worker.engine.install.layout import Runtime
+from worker.engine.install.plan import check
+
+__all__ = ["Runtime", "check"]

@@ -1,0 +1,235 @@
+"""The command line of the set-up: `python -m worker.engine.install`."""
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from worker.engine.install.layout import ROOT, STATE_FILE, Runtime, runtime_folder
+from worker.engine.install.machine import Accelerator, Card, Host, Interpreter, detect_card
+from worker.engine.install.plan import Step, ingredients, plan_for
+from worker.engine.install.record import Choices, Part, PartRecord, Record
+from worker.engine.install.shell import Screen, Shell, exclusive
+from worker.engine.install.steps import Works
+from worker.errors import RuntimeMissing
+
+LOCK_FILE = ".lock"
+#: The Pythons that torch, ComfyUI's packages and this project all have builds for.
+PYTHON_OLDEST, PYTHON_NEWEST = (3, 10), (3, 13)
+TITLES = {
+    Part.WORKER: "the worker's packages",
+    Part.COMFYUI: "ComfyUI",
+    Part.ENGINE: "the engine's packages, torch among them",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options; README and the launch scripts rely on their names."""
+    options = argparse.ArgumentParser(
+        prog="update-runtime",
+        description="Set up what the worker needs, or repair and update it. A second run with nothing to do takes "
+        "less than a second. What is chosen here is remembered for later runs.",
+    )
+    card = options.add_mutually_exclusive_group()
+    for accelerator in Accelerator:
+        card.add_argument(
+            f"--{accelerator.value}",
+            dest="accelerator",
+            action="store_const",
+            const=accelerator,
+            help=f"install torch for {accelerator.name}"
+            + (" (without any of these four: for the card that is found)" if accelerator is Accelerator.CPU else ""),
+        )
+    options.add_argument("--torch-index", metavar="URL", help="take torch from this package index")
+    engine = options.add_mutually_exclusive_group()
+    engine.add_argument("--comfyui", metavar="PATH", help="use your own ComfyUI in this folder; it is not changed")
+    engine.add_argument("--comfyui-git", metavar="URL@REF", help="use this ComfyUI, checked out from git")
+    options.add_argument("--comfyui-python", metavar="PATH", help="with --comfyui: the Python that runs it")
+    options.add_argument("--dev", action="store_true", help="install what the tests need, too")
+    options.add_argument("--reset", action="store_true", help="forget what was chosen in earlier runs")
+    options.add_argument("--check", action="store_true", help="only tell what is missing; exit 1 if anything is")
+    options.add_argument("--json", action="store_true", help="print one JSON object on stdout at the end")
+    return options
+
+
+def choose(options: argparse.Namespace, before: Choices) -> Choices:
+    """Today's options over earlier choices. Raises RuntimeMissing where they contradict each other."""
+    chosen = Choices() if options.reset else before
+    given = {
+        name: value
+        for name in ("accelerator", "torch_index", "comfyui", "comfyui_git", "comfyui_python", "dev")
+        if (value := getattr(options, name))
+    }
+    if options.accelerator not in {None, chosen.accelerator}:
+        chosen = dataclasses.replace(chosen, torch_index=None)  # an index is for one kind of card
+    if options.comfyui or options.comfyui_git:
+        chosen = dataclasses.replace(chosen, comfyui=None, comfyui_git=None, comfyui_python=None)
+    for name in ("comfyui", "comfyui_python"):
+        if name in given:
+            # Not resolved: the Python of an environment is a link, and is known to be one by its place.
+            given[name] = os.path.abspath(Path(given[name]).expanduser())  # noqa: PTH100 - see above
+    chosen = dataclasses.replace(chosen, **given)
+    if chosen.comfyui_python and not chosen.comfyui:
+        raise RuntimeMissing(
+            "--comfyui-python names the Python of an own ComfyUI.", remedy="Give its folder, too: --comfyui PATH."
+        )
+    return chosen
+
+
+def decide_accelerator(chosen: Accelerator | None, before: Accelerator | None, found: Card) -> Accelerator:
+    """The owner's word, else the card that is found. A card that was there before may be away for a moment (a driver
+    update, a container started without it); that is no reason to throw its torch away.
+    """
+    if chosen:
+        return chosen
+    return before if before and found.accelerator is Accelerator.CPU else found.accelerator
+
+
+def choose_interpreter(record: Record, current: Interpreter, environ: Mapping[str, str]) -> Interpreter:
+    """The Python for the environments: `PYTHON` (which is running this), else the one they were made with, if it is
+    still there, else the one that is running this.
+    """
+    if environ.get("PYTHON") or not record.python or not record.python_version or not Path(record.python).exists():
+        return current
+    return Interpreter(Path(record.python), record.python_version)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 complete, 1 incomplete or failed with a reason and a remedy on stderr, 2 wrong usage."""
+    options = parser().parse_args(arguments)
+    folder = runtime_folder(ROOT, os.environ)
+    screen = Screen()
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        try:
+            return _check(folder, options) if options.check else _set_up(folder, options, screen)
+        except OSError as error:
+            raise RuntimeMissing(
+                f"{error.filename or folder}: {error.strerror or error}.",
+                remedy="Check the rights to that folder and the free disk, then run update-runtime again.",
+            ) from error
+    except RuntimeMissing as error:
+        screen.say(f"ERROR: {error.message}")
+        screen.say(f"       {error.remedy}")
+        if options.json:
+            _print({"ok": False, "error": error.message.strip(), "remedy": error.remedy})
+        return 1
+    except KeyboardInterrupt:
+        screen.say("Interrupted. The next run of update-runtime makes good what is unfinished.")
+        return 128 + signal.SIGINT
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _check(folder: Path, options: argparse.Namespace) -> int:
+    record = Record.load(folder / STATE_FILE)
+    steps = plan_for(ROOT, folder, record, choose(options, record.choices))
+    missing = [f"{step.part.value}: {step.reason}" for step in steps]
+    if options.json:
+        _print({"complete": not missing, "missing": missing})
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in missing or ["The runtime is complete."]))
+    return 1 if missing else 0
+
+
+def _set_up(folder: Path, options: argparse.Namespace, screen: Screen) -> int:
+    began = time.monotonic()
+    refuse_foreign(folder)
+    with exclusive(folder / LOCK_FILE, screen) as lock:
+        before = Record.load(folder / STATE_FILE)
+        choices = choose(options, before.choices)
+        interpreter = choose_interpreter(before, Interpreter.current(), os.environ)
+        refuse_python(interpreter.version)
+        found = detect_card(Host())
+        accelerator = decide_accelerator(choices.accelerator, before.accelerator, found)
+        record = dataclasses.replace(
+            before,
+            choices=choices,
+            accelerator=accelerator,
+            python=str(interpreter.executable),
+            python_version=interpreter.version,
+        )
+        runtime = Runtime.of(ROOT, folder, record)
+        steps = plan_for(ROOT, folder, record, choices)
+        # What is known of a card serves only if torch is installed for it.
+        card = found if accelerator is found.accelerator else Card(accelerator, "chosen earlier or by option")
+        if steps:
+            screen.say(f"Setting up {folder} for {accelerator.value} ({card.found}), Python {interpreter.version}.")
+        works = Works(runtime, choices, card, interpreter, Shell(screen, runtime.logs, runtime.scratch, lock))
+        try:
+            for number, step in enumerate(steps, 1):
+                screen.say(f"[{number}/{len(steps)}] {TITLES[step.part]}: {step.reason}")
+                record = _carry_out(works, step, record)
+        finally:
+            shutil.rmtree(runtime.scratch, ignore_errors=True)
+        if record != before:
+            record.save(runtime.state)
+    _finish(runtime, steps, time.monotonic() - began, screen, as_json=options.json)
+    return 0
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raises RuntimeMissing for a folder in use for other things: what is set up anew is removed first."""
+    known = any((folder / name).exists() for name in (LOCK_FILE, STATE_FILE))
+    if not known and folder != ROOT / "runtime" and folder.is_dir() and any(folder.iterdir()):
+        raise RuntimeMissing(
+            f"{folder} is not empty and holds no runtime of the worker.",
+            remedy="Set AIWORKER_RUNTIME_DIR to an empty or new folder.",
+        )
+
+
+def refuse_python(version: str) -> None:
+    """Raises RuntimeMissing for a Python that torch or ComfyUI's packages have no builds for."""
+    major, minor = (int(number) for number in version.split("."))
+    if not PYTHON_OLDEST <= (major, minor) <= PYTHON_NEWEST:
+        raise RuntimeMissing(
+            f"This is Python {version}; the worker needs Python 3.10 to 3.13.",
+            remedy="Install one of them and run update-runtime again, with PYTHON set to it if need be.",
+        )
+
+
+def _carry_out(works: Works, step: Step, record: Record) -> Record:
+    began = time.monotonic()
+    accelerator, version = works.card.accelerator, works.interpreter.version
+    made_from = ingredients(works.runtime, works.choices, accelerator, version)[step.part]
+    works.make(
+        step,
+        begin=lambda: record.with_part(step.part, PartRecord(ready=False, made_from=made_from)).save(
+            works.runtime.state
+        ),
+    )
+    record = record.with_part(step.part, PartRecord(True, made_from, works.packages(step.part)))
+    record.save(works.runtime.state)
+    works.shell.screen.say(f"      done in {time.monotonic() - began:.0f} s")
+    return record
+
+
+def _finish(runtime: Runtime, steps: Sequence[Step], seconds: float, screen: Screen, *, as_json: bool) -> None:
+    accelerator = runtime.accelerator.value if runtime.accelerator else ""
+    screen.say(f"The runtime is complete ({accelerator}).")
+    if as_json:
+        _print(
+            {
+                "ok": True,
+                "did": [step.part.value for step in steps],
+                "seconds": round(seconds, 1),
+                "accelerator": accelerator,
+                "worker_python": str(runtime.worker_python),
+                "engine_python": str(runtime.engine_python),
+                "comfyui": str(runtime.comfyui),
+            }
+        )
+
+
+def _print(value: Mapping[str, object]) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")

@@ -1,0 +1,78 @@
+"""Where everything lies: the folder `runtime`, and what an owner put in the place of its parts."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.engine.install.machine import Accelerator
+from worker.engine.install.record import Record
+
+#: The repository, or wherever the package `worker` lies.
+ROOT = Path(__file__).resolve().parents[3]
+STATE_FILE = "state.json"
+LOCKS = Path(__file__).resolve().parents[1] / "lock"
+
+
+def runtime_folder(root: Path, environ: Mapping[str, str]) -> Path:
+    """`AIWORKER_RUNTIME_DIR`, else `runtime` in the repository."""
+    elsewhere = environ.get("AIWORKER_RUNTIME_DIR", "").strip()
+    return Path(elsewhere).expanduser().absolute() if elsewhere else root / "runtime"
+
+
+def environment_python(environment: Path) -> Path:
+    """The interpreter of a virtual environment."""
+    return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def packages_folder(environment: Path, python_version: str) -> Path:
+    """Where a virtual environment keeps its packages."""
+    if os.name == "nt":
+        return environment / "Lib" / "site-packages"
+    return environment / "lib" / f"python{python_version}" / "site-packages"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What the rest of the worker needs to know. Paths only: `check` tells whether anything is there.
+
+    `comfyui` and `engine_python` are the owner's where `--comfyui` and `--comfyui-python` said so. `accelerator` is
+    what the engine's torch was installed for; None before the first set-up.
+    """
+
+    root: Path
+    folder: Path
+    worker_python: Path
+    engine_python: Path
+    comfyui: Path
+    accelerator: Accelerator | None
+
+    @classmethod
+    def locate(cls, root: Path = ROOT, environ: Mapping[str, str] | None = None) -> "Runtime":
+        folder = runtime_folder(root, os.environ if environ is None else environ)
+        return cls.of(root, folder, Record.load(folder / STATE_FILE))
+
+    @classmethod
+    def of(cls, root: Path, folder: Path, record: Record) -> "Runtime":
+        own = record.choices
+        return cls(
+            root=root,
+            folder=folder,
+            worker_python=environment_python(folder / "worker"),
+            engine_python=Path(own.comfyui_python) if own.comfyui_python else environment_python(folder / "engine"),
+            comfyui=Path(own.comfyui) if own.comfyui else folder / "comfyui",
+            accelerator=record.accelerator,
+        )
+
+    @property
+    def state(self) -> Path:
+        return self.folder / STATE_FILE
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def scratch(self) -> Path:
+        """Downloads and half-made things of the run that holds the lock; removed at its end."""
+        return self.folder / "scratch"

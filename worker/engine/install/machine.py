@@ -1,0 +1,130 @@
+"""What this machine is: its card, its Python, its free disk. Looks only; nothing is changed."""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+#: nvidia-smi needs seconds when no process keeps the driver awake; a broken driver makes it hang.
+PROBE_TIMEOUT_S = 15.0
+
+
+class Accelerator(str, Enum):
+    """What the engine computes on; decides which build of torch is installed."""
+
+    CUDA = "cuda"
+    ROCM = "rocm"
+    DIRECTML = "directml"
+    CPU = "cpu"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What was found, and what is known of it. `driver` is NVIDIA's major version, `capabilities` are CUDA's."""
+
+    accelerator: Accelerator
+    found: str
+    driver: int | None = None
+    capabilities: tuple[float, ...] = ()
+
+
+def ask(command: Sequence[str]) -> str | None:
+    """What a command prints; None if it is absent, fails or hangs."""
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    return answer.stdout if answer.returncode == 0 else None
+
+
+@dataclass(frozen=True)
+class Host:
+    """The machine as seen by the detection; tests put another one in its place."""
+
+    root: Path = field(default_factory=lambda: Path("/"))
+    system: str = field(default_factory=platform.system)
+    which: Callable[[str], str | None] = shutil.which
+    ask: Callable[[Sequence[str]], str | None] = ask
+
+    def has(self, path: str) -> bool:
+        return (self.root / path.lstrip("/")).exists()
+
+    def read(self, path: str) -> str:
+        try:
+            return (self.root / path.lstrip("/")).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+
+def detect_card(host: Host) -> Card:
+    """NVIDIA before AMD before none. An AMD card that ROCm can't reach counts as none, and `found` says so."""
+    return _nvidia(host) or _amd(host) or Card(Accelerator.CPU, "no NVIDIA or AMD card")
+
+
+def _nvidia(host: Host) -> Card | None:
+    smi = host.which("nvidia-smi")
+    if smi is None and host.system == "Windows":
+        # The driver puts it there; PATH may not hold that folder in a bare shell.
+        system32 = os.path.join(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "nvidia-smi.exe")  # noqa: PTH118 - a Windows path, tested on Linux
+        smi = system32 if host.has(system32) else None
+    kernel = host.read("/proc/driver/nvidia/version")
+    if smi is None and not kernel:
+        return None
+    drivers: list[str] = []
+    capabilities: list[float] = []
+    if smi is not None:
+        # compute_cap is unknown to drivers before 510; these are too old for any build, and are asked for less.
+        report = host.ask([smi, "--query-gpu=driver_version,compute_cap", "--format=csv,noheader"]) or host.ask(
+            [smi, "--query-gpu=driver_version", "--format=csv,noheader"]
+        )
+        if report is None and not kernel:
+            return None  # the tool without a card, as in some container images
+        for line in (report or "").splitlines():
+            driver, _, capability = line.partition(",")
+            drivers.append(driver.strip())
+            if re.fullmatch(r"\d+\.\d+", capability.strip()):
+                capabilities.append(float(capability))
+    if not drivers:
+        drivers = re.findall(r"\b(\d{3,}\.\d+(?:\.\d+)?)\b", kernel)[:1]
+    major = int(drivers[0].split(".")[0]) if drivers and drivers[0].split(".")[0].isdigit() else None
+    found = f"an NVIDIA card (driver {drivers[0]})" if drivers else "an NVIDIA card"
+    return Card(Accelerator.CUDA, found, major, tuple(capabilities))
+
+
+def _amd(host: Host) -> Card | None:
+    if host.has("/dev/kfd") or host.which("rocminfo"):
+        return Card(Accelerator.ROCM, "an AMD card")
+    cards = host.root / "sys/class/drm"
+    vendors = [path.read_text(encoding="ascii", errors="replace").strip() for path in cards.glob("card*/device/vendor")]
+    if "0x1002" in vendors:
+        return Card(Accelerator.CPU, "an AMD card without its compute driver (/dev/kfd); after installing it: --rocm")
+    return None
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python outside of any virtual environment: what the environments are made from."""
+
+    executable: Path
+    version: str
+
+    @classmethod
+    def current(cls) -> "Interpreter":
+        # Inside an environment sys.executable goes away with it; links such as python3 change their aim over time.
+        base = Path(getattr(sys, "_base_executable", None) or sys.executable)
+        return cls(base.resolve(), f"{sys.version_info[0]}.{sys.version_info[1]}")
+
+
+def free_bytes(folder: Path) -> int:
+    """Free disk where `folder` is or will be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

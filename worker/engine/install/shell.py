@@ -1,0 +1,261 @@
+"""Child processes of the set-up: what they say goes to a log, what an owner sees is a short line that moves."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from worker.engine.install.layout import ROOT
+from worker.errors import RuntimeMissing
+
+#: Three gigabytes over a line of two megabits.
+COMMAND_TIMEOUT_S = 4 * 3600.0
+#: Another set-up may be doing all of that.
+LOCK_TIMEOUT_S = COMMAND_TIMEOUT_S
+#: How often a child is looked at, and a lock tried.
+POLL_INTERVAL_S = 0.2
+#: How often the moving line changes on a terminal, and a line is printed elsewhere.
+LIVE_INTERVAL_S = 1.0
+PLAIN_INTERVAL_S = 15.0
+#: How much of a failed child's log is shown.
+TAIL_LINES = 15
+#: Enough of a log's end to hold the line that says what is being done.
+TAIL_BYTES = 8192
+#: Between asking a child to end and ending it.
+STOP_GRACE_S = 5.0
+
+#: Runs a module of the child's own Python, tied to this process: `-c TETHER ROOT MODULE ARGUMENTS…`.
+TETHER = """
+import runpy, sys
+root, module, *arguments = sys.argv[1:]
+sys.path.insert(0, root)
+from worker.engine.launch import die_with_parent
+sys.path.remove(root)
+die_with_parent()
+sys.argv = [module, *arguments]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+#: Settings of the owner's shell that would lead pip or Python out of the environment.
+FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV")
+
+
+class Screen:
+    """Progress for people, on stderr: whole lines, and on a terminal a last line that changes in place."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._live = self._stream.isatty()
+        self._shown = 0
+
+    @property
+    def interval_s(self) -> float:
+        return LIVE_INTERVAL_S if self._live else PLAIN_INTERVAL_S
+
+    def say(self, line: str) -> None:
+        self._write(f"\r{' ' * self._shown}\r" if self._shown else "", line, "\n")
+        self._shown = 0
+
+    def tick(self, line: str) -> None:
+        """Show a passing state."""
+        if not self._live:
+            self.say(line)
+            return
+        line = line[: max(20, _columns() - 1)]
+        self._write("\r", line.ljust(self._shown))
+        self._shown = len(line)
+
+    def _write(self, *pieces: str) -> None:
+        text = "".join(pieces)
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        self._stream.write(text.encode(encoding, "replace").decode(encoding))
+        self._stream.flush()
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return 80
+
+
+@dataclass(frozen=True)
+class Shell:
+    """How children are run. `lock` is inherited by them: it is held until the last of them ends.
+
+    `scratch` is their folder for temporary files, on the disk whose free space was checked.
+    """
+
+    screen: Screen
+    logs: Path
+    scratch: Path
+    lock: int | None = None
+    environ: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    def python(self, interpreter: Path, module: str, *arguments: str, log: str, remedy: str = "") -> None:
+        """Run a module of an interpreter, isolated from the owner's PYTHON* settings and user site."""
+        self.run([str(interpreter), "-I", "-c", TETHER, str(ROOT), module, *arguments], log=log, remedy=remedy)
+
+    def pip(self, interpreter: Path, *arguments: str, log: str, remedy: str = "") -> None:
+        self.python(interpreter, "pip", *arguments, "--progress-bar", "off", log=log, remedy=remedy)
+
+    def run(self, command: Sequence[str], *, log: str, remedy: str = "", allowed: Sequence[int] = (0,)) -> int:
+        """Run to the end. The exit code, or RuntimeMissing with the last lines of the log if it is not allowed."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        path = self.logs / f"install-{log}.log"
+        with path.open("a", encoding="utf-8") as file:
+            words = [word for word in command if word not in {"-I", "-c", TETHER, str(ROOT)}]
+            file.write(f"\n$ {without_passwords(' '.join(words))}\n")
+            file.flush()
+            start = file.tell()
+            with self._child(command, file) as child:
+                self._watch(child, path, log)
+        if child.returncode not in allowed:
+            tail = _tail(path, start, TAIL_LINES)
+            shown = "".join(f"\n    {without_passwords(line)}" for line in tail)
+            raise RuntimeMissing(
+                f"Setting up the {log} failed (exit {child.returncode}). The end of {path}:{shown}\n",
+                remedy=remedy or "Mend what the lines above name and run update-runtime again; nothing is lost.",
+            )
+        return child.returncode
+
+    @contextlib.contextmanager
+    def _child(self, command: Sequence[str], file: TextIO) -> Iterator["subprocess.Popen[bytes]"]:
+        """A child that has ended, with its own children, when the block ends."""
+        posix = os.name == "posix"
+        try:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=self._environment(),
+                pass_fds=(self.lock,) if posix and self.lock is not None else (),
+                start_new_session=posix,
+            )
+        except OSError as error:
+            raise RuntimeMissing(f"{command[0]} can't be run: {error.strerror}.") from error
+        try:
+            yield child
+        finally:
+            if child.poll() is None:
+                _signal(child, hard=False)
+                try:
+                    child.wait(STOP_GRACE_S)
+                except subprocess.TimeoutExpired:
+                    _signal(child, hard=True)
+                    child.wait()
+            if child.stdin:
+                child.stdin.close()
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in self.environ.items() if name not in FOREIGN}
+        temporary = str(self.scratch)
+        return kept | {
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_NO_INPUT": "1",
+            "PIP_ROOT_USER_ACTION": "ignore",
+            "PIP_USER": "0",
+            "PYTHONUNBUFFERED": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary),
+        }
+
+    def _watch(self, child: "subprocess.Popen[bytes]", path: Path, name: str) -> None:
+        began = shown = time.monotonic()
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(POLL_INTERVAL_S)
+                return
+            now = time.monotonic()
+            if now - began > COMMAND_TIMEOUT_S:
+                raise RuntimeMissing(
+                    f"Setting up the {name} took more than {COMMAND_TIMEOUT_S / 3600:.0f} hours.",
+                    remedy=f"See {path} for what it hangs on, then run update-runtime again.",
+                )
+            if now - shown >= self.screen.interval_s:
+                shown = now
+                doing = " ".join(_tail(path, 0, 1)).strip()
+                self.screen.tick(
+                    f"      {now - began:4.0f} s  {_downloaded(self.scratch)}{without_passwords(doing)[:100]}"
+                )
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, screen: Screen) -> Iterator[int]:
+    """Hold a lock file, waiting for whoever has it. Yields its descriptor for children to inherit."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        told = -screen.interval_s
+        while not _lock(descriptor):
+            now = time.monotonic()
+            if now > deadline:
+                raise RuntimeMissing(f"Another set-up has held {path} for hours.", remedy="End it, and run again.")
+            if now - told >= screen.interval_s:
+                told = now
+                screen.tick("Waiting for another set-up of this runtime to end …")
+            time.sleep(POLL_INTERVAL_S)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> bool:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _signal(child: "subprocess.Popen[bytes]", *, hard: bool) -> None:  # noqa: ARG001 - Windows knows one way only
+        child.kill()
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _signal(child: "subprocess.Popen[bytes]", *, hard: bool) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL if hard else signal.SIGTERM)
+
+
+def without_passwords(text: str) -> str:
+    """The text with the user and password of every URL hidden."""
+    return re.sub(r"(?<=://)[^/@\s]+(?=@)", "****", text)
+
+
+def _tail(path: Path, start: int, lines: int) -> list[str]:
+    """The last lines of a log that say anything, from byte `start` on."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(start, end - TAIL_BYTES))
+        text = file.read().decode("utf-8", errors="replace")
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
+
+
+def _downloaded(scratch: Path) -> str:
+    """How much lies in pip's folders for downloads: the sign of life while a large file comes in."""
+    total = 0
+    for file in scratch.glob("pip-*/*"):
+        with contextlib.suppress(OSError):
+            total += file.stat().st_size
+    return f"{total / 1e6:,.0f} MB  " if total >= 1e6 else ""  # noqa: PLR2004 - a megabyte

