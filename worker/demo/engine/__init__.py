@@ -1,0 +1,41 @@
+"""A scripted engine: a real process that speaks ComfyUI's protocol without torch, and fails on demand.
+
+`main.py` stands where ComfyUI's own main.py stands, so `EngineSettings(comfyui=FOLDER)` starts it. It takes time and
+delivers pictures as told by a script (see script.py); its pictures are made up, their sizes and number are the graph's.
+"""
+
+import sys
+from pathlib import Path
+
+from worker.engine.process import EngineSettings
+
+#: What to give as `EngineSettings.comfyui`.
+FOLDER = Path(__file__).parent
+
+
+def scripted_settings(
+    base_directory: Path,
+    *,
+    script: Path | None = None,
+    object_info: Path | None = None,
+    with_node_pack: bool = True,
+    start_timeout_s: float = 60.0,
+) -> EngineSettings:
+    """Settings that run the double on this very Python, its log beside the base directory's files.
+
+    `script` may be written before or after the start; `object_info` replaces the short list of node classes.
+    """
+    arguments: list[str] = []
+    if script is not None:
+        arguments += ["--script", str(script)]
+    if object_info is not None:
+        arguments += ["--object-info", str(object_info)]
+    return EngineSettings(
+        python=Path(sys.executable),
+        comfyui=FOLDER,
+        base_directory=base_directory,
+        log_file=base_directory / "engine.log",
+        arguments=tuple(arguments),
+        with_node_pack=with_node_pack,
+        start_timeout_s=start_timeout_s,
+    )

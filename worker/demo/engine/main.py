@@ -1,0 +1,67 @@
+"""Run the scripted engine, in ComfyUI's place and with ComfyUI's command line.
+
+python main.py --listen 127.0.0.1 --port P [ComfyUI's other arguments] [--script FILE] [--object-info FILE]
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+# The launcher puts this folder first; the package it belongs to must be found instead.
+sys.path[0] = str(Path(__file__).resolve().parents[3])
+
+import uvicorn  # noqa: E402 - after the path is right
+from loguru import logger  # noqa: E402
+
+from worker.demo.engine.script import FaultKind, claim_fault, read_script  # noqa: E402
+from worker.demo.engine.server import Engine  # noqa: E402
+
+#: Names by which the worker asks ComfyUI to load a node pack, and the node classes that come with it.
+PACKS = {"websocket_image_save.py": {"SaveImageWebsocket"}, "nodes": {"HordeImageInput", "HordeImageOutput"}}
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--listen", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8188)
+    parser.add_argument("--whitelist-custom-nodes", nargs="*", default=[])
+    parser.add_argument("--script", type=Path)
+    parser.add_argument("--object-info", type=Path, default=Path(__file__).with_name("object_info.json"))
+    return parser.parse_known_args()[0]
+
+
+def node_classes(file: Path, packs: list[str]) -> dict[str, Any]:
+    """The file's node classes without those of node packs that are not loaded."""
+    classes: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    absent = {name for pack, names in PACKS.items() if pack not in packs for name in names}
+    return {name: info for name, info in classes.items() if name not in absent}
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    script = read_script(arguments.script)
+    if claim_fault(arguments.script, frozenset({FaultKind.START_FAILURE})):
+        logger.error("RuntimeError: Found no NVIDIA driver on your system.")
+        sys.exit(1)
+    time.sleep(script.start_seconds)
+    engine = Engine(node_classes(arguments.object_info, arguments.whitelist_custom_nodes), arguments.script)
+    token = os.environ.pop("HORDE_ENGINE_TOKEN", "") if "nodes" in arguments.whitelist_custom_nodes else ""
+    uvicorn.run(
+        engine.application(token),
+        host=arguments.listen,
+        port=arguments.port,
+        loop="asyncio",
+        http="h11",
+        ws="wsproto",
+        ws_ping_interval=None,
+        access_log=False,
+        log_level="warning",
+    )
+
+
+if __name__ == "__main__":
+    main()

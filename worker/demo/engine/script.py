@@ -1,0 +1,135 @@
+"""What a scripted engine does to its jobs: how long it takes, and what goes wrong.
+
+A script is a JSON file that a test writes and may rewrite while engines run; engines read it whenever they decide
+something. Faults that are meant to strike a number of times are counted in a folder beside the script, so that the
+count holds across restarts of an engine and over several engines that share the script.
+"""
+
+import contextlib
+import json
+import os
+import random
+import uuid
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+
+class FaultKind(str, Enum):
+    #: prints a reason and ends while it starts
+    START_FAILURE = "start_failure"
+    #: answers a prompt with 400
+    REFUSAL = "refusal"
+    #: the job stands still; the server goes on answering, an interrupt is not heard
+    HANG = "hang"
+    #: the whole process stands still
+    FREEZE = "freeze"
+    #: the process ends with exit code 1
+    CRASH = "crash"
+    #: the process ends by a segmentation fault
+    SEGFAULT = "segfault"
+    OUT_OF_MEMORY = "out_of_memory"
+    #: this job and all later ones of this process fail
+    DEVICE_LOST = "device_lost"
+    MODEL_BROKEN = "model_broken"
+    NODE_FAILURE = "node_failure"
+    #: the first image of the job is not sent
+    FRAME_LOST = "frame_lost"
+    #: the first image of the job is sent short of some bytes
+    FRAME_DAMAGED = "frame_damaged"
+    #: the websocket is closed in the middle of the job, which goes on
+    SOCKET_LOST = "socket_lost"
+
+
+#: Faults that strike a job that runs; the others have a moment of their own.
+JOB_FAULTS = frozenset(FaultKind) - {FaultKind.START_FAILURE, FaultKind.REFUSAL}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong."""
+
+    kind: FaultKind
+    #: how often in all; None: always
+    times: int | None = 1
+    #: when in a job: share of its steps done
+    at: float = 0.5
+    #: probability that it strikes when it could
+    chance: float = 1.0
+    #: only jobs whose checkpoint's name contains this
+    checkpoint: str = ""
+
+
+@dataclass(frozen=True)
+class Script:
+    """Pace and faults of the engines that read it. The first fault that fits strikes; at most one a job."""
+
+    #: sampling time of one job that is not cached
+    seconds: float = 0.0
+    #: added when a job's checkpoint is not the last one's
+    load_seconds: float = 0.0
+    #: from launch to the first answer
+    start_seconds: float = 0.0
+    #: added to every HTTP answer
+    answer_seconds: float = 0.0
+    #: SIGTERM does nothing (read at start)
+    ignore_sigterm: bool = False
+    faults: tuple[Fault, ...] = ()
+    #: tells the counts of one script from those of the next in the same file
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def write(self, path: Path) -> None:
+        """Put this script in force, with fresh counts."""
+        draft = path.with_name(f"{path.name}.{self.id}")
+        draft.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        draft.replace(path)
+
+
+def read_script(path: Path | None) -> Script:
+    """The script in force; an empty one where there is no file. Raises ValueError or TypeError for a wrong one."""
+    if path is None:
+        return Script()
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Script()
+    faults = tuple(Fault(**{**fault, "kind": FaultKind(fault["kind"])}) for fault in content.pop("faults", ()))
+    return Script(**content, faults=faults)
+
+
+def claim_fault(path: Path | None, kinds: frozenset[FaultKind], checkpoint: str = "") -> Fault | None:
+    """The fault that strikes now, if any; it is counted."""
+    if path is None:
+        return None
+    script = read_script(path)
+    for number, fault in enumerate(script.faults):
+        if fault.kind not in kinds or fault.checkpoint not in checkpoint or random.random() >= fault.chance:
+            continue
+        if _count(path, script.id, number, fault):
+            return fault
+    return None
+
+
+def strikes(path: Path) -> Counter[FaultKind]:
+    """How often each kind of fault has struck, over all scripts that stood in this file."""
+    return Counter(FaultKind(mark.name.split(".")[-1]) for mark in _marks(path).glob("*"))
+
+
+def _marks(path: Path) -> Path:
+    return path.with_name(f"{path.name}.strikes")
+
+
+def _count(path: Path, script_id: str, number: int, fault: Fault) -> bool:
+    """Note one more strike; False when the fault has struck often enough. One file each: safe between processes."""
+    folder = _marks(path)
+    folder.mkdir(exist_ok=True)
+    strike = sum(1 for _ in folder.glob(f"{script_id}.{number}.*"))
+    while fault.times is None or strike < fault.times:
+        with contextlib.suppress(FileExistsError):
+            mark = folder / f"{script_id}.{number}.{strike}.{fault.kind.value}"
+            os.close(os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            return True
+        strike += 1
+    return False
