@@ -5,9 +5,14 @@ What we receive is read leniently: unknown fields are ignored, and only what no 
 that a new enum or a raised limit on the server never loses a popped job.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+#: characters of a metadata reference that the server takes
+LONGEST_REF = 255
+#: the server keeps seeds in signed 64 bits and answers 500 to more
+SEED_BITS = 63
 
 
 class Sent(BaseModel):
@@ -53,6 +58,14 @@ class PopRequest(Sent):
     limit_max_steps: bool
 
 
+class MaintenanceRequest(Sent):
+    """PUT /v2/workers/{id}: take the worker out of service or back into it."""
+
+    maintenance: bool
+    #: shown to the worker in place of the server's own words
+    maintenance_msg: str | None = None
+
+
 class ExtraSourceImage(Received):
     """A further picture for a remix: where it is, how much it counts."""
 
@@ -70,7 +83,11 @@ class Message(Received):
 
 
 class PopResponse(Received):
-    """The answer to a pop. Without `ids` there is no job, whatever stands in `payload`."""
+    """The answer to a pop. Without `ids` there is no job, whatever stands in `payload`.
+
+    A job with `problems` can't be done, for what it needs is missing or garbled: all that is left is to report each
+    of its ids as faulted.
+    """
 
     id: str | None = None
     ids: list[str] = []
@@ -78,7 +95,7 @@ class PopResponse(Received):
     payload: dict[str, Any] = {}
     model: str = ""
     #: seconds from the pop within which each id must be answered
-    ttl: float = 150.0
+    ttl: float = Field(default=150.0, gt=0, le=86_400)
     skipped: dict[str, Any] = {}
     messages: list[Message] = []
     source_image: str | None = None
@@ -87,6 +104,8 @@ class PopResponse(Received):
     extra_source_images: list[ExtraSourceImage] = []
     r2_upload: str | None = None
     r2_uploads: list[str] = []
+    #: written by worker.horde.salvage, never by the server
+    problems: tuple[str, ...] = ()
 
     @property
     def job_ids(self) -> list[str]:
@@ -99,15 +118,34 @@ class PopResponse(Received):
         return self.r2_uploads or ([self.r2_upload] if self.r2_upload else [])
 
 
+def _cut_ref(value: Any) -> Any:
+    """The name of a LoRA may be longer, or hold what is no character: the beginning tells enough."""
+    return value.encode("utf-8", "replace").decode()[:LONGEST_REF] if isinstance(value, str) else value
+
+
 class GenMetadata(Sent):
     """What a requester should know about one image."""
 
     type: Literal[
-        "lora", "ti", "censorship", "source_image", "source_mask", "extra_source_images",
-        "batch_index", "information", "aesthetic_score",
+        "lora",
+        "ti",
+        "censorship",
+        "source_image",
+        "source_mask",
+        "extra_source_images",
+        "batch_index",
+        "information",
+        "aesthetic_score",
     ]
     value: Literal["download_failed", "parse_failed", "baseline_mismatch", "csam", "nsfw", "see_ref"]
-    ref: str | None = Field(default=None, max_length=255)
+    ref: Annotated[str | None, BeforeValidator(_cut_ref)] = None
+
+
+def _fold_seed(value: Any) -> Any:
+    """A picture delivered with a folded seed is worth more than one the server chokes on."""
+    if isinstance(value, int) and not -(1 << SEED_BITS) <= value < 1 << SEED_BITS:
+        return value & ((1 << SEED_BITS) - 1)
+    return value
 
 
 class SubmitRequest(Sent):
@@ -117,13 +155,14 @@ class SubmitRequest(Sent):
     #: "R2" once the image is uploaded; any text for a fault
     generation: str
     state: Literal["ok", "censored", "faulted", "csam"]
-    seed: int
+    seed: Annotated[int, BeforeValidator(_fold_seed)]
     #: the server takes 50 at most
     gen_metadata: list[GenMetadata] = Field(default=[], max_length=50)
 
 
 class SubmitResponse(Received):
-    reward: float = 0.0
+    #: kudos; None when the Horde has the image but the answer that named the reward was lost
+    reward: float | None = Field(default=None, allow_inf_nan=False)
 
 
 class UserDetails(Received):

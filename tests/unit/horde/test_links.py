@@ -1,0 +1,49 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.horde.links import is_web_address, redact, request_target
+
+SECRETS = st.text("abcXYZ0123456789%&=+-_", min_size=8)
+
+
+@given(st.text(max_size=30), SECRETS, st.text("abc/.-", max_size=10))
+def test_no_query_survives_redaction_wherever_the_url_stands(before: str, secret: str, path: str) -> None:
+    shown = redact(f"{before} (https://host.invalid/{path}?X-Amz-Signature=!{secret}!)")
+    assert f"!{secret}!" not in shown
+    assert f"https://host.invalid/{path}?…" in shown
+
+
+def test_a_user_part_is_cut_too() -> None:
+    assert redact("at https://me:word@host/a?b=c then") == "at https://host/a?… then"
+
+
+def test_text_without_a_secret_stays() -> None:
+    assert redact("see https://host/a.webp, it is fine") == "see https://host/a.webp, it is fine"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "ftp://host/a", "file:///etc/passwd", "/etc/passwd", "http://", "http://a b/", "http://host/ü", "http://h\n/"],
+)
+def test_what_is_no_web_address_is_known_as_such(url: str) -> None:
+    assert not is_web_address(url)
+
+
+@pytest.mark.parametrize("url", ["http://[", "http://host:port/", "http://host:99999/"])
+def test_a_malformed_host_is_no_web_address(url: str) -> None:
+    assert not is_web_address(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("https://host", b"/"),
+        ("https://host?a=b", b"/?a=b"),
+        ("https://host/a/../b%2fc?x='y'&z=%2F+~", b"/a/../b%2fc?x='y'&z=%2F+~"),
+        ("https://host/a?b#part", b"/a?b"),
+    ],
+)
+def test_the_target_is_the_text_as_it_stands(url: str, target: bytes) -> None:
+    assert is_web_address(url)
+    assert request_target(url) == target

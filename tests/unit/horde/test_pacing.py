@@ -1,0 +1,37 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.horde.pacing import Pace, RetryPolicy
+
+
+@given(
+    st.integers(1, 5),
+    st.lists(st.floats(0, 2), min_size=1, max_size=60),
+)
+def test_no_window_holds_more_requests_than_allowed(count: int, gaps: list[float]) -> None:
+    pace = Pace(count, 1.0)
+    now, sent = 0.0, []
+    for gap in gaps:
+        now += gap
+        wait = pace.reserve(now)
+        assert wait >= 0
+        sent.append(now + wait)
+    assert sent == sorted(sent)
+    for first, beyond in zip(sent, sent[count:], strict=False):
+        assert beyond - first >= 1.0 - 1e-9
+
+
+def test_the_first_requests_go_at_once() -> None:
+    pace = Pace(3, 60.0)
+    assert [pace.reserve(5.0) for _ in range(4)] == [0.0, 0.0, 0.0, 60.0]
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1))
+def test_waits_stay_within_their_bounds(failures: int, draw: float) -> None:
+    policy = RetryPolicy(tries=3, within_s=60.0, first_wait_s=0.5, longest_wait_s=10.0)
+    assert 0.25 <= policy.wait_s(failures, draw) <= 10.0
+
+
+def test_waits_double_up_to_the_longest() -> None:
+    policy = RetryPolicy(tries=3, within_s=60.0, first_wait_s=1.0, longest_wait_s=6.0)
+    assert [policy.wait_s(failures, 1.0) for failures in (1, 2, 3, 4, 5)] == [1.0, 2.0, 4.0, 6.0, 6.0]

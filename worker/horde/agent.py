@@ -1,0 +1,36 @@
+"""The name under which this worker asks for jobs.
+
+The server offers jobs by it: it cuts the string at the first two colons into a name, a version and the rest, and
+looks name and version up in a table of features. What does not parse there is offered next to nothing.
+"""
+
+import re
+
+from worker.errors import ConfigError
+
+#: The one agent name whose table holds every feature; this worker is a drop-in for the worker of that name.
+NAME = "AI Horde Worker reGen"
+#: The server refuses longer agents.
+LONGEST = 1000
+
+_LEVEL = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){0,2}")
+
+
+def bridge_agent(level: str, project_url: str) -> str:
+    """`AI Horde Worker reGen:<level>:<url>` with a level of one to three numbers. Raises ConfigError."""
+    if not _LEVEL.fullmatch(level):
+        raise ConfigError(
+            f"The feature level {level!r} is not a version.", remedy="Use one to three numbers, such as 13.0.0."
+        )
+    agent = f"{NAME}:{level}:{project_url}"
+    if not project_url or not is_header_text(agent) or len(agent) > LONGEST:
+        raise ConfigError(
+            f"The project address {project_url[:80]!r} can't be part of the agent name.",
+            remedy=f"Use printable ASCII without spaces, at most {LONGEST - len(NAME) - len(level) - 2} characters.",
+        )
+    return agent
+
+
+def is_header_text(text: str) -> bool:
+    """Whether the text may stand in an HTTP header as it is: printable ASCII, no space at either end."""
+    return text.isascii() and text.isprintable() and text == text.strip()

@@ -1,0 +1,233 @@
+"""The Horde's API v2 and its storage, as a worker uses them.
+
+Invariants:
+- A pop goes out once. When its answer is lost a job may be lost with it, and asking again would lose a second one.
+- A submit is repeated when its answer is lost: the server tells a repetition from a first time, so no harm is done.
+- The API key goes to the Horde only, in one header; presigned URLs appear in no log and no error with their query.
+- `deadline` is in the event loop's time. No try begins after it but the first submit: a late answer may still count.
+"""
+
+import asyncio
+import ipaddress
+from typing import TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+from loguru import logger
+from pydantic import ValidationError
+
+from worker.errors import ConfigError, HordeError, HordeUnreachable, JobGone
+from worker.horde.agent import is_header_text
+from worker.horde.exchange import Answer, exchange, persist
+from worker.horde.limits import Limits
+from worker.horde.links import is_web_address
+from worker.horde.pacing import Pace
+from worker.horde.refusals import Endpoint, refusal, unreadable
+from worker.horde.salvage import read_pop
+from worker.horde.storage import Storage
+from worker.horde.wire import (
+    MaintenanceRequest,
+    PopRequest,
+    PopResponse,
+    Received,
+    Sent,
+    SubmitRequest,
+    SubmitResponse,
+    UserDetails,
+    WorkerDetails,
+)
+
+Message = TypeVar("Message", bound=Received)
+
+
+class HordeClient:
+    """One worker's connection to one Horde. Close it with `aclose` (`contextlib.aclosing`).
+
+    All methods raise errors of the HordeError branch unless they say otherwise, and may be called side by side.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        agent: str,
+        http: httpx.AsyncClient | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """`base_url` ends before `/v2`. An `http` that is handed in stays the caller's to close. Raises ConfigError."""
+        if not is_web_address(base_url):
+            raise ConfigError(
+                "horde_url is no web address.", remedy="Write it as https://aihorde.net/api/ in bridgeData.yaml."
+            )
+        if not api_key or not is_header_text(api_key):
+            raise ConfigError(
+                "api_key is empty or has characters no key has.", remedy="Copy it again into bridgeData.yaml."
+            )
+        if not is_header_text(agent):
+            raise ConfigError("The agent name has characters that can't be sent.", remedy="Use printable ASCII.")
+        self._base_url = base_url.rstrip("/")
+        self._headers = {"apikey": api_key, "Client-Agent": agent, "Accept-Encoding": "identity"}
+        self._limits = limits = limits or Limits()
+        self._owns_http = http is None
+        self._http = http or _open(limits, base_url)
+        self._storage = Storage(self._http, limits)
+        lookups = Pace(limits.lookups_per_min, 60.0)
+        self._paces = {
+            Endpoint.POP: Pace(limits.pops_per_s, 1.0),
+            Endpoint.SUBMIT: Pace(limits.submits_per_s, 1.0),
+            Endpoint.USER: lookups,
+            Endpoint.WORKER: lookups,
+            Endpoint.MAINTENANCE: Pace(limits.changes_per_min, 60.0),
+        }
+
+    async def aclose(self) -> None:
+        if self._owns_http:
+            await self._http.aclose()
+
+    async def pop(self, request: PopRequest) -> PopResponse:
+        """Ask for work, once. A job with `problems` can't be done: report its ids as faulted.
+
+        Let a pop that is under way come to its end, also when the worker stops: who cancels it drops what it brings.
+        Raises HordeMaintenance, HordeRefused, HordeBusy, or HordeUnreachable when no id could be made out.
+        """
+        answer = await self._ask(Endpoint.POP, "POST", "generate/pop", request, within_s=self._limits.pop_s)
+        if not answer.is_success:
+            raise refusal(Endpoint.POP, answer)
+        response = read_pop(answer)
+        if response is None:
+            raise unreadable(Endpoint.POP, answer)
+        if response.problems:
+            logger.bind(action="pop_garbled", ids=response.job_ids, problems=response.problems).warning(
+                "The Horde handed out a job that can't be read: {}.", "; ".join(response.problems)
+            )
+        return response
+
+    async def submit(self, request: SubmitRequest, *, deadline: float | None = None) -> SubmitResponse:
+        """Answer one job id; tried again while that may help.
+
+        Raises JobGone when the Horde wants no answer any more, HordeRefused when it takes no such answer (a 400: send
+        it as faulted), HordeUnreachable or HordeBusy when the tries or the time are used up.
+        """
+        maybe_arrived = False
+
+        async def attempt() -> SubmitResponse:
+            nonlocal maybe_arrived
+            try:
+                answer = await self._ask(
+                    Endpoint.SUBMIT, "POST", "generate/submit", request, within_s=self._limits.submit_s
+                )
+                fields = answer.json_object()
+                if not answer.is_success:
+                    raise refusal(Endpoint.SUBMIT, answer)
+                if fields is None:
+                    raise unreadable(Endpoint.SUBMIT, answer)
+            except HordeUnreachable:
+                maybe_arrived = True
+                raise
+            except JobGone as gone:
+                if maybe_arrived and gone.rc in _arrived_codes(request):
+                    return SubmitResponse()
+                raise
+            try:
+                return SubmitResponse.model_validate(fields)
+            except ValidationError:  # it is delivered all the same
+                return SubmitResponse()
+
+        policy = self._limits.submit_retry
+        return await persist(attempt, policy, self._deadline(deadline, policy.within_s))
+
+    async def upload(self, url: str, data: bytes, *, deadline: float | None = None) -> None:
+        """Store an image under its presigned address. Raises UploadFailed, JobLate."""
+        await self._storage.put(url, data, deadline=deadline)
+
+    async def fetch(self, url: str, max_bytes: int, *, deadline: float | None = None) -> bytes:
+        """A requester's picture, of `max_bytes` at most. Raises JobError (its subclass JobLate past the deadline)."""
+        return await self._storage.get(url, max_bytes, deadline=deadline)
+
+    async def find_user(self) -> UserDetails:
+        """Whose key this is."""
+        return await self._look_up(Endpoint.USER, "find_user", UserDetails)
+
+    async def worker_by_name(self, name: str) -> WorkerDetails | None:
+        """The worker of this name as the Horde sees it; None before its first pop."""
+        try:
+            return await self._look_up(Endpoint.WORKER, f"workers/name/{quote(name, safe='')}", WorkerDetails)
+        except HordeError as error:
+            if error.rc == "WorkerNotFound":
+                return None
+            raise
+
+    async def set_maintenance(self, worker_id: str, on: bool, message: str = "") -> None:
+        """Take the worker out of service, or back into it. The key must be its owner's."""
+        change = MaintenanceRequest(maintenance=on, maintenance_msg=(message or None) if on else None)
+
+        async def attempt() -> None:
+            answer = await self._ask(
+                Endpoint.MAINTENANCE,
+                "PUT",
+                f"workers/{quote(worker_id, safe='')}",
+                change,
+                within_s=self._limits.lookup_s,
+            )
+            if not answer.is_success:
+                raise refusal(Endpoint.MAINTENANCE, answer)
+
+        policy = self._limits.lookup_retry
+        await persist(attempt, policy, self._deadline(None, policy.within_s))
+
+    async def _look_up(self, endpoint: Endpoint, path: str, kind: type[Message]) -> Message:
+        async def attempt() -> Message:
+            answer = await self._ask(endpoint, "GET", path, None, within_s=self._limits.lookup_s)
+            if not answer.is_success:
+                raise refusal(endpoint, answer)
+            try:
+                return kind.model_validate(answer.json_object())
+            except ValidationError as error:
+                raise unreadable(endpoint, answer) from error
+
+        policy = self._limits.lookup_retry
+        return await persist(attempt, policy, self._deadline(None, policy.within_s))
+
+    async def _ask(
+        self, endpoint: Endpoint, method: str, path: str, message: Sent | None, *, within_s: float
+    ) -> Answer:
+        """One request to the API, in its turn, and whatever it answers."""
+        await asyncio.sleep(self._paces[endpoint].reserve(asyncio.get_running_loop().time()))
+        request = self._http.build_request(
+            method,
+            f"{self._base_url}/v2/{path}",
+            json=None if message is None else message.model_dump(mode="json", exclude_none=True),
+            headers=self._headers,
+            timeout=self._limits.timeout(),
+        )
+        return await exchange(self._http, request, max_bytes=self._limits.answer_bytes, within_s=within_s)
+
+    @staticmethod
+    def _deadline(deadline: float | None, within_s: float) -> float:
+        return asyncio.get_running_loop().time() + within_s if deadline is None else deadline
+
+
+def _arrived_codes(request: SubmitRequest) -> frozenset[str]:
+    """What the server answers to a submit it has already: a fault of ours makes it call the job aborted."""
+    return frozenset({"DuplicateGen", "AbortedGen"} if request.state == "faulted" else {"DuplicateGen"})
+
+
+def _open(limits: Limits, base_url: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        timeout=limits.timeout(),
+        limits=httpx.Limits(
+            max_connections=limits.connections,
+            max_keepalive_connections=limits.connections,
+            keepalive_expiry=limits.idle_connection_s,
+        ),
+        # An owner's proxy settings hold for the real Horde; they would only lead astray on the way to this machine.
+        trust_env=not _is_loopback(urlsplit(base_url).hostname or ""),
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
