@@ -1,0 +1,108 @@
+"""What the environment says: the file .env, all keys as AIWORKER_* (option -e), and the variables that always count."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+from worker.config.schema import FIELDS, nearest
+from worker.config.setting import Setting, by_field, unknown
+from worker.errors import ConfigError
+
+PREFIX = "AIWORKER_"
+PLACE = "environment"
+#: Variables with our prefix that are no keys: other programs' (scripts, compose files), or read elsewhere.
+NO_KEYS = frozenset(
+    {
+        "AIWORKER_BRIDGE_DATA_LOCATION",
+        "AIWORKER_LOGS_DIR",
+        "AIWORKER_LORA_CACHE_SIZE",
+        "AIWORKER_NOT_RECOMMENDED_VERSION",
+        "AIWORKER_NOT_REQUIRED_VERSION",
+    }
+)
+#: Hosts of the public Horde: naming one of them in the file is no decision against AI_HORDE_URL.
+PUBLIC_HOSTS = ("aihorde.net", "stablehorde.net")
+#: Values that turn a switch off; anything else that is not empty turns it on, as it always has.
+OFF = frozenset({"0", "false", "no", "off"})
+
+
+def with_dotenv(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment, filled up from `.env` in the folder; what is set already stays. Raises ConfigError."""
+    file = folder / ".env"
+    if not file.is_file():
+        return dict(environment)
+    try:
+        written = dotenv_values(file, encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: the file can't be read: {_reason(error)}.", remedy="Save it as UTF-8.") from error
+    return {name: value for name, value in written.items() if value is not None} | dict(environment)
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else error.reason
+
+
+def from_environment(environment: Mapping[str, str]) -> tuple[dict[str, Setting], tuple[str, ...]]:
+    """Every AIWORKER_* variable by the attribute it sets, and warnings. Empty variables count as unset."""
+    settings: list[Setting] = []
+    warnings: list[str] = []
+    names = {name.lower(): name for name in FIELDS}
+    for variable in sorted(environment):
+        value = environment[variable]
+        if not variable.upper().startswith(PREFIX) or variable.upper() in NO_KEYS or not value.strip():
+            continue
+        name = variable[len(PREFIX) :].lower()
+        if name in names:
+            settings.append(Setting(names[name], value, f"{PLACE}: {variable}"))
+        else:
+            meant = nearest(name)
+            warnings.append(f"{PLACE}: {variable} {unknown(meant and PREFIX + meant.upper())}")
+    chosen, repeated = by_field(settings)
+    return chosen, (*warnings, *repeated)
+
+
+def always(environment: Mapping[str, str], written: Mapping[str, Setting]) -> dict[str, Setting]:
+    """What counts whether or not -e is given, beside what the owner has `written`."""
+    return {
+        FIELDS[name]: Setting(name, value, f"{PLACE}: {variable}")
+        for variable, name, value in _always(environment, written)
+    }
+
+
+def _always(environment: Mapping[str, str], written: Mapping[str, Setting]) -> Iterator[tuple[str, str, str]]:
+    def said(variable: str) -> str:
+        return environment.get(variable, "").strip()
+
+    for variable, name in (
+        ("AIWORKER_CACHE_HOME", "cache_home"),
+        ("AIWORKER_DREAMER_WORKER_NAME", "dreamer_name"),
+        ("AIWORKER_LORA_CACHE_SIZE", "max_lora_cache_size"),
+    ):
+        if value := said(variable):
+            yield variable, name, value
+    for variable, name in (
+        ("AIWORKER_LIMITED_CONSOLE_MESSAGES", "limited_console_messages"),
+        ("AI_HORDE_MODEL_META_LARGE_MODELS", "load_large_models"),
+    ):
+        if (value := said(variable)) and value.lower() not in OFF:
+            yield variable, name, "true"
+    if (value := said("CIVIT_API_TOKEN")) and _unsaid(written, "civitai_api_token"):
+        yield "CIVIT_API_TOKEN", "civitai_api_token", value
+    if value := said("AI_HORDE_DEV_URL"):
+        yield "AI_HORDE_DEV_URL", "horde_url", value
+    elif (value := said("AI_HORDE_URL")) and (_unsaid(written, "horde_url") or _public(written["horde_url"].value)):
+        yield "AI_HORDE_URL", "horde_url", value
+
+
+def _unsaid(written: Mapping[str, Setting], field: str) -> bool:
+    return field not in written or written[field].empty
+
+
+def _public(address: object) -> bool:
+    try:
+        host = urlsplit(str(address).strip()).hostname or ""
+    except ValueError:  # no address at all; its own check tells
+        return False
+    return any(host == name or host.endswith(f".{name}") for name in PUBLIC_HOSTS)

@@ -1,0 +1,149 @@
+"""From file, environment and command line to the settings that count. Later ones go before earlier ones:
+
+defaults < bridgeData.yaml (or, with -e, AIWORKER_*) < variables that always count < command line
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+
+from worker.config import environment as surroundings
+from worker.config.document import read_document
+from worker.config.key import allowed, kind
+from worker.config.rules import settle
+from worker.config.schema import BridgeData
+from worker.config.setting import Setting, by_field
+from worker.errors import ConfigError
+
+#: Looked for in the current folder where no other file is named.
+FILE_NAME = "bridgeData.yaml"
+TEMPLATE_NAME = "bridgeData_template.yaml"
+#: Larger than any file of settings, in bytes.
+MAX_FILE_BYTES = 250_000
+#: Characters of a wrong value that an error shows.
+SHOWN_LENGTH = 60
+
+_SECRETS = frozenset(name for name, field in BridgeData.model_fields.items() if kind(field) is SecretStr)
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    data: BridgeData
+    #: the file's path, or "environment"
+    source: str
+    #: whole sentences for the owner
+    warnings: tuple[str, ...]
+    #: the environment with .env filled in, for child processes; it may hold secrets
+    environment: Mapping[str, str] = field(repr=False)
+
+
+def load_config(
+    path: Path | None,
+    *,
+    environment: Mapping[str, str],
+    from_env: bool = False,
+    overrides: Mapping[str, Any] = MappingProxyType({}),
+) -> LoadedConfig:
+    """Reads, checks and settles the settings. `overrides` are the command line's, by key.
+
+    Raises ConfigError for a file that is missing or no YAML, and one ConfigError for all wrong values together.
+    """
+    path = path or Path(FILE_NAME)
+    environment = surroundings.with_dotenv(path.parent, environment)
+    written, warnings = surroundings.from_environment(environment) if from_env else from_file(path)
+    settings = written | surroundings.always(environment, written) | _from_command_line(overrides)
+    empty = {name: setting for name, setting in settings.items() if setting.empty}
+    data, settled = settle(_validated({name: settings[name] for name in settings if name not in empty}))
+    return LoadedConfig(
+        data=data,
+        source=surroundings.PLACE if from_env else str(path),
+        warnings=(*warnings, *_defaulted(empty), *settled),
+        environment=MappingProxyType(environment),
+    )
+
+
+def from_file(path: Path) -> tuple[dict[str, Setting], tuple[str, ...]]:
+    """The file's settings by the attribute they set, and warnings. Raises ConfigError."""
+    file = str(path)
+    entries = read_document(_text(path), file)
+    settings, warnings = by_field(
+        Setting(entry.name, entry.value, f"{file}:{entry.line}", tuple(f"{file}:{line}" for line in entry.item_lines))
+        for entry in entries
+    )
+    return settings, warnings if entries else (f"{file}: the file sets nothing; every key has its default.",)
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: there is no such file.",
+            remedy=f"Copy {TEMPLATE_NAME} to {FILE_NAME} and set dreamer_name and api_key in it, or start with -e to "
+            f"take the settings from {surroundings.PREFIX}* variables.",
+        ) from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(f"{path}: the file can't be read: {reason}.", remedy="Check its permissions.") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigError(f"{path}: the file is larger than {MAX_FILE_BYTES} bytes.", remedy="Is it the right file?")
+    try:
+        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: a character is not UTF-8.", remedy="Save the file as UTF-8.") from error
+
+
+def _from_command_line(overrides: Mapping[str, Any]) -> dict[str, Setting]:
+    settings, unknown = by_field(Setting(name, value, "command line") for name, value in overrides.items())
+    if unknown:
+        raise ConfigError("\n".join(unknown))
+    return {name: setting for name, setting in settings.items() if not setting.empty}
+
+
+def _defaulted(empty: Mapping[str, Setting]) -> tuple[str, ...]:
+    """A warning for each key without a value, unless nothing is what it has by default."""
+    return tuple(
+        setting.sentence("has no value, its default is used.")
+        for name, setting in empty.items()
+        if BridgeData.model_fields[name].default not in (None, ())
+    )
+
+
+def _validated(settings: Mapping[str, Setting]) -> BridgeData:
+    try:
+        return BridgeData.model_validate({name: setting.value for name, setting in settings.items()})
+    except ValidationError as error:
+        order = list(settings)
+        found = sorted(error.errors(include_url=False), key=lambda problem: order.index(str(problem["loc"][0])))
+        problems = dict.fromkeys(_problem(settings, problem) for problem in found)
+    raise ConfigError("\n".join(problems), remedy="docs/configuration.md describes every key.")
+
+
+def _problem(settings: Mapping[str, Setting], found: ErrorDetails) -> str:
+    name, *inner = found["loc"]
+    setting = settings[str(name)]
+    item = next((part for part in inner if isinstance(part, int)), None)
+    value = "the value" if name in _SECRETS else _shown(found["input"])
+    own = found.get("ctx", {}).get("error")
+    why = f" ({own})" if isinstance(own, ValueError) else ""
+    return setting.sentence(
+        f"{value} is not allowed{why}; allowed: {allowed(BridgeData.model_fields[str(name)])}.", item
+    )
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case dict():
+            return "a mapping"
+        case list() | tuple():
+            return "a list"
+        case _:
+            text = str(value)
+            return repr(text if len(text) <= SHOWN_LENGTH else text[:SHOWN_LENGTH] + "…")
