@@ -1,0 +1,71 @@
+"""Requests, models and the packaged library, for everything that is tested about workflows."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.workflows.library import Library, packaged_folder
+from worker.workflows.request import Family, RenderRequest, ServedModel, read_request
+
+FUSED = {"checkpoint": "model.safetensors"}
+SPLIT = {
+    "unet": "unet.safetensors",
+    "text_encoder": "clip_l.safetensors",
+    "text_encoder_2": "t5xxl.safetensors",
+    "vae": "ae.safetensors",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--snapshot-update", action="store_true", help="write the golden graphs anew and drop stale ones")
+
+
+@pytest.fixture(scope="session")
+def library() -> Library:
+    return Library.load(packaged_folder())
+
+
+@pytest.fixture(scope="session")
+def model() -> Callable[..., ServedModel]:
+    def build(
+        family: Family = Family.STABLE_DIFFUSION_1,
+        files: Mapping[str, str] = FUSED,
+        *,
+        name: str = "A Model",
+        inpainting: bool = False,
+    ) -> ServedModel:
+        return ServedModel(name, family, files, inpainting)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def request_for(model: Callable[..., ServedModel]) -> Callable[..., RenderRequest]:
+    """A request from a payload; arguments of read_request go by their names."""
+
+    def build(
+        payload: Mapping[str, Any] | None = None,
+        family: Family = Family.STABLE_DIFFUSION_1,
+        **arguments: Any,
+    ) -> RenderRequest:
+        arguments.setdefault("model", model(family))
+        return read_request({"seed": "1", **(payload or {})}, **arguments)
+
+    return build
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[..., Path]:
+    """Write one template or fragment into a folder of workflows; gives that folder."""
+
+    def write(name: str, manifest: str, graph: Mapping[str, Any] | str) -> Path:
+        path = tmp_path / name
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "manifest.yaml").write_text(manifest, "utf-8")
+        (path / "graph.json").write_text(graph if isinstance(graph, str) else json.dumps(graph), "utf-8")
+        return tmp_path
+
+    return write

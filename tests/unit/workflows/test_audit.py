@@ -1,0 +1,183 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.workflows.audit import audit_graph, audit_library, snapshot
+from worker.workflows.graph import Graph
+from worker.workflows.library import Library, packaged_folder
+
+INFO = {
+    "Loader": {"input": {"required": {"file": ["ANY_FILE"]}}, "output": ["MODEL", "CLIP"]},
+    "Picker": {"input": {"required": {}}, "output": [["a", "b"]]},
+    "Either": {"input": {}, "output": ["IMAGE,MASK"]},
+    "Wild": {"input": {"optional": {"anything": ["*"]}}, "output": ["*"]},
+    "Node": {
+        "input": {
+            "required": {
+                "model": ["MODEL", {"tooltip": "x"}],
+                "count": ["INT", {"min": 1, "max": 9}],
+                "old_choice": [["a", "b"]],
+            },
+            "optional": {
+                "ratio": ["FLOAT", {"max": 1.0}],
+                "text": ["STRING"],
+                "on": ["BOOLEAN"],
+                "new_choice": ["COMBO", {"options": ["x", 2]}],
+                "image": ["IMAGE"],
+                "no_choice": [[]],
+            },
+        },
+        "output": ["IMAGE"],
+    },
+}
+
+
+def graph(**inputs: Any) -> Graph:
+    node = {"model": ["1", 0], "count": 3, "old_choice": "a", **inputs}
+    return {
+        "1": {"class_type": "Loader", "inputs": {"file": "some.safetensors"}, "_meta": {"title": "loader"}},
+        "2": {
+            "class_type": "Node",
+            "inputs": {k: v for k, v in node.items() if v is not None},
+            "_meta": {"title": "n"},
+        },
+        "3": {"class_type": "Picker", "inputs": {}},
+        "4": {"class_type": "Either", "inputs": {}},
+        "5": {"class_type": "Wild", "inputs": {"anything": ["1", 1]}},
+    }
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {},
+        {"ratio": 1, "text": "", "on": False, "new_choice": 2},
+        {"ratio": -1e9},
+        {"old_choice": ["3", 0]},
+        {"image": ["4", 0]},
+        {"model": ["5", 0]},
+    ],
+)
+def test_a_sound_graph_has_no_findings(inputs: dict[str, Any]) -> None:
+    assert audit_graph(graph(**inputs), INFO) == []
+
+
+@pytest.mark.parametrize(
+    ("inputs", "finding"),
+    [
+        ({"model": None}, "n:model: Node needs this input"),
+        ({"modle": 1}, "n:modle: Node has no such input"),
+        ({"model": ["9", 0]}, "n:model: comes from node 9, which does not exist"),
+        ({"model": ["1", 2]}, "n:model: Loader has no output 2, only 2"),
+        ({"model": ["1", 1]}, "n:model: takes MODEL, but Loader gives CLIP"),
+        ({"model": "x"}, "n:model: takes MODEL from another node, not the value 'x'"),
+        ({"count": 0}, "n:count: 0 is not within 1 to 9"),
+        ({"count": 10}, "n:count: 10 is not within 1 to 9"),
+        ({"count": 1.5}, "n:count: 1.5 is no INT"),
+        ({"count": True}, "n:count: True is no INT"),
+        ({"ratio": 1.1}, "n:ratio: 1.1 is not within -inf to 1.0"),
+        ({"ratio": "1"}, "n:ratio: '1' is no FLOAT"),
+        ({"text": 1}, "n:text: 1 is no STRING"),
+        ({"on": 1}, "n:on: 1 is no BOOLEAN"),
+        ({"old_choice": "c"}, "n:old_choice: 'c' is none of a, b"),
+        ({"new_choice": "y"}, "n:new_choice: 'y' is none of x, 2"),
+        ({"no_choice": "y"}, "n:no_choice: 'y' is none of the choices (there are none)"),
+    ],
+)
+def test_what_comfyui_would_refuse_or_drop_is_found(inputs: dict[str, Any], finding: str) -> None:
+    assert audit_graph(graph(**inputs), INFO) == [finding]
+
+
+def test_a_node_class_the_engine_lacks_is_found_once() -> None:
+    strange = graph()
+    strange["1"]["class_type"] = "Unheard"
+    assert audit_graph(strange, INFO) == ["loader:: the engine has no node class Unheard"]
+
+
+def test_all_that_we_package_fits_the_pinned_engine(library: Library) -> None:
+    findings = audit_library(library, snapshot())
+    assert set(findings) == {piece.name for piece in (*library.templates, *library.fragments)}
+    assert {name: found for name, found in findings.items() if found} == {}
+
+
+MANIFEST = """
+description: Wrong in every way that only the engine can tell.
+serves: {families: [stable_diffusion_1], modes: [txt2img]}
+nodes: {noise: EmptyImage, sampler: KSampler}
+bind: {noise.width: prompt, noise.height: height, sampler.steps: cfg, sampler.sampler_name: sampler}
+ports: {image: noise.0, model: noise.0, latent: sampler.4, own: noise.0}
+outputs: [output]
+ignores: [negative_prompt, seed, steps, scheduler, denoise, clip_skip, width, batch]
+"""
+WRONG = {
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 8, "height": 8, "batch_size": 0, "tint": 1, "color": 0},
+        "_meta": {"title": "noise"},
+    },
+    "2": {
+        "class_type": "KSampler",
+        "inputs": {
+            "seed": 1, "steps": 20, "cfg": 1.0, "sampler_name": "any", "scheduler": "odd", "denoise": 1.0,
+            "model": ["1", 0], "positive": ["1", 0], "latent_image": ["1", 0],
+        },
+        "_meta": {"title": "sampler"},
+    },
+    "3": {"class_type": "SaveImageWebsocket", "inputs": {"images": ["1", 0]}, "_meta": {"title": "output"}},
+}  # fmt: skip
+
+
+SCHEDULERS = "simple, sgm_uniform, karras, exponential, ddim_uniform, beta, normal, linear_quadratic, kl_optimal"
+
+
+def test_bindings_and_ports_are_audited_with_the_graph(folder: Callable[..., Path]) -> None:
+    library = Library.load(packaged_folder(), folder("own/wrong", MANIFEST, WRONG), approved_classes={"EmptyImage"})
+    assert library.violations == ()
+    assert sorted(audit_library(library, snapshot())["own/wrong"]) == [
+        "noise:batch_size: 0 is not within 1 to 4096",
+        "noise:tint: EmptyImage has no such input",
+        "noise:width: takes INT, but is bound to str",
+        "port latent: KSampler has no output 4, only 1",
+        "port model: takes MODEL, but EmptyImage gives IMAGE",
+        "sampler:latent_image: takes LATENT, but EmptyImage gives IMAGE",
+        "sampler:model: takes MODEL, but EmptyImage gives IMAGE",
+        "sampler:negative: KSampler needs this input",
+        "sampler:positive: takes CONDITIONING, but EmptyImage gives IMAGE",
+        f"sampler:scheduler: 'odd' is none of {SCHEDULERS}",
+        "sampler:steps: takes INT, but is bound to float",
+    ]
+
+
+FRAGMENT = """
+description: Ports that do not fit.
+when: tiling
+order: 500
+nodes: {invert: ImageInvert}
+in: {model: invert.image, image: invert.picture}
+out: {model: invert.0}
+"""
+INVERT = {"2": {"class_type": "ImageInvert", "inputs": {}, "_meta": {"title": "invert"}}}
+
+
+def test_the_ports_of_a_fragment_are_audited(folder: Callable[..., Path]) -> None:
+    own = folder("fragments/invert", FRAGMENT, INVERT)
+    library = Library.load(packaged_folder(), own, approved_classes={"ImageInvert"})
+    assert audit_library(library, snapshot())["fragments/invert"] == [
+        "port model: takes MODEL, but ImageInvert gives IMAGE",
+        "port model: carries MODEL, but image takes IMAGE",
+        "port image: ImageInvert has no input picture",
+    ]
+
+
+def test_an_engine_without_our_pack_switches_off_our_output_only(library: Library) -> None:
+    stock = {name: info for name, info in snapshot().items() if not name.startswith("Horde")}
+    assert set(library.without(audit_library(library, stock)).disabled) == {"fragments/output"}
+
+
+def test_the_snapshot_is_small_and_has_one_line_for_each_class() -> None:
+    text = (Path(packaged_folder().parent) / "worker" / "workflows" / "object_info.json").read_text("utf-8")
+    assert len(text) < 400_000
+    assert len(text.splitlines()) == len(snapshot()) + 2
+    assert {"HordeImageInput", "HordeImageOutput", "SaveImageWebsocket", "KSampler"} <= set(snapshot())

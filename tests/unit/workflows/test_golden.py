@@ -1,0 +1,124 @@
+"""The exact graph of every case, committed.
+
+After a change on purpose: pytest tests/unit/workflows --snapshot-update
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.workflows.library import Library
+from worker.workflows.manifest import Dialect
+from worker.workflows.materialise import materialise
+from worker.workflows.request import Embedding, EmbeddingTarget, Family, LoraFile, RenderRequest, ServedModel
+from worker.workflows.select import select
+
+from .conftest import FUSED, SPLIT
+
+GOLDEN = Path(__file__).with_name("golden")
+PAYLOAD = {
+    "prompt": "a red fox in the snow ### blurry, text",
+    "ddim_steps": 20,
+    "n_iter": 1,
+    "seed": "1234567890",
+    "sampler_name": "k_euler_a",
+    "cfg_scale": 7.5,
+    "width": 512,
+    "height": 512,
+    "karras": True,
+}
+LORAS = (
+    LoraFile("elf_1.safetensors", 0.8, 0.9, "any", ("elf", "elven")),
+    LoraFile("orc_2.safetensors", -0.5, 1.0),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    family: Family
+    payload: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=lambda: FUSED)
+    dialect: Dialect = Dialect.PACK
+
+
+SD1, SDXL, SCHNELL, DEV = (
+    Family.STABLE_DIFFUSION_1,
+    Family.STABLE_DIFFUSION_XL,
+    Family.FLUX_SCHNELL,
+    Family.FLUX_DEV,
+)
+FEW_STEPS = {"cfg_scale": 1, "ddim_steps": 4, "sampler_name": "k_euler", "width": 1024, "height": 1024}
+CASES = {
+    "sd1": Case(SD1),
+    "sd1_stock": Case(SD1, dialect=Dialect.STOCK),
+    "sd1_batch": Case(SD1, {"n_iter": 3, "seed": "63"}),
+    "sd1_clip_skip": Case(SD1, {"clip_skip": 2}),
+    "sd1_dpmsolver_normal": Case(SD1, {"sampler_name": "dpmsolver", "karras": False}),
+    "sd1_lcm": Case(SD1, {"sampler_name": "lcm", "cfg_scale": 1, "ddim_steps": 8}),
+    "sd1_wildcards": Case(SD1, {"prompt": "a {red|{blue|green}} fox"}),
+    "sd1_loras": Case(SD1, arguments={"loras": LORAS}),
+    "sd1_embeddings": Case(
+        SD1,
+        arguments={
+            "embeddings": [
+                Embedding("7808", 0.9, EmbeddingTarget.NEGATIVE),
+                Embedding("72437", 1.0, EmbeddingTarget.PROMPT),
+            ]
+        },
+    ),
+    "sd1_hires": Case(SD1, {"hires_fix": True, "width": 768, "height": 768}),
+    "sd2_512": Case(Family.STABLE_DIFFUSION_2_512),
+    "sd2_768": Case(Family.STABLE_DIFFUSION_2_768, {"width": 768, "height": 768}),
+    "sdxl": Case(SDXL, {"width": 1024, "height": 1024}),
+    "sdxl_hires_loras": Case(
+        SDXL, {"hires_fix": True, "width": 1152, "height": 1536, "clip_skip": 2}, {"loras": LORAS[:1]}
+    ),
+    "flux": Case(Family.FLUX_1, FEW_STEPS),
+    "flux_schnell_loras": Case(SCHNELL, FEW_STEPS, {"loras": LORAS}),
+    "flux_dev": Case(DEV, {**FEW_STEPS, "cfg_scale": 3.5, "ddim_steps": 20, "n_iter": 2}),
+    "flux_split": Case(DEV, {**FEW_STEPS, "cfg_scale": 3.5, "ddim_steps": 20}, files=SPLIT),
+    "flux_split_loras_stock": Case(SCHNELL, FEW_STEPS, {"loras": LORAS}, SPLIT, Dialect.STOCK),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_graph_is_the_one_we_know(
+    name: str, library: Library, request_for: Callable[..., RenderRequest], pytestconfig: pytest.Config
+) -> None:
+    case = CASES[name]
+    model = ServedModel("A Model", case.family, case.files)
+    request = request_for({**PAYLOAD, **case.payload}, model=model, **case.arguments)
+    rendered = materialise(select(library, request), request, dialect=case.dialect)
+    text = json.dumps({"outputs": rendered.outputs, "graph": rendered.graph}, indent=1, ensure_ascii=False) + "\n"
+    file = GOLDEN / f"{name}.json"
+    if pytestconfig.getoption("--snapshot-update", default=False):
+        file.write_text(text, "utf-8")
+    assert file.is_file(), "a new case: pytest tests/unit/workflows --snapshot-update"
+    assert text == file.read_text("utf-8")
+
+
+def test_no_golden_graph_is_stale(pytestconfig: pytest.Config) -> None:
+    stale = {file.stem for file in GOLDEN.glob("*.json")} - set(CASES)
+    if pytestconfig.getoption("--snapshot-update", default=False):
+        for name in stale:
+            (GOLDEN / f"{name}.json").unlink()
+        return
+    assert stale == set()
+
+
+def test_every_template_and_fragment_occurs_in_a_golden_graph(
+    library: Library, request_for: Callable[..., RenderRequest]
+) -> None:
+    used: set[str] = set()
+    for case in CASES.values():
+        model = ServedModel("A Model", case.family, case.files)
+        request = request_for({**PAYLOAD, **case.payload}, model=model, **case.arguments)
+        plan = select(library, request)
+        used.add(plan.template.name)
+        used.update(each.name for each in plan.fragments if each.manifest.dialect in {None, case.dialect})
+    assert used == {piece.name for piece in (*library.templates, *library.fragments)}

@@ -1,0 +1,165 @@
+"""Every mistake an author can make is found, all of them at once, each with its place."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.errors import TemplateError
+from worker.workflows.graph import Input, Link
+from worker.workflows.reader import MAX_FILE_BYTES, read_fragment, read_template
+
+Folder = Callable[..., Path]
+
+MANIFEST = """
+description: Nothing but noise.
+serves: {models: [A Model], modes: [txt2img]}
+nodes: {noise: EmptyImage}
+bind:
+  noise.width: width
+  noise.height: height
+  noise.batch_size: batch
+  noise.color: {value: 7}
+ports: {image: noise.0}
+outputs: [output]
+ignores: [prompt, negative_prompt, seed, steps, cfg, sampler, scheduler, denoise, clip_skip]
+"""
+
+
+def graph(**inputs: Any) -> dict[str, Any]:
+    return {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0, **inputs},
+            "_meta": {"title": "noise"},
+        },
+        "2": {"class_type": "SaveImageWebsocket", "inputs": {"images": ["1", 0]}, "_meta": {"title": "output"}},
+    }
+
+
+def violations(folder: Folder, manifest: str, content: Any, *, fragment: bool = False) -> list[str]:
+    path = folder("own/noise", manifest, content) / "own/noise"
+    with pytest.raises(TemplateError) as raised:
+        (read_fragment if fragment else read_template)(path, "own/noise")
+    assert raised.value.remedy
+    return list(raised.value.violations)
+
+
+def test_a_template_is_read_with_titles_resolved_and_constants_set(folder: Folder) -> None:
+    template = read_template(folder("own/noise", MANIFEST, graph()) / "own/noise", "own/noise")
+    assert template.ports == {"image": Link("1", 0)}
+    assert template.outputs == {"2"}
+    assert [binding.place for binding in template.bindings] == [
+        Input("1", "width"),
+        Input("1", "height"),
+        Input("1", "batch_size"),
+    ]
+    assert template.graph["1"]["inputs"]["color"] == 7
+    assert template.files == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "violation"),
+    [
+        ("nodes: {noise: EmptyImage}", "nodes: {noise: KSampler}", "graph.json:noise: is a EmptyImage; the manifest"),
+        ("nodes: {noise: EmptyImage}", "nodes: {nose: EmptyImage}", "manifest.yaml:nodes.nose: the graph has no node"),
+        ("noise.width: width", "noise.widht: width", "bind.noise.widht: the node has no such input; it has width"),
+        ("noise.width: width", "nose.width: width", "bind.nose.width: nose.width is not title.input"),
+        ("noise.width: width", "noise.width: widht", "bind.noise.width: there is no field widht"),
+        ("noise.width: width", "noise.width: {from: width, via: x}", "there is no transform 'x'"),
+        ("noise.width: width", "noise.width: {form: width}", "manifest.yaml:bind.noise.width"),
+        ("{value: 7}", "{value: [7]}", "manifest.yaml:bind.noise.color"),
+        ("{image: noise.0}", "{image: noise.x}", "ports.image: noise.x is not title.number"),
+        ("{image: noise.0}", "{model: noise.0}", "manifest.yaml:ports: the port image is missing"),
+        ("outputs: [output]", "outputs: [out]", "manifest.yaml:outputs: the graph has no node titled out"),
+        ("ignores: [prompt,", "ignores: [prompt, nonsense,", "ignores: nonsense is neither a field nor a feature"),
+        ("ignores: [prompt,", "ignores: [", "bind: nothing reads prompt; bind it, or list it in ignores"),
+        ("models: [A Model], ", "", "manifest.yaml:serves: name families, models or workflows"),
+        ("[txt2img]", "[txt2video]", "manifest.yaml:serves.modes.0: Input should be"),
+        ("description:", "describtion:", "manifest.yaml:describtion: Extra inputs are not permitted"),
+    ],
+)
+def test_a_mistake_in_a_manifest_is_found(folder: Folder, old: str, new: str, violation: str) -> None:
+    assert old in MANIFEST
+    found = violations(folder, MANIFEST.replace(old, new), graph())
+    assert any(violation in line for line in found), found
+    assert all(line.startswith("own/noise/") for line in found)
+
+
+@pytest.mark.parametrize(
+    ("content", "violation"),
+    [
+        ({"nodes": [], "links": []}, "graph.json:: is a workflow of the editor; export it with"),
+        ([], "graph.json:: is not an API export"),
+        ({"1": {"class_type": "X"}}, "graph.json:: is not an API export"),
+        ({"1": {"class_type": "X", "inputs": {}, "_meta": []}}, "graph.json:: is not an API export"),
+        ("{", "graph.json:: is not well-formed"),
+        ("[" * 100_000, "graph.json:: is not well-formed"),
+        ('"' + "x" * MAX_FILE_BYTES + '"', "graph.json:: is larger than"),
+        (graph(width=["9", 0]), "graph.json:noise:width: comes from node 9, which does not exist"),
+        (graph(width=["2", 0]), "bind.noise.width: is fed by another node"),
+        ({**graph(), "3": graph()["1"]}, "nodes.noise: 2 nodes have this title"),
+    ],
+)
+def test_a_mistake_in_a_graph_is_found(folder: Folder, content: Any, violation: str) -> None:
+    found = violations(folder, MANIFEST, content)
+    assert any(violation in line for line in found), found
+
+
+def test_everything_wrong_is_reported_at_once(folder: Folder) -> None:
+    broken = MANIFEST.replace("noise.width", "nose.width").replace("image: noise.0", "model: noise.0")
+    found = violations(folder, broken.replace("[output]", "[out]"), graph())
+    assert len(found) == 4  # the title, width unread, the port, the output
+
+
+def test_missing_files_are_reported_together(tmp_path: Path) -> None:
+    with pytest.raises(TemplateError) as raised:
+        read_template(tmp_path, "own/none")
+    files = [violation.split(":")[0] for violation in raised.value.violations]
+    assert "own/none/graph.json" in files
+    assert "own/none/manifest.yaml" in files
+
+
+@pytest.mark.parametrize("manifest", ["", "[]", "a: [", "\t"])
+def test_a_manifest_that_is_no_mapping_is_found(folder: Folder, manifest: str) -> None:
+    assert any(line.startswith("own/noise/manifest.yaml:") for line in violations(folder, manifest, graph()))
+
+
+FRAGMENT = """
+description: Inverts the picture.
+when: tiling
+order: 500
+nodes: {invert: ImageInvert}
+in: {image: invert.image}
+out: {image: invert.0}
+"""
+INVERT = {
+    "1": {"class_type": "LoadImage", "inputs": {"image": "x.png"}, "_meta": {"title": "only for the editor"}},
+    "2": {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}, "_meta": {"title": "invert"}},
+}
+
+
+def test_a_fragment_keeps_the_nodes_its_manifest_names(folder: Folder) -> None:
+    fragment = read_fragment(folder("own/noise", FRAGMENT, INVERT) / "own/noise", "own/noise")
+    assert list(fragment.graph) == ["2"]
+    assert fragment.takes == {"image": (Input("2", "image"),)}
+    assert fragment.gives == {"image": Link("2", 0)}
+    assert fragment.ids(3) == {"2": "noise-3"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "violation"),
+    [
+        ("in: {image: invert.image}", "", "graph.json:invert:image: comes from node 1, which is not in `nodes`"),
+        ("in: {image: invert.image}", "in: {image: x.image}", "in.image: x.image is not title.input"),
+        ("out: {image: invert.0}", "out: {image: x.0}", "out.image: x.0 is not title.number"),
+        ("when: tiling", "when: full_moon", "manifest.yaml:when: Input should be"),
+        ("when: tiling", "when: tiling\neach: prompt", "manifest.yaml:each: Input should be"),
+        ("out:", "bind: {invert.image: item.file}\nout:", "only a fragment with `each` has an item"),
+    ],
+)
+def test_a_mistake_in_a_fragment_is_found(folder: Folder, old: str, new: str, violation: str) -> None:
+    assert old in FRAGMENT
+    found = violations(folder, FRAGMENT.replace(old, new), INVERT, fragment=True)
+    assert any(violation in line for line in found), found

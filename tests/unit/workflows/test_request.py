@@ -1,0 +1,300 @@
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.workflows.request import (
+    Embedding,
+    EmbeddingTarget,
+    EmbeddingWish,
+    ExtraSource,
+    ExtraText,
+    Family,
+    LoraFile,
+    LoraWish,
+    Mode,
+    Note,
+    RenderRequest,
+    ServedModel,
+    SourceImage,
+    embedding_wishes,
+    lora_wishes,
+    read_request,
+)
+
+Build = Callable[..., RenderRequest]
+SOURCE = SourceImage("source", 1000, 300)
+MASK = SourceImage("mask", 1000, 300)
+
+
+@pytest.mark.parametrize(
+    ("field", "payload", "expected"),
+    [
+        ("steps", {}, 30),
+        ("steps", {"ddim_steps": 0}, 1),
+        ("steps", {"ddim_steps": 501}, 500),
+        ("steps", {"ddim_steps": "20"}, 20),
+        ("cfg", {}, 8.0),
+        ("cfg", {"cfg_scale": 0}, 1.0),
+        ("cfg", {"cfg_scale": 101}, 100.0),
+        ("denoise", {}, 1.0),
+        ("denoise", {"denoising_strength": 0}, 0.01),
+        ("denoise", {"denoising_strength": 0.75}, 0.75),
+        ("denoise", {"denoising_strength": None}, 1.0),
+        ("width", {"width": 1000}, 1024),
+        ("height", {"height": 9000}, 8192),
+        ("height", {"height": 1}, 64),
+        ("batch", {}, 1),
+        ("batch", {"n_iter": 3}, 3),
+        ("batch", {"n_iter": 101}, 100),
+        ("clip_skip", {}, 1),
+        ("clip_skip", {"clip_skip": 2}, 2),
+        ("clip_skip", {"clip_skip": 21}, 20),
+        ("sampler", {"sampler_name": "DDIM"}, "ddim"),
+        ("scheduler", {"karras": True}, "karras"),
+        ("scheduler", {"karras": False}, "normal"),
+        ("scheduler", {"karras": "false"}, "normal"),
+        ("scheduler", {"karras": True, "scheduler": "simple"}, "simple"),
+        ("tiling", {"tiling": True}, True),
+        ("transparent", {"transparent": True}, True),
+        ("control_strength", {"control_strength": 5}, 3.0),
+        ("face_fixer_strength", {"facefixer_strength": 0.6}, 0.6),
+        ("face_fixer_strength", {"facefixer_strength": 2}, 1.0),
+        ("workflow", {"workflow": "QR_code"}, "qr_code"),
+        ("workflow", {"workflow": "auto_detect"}, ""),
+        ("workflow", {"workflow": None}, ""),
+        ("prompt", {"Prompt": "a fox ### bad"}, "a fox "),
+        ("negative_prompt", {"prompt": "a fox ### bad"}, " bad"),
+        ("negative_prompt", {"prompt": "a fox", "negative_prompt": "ugly"}, "ugly"),
+        ("negative_prompt", {"prompt": "a fox ### bad", "negative_prompt": "ugly"}, " bad"),
+        (
+            "extra_texts",
+            {"extra_texts": [{"text": "https://example.com", "reference": "QR_code"}, {"reference": "x_offset"}]},
+            (ExtraText("https://example.com", "qr_code"),),
+        ),
+    ],
+)
+def test_a_field_is_read_and_clamped(request_for: Build, field: str, payload: dict[str, Any], expected: object) -> None:
+    assert getattr(request_for(payload), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("seed", "expected"),
+    [
+        ("1234567890", 1234567890),
+        (str(2**64 - 1), 2**64 - 1),
+        (str(2**64), 0),
+        ("-1", 2**64 - 1),
+        (63, 63),
+        (" 7 ", 7),
+    ],
+)
+def test_the_seed_is_a_decimal_text_of_64_bits(request_for: Build, seed: object, expected: int) -> None:
+    assert request_for({"seed": seed}).seed == expected
+
+
+@pytest.mark.parametrize("seed", [None, "", "abc", "1.5", [], float("inf"), "9" * 5000])
+def test_a_senseless_seed_differs_from_job_to_job_but_not_from_try_to_try(request_for: Build, seed: object) -> None:
+    payload = {"seed": seed, "prompt": "a fox"}
+    assert request_for(payload).seed == request_for(payload).seed
+    assert request_for(payload).seed != request_for({**payload, "prompt": "a dog"}).seed
+
+
+def test_wildcards_are_for_the_positive_prompt_only(request_for: Build) -> None:
+    request = request_for({"prompt": "a {red} fox ### a {blue} dog"})
+    assert (request.prompt, request.negative_prompt) == ("a red fox ", " a {blue} dog")
+
+
+def test_embeddings_and_triggers_are_written_after_the_wildcards_are_drawn(request_for: Build) -> None:
+    request = request_for(
+        {"prompt": "a {fox} ### bad"},
+        embeddings=[
+            Embedding("1", 0.8, EmbeddingTarget.PROMPT),
+            Embedding("2", 0.9, EmbeddingTarget.NEGATIVE),
+            Embedding("3"),
+        ],
+        loras=[
+            LoraFile("a.safetensors", trigger="all", words=("{elf}", "orc")),
+            LoraFile("b.safetensors", trigger="any", words=("b",)),
+        ],
+    )
+    assert request.prompt == "b, {elf}, orc, (embedding:1:0.8),a fox "
+    assert request.negative_prompt == " bad,(embedding:2:0.9)"
+
+
+def test_a_lora_without_any_strength_is_left_out(request_for: Build) -> None:
+    loras = [LoraFile("a", 0, 0), LoraFile("b", 0, 0.5), LoraFile("c", -1, 0)]
+    assert [lora.file for lora in request_for(loras=loras).loras] == ["b", "c"]
+
+
+def test_lora_wishes_are_clamped_and_the_nameless_dropped() -> None:
+    payload = {
+        "loras": [
+            {"name": "82098", "model": 0.8, "clip": 11, "inject_trigger": "any", "is_version": False},
+            {"name": 87153, "is_version": True},
+            {"model": 1},
+            {"name": " "},
+            "x",
+        ]
+    }
+    assert lora_wishes(payload) == (
+        LoraWish("82098", 0.8, 10.0, "any"),
+        LoraWish("87153", is_version=True),
+    )
+    assert lora_wishes({"loras": None}) == ()
+
+
+def test_embedding_wishes_are_clamped_and_the_nameless_dropped() -> None:
+    payload = {
+        "tis": [{"name": "7808", "inject_ti": "negprompt", "strength": -11}, {"name": "1", "inject_ti": "x"}, {}]
+    }
+    assert embedding_wishes(payload) == (
+        EmbeddingWish("7808", -10.0, EmbeddingTarget.NEGATIVE),
+        EmbeddingWish("1"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("processing", "source", "family", "mode"),
+    [
+        ("img2img", None, Family.STABLE_DIFFUSION_1, Mode.TXT2IMG),
+        ("img2img", SOURCE, Family.STABLE_DIFFUSION_1, Mode.IMG2IMG),
+        ("Inpainting", SOURCE, Family.STABLE_DIFFUSION_1, Mode.INPAINTING),
+        ("outpainting", SOURCE, Family.STABLE_DIFFUSION_XL, Mode.OUTPAINTING),
+        ("txt2img", SOURCE, Family.STABLE_DIFFUSION_1, Mode.TXT2IMG),
+        ("nonsense", SOURCE, Family.STABLE_DIFFUSION_1, Mode.TXT2IMG),
+        ("remix", SOURCE, Family.STABLE_CASCADE, Mode.REMIX),
+        ("remix", SOURCE, Family.STABLE_DIFFUSION_XL, Mode.IMG2IMG),
+    ],
+)
+def test_the_mode_follows_the_picture_not_the_word_alone(
+    request_for: Build, processing: str, source: SourceImage | None, family: Family, mode: Mode
+) -> None:
+    request = request_for(family=family, source_processing=processing, source=source, mask=MASK)
+    assert request.mode is mode
+    assert request.source == (None if mode is Mode.TXT2IMG else source)
+
+
+def test_an_inpainting_model_always_inpaints(request_for: Build, model: Callable[..., ServedModel]) -> None:
+    request = request_for(model=model(inpainting=True), source_processing="img2img", source=SOURCE)
+    assert request.mode is Mode.INPAINTING
+
+
+def test_a_picture_that_guides_a_controlnet_is_not_painted_over(request_for: Build) -> None:
+    request = request_for({"control_type": "Hough"}, source_processing="img2img", source=SOURCE)
+    assert (request.mode, request.control_type, request.source) == (Mode.TXT2IMG, "mlsd", SOURCE)
+
+
+def test_a_control_type_without_a_picture_is_no_control(request_for: Build) -> None:
+    request = request_for({"control_type": "canny", "return_control_map": True})
+    assert (request.control_type, request.return_control_map) == (None, False)
+
+
+def test_post_processors_run_faces_first_and_the_cut_out_last(request_for: Build) -> None:
+    asked = ["strip_background", "RealESRGAN_x4plus", "CodeFormers", "RealESRGAN_x4plus", "GFPGAN", "4x_Unheard"]
+    request = request_for({"post_processing": asked})
+    assert request.post_processing == ("CodeFormers", "GFPGAN", "RealESRGAN_x4plus", "strip_background")
+    assert request.notes == (
+        Note("information", "see_ref", "post-processor 4x_Unheard is unknown here and was left out"),
+    )
+
+
+def test_a_scheduler_that_diverges_is_replaced_and_the_requester_told(request_for: Build) -> None:
+    request = request_for({"sampler_name": "dpmpp_3m_sde", "karras": False})
+    assert request.scheduler == "simple"
+    assert request.notes == (Note("information", "see_ref", "scheduler normal->simple for dpmpp_3m_sde"),)
+
+
+def test_the_strengths_of_extra_pictures_are_clamped(request_for: Build) -> None:
+    request = request_for(extra_sources=[ExtraSource(SOURCE, 9), ExtraSource(SOURCE, -1)])
+    assert [extra.strength for extra in request.extra_sources] == [5.0, 0.0]
+
+
+HIRES = {"hires_fix": True, "width": 1024, "height": 1024, "ddim_steps": 30}
+
+
+def test_hires_gives_the_first_pass_its_own_size(request_for: Build) -> None:
+    request = request_for(HIRES)
+    assert request.hires
+    assert (request.first_width, request.first_height) == (512, 512)
+    assert (request.width, request.height) == (1024, 1024)
+    assert (request.hires_steps, request.hires_denoise) == (16, 0.65)
+
+
+def test_without_hires_the_first_pass_is_the_picture(request_for: Build) -> None:
+    request = request_for({**HIRES, "hires_fix": False})
+    assert not request.hires
+    assert (request.first_width, request.first_height) == (1024, 1024)
+
+
+@pytest.mark.parametrize(
+    ("payload", "arguments"),
+    [
+        ({"width": 512}, {}),
+        ({}, {"family": Family.STABLE_DIFFUSION_XL}),
+        ({}, {"family": Family.FLUX_1}),
+        ({}, {"family": Family.QWEN_IMAGE}),
+        ({}, {"family": Family.Z_IMAGE_TURBO}),
+        ({}, {"source": SOURCE, "source_processing": "inpainting"}),
+        ({}, {"source": SOURCE, "source_processing": "outpainting"}),
+        ({}, {"source": SOURCE, "source_processing": "img2img", "mask": MASK}),
+        ({}, {"source": SourceImage("s", 1, 1, has_alpha=True), "source_processing": "img2img"}),
+    ],
+)
+def test_hires_is_off_where_it_makes_no_sense(
+    request_for: Build, payload: dict[str, Any], arguments: dict[str, Any]
+) -> None:
+    request = request_for({**HIRES, **payload}, **arguments)
+    assert not request.hires
+    assert (request.first_width, request.first_height) == (request.width, request.height)
+
+
+@pytest.mark.parametrize(
+    ("payload", "processing", "expected"),
+    [
+        ({"hires_fix_denoising_strength": 0.4}, "txt2img", 0.4),
+        ({"hires_fix_denoising_strength": 0}, "txt2img", 0.65),
+        ({"denoising_strength": 0.3}, "txt2img", 0.65),
+        ({"denoising_strength": 0.3}, "img2img", 0.3),
+        ({"denoising_strength": 0.3, "hires_fix_denoising_strength": 0.5}, "img2img", 0.5),
+    ],
+)
+def test_the_second_pass_denoises_like_the_first_only_over_a_picture(
+    request_for: Build, payload: dict[str, Any], processing: str, expected: float
+) -> None:
+    assert request_for({**HIRES, **payload}, source=SOURCE, source_processing=processing).hires_denoise == expected
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = (
+    "prompt", "seed", "ddim_steps", "cfg_scale", "width", "height", "n_iter", "sampler_name", "scheduler", "karras",
+    "denoising_strength", "clip_skip", "hires_fix", "hires_fix_denoising_strength", "post_processing", "extra_texts",
+    "workflow", "control_type", "facefixer_strength", "loras", "tis", "tiling", "transparent", "unheard_of",
+)  # fmt: skip
+
+
+@given(
+    payload=st.dictionaries(st.sampled_from(KEYS), JSON),
+    family=st.sampled_from(Family),
+    processing=st.text(max_size=5) | st.sampled_from(Mode).map(lambda mode: mode.value),
+    source=st.none() | st.just(SOURCE),
+)
+def test_no_payload_is_an_error(
+    payload: dict[str, Any], family: Family, processing: str, source: SourceImage | None
+) -> None:
+    model = ServedModel("A Model", family, {})
+    request = read_request(payload, model=model, source_processing=processing, source=source)
+    assert request == read_request(payload, model=model, source_processing=processing, source=source)
+    assert 0 <= request.seed < 2**64
+    assert request.width % 64 == request.height % 64 == request.first_width % 64 == request.first_height % 64 == 0
+    assert all(getattr(request, field.name) is not None for field in fields(request) if "None" not in str(field.type))
+    assert all(note.ref is None or len(note.ref) <= 255 for note in request.notes)
+    lora_wishes(payload)
+    embedding_wishes(payload)

@@ -1,0 +1,100 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from worker.errors import JobNotServable
+from worker.workflows.library import Library
+from worker.workflows.request import Family, LoraFile, RenderRequest, ServedModel, SourceImage
+from worker.workflows.select import explain, select
+
+from .conftest import SPLIT
+
+Build = Callable[..., RenderRequest]
+SOURCE = SourceImage("source", 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("family", "template"),
+    [
+        (Family.STABLE_DIFFUSION_1, "stable_diffusion/checkpoint"),
+        (Family.STABLE_DIFFUSION_2_512, "stable_diffusion/checkpoint"),
+        (Family.STABLE_DIFFUSION_2_768, "stable_diffusion/checkpoint"),
+        (Family.STABLE_DIFFUSION_XL, "stable_diffusion/checkpoint"),
+        (Family.FLUX_1, "flux/checkpoint"),
+        (Family.FLUX_SCHNELL, "flux/checkpoint"),
+        (Family.FLUX_DEV, "flux/checkpoint"),
+    ],
+)
+def test_each_family_has_its_template(library: Library, request_for: Build, family: Family, template: str) -> None:
+    assert select(library, request_for(family=family)).template.name == template
+
+
+def test_a_model_in_several_files_has_another_template_than_one_in_one(
+    library: Library, request_for: Build, model: Callable[..., ServedModel]
+) -> None:
+    plan = select(library, request_for(model=model(Family.FLUX_DEV, SPLIT)))
+    assert plan.template.name == "flux/split"
+
+
+def test_fragments_are_chosen_by_what_the_request_needs(library: Library, request_for: Build) -> None:
+    plain = select(library, request_for())
+    assert {fragment.when.value for fragment in plain.fragments} == {"output"}
+    rich = request_for(
+        {"hires_fix": True, "width": 768, "height": 768, "cfg_scale": 1}, loras=[LoraFile("a.safetensors")]
+    )
+    names = [fragment.name for fragment in select(library, rich).fragments]
+    assert names[:3] == ["fragments/lora", "fragments/hires", "fragments/unread_negative"]
+
+
+@pytest.mark.parametrize(
+    ("payload", "arguments", "reason"),
+    [
+        ({}, {"family": Family.STABLE_CASCADE}, "it is not for stable_cascade"),
+        ({"tiling": True}, {}, "no fragment adds tiling to it"),
+        ({"post_processing": ["GFPGAN", "NMKD_Siax"]}, {}, "no fragment adds upscale to it"),
+        ({"workflow": "qr_code"}, {}, "it is not for the workflow qr_code"),
+        ({}, {"source": SOURCE, "source_processing": "img2img"}, "it can't do img2img"),
+        ({"control_type": "canny"}, {"source": SOURCE}, "no fragment adds control to it"),
+        ({}, {"model": ServedModel("A", Family.FLUX_1, {})}, "the model has no file for checkpoint"),
+        (
+            {},
+            {"model": ServedModel("A", Family.FLUX_1, {"unet": "a"})},
+            "the model has no file for text_encoder and text_encoder_2 and vae",
+        ),
+    ],
+)
+def test_what_no_template_serves_is_refused_with_reasons(
+    library: Library, request_for: Build, payload: dict[str, Any], arguments: dict[str, Any], reason: str
+) -> None:
+    request = request_for(payload, **arguments)
+    with pytest.raises(JobNotServable) as raised:
+        select(library, request)
+    assert reason in raised.value.message
+    verdicts = explain(library, request)
+    assert not any(verdict.serves for verdict in verdicts)
+    assert any(reason in verdict.reasons for verdict in verdicts)
+
+
+def test_every_template_has_a_verdict(library: Library, request_for: Build) -> None:
+    verdicts = explain(library, request_for())
+    assert [verdict.template for verdict in verdicts] == [template.name for template in library.templates]
+    assert [verdict.template for verdict in verdicts if verdict.serves] == ["stable_diffusion/checkpoint"]
+
+
+def test_a_template_that_is_switched_off_says_so(library: Library, request_for: Build) -> None:
+    left = library.without({"stable_diffusion/checkpoint": ["its sampler is gone"]})
+    assert explain(left, request_for())[-1].reasons == ("switched off: its sampler is gone",)
+    with pytest.raises(JobNotServable, match="its sampler is gone"):
+        select(left, request_for())
+
+
+def test_without_a_speed_up_a_request_is_served_all_the_same(library: Library, request_for: Build) -> None:
+    left = library.without({"fragments/unread_negative": ["x"]})
+    assert select(left, request_for({"cfg_scale": 1})).template.name == "stable_diffusion/checkpoint"
+
+
+def test_without_its_fragment_a_feature_is_not_served(library: Library, request_for: Build) -> None:
+    left = library.without({"fragments/lora": ["x"]})
+    with pytest.raises(JobNotServable, match="no fragment adds loras"):
+        select(left, request_for(loras=[LoraFile("a.safetensors")]))
