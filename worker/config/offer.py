@@ -113,8 +113,9 @@ class ModelKeys(Keys):
     custom_models: Annotated[
         CustomModels,
         About(
-            "Models that the Horde does not list, each with name, baseline and filepath, or files by their purpose. "
-            "Your account needs the customizer role.",
+            "Models that the Horde does not list, each with name, baseline and filepath; where there are several "
+            "files, files in place of filepath: checkpoint, unet, text_encoder, text_encoder_2, vae, stage_b or "
+            "stage_c, each with its path. Your account needs the customizer role.",
             Effect.AT_ONCE,
             allowed="a list of entries with name, baseline and filepath (or files)",
         ),

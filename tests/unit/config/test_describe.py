@@ -1,5 +1,5 @@
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.config.describe import config_reference, config_show, config_to_env
@@ -7,7 +7,7 @@ from worker.config.load import load_config
 from worker.config.schema import FIELDS, BridgeData
 
 TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs", "Z")), min_size=1, max_size=20)
-SETTINGS = st.fixed_dictionaries(
+WRITTEN = st.fixed_dictionaries(
     {},
     optional={
         "dreamer_name": TEXT,
@@ -33,9 +33,10 @@ def from_env_text(text):
     return load_config(None, environment=environment, from_env=True).data
 
 
-@given(SETTINGS)
-def test_an_env_file_gives_the_same_settings_back(settings):
-    data = load_config(None, environment={}, from_env=True, overrides=settings).data
+@settings(deadline=None)  # the machine may be busy
+@given(WRITTEN)
+def test_an_env_file_gives_the_same_settings_back(written):
+    data = load_config(None, environment={}, from_env=True, overrides=written).data
     again = from_env_text(config_to_env(data))
     assert again == data
     assert again.api_key == data.api_key

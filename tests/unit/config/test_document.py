@@ -2,7 +2,7 @@ from contextlib import suppress
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.config.document import Entry, read_document
@@ -92,12 +92,14 @@ def test_aliases_cannot_grow_without_bound():
     assert "nested" in flaw("a: " + "[" * 5000).message
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text())
 def test_any_text_is_read_or_refused(text):
     with suppress(ConfigError):  # whatever else is raised fails the test
         assert all(entry.line >= 1 for entry in read_document(text, "b.yaml"))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.dictionaries(st.text(min_size=1), st.text() | st.lists(st.text(min_size=1))))
 def test_what_yaml_writes_is_read_back(mapping):
     entries = read_document(yaml.safe_dump(mapping), "b.yaml")

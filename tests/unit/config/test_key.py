@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.config.key import Effect, about, allowed, split_list
@@ -28,12 +28,14 @@ def test_a_list_in_one_text_is_split_as_written(written, elements):
     assert split_list(written) == elements
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text())
 def test_splitting_never_fails_and_leaves_no_empty_element(written):
     listed = split_list("," + written)
     assert all(element.strip() for element in listed)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.lists(st.text(alphabet=st.characters(exclude_characters="\"'[]\\,;", exclude_categories=("Z", "C")), min_size=1))
 )

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.config.load import LoadedConfig, load_config
@@ -243,6 +243,7 @@ def outcome(path, **options):
     return None if isinstance(data, BridgeData) else "no settings"
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.dictionaries(st.sampled_from(sorted(FIELDS)) | st.text(), ANYTHING, max_size=8))
 def test_any_mapping_is_settings_or_a_clear_error(tmp_path_factory, mapping):
     file = tmp_path_factory.getbasetemp() / "any.yaml"
@@ -250,12 +251,14 @@ def test_any_mapping_is_settings_or_a_clear_error(tmp_path_factory, mapping):
     assert (outcome(file, environment={}) or str(file)).startswith(str(file))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.dictionaries(st.sampled_from(sorted(FIELDS)), ANYTHING, max_size=8))
 def test_any_override_is_settings_or_a_clear_error(overrides):
     error = outcome(None, environment={}, from_env=True, overrides=overrides)
     assert error is None or error.startswith("command line: ")
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.dictionaries(st.sampled_from(sorted(FIELDS)), st.text(), max_size=8))
 def test_any_environment_is_settings_or_a_clear_error(values):
     environment = {f"AIWORKER_{key.upper()}": value for key, value in values.items()}
