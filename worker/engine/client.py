@@ -92,6 +92,10 @@ class EngineClient:
         await self._connect()
         self.object_info = (await self._request("GET", "/object_info")).json()
 
+    def expect_end(self) -> None:
+        """The engine is about to be stopped: its silence from now on is no news."""
+        self._closing = True
+
     async def close(self) -> None:
         """Hang up; prompts that still wait get EngineDied."""
         self._closing = True

@@ -1,16 +1,13 @@
 """Which device an engine uses, as ComfyUI's flags and the driver's environment variables. Pure."""
 
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-
-class Accelerator(str, Enum):
-    """The kind of card the engine's torch was installed for."""
-
-    CUDA = "cuda"
-    ROCM = "rocm"
-    DIRECTML = "directml"
-    CPU = "cpu"
+from worker.config.schema import BridgeData
+from worker.engine.install.layout import Runtime
+from worker.engine.install.machine import Accelerator
+from worker.engine.process import EngineSettings
 
 
 @dataclass(frozen=True)
@@ -43,3 +40,44 @@ class Device:
                 return {"HIP_VISIBLE_DEVICES": str(self.index)}
             case Accelerator.CPU | Accelerator.DIRECTML:
                 return {}
+
+
+def choose_devices(config: BridgeData, accelerator: Accelerator) -> tuple[Device, ...]:
+    """The devices the owner wants used. `auto` is the first card, or the CPU where the engine has no card."""
+    if accelerator is Accelerator.CPU:
+        return (Device(Accelerator.CPU),)
+    if config.devices == "auto":
+        return (Device(accelerator),)
+    return tuple(
+        Device(Accelerator.CPU) if device == "cpu" else Device(accelerator, int(device)) for device in config.devices
+    )
+
+
+def engine_settings(
+    config: BridgeData,
+    runtime: Runtime,
+    *,
+    devices: Sequence[Device],
+    model_paths: dict[str, dict[str, str]],
+    logs: Path,
+) -> list[EngineSettings]:
+    """Settings for every engine: `max_threads` on each device, numbered from 1 in log files and folders."""
+    common = EngineSettings(
+        python=config.comfyui_python or runtime.engine_python,
+        comfyui=config.comfyui_path or runtime.comfyui,
+        base_directory=runtime.folder / "engines",
+        log_file=logs,
+        model_paths=model_paths,
+        own_custom_nodes=config.comfyui_path is not None,
+    )
+    places = [device for device in devices for _ in range(config.max_threads)]
+    return [
+        replace(
+            common,
+            base_directory=common.base_directory / str(number),
+            log_file=logs / f"bridge_{number}.log",
+            arguments=device.arguments,
+            environment=device.environment,
+        )
+        for number, device in enumerate(places, start=1)
+    ]

@@ -104,6 +104,8 @@ class EngineSlot:
             self._change(SlotState.READY)
             await self._watch(process)
         finally:
+            if client is not None:
+                client.expect_end()
             # First the process, so that no prompt is told "gone" while the engine still works on it.
             await process.stop()
             if client is not None:

@@ -5,6 +5,7 @@ job leaves room again as soon as it needs no engine any more, so that delivery n
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from loguru import logger
 from worker.aio import TaskGroup, timeout
 from worker.errors import HordeBusy, HordeError, HordeMaintenance, HordeRefused
 from worker.horde.client import HordeClient
-from worker.horde.wire import PopRequest
+from worker.horde.wire import PopRequest, PopResponse
 from worker.jobs.job import Job
 from worker.jobs.runner import JobRunner
 
@@ -67,7 +68,7 @@ class Intake:
     async def _pop(self, request: PopRequest) -> tuple[Job | None, float]:
         """A job, or how long to wait before the next question."""
         try:
-            answer = await self.horde.pop(request)
+            answer = await self._ask(request)
         except HordeMaintenance as error:
             logger.bind(action="maintenance").warning("This worker is in maintenance mode: {}", error)
             return None, MAINTENANCE_PAUSE_S
@@ -81,7 +82,7 @@ class Intake:
         except HordeError as error:
             pause_s = min(ERROR_PAUSE_S * 2**self._errors, ERROR_PAUSE_LIMIT_S)
             self._errors += 1
-            logger.bind(action="pop_failed").warning("No answer from the Horde, next try in {:.0f} s: {}", pause_s, error)
+            logger.bind(action="pop_failed").warning("No job, next try in {:.0f} s: {}", pause_s, error)
             return None, pause_s
         self._errors = 0
         for message in answer.messages:
@@ -89,6 +90,18 @@ class Intake:
         if not answer.job_ids:
             return None, EMPTY_PAUSE_S
         return Job(answer), 0
+
+    async def _ask(self, request: PopRequest) -> PopResponse:
+        """One pop, seen through to its end: who breaks it off loses the job that it brings."""
+        asking = asyncio.ensure_future(self.horde.pop(request))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            with contextlib.suppress(HordeError):
+                answer = await asking
+                if answer.job_ids:
+                    await self.runner.give_back(Job(answer), "The worker is shutting down.")
+            raise
 
     def _start(self, jobs: TaskGroup, job: Job) -> None:
         self._unrendered += 1

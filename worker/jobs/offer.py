@@ -1,6 +1,6 @@
 """What this worker asks the Horde for: the owner's wishes, cut down to what templates, files and engines can do."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence
 
 from worker.config.schema import BridgeData
 from worker.horde.wire import PopRequest
@@ -17,8 +17,8 @@ def build_offer(
     config: BridgeData,
     *,
     models: Sequence[str],
-    modes: Set[Mode],
-    features: Set[Feature],
+    modes: Collection[Mode],
+    features: Collection[Feature],
     threads: int,
     agent: str,
 ) -> PopRequest | None:
@@ -45,7 +45,7 @@ def build_offer(
         allow_painting=config.allow_painting and Mode.INPAINTING in modes,
         allow_unsafe_ipaddr=config.allow_unsafe_ip,
         allow_post_processing=config.allow_post_processing
-        and {Feature.UPSCALE, Feature.FACE_FIX, Feature.STRIP_BACKGROUND} <= features,
+        and {Feature.UPSCALE, Feature.FACE_FIX, Feature.STRIP_BACKGROUND} <= set(features),
         allow_controlnet=config.allow_controlnet and Feature.CONTROL in features,
         allow_sdxl_controlnet=config.allow_sdxl_controlnet and Feature.TRANSPARENT in features,
         allow_lora=config.allow_lora and Feature.LORAS in features,

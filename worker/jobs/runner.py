@@ -23,7 +23,8 @@ from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.sources import ModelSource, read_job
 from worker.safety.checker import SafetyChecker, Verdict
 from worker.workflows.library import Library
-from worker.workflows.materialise import Dialect, materialise
+from worker.workflows.manifest import Dialect
+from worker.workflows.materialise import materialise
 from worker.workflows.request import RenderRequest
 from worker.workflows.select import select
 
@@ -87,6 +88,11 @@ class JobRunner:
             job.ended_at = asyncio.get_running_loop().time()
             events.enter(job, Stage.FAULTED if job.fault else Stage.DONE)
 
+    async def give_back(self, job: Job, reason: str) -> None:
+        """Fault a job that was popped and is not begun any more."""
+        job.fault = reason
+        await self._fault_owed(job)
+
     async def _make(self, job: Job) -> tuple[list[RawImage], RenderRequest]:
         """The job's images in the order of its ids."""
         services = self._services
@@ -94,7 +100,7 @@ class JobRunner:
         request = await read_job(job, services.models)
         plan = select(services.library, request)
 
-        def prepare(has_node_pack: bool, save_memory: bool) -> Rendering:  # noqa: FBT001 - RenderTask's shape
+        def prepare(has_node_pack: bool, save_memory: bool) -> Rendering:
             del save_memory
             made = materialise(plan, request, dialect=Dialect.PACK if has_node_pack else Dialect.STOCK)
             return Rendering(made.graph, made.outputs)
@@ -154,7 +160,7 @@ class JobRunner:
     async def _submit(self, job: Job, submission: SubmitRequest, *, deadline: float) -> None:
         try:
             answer = await self._services.horde.submit(submission, deadline=deadline)
-            job.kudos += answer.reward
+            job.kudos += answer.reward or 0.0
         except JobGone as error:
             logger.bind(action="job_gone", job_id=submission.id).warning("Job {} is gone: {}", job.name, error)
         job.owed.remove(submission.id)

@@ -1,0 +1,270 @@
+"""How much of the bare engine's throughput the whole worker keeps.
+
+Within one run, in turns: bare ComfyUI fed back to back with the very graphs the worker makes, and the whole worker
+(its own process) against the embedded Horde (another process) with a saturated queue and settable latencies. Both
+use the same tiny SD1.5 on the CPU, every job with another seed. The figure is the median ratio over the turns.
+
+    python bench/throughput.py --jobs 40 --turns 3 --side 64 --steps 4 --api-latency 0.1 --upload-latency 0.05
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from worker.config.schema import BridgeData
+from worker.demo import tinies
+from worker.demo.horde_directory import OWNER_KEY, REQUESTER_KEY
+from worker.demo.tiny.recipes import TINY_MODELS
+from worker.engine.client import EngineClient
+from worker.engine.devices import Device, engine_settings
+from worker.engine.install import Runtime
+from worker.engine.install.machine import Accelerator
+from worker.engine.process import EngineProcess, EngineSettings
+from worker.models.catalog import Catalog
+from worker.models.store import Store
+from worker.workflows.library import Library
+from worker.workflows.materialise import Materialised, materialise
+from worker.workflows.request import read_request
+from worker.workflows.select import select
+
+GOAL = 0.97
+MODEL = "Tiny SD1.5"
+#: Jobs rendered before anything is counted: loading the model is not what is measured.
+WARM_UP_JOBS = 3
+PATIENCE_S = 900.0
+
+
+def payload(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """The job as the Horde's payload, for both sides."""
+    return {
+        "prompt": "a red fox in the snow ### blurry",
+        "width": arguments.side,
+        "height": arguments.side,
+        "ddim_steps": arguments.steps,
+        "n_iter": 1,
+        "seed": str(seed),
+        "sampler_name": "k_euler",
+        "cfg_scale": 5.0,
+        "karras": True,
+        "clip_skip": 1,
+    }
+
+
+class Rig:
+    """What both sides share: the tiny model and the engine that can load it."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.runtime = Runtime.locate()
+        folder = tinies.tiny_folder(self.runtime)
+        self.models = [model for model in TINY_MODELS if model.name == MODEL]
+        self.store = Store(tinies.models_folder(folder))
+        self.scratch = scratch
+        self.config = BridgeData.model_validate(
+            {"api_key": OWNER_KEY, "dreamer_name": "bench", "comfyui_path": tinies.engine_tree(folder)}
+        )
+        self.catalog = Catalog(self.store, tinies.records(self.models))
+        self.library = Library.load()
+
+    async def build(self) -> None:
+        files = {file.name for model in self.models for file in model.files}
+        await tinies.build(self.runtime, files, on_file=lambda _: None)
+        self.catalog = Catalog(self.store, tinies.records(self.models))
+
+    def engine(self) -> EngineSettings:
+        device = Device(Accelerator.CPU)
+        paths = self.store.model_paths()
+        return engine_settings(
+            self.config, self.runtime, devices=(device,), model_paths=paths, logs=self.scratch / "bare"
+        )[0]
+
+    def graph(self, arguments: argparse.Namespace, seed: int) -> Materialised:
+        model = self.catalog.model(MODEL)
+        assert model is not None
+        request = read_request(payload(arguments, seed), model=model)
+        return materialise(select(self.library, request), request)
+
+
+@contextlib.asynccontextmanager
+async def bare_engine(rig: Rig) -> AsyncIterator[EngineClient]:
+    process = EngineProcess(rig.engine())
+    await process.start()
+    client = EngineClient(process.url, process.token)
+    try:
+        await client.open()
+        yield client
+    finally:
+        await client.close()
+        await process.stop()
+
+
+async def time_bare(client: EngineClient, rig: Rig, arguments: argparse.Namespace, first_seed: int) -> float:
+    """Seconds for all jobs, with one prompt always waiting in the engine's queue."""
+    places = asyncio.Semaphore(2)
+
+    async def one(seed: int) -> None:
+        async with places:
+            made = rig.graph(arguments, seed)
+            await client.render(made.graph, made.outputs)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(one(first_seed + number) for number in range(arguments.jobs)))
+    return time.perf_counter() - began
+
+
+@contextlib.contextmanager
+def started(*command: str) -> Iterator[subprocess.Popen[str]]:
+    child = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(60)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        if child.stdout:
+            child.stdout.close()
+
+
+def said(child: subprocess.Popen[str]) -> dict[str, Any]:
+    """The next JSON line of a child."""
+    assert child.stdout is not None
+    line = child.stdout.readline()
+    if not line:
+        raise SystemExit("a process of the bench ended before it was ready; see its messages above")
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def queue(http: httpx.Client, arguments: argparse.Namespace, count: int, first_seed: int) -> None:
+    asked = payload(arguments, 0)
+    params = {key: asked[key] for key in ("width", "height", "sampler_name", "cfg_scale", "karras", "clip_skip")}
+    for number in range(count):
+        answer = http.post(
+            "/api/v2/generate/async",
+            json={
+                "prompt": asked["prompt"],
+                "models": [MODEL],
+                "nsfw": False,
+                "params": {**params, "steps": arguments.steps, "seed": str(first_seed + number), "n": 1},
+            },
+        )
+        answer.raise_for_status()
+
+
+def delivered(http: httpx.Client) -> int:
+    return int(http.get("/accounting").json()["ok"])
+
+
+def wait_for(http: httpx.Client, count: int) -> float:
+    """The moment at which so many images are delivered."""
+    deadline = time.perf_counter() + PATIENCE_S
+    while delivered(http) < count:
+        if time.perf_counter() > deadline:
+            raise SystemExit(f"only {delivered(http)} of {count} jobs were delivered in {PATIENCE_S:.0f} s")
+        time.sleep(0.02)
+    return time.perf_counter()
+
+
+class WorkerSide:
+    """The running worker and its Horde."""
+
+    def __init__(self, http: httpx.Client, worker_pid: int, log: Path) -> None:
+        self.http = http
+        self.process = psutil.Process(worker_pid)
+        self.log = log
+        self.done = 0
+
+    def busy_s(self) -> float:
+        """Seconds the engine spent in prompts so far, by its own log."""
+        return sum(map(float, re.findall(r"Prompt executed in ([\d.]+) seconds", self.log.read_text(errors="replace"))))
+
+    def time(self, arguments: argparse.Namespace, first_seed: int) -> dict[str, float]:
+        """Seconds from the first job to the last delivery of a saturated queue, and what it cost."""
+        # One job more before and after those that count: the queue is never empty while the clock runs.
+        queue(self.http, arguments, arguments.jobs + 2, first_seed)
+        began = wait_for(self.http, self.done + 1)
+        busy, cpu = self.busy_s(), sum(self.process.cpu_times()[:2])
+        ended = wait_for(self.http, self.done + 1 + arguments.jobs)
+        busy, cpu = self.busy_s() - busy, sum(self.process.cpu_times()[:2]) - cpu
+        self.done += arguments.jobs + 2
+        wait_for(self.http, self.done)
+        seconds = ended - began
+        return {"seconds": seconds, "duty": busy / seconds, "cpu": cpu / seconds, "rss": self.process.memory_info().rss}
+
+
+@contextlib.contextmanager
+def worker_side(arguments: argparse.Namespace, rig: Rig) -> Iterator[WorkerSide]:
+    horde = ["-m", "worker.demo.horde", "--port", "0"]
+    horde += ["--api-latency", str(arguments.api_latency), "--upload-latency", str(arguments.upload_latency)]
+    with started(*horde) as server:
+        url = said(server)["url"]
+        logs = rig.scratch / "worker"
+        worker = [str(Path(__file__).with_name("worker_process.py")), "--horde", url, "--logs", str(logs)]
+        with started(*worker) as child, httpx.Client(base_url=url, headers={"apikey": REQUESTER_KEY}) as http:
+            yield WorkerSide(http, child.pid, logs / "bridge_1.log")
+
+
+async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    bare, whole = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        rig = Rig(Path(folder))
+        await rig.build()
+        async with bare_engine(rig) as client:
+            with worker_side(arguments, rig) as side:
+                warm = argparse.Namespace(**{**vars(arguments), "jobs": WARM_UP_JOBS})
+                await time_bare(client, rig, warm, 1)
+                side.time(warm, 1)
+                for turn in range(1, arguments.turns + 1):
+                    seed = turn * 100_000
+                    bare.append(await time_bare(client, rig, arguments, seed))
+                    whole.append(side.time(arguments, seed))
+                    print(f"turn {turn}: bare {bare[-1]:.2f} s, worker {whole[-1]['seconds']:.2f} s", file=sys.stderr)
+    limit = 60 * arguments.jobs / statistics.median(bare)
+    kept = 60 * arguments.jobs / statistics.median(turn["seconds"] for turn in whole)
+    ratio = statistics.median(b / w["seconds"] for b, w in zip(bare, whole, strict=True))
+    overheads = [(w["seconds"] - b) / arguments.jobs for b, w in zip(bare, whole, strict=True)]
+    return {
+        "name": "throughput",
+        "figure": round(ratio, 4),
+        "goal": GOAL,
+        "meets": ratio >= GOAL,
+        "limit_jobs_per_min": round(limit, 1),
+        "worker_jobs_per_min": round(kept, 1),
+        "ratio": round(ratio, 4),
+        "ratios": [round(b / w["seconds"], 4) for b, w in zip(bare, whole, strict=True)],
+        "engine_duty": round(statistics.median(turn["duty"] for turn in whole), 4),
+        "overhead_ms_per_job": round(1000 * statistics.median(overheads), 1),
+        "supervisor_cpu": round(statistics.median(turn["cpu"] for turn in whole), 4),
+        "supervisor_rss_mb": round(max(turn["rss"] for turn in whole) / 1e6, 1),
+        "settings": vars(arguments),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--jobs", type=int, default=40)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--api-latency", type=float, default=0.1)
+    parser.add_argument("--upload-latency", type=float, default=0.05)
+    print(json.dumps(asyncio.run(measure(parser.parse_args()))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""The worker put together: engines up, templates checked against them, jobs in, images out, everything down again."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from loguru import logger
+
+from worker.aio import timeout, ungrouped
+from worker.config.schema import BridgeData
+from worker.engine.pool import EnginePool
+from worker.engine.process import EngineSettings
+from worker.errors import ConfigError, WorkerError
+from worker.horde.client import HordeClient
+from worker.horde.wire import PopRequest
+from worker.jobs.intake import Intake
+from worker.jobs.job import JobEvents
+from worker.jobs.offer import build_offer
+from worker.jobs.runner import JobRunner, Services
+from worker.jobs.sources import ModelSource
+from worker.jobs.tally import Tally
+from worker.safety.checker import SafetyChecker
+from worker.workflows.audit import audit_library
+from worker.workflows.library import Library
+
+#: Longest time that jobs under way get after the worker was told to stop; then they are faulted.
+DRAIN_LIMIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a worker is made of."""
+
+    config: BridgeData
+    horde_url: str
+    agent: str
+    engines: Sequence[EngineSettings]
+    models: ModelSource
+    library: Library
+    safety: SafetyChecker
+    events: JobEvents = field(default_factory=JobEvents)
+    drain_limit_s: float = DRAIN_LIMIT_S
+
+
+async def serve(setup: Setup, stop: asyncio.Event) -> Tally:
+    """Serve the Horde until told to stop; what this session earned.
+
+    Raises ConfigError before anything starts, EngineStartFailed when no engine comes up, HordeRefused when the
+    Horde turns the worker away. On cancellation the jobs under way are faulted first.
+    """
+    if not setup.safety.may_serve(setup.horde_url):
+        raise ConfigError(
+            f"Without a safety checker this worker does not serve {setup.horde_url}.",
+            remedy="Use `horde-bridge demo`, which brings a Horde of its own.",
+        )
+    tally = Tally()
+    setup.events.subscribe(tally.note)
+    api_key = setup.config.api_key.get_secret_value()
+    pool = EnginePool(setup.engines)
+    with ungrouped():
+        async with (
+            contextlib.aclosing(HordeClient(setup.horde_url, api_key, agent=setup.agent)) as horde,
+            pool.running(),
+        ):
+            await _serve(setup, stop, horde, pool)
+    return tally
+
+
+async def _serve(setup: Setup, stop: asyncio.Event, horde: HordeClient, pool: EnginePool) -> None:
+    logger.info("Starting {} engine(s); ComfyUI takes a moment.", len(pool.slots))
+    first = await pool.ready()
+    library = _live(setup.library, first.object_info)
+    services = Services(horde, pool, setup.safety, library, setup.models, setup.events)
+    intake = Intake(
+        horde,
+        JobRunner(services),
+        offer=lambda: _offer(setup, library, pool),
+        room=lambda: pool.ready_slots + setup.config.queue_size if pool.ready_slots else 0,
+    )
+    logger.info("Serving {} model(s) to {}", len(setup.models.names()), setup.horde_url)
+    await _until_drained(intake, stop, setup.drain_limit_s)
+
+
+def _live(library: Library, object_info: Mapping[str, Any]) -> Library:
+    """The templates that this engine can run; the others are named with what they lack."""
+    findings = audit_library(library, object_info)
+    for name, sentences in findings.items():
+        if sentences:
+            logger.bind(action="template_off", template=name).warning(
+                "The workflow {} is off: {}", name, "; ".join(sentences)
+            )
+    return library.without(findings)
+
+
+def _offer(setup: Setup, library: Library, pool: EnginePool) -> PopRequest | None:
+    return build_offer(
+        setup.config,
+        models=setup.models.names(),
+        modes={mode for template in library.templates for mode in template.manifest.serves.modes},
+        features={fragment.when for fragment in library.fragments}
+        | {feature for template in library.templates for feature in template.manifest.serves.features},
+        threads=pool.ready_slots,
+        agent=setup.agent,
+    )
+
+
+async def _until_drained(intake: Intake, stop: asyncio.Event, limit_s: float) -> None:
+    running = asyncio.ensure_future(intake.run(stop))
+    told = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((running, told), return_when=asyncio.FIRST_COMPLETED)
+        with contextlib.suppress(TimeoutError):
+            async with timeout(limit_s):
+                await asyncio.shield(running)
+    finally:
+        told.cancel()
+        if not running.done():
+            logger.warning("Stopping now; {} job(s) are given back to the Horde.", len(intake.jobs))
+            running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+def run(setup: Setup) -> Tally:
+    """`serve` until SIGINT or SIGTERM; a second signal does not wait for jobs any more.
+
+    Raises what `serve` raises.
+    """
+
+    async def until_signalled() -> Tally:
+        stop = asyncio.Event()
+        serving = asyncio.ensure_future(serve(setup, stop))
+
+        def on_signal() -> None:
+            if stop.is_set():
+                serving.cancel()
+            else:
+                logger.info("Stopping: no new jobs; those under way are finished. Once more to stop at once.")
+                stop.set()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                loop.add_signal_handler(number, on_signal)
+            except NotImplementedError:  # Windows: signal.signal is all there is, outside the loop
+                signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
+        try:
+            return await serving
+        except asyncio.CancelledError:
+            raise WorkerError("Stopped before the jobs under way were done.") from None
+
+    return asyncio.run(until_signalled())

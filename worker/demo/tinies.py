@@ -1,0 +1,73 @@
+"""The tiny models as a worker sees its models: built on first use, described as the model reference describes them."""
+
+import asyncio
+import json
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from worker.demo.tiny.recipes import TINY_MODELS, TinyModel, build_command, engine_tree, models_folder
+from worker.engine.install.layout import Runtime
+from worker.errors import RuntimeMissing
+from worker.models.records import Category, ModelRecord
+from worker.models.schemas import read_records
+
+#: Building everything takes a minute; a machine that is much slower than that has another trouble.
+BUILD_TIMEOUT_S = 1200.0
+
+
+def tiny_folder(runtime: Runtime) -> Path:
+    """Where the tiny models and the engine tree that can load them are kept."""
+    return runtime.folder / "tiny"
+
+
+async def build(runtime: Runtime, files: Collection[str], *, on_file: Callable[[dict[str, Any]], None]) -> None:
+    """Make what is missing, with the engine's own Python; tells each file as it is done.
+
+    Raises RuntimeMissing with what the builder said when it fails.
+    """
+    command = build_command(runtime.engine_python, runtime.comfyui, tiny_folder(runtime), sorted(files))
+    child = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    errors = asyncio.ensure_future(child.stderr.read())
+    try:
+        async for line in child.stdout:
+            on_file(json.loads(line))
+        code = await asyncio.wait_for(child.wait(), BUILD_TIMEOUT_S)
+        said = (await errors).decode(errors="replace").strip()
+    finally:
+        errors.cancel()
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    if code:
+        raise RuntimeMissing(
+            f"The tiny models could not be built: {said[-500:]}", remedy="Run ./update-runtime.sh, then try again."
+        )
+
+
+def records(models: Collection[TinyModel] = TINY_MODELS) -> list[ModelRecord]:
+    """The tiny models, read the way the real reference is read."""
+    reference = {
+        model.name: {
+            "name": model.name,
+            "baseline": model.baseline,
+            "type": "ckpt",
+            "inpainting": model.inpainting,
+            "nsfw": False,
+            "config": {
+                "files": [
+                    {"path": file.file_name, "directory": f"../{file.folder}", "file_type": file.purpose.value}
+                    for file in model.files
+                ]
+            },
+        }
+        for model in models
+    }
+    return list(read_records(reference, Category.IMAGE).records.values())
+
+
+__all__ = ["build", "engine_tree", "models_folder", "records", "tiny_folder"]

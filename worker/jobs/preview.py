@@ -1,0 +1,67 @@
+"""A pop response as its graph, without an engine: what `render` and `workflows explain` show."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from worker.errors import JobNotServable, JobNotUnderstood
+from worker.horde.wire import PopResponse
+from worker.models.records import ModelRecord
+from worker.workflows.library import Library
+from worker.workflows.materialise import Materialised, materialise
+from worker.workflows.request import LoraFile, RenderRequest, ServedModel, lora_wishes, read_request
+from worker.workflows.select import select
+
+
+def read_pop_file(path: Path) -> PopResponse:
+    """A pop response from a JSON file; captured files hold theirs under `pops`.
+
+    Raises JobNotUnderstood with what is wrong with the file.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise JobNotUnderstood(f"{path} can't be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise JobNotUnderstood(f"{path} is no JSON: {error}.") from error
+    if isinstance(data, dict) and isinstance(data.get("pops"), list) and data["pops"]:
+        data = data["pops"][0].get("response")
+    if not isinstance(data, dict) or not isinstance(data.get("payload"), dict):
+        raise JobNotUnderstood(f"{path} holds no pop response.", remedy="It has `payload`, `model` and `ids`.")
+    pop = PopResponse.model_validate(data)
+    if not pop.job_ids:
+        raise JobNotUnderstood(f"{path} is a pop without a job.")
+    return pop
+
+
+def request_for(pop: PopResponse, models: Mapping[str, ModelRecord]) -> RenderRequest:
+    """The request of a pop, as if all files of its model and all its LoRAs were there under their usual names.
+
+    Raises JobNotServable for a model the reference does not know.
+    """
+    record = models.get(pop.model)
+    if record is None or record.family is None:
+        raise JobNotServable(
+            f"The model {pop.model!r} is in no model list at hand.", remedy="Name a folder with --reference."
+        )
+    files = {file.purpose.value: file.name for file in record.files}
+    return read_request(
+        pop.payload,
+        model=ServedModel(record.name, record.family, files, inpainting=record.inpainting),
+        loras=[
+            LoraFile(f"{wish.name}.safetensors", wish.model, wish.clip, wish.inject_trigger)
+            for wish in lora_wishes(pop.payload)
+        ],
+    )
+
+
+def preview(pop: PopResponse, models: Mapping[str, ModelRecord], library: Library) -> Materialised:
+    """The graph for a pop. Raises JobError when there is none."""
+    request = request_for(pop, models)
+    return materialise(select(library, request), request)
+
+
+def to_json(graph: Mapping[str, Any]) -> str:
+    """A graph as ComfyUI's own export writes it."""
+    return json.dumps(graph, indent=2, ensure_ascii=False)
