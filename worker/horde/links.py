@@ -7,6 +7,11 @@ quoted anew makes it invalid.
 import re
 from urllib.parse import urlsplit
 
+import httpx
+
+#: characters between two dots of a host name
+LONGEST_LABEL = 63
+
 #: scheme, user part, host and path, then what is secret
 _LINK = re.compile(
     r"(?P<scheme>https?://)(?:[^\s/?#@\"']*@)?(?P<place>[^\s?#\"'<>]*)(?P<secret>[?#][^\s\"'<>]*)?", re.IGNORECASE
@@ -23,11 +28,14 @@ def is_web_address(url: str) -> bool:
     if not url.isascii() or not url.isprintable() or " " in url:
         return False
     try:
+        httpx.URL(url)
         parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
+        port, host = parts.port, parts.hostname or ""
+    except (ValueError, httpx.InvalidURL):
         return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+    # The resolver raises what is no network error at labels of another length, and so does a socket at port 0.
+    sound = all(0 < len(label) <= LONGEST_LABEL for label in host.removesuffix(".").split("."))
+    return parts.scheme in {"http", "https"} and sound and port != 0
 
 
 def request_target(url: str) -> bytes:

@@ -1,3 +1,4 @@
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +31,17 @@ def test_what_is_no_web_address_is_known_as_such(url: str) -> None:
     assert not is_web_address(url)
 
 
-@pytest.mark.parametrize("url", ["http://[", "http://host:port/", "http://host:99999/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[",
+        "http://host:port/",
+        "http://host:99999/",
+        "http://a..b/",
+        f"http://{'a' * 64}/",
+        f"http://h/{'x' * 70_000}",
+    ],
+)
 def test_a_malformed_host_is_no_web_address(url: str) -> None:
     assert not is_web_address(url)
 
@@ -47,3 +58,10 @@ def test_a_malformed_host_is_no_web_address(url: str) -> None:
 def test_the_target_is_the_text_as_it_stands(url: str, target: bytes) -> None:
     assert is_web_address(url)
     assert request_target(url) == target
+
+
+@given(st.from_regex(r"https?://[!-~]{1,20}", fullmatch=True))
+def test_what_passes_for_a_web_address_can_be_asked_for(url: str) -> None:
+    if is_web_address(url):
+        assert httpx.Request("GET", url).url.host
+        assert request_target(url).startswith(b"/")
