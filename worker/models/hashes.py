@@ -82,13 +82,16 @@ class HashStore:
             return
 
 
-def find_damage(path: Path) -> str:
-    """What is wrong with a file, as far as a look at its ends tells: "" for nothing. Reads at most its header."""
+def find_damage(path: Path, *, suffix: str = "") -> str:
+    """What is wrong with a file, as far as a look at its ends tells: "" for nothing. Reads at most its header.
+
+    `suffix` tells the format of a file that has not got its final name yet.
+    """
     try:
         size = path.stat().st_size
         if size == 0:
             return "it is empty"
-        if path.suffix.casefold() in {".safetensors", ".sft"}:
+        if (suffix or path.suffix).casefold() in {".safetensors", ".sft"}:
             return _safetensors_damage(path, size)
         return _archive_damage(path)
     except OSError as error:

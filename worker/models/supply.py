@@ -1,0 +1,119 @@
+"""From chosen models to files on disk: what is lacking, how much that is, and fetching it model by model.
+
+Models come in the owner's order, so that the first one can be served while the others are still on their way. One
+that can't be had costs only itself.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from loguru import logger
+
+from worker.errors import WorkerError
+from worker.models.download import Download, Downloader, estimate_bytes
+from worker.models.records import ModelFile, ModelRecord
+from worker.models.store import MissingFile, Store
+from worker.models.transfer import DownloadFailed
+
+GIB: Final = 1024**3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What has to be fetched. `unknown_files` have a size nobody tells beforehand."""
+
+    downloads: tuple[Download, ...]
+    known_bytes: int
+    unknown_files: int
+    free_bytes: int
+    #: files that are lacking and can't be fetched, as sentences
+    unobtainable: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        return self.known_bytes <= self.free_bytes
+
+    def __str__(self) -> str:
+        if not self.downloads:
+            return "nothing to download"
+        more = f" and {self.unknown_files} of unknown size" if self.unknown_files else ""
+        total, free = self.known_bytes / GIB, self.free_bytes / GIB
+        return f"{len(self.downloads)} files, {total:.1f} GiB{more} to download, {free:.1f} GiB free"
+
+
+def plan_supply(store: Store, records: Iterable[ModelRecord]) -> Plan:
+    """Everything the models lack, each file once."""
+    downloads: dict[str, Download] = {}
+    unobtainable: list[str] = []
+    for record in records:
+        for lack in store.missing(record):
+            try:
+                download = _as_download(store, record, lack)
+            except DownloadFailed as error:  # noqa: PERF203 - one file, one fate
+                unobtainable.append(f"{record.name}: {error.message}")
+            else:
+                downloads.setdefault(str(download.target), download)
+    known, unknown = estimate_bytes(downloads.values())
+    return Plan(tuple(downloads.values()), known, unknown, store.free_bytes(), tuple(unobtainable))
+
+
+async def supply(
+    store: Store,
+    records: Iterable[ModelRecord],
+    downloader: Downloader,
+    *,
+    on_ready: Callable[[ModelRecord], None],
+    on_failed: Callable[[ModelRecord, WorkerError], None],
+) -> None:
+    """Make every model whole, in order, and tell of each as soon as it is, or why it can't be."""
+    waiting: list[ModelRecord] = []
+    for record in records:
+        # What is there already must not wait for what is not.
+        if store.missing(record):
+            waiting.append(record)
+        else:
+            on_ready(record)
+    for record in waiting:
+        try:
+            await complete(store, record, downloader)
+        except WorkerError as error:  # noqa: PERF203 - one model, one fate
+            logger.bind(action="model_unavailable", model=record.name).error("{} can't be had: {}", record.name, error)
+            on_failed(record, error)
+        else:
+            logger.bind(action="model_ready", model=record.name).info("{} is here", record.name)
+            on_ready(record)
+
+
+async def complete(store: Store, record: ModelRecord, downloader: Downloader) -> None:
+    """Fetch what one model lacks. Raises DownloadFailed."""
+    downloads = [_as_download(store, record, lack) for lack in store.missing(record)]
+    results = await asyncio.gather(*(downloader.fetch(download) for download in downloads), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    if left := store.missing(record):
+        raise DownloadFailed(f"{record.name} is not usable after its download: {left[0].reason}.")
+
+
+async def repair(store: Store, file: ModelFile) -> None:
+    """After the engine failed to read a file: check it against its checksum, and set it aside if it is broken.
+
+    Raises ConfigError for a broken file in a folder that is only read.
+    """
+    found = store.find(file)
+    if found is None:
+        return
+    store.hashes.forget(found.path)
+    sha256 = await asyncio.to_thread(store.hashes.compute, found.path) if file.sha256 else None
+    if sha256 != file.sha256 or store.check(file):
+        store.quarantine(found.path)
+
+
+def _as_download(store: Store, record: ModelRecord, lack: MissingFile) -> Download:
+    file = lack.file
+    if file.url is None or file.path is not None:
+        raise DownloadFailed(f"{lack.reason}, and no address is known to fetch it from.")
+    size = file.size or (record.size_on_disk if len(record.files) == 1 else None)
+    return Download(file.url, store.target(file), file.sha256, size)
