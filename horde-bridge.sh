@@ -8,7 +8,10 @@ runtime=${AIWORKER_RUNTIME_DIR:-$here/runtime}
 python=${runtime/#\~/$HOME}/worker/bin/python
 
 is_complete() {
-    [ -x "$python" ] && (cd -- "$here" && "$python" -m worker.engine.install --check) >/dev/null 2>&1
+    # The code that lies here, since an environment in a copied folder still knows the one it was copied from.
+    [ -x "$python" ] && "$python" -I -c 'import runpy, sys
+sys.path.insert(0, sys.argv.pop(1))
+runpy.run_module("worker.engine.install", run_name="__main__", alter_sys=True)' "$here" --check >/dev/null 2>&1
 }
 
 # On stderr, since stdout may be read by a program (demo --json).

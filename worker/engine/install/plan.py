@@ -29,11 +29,11 @@ COMFYUI_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee
 
 #: Ingredients that pip can't change in an existing environment.
 FOUNDATIONS = frozenset({"python", "folder", "accelerator", "torch", "torch_index"})
-#: Ingredients that are digests, and what to call them when they differ.
+#: Ingredients that are digests of files, and what to call these.
 DIGESTS = {
-    "lock": "the lock file changed",
-    "project": "pyproject.toml changed",
-    "requirements": "ComfyUI's requirements.txt changed",
+    "lock": "the lock file",
+    "project": "pyproject.toml",
+    "requirements": "ComfyUI's requirements.txt",
 }
 
 
@@ -147,10 +147,10 @@ def _step(part: Part, wanted: Mapping[str, str], recorded: PartRecord | None, fo
 
 
 def _difference(name: str, before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    if name in DIGESTS and before.get(name) and now.get(name):
-        return DIGESTS[name]
-    old, new = ((side.get(name) or "none") if name not in DIGESTS else "other" for side in (before, now))
-    return f"{name.replace('_', ' ')}: {old} → {new}"
+    old, new = before.get(name), now.get(name)
+    if name in DIGESTS:
+        return f"{DIGESTS[name]} {'changed' if old and new else 'counts now' if new else 'counts no more'}"
+    return f"{name.replace('_', ' ')}: {old or 'none'} → {new or 'none'}"
 
 
 def check(root: Path = ROOT, environ: Mapping[str, str] | None = None) -> list[str]:

@@ -26,6 +26,9 @@ LIVE_INTERVAL_S = 1.0
 PLAIN_INTERVAL_S = 15.0
 #: How much of a failed child's log is shown.
 TAIL_LINES = 15
+#: What pip says of its doings; the rest is warnings, results and lists.
+DOING = re.compile(r"\s*((?:Collecting|Downloading|Using cached|Building|Preparing|Installing)\b[^:]*)")
+DOING_LENGTH = 80
 #: Enough of a log's end to hold the line that says what is being done.
 TAIL_BYTES = 8192
 #: Between asking a child to end and ending it.
@@ -117,7 +120,7 @@ class Shell:
             file.flush()
             start = file.tell()
             with self._child(command, file) as child:
-                self._watch(child, path, log)
+                self._watch(child, path, start, log)
         if child.returncode not in allowed:
             tail = _tail(path, start, TAIL_LINES)
             shown = "".join(f"\n    {without_passwords(line)}" for line in tail)
@@ -169,7 +172,7 @@ class Shell:
             **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary),
         }
 
-    def _watch(self, child: "subprocess.Popen[bytes]", path: Path, name: str) -> None:
+    def _watch(self, child: "subprocess.Popen[bytes]", path: Path, start: int, name: str) -> None:
         began = shown = time.monotonic()
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -183,10 +186,7 @@ class Shell:
                 )
             if now - shown >= self.screen.interval_s:
                 shown = now
-                doing = " ".join(_tail(path, 0, 1)).strip()
-                self.screen.tick(
-                    f"      {now - began:4.0f} s  {_downloaded(self.scratch)}{without_passwords(doing)[:100]}"
-                )
+                self.screen.tick(f"      {now - began:4.0f} s  {_downloaded(self.scratch)}{_doing(path, start)}")
 
 
 @contextlib.contextmanager
@@ -250,6 +250,12 @@ def _tail(path: Path, start: int, lines: int) -> list[str]:
         file.seek(max(start, end - TAIL_BYTES))
         text = file.read().decode("utf-8", errors="replace")
     return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
+
+
+def _doing(path: Path, start: int) -> str:
+    """The last thing that pip says it is doing, in a few words."""
+    doing = [match[1] for line in _tail(path, start, TAIL_BYTES) if (match := DOING.match(line))]
+    return without_passwords(doing[-1])[:DOING_LENGTH] if doing else ""
 
 
 def _downloaded(scratch: Path) -> str:

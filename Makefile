@@ -1,0 +1,21 @@
+# Short names for what a developer runs; the scripts do the work and run alone as well.
+.PHONY: check test fmt demo bench
+
+RUNTIME := $(or $(AIWORKER_RUNTIME_DIR),runtime)
+
+check: ## what CI runs
+	./test.sh
+
+test: ## all tests, and nothing else
+	./test.sh tests
+
+fmt: ## put style right where a tool can
+	./update-runtime.sh --dev
+	$(RUNTIME)/worker/bin/ruff check --fix .
+	$(RUNTIME)/worker/bin/ruff format .
+
+demo: ## the whole job against a Horde of its own
+	./horde-bridge.sh demo
+
+bench: ## all measurements
+	./test.sh --bench all

@@ -1,0 +1,21 @@
+@echo off
+rem Starts the worker; sets it up first if anything is missing or outdated. Options: horde-bridge.cmd --help
+setlocal EnableExtensions DisableDelayedExpansion
+set "install=import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('worker.engine.install', run_name='__main__', alter_sys=True)"
+set "runtime=%~dp0runtime"
+if defined AIWORKER_RUNTIME_DIR set "runtime=%AIWORKER_RUNTIME_DIR%"
+set "python_exe=%runtime%\worker\Scripts\python.exe"
+
+if not exist "%python_exe%" goto set_up
+rem The code that lies here, since an environment in a copied folder still knows the one it was copied from.
+"%python_exe%" -I -c "%install%" "%~dp0." --check >nul 2>&1
+if not errorlevel 1 goto start
+
+:set_up
+rem On stderr, since stdout may be read by a program (demo --json).
+call "%~dp0update-runtime.cmd" 1>&2
+if errorlevel 1 exit /b 1
+
+:start
+"%python_exe%" -I -m worker.cli %*
+exit /b %errorlevel%

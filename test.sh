@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Everything CI runs: sets up what tests need, then style, types, import rules and all tests.
+#   ./test.sh                      all of that; every step runs, whatever an earlier one said
+#   ./test.sh tests/unit -k name   only pytest, with these arguments
+#   ./test.sh --bench NAME|all     a measurement of bench/ in the tests' environment; its JSON is the last line
+set -u -o pipefail
+
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P) && cd -- "$here" || exit 1
+runtime=${AIWORKER_RUNTIME_DIR:-$here/runtime}
+bin=${runtime/#\~/$HOME}/worker/bin
+failed=()
+
+step() {
+    echo "== $1"
+    "${@:2}" || failed+=("$1")
+}
+
+# Measurements are the files of bench/ that say whether they meet their goal; others are their helpers.
+benches() {
+    grep -l '"meets"' bench/*.py | sed 's|^bench/||; s|\.py$||'
+}
+
+all_benches() {
+    local name
+    for name in $(benches); do
+        echo "== $name" >&2
+        printf '%s\t%s\n' "$name" "$("$bin/python" "bench/$name.py" | tail -n 1)"
+    done | "$bin/python" -c '
+import json, sys
+rows = {}
+for line in sys.stdin:
+    name, _, text = line.rstrip("\n").partition("\t")
+    try:
+        row = json.loads(text)
+        rows[name] = {"figure": row["figure"], "goal": row["goal"], "meets": row["meets"]}
+    except (ValueError, KeyError, TypeError):
+        rows[name] = {"figure": None, "goal": None, "meets": False, "error": "it ended without its figures"}
+print(json.dumps(rows))
+sys.exit(any("error" in row for row in rows.values()))'
+}
+
+./update-runtime.sh --dev || exit
+
+case "${1:-}" in
+    "") ;;
+    --bench)
+        case "${2:-}" in
+            all) all_benches; exit ;;
+            "") echo "Usage: ./test.sh --bench all|$(benches | paste -sd '|')" >&2; exit 2 ;;
+            *) exec "$bin/python" "bench/$2.py" "${@:3}" ;;
+        esac ;;
+    *) exec "$bin/python" -m pytest "$@" ;;
+esac
+
+step "ruff check" "$bin/ruff" check .
+step "ruff format" "$bin/ruff" format --check .
+step "mypy" "$bin/mypy"
+step "lint-imports" "$bin/lint-imports"
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "== Failed so far: ${failed[*]}"
+fi
+# Last, so that the last line is pytest's summary.
+step "pytest" "$bin/python" -m pytest
+exit $((${#failed[@]} > 0))
