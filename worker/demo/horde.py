@@ -4,6 +4,7 @@ Prints one JSON line once it answers: where it is, and the keys of its two accou
 """
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from worker.demo.horde_state import EmbeddedHorde
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 when stopped, 1 when the jobs file can't be used."""
+    """Exit code: 0 when interrupted, 1 when the jobs file can't be used; SIGTERM ends it by that signal."""
     options = _parser().parse_args(arguments)
     state = EmbeddedHorde(seed=options.seed)
     if options.jobs_file:
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line = {"url": url, "api_url": f"{url}/api/v2", "owner_key": OWNER_KEY, "requester_key": REQUESTER_KEY}
         sys.stdout.write(json.dumps(line) + "\n")  # the socket listens already: whoever reads this may connect
         sys.stdout.flush()
-        server.run([listener])
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn has stopped in order and raises it afterwards
+            server.run([listener])
     return 0
 
 
