@@ -40,12 +40,15 @@ class RequestQueue:
         self.add_images(request, 0)
 
     def in_order(self, preferred: Container[str], *, preferred_only: bool = False) -> Iterator[QueuedRequest]:
-        """Requests as a worker is offered them: those of `preferred` usernames first, then by the users' kudos."""
+        """Requests as a worker is offered them: those of `preferred` usernames first, then by the users' kudos.
+
+        The queue must not change between two steps of the iteration.
+        """
         users = sorted(self._users.values(), key=lambda user: (user.username not in preferred, -user.kudos))
         for user in users:
             if preferred_only and user.username not in preferred:
                 return
-            yield from list(self._of_user[user.id].values())
+            yield from self._of_user[user.id].values()
 
     def position(self, request: QueuedRequest) -> int:
         """Its place, from 1; 0 when nothing of it waits."""
