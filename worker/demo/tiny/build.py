@@ -1,0 +1,109 @@
+"""Make the tiny models: `python build.py --comfyui TREE --out FOLDER [name ...]`, with the engine's Python.
+
+Names are those of recipes.TINY_FILES; none means all. One JSON line per file tells how it went. A file that is whole
+and of the present recipe is kept, so an interrupted build is finished by the next one.
+"""
+
+import argparse
+import hashlib
+import importlib
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+if not __package__:
+    # Run by path, from an environment that has none of the worker's packages: load this folder alone as a package.
+    __package__ = "tiny_models"
+    _spec = importlib.util.spec_from_file_location(
+        __package__, HERE / "__init__.py", submodule_search_locations=[str(HERE)]
+    )
+    sys.modules[__package__] = importlib.util.module_from_spec(_spec)
+    sys.path.remove(str(HERE))
+
+from .engine_tree import copy_engine_tree  # noqa: E402 - the package must be known first
+from .recipes import MODEL_FOLDERS, TINY_FILES, TinyFile, engine_tree, models_folder  # noqa: E402 - the same
+
+#: What every file depends on besides its own module.
+SHARED_SOURCES = ("weights.py", "checkpoint.py", "vae.py", "engine_tree.py")
+#: Where stamps of finished files are, below the models folder.
+STAMPS = ".tiny"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--comfyui", type=Path, required=True, help="a ComfyUI tree, which stays as it is")
+    parser.add_argument("--out", type=Path, required=True, help="folder for `comfyui` and `models`")
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(TINY_FILES))
+    options = parser.parse_args()
+    unknown = sorted(set(options.names) - set(TINY_FILES))
+    if unknown:
+        parser.error(f"unknown name: {', '.join(unknown)}")
+    if not (options.comfyui / "comfyui_version.py").is_file():
+        parser.error(f"no ComfyUI tree at {options.comfyui}")
+    build(options.comfyui.resolve(), options.out.resolve(), [TINY_FILES[name] for name in options.names or TINY_FILES])
+
+
+def build(comfyui: Path, out: Path, files: list[TinyFile]) -> None:
+    """Make the engine tree, the folders and `files`; whole files are kept."""
+    models = models_folder(out)
+    for folder in (*MODEL_FOLDERS, STAMPS):
+        (models / folder).mkdir(parents=True, exist_ok=True)
+    copy_engine_tree(comfyui, engine_tree(out))
+    wanted = [file for file in files if not _is_whole(file, models, out)]
+    if wanted:
+        _import_engine(engine_tree(out))
+    for file in files:
+        started = time.monotonic()
+        if file in wanted:
+            _make(file, models, out)
+        report = {
+            "name": file.name,
+            "path": str(models / file.path),
+            "seconds": round(time.monotonic() - started, 2),
+            "bytes": (models / file.path).stat().st_size,
+        }
+        print(json.dumps(report), flush=True)
+
+
+def _make(file: TinyFile, models: Path, out: Path) -> None:
+    from .weights import save
+
+    recipe = getattr(importlib.import_module(f".{file.made_by}", __package__), file.name)
+    save(recipe(), models / file.path)
+    stamp = {"recipe": _digest(file, out), "bytes": (models / file.path).stat().st_size}
+    _stamp(file, models).write_text(json.dumps(stamp))
+
+
+def _is_whole(file: TinyFile, models: Path, out: Path) -> bool:
+    try:
+        stamp = json.loads(_stamp(file, models).read_text())
+        return stamp == {"recipe": _digest(file, out), "bytes": (models / file.path).stat().st_size}
+    except (OSError, ValueError):
+        return False
+
+
+def _stamp(file: TinyFile, models: Path) -> Path:
+    return models / STAMPS / f"{file.name}.json"
+
+
+def _digest(file: TinyFile, out: Path) -> str:
+    """Of everything that decides on the file's content."""
+    version = (engine_tree(out) / "comfyui_version.py").read_bytes()
+    sources = [(HERE / name).read_bytes() for name in (*SHARED_SOURCES, f"{file.made_by}.py")]
+    return hashlib.sha256(b"\0".join([version, file.path.encode(), *sources])).hexdigest()
+
+
+def _import_engine(tree: Path) -> None:
+    """Make `comfy` importable from the copied tree, on the CPU whatever the machine has."""
+    sys.path.insert(0, str(tree))
+    from comfy.cli_args import args
+
+    args.cpu = True
+
+
+if __name__ == "__main__":
+    main()

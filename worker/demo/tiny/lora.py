@@ -1,0 +1,69 @@
+"""One LoRA per family, named as the common trainer names them, strong enough that it can't be overlooked.
+
+Each changes attention and MLP of the diffusion model and of every CLIP text encoder.
+"""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from comfy.supported_models_base import BASE
+from comfy.utils import unet_to_diffusers
+
+from . import flux, sd
+from .checkpoint import clip_shapes, unet_shapes
+from .weights import Shapes, StateDict, fill
+
+RANK = 4
+#: 1 is a change as large as the weights themselves.
+STRENGTH = 1.0
+
+UNET_LAYERS = re.compile(r"(attn\d\.to_[qkv]|attn2\.to_out\.0|ff\.net\.(0\.proj|2)|proj_out)\.weight$")
+FLUX_LAYERS = re.compile(r"(img|txt)_(attn\.(qkv|proj)|mlp\.[02])\.weight$")
+CLIP_LAYERS = re.compile(r"^clip_(?P<kind>.)\.transformer\.(?P<layer>.*(self_attn\.\w+_proj|mlp\.fc\d))\.weight$")
+
+
+def sd15_lora() -> StateDict:
+    return _lora(_diffusers_names(sd.sd15_config()), clip_shapes(sd.sd15_config()), {"l": "lora_te"})
+
+
+def sd2_lora() -> StateDict:
+    return _lora(_diffusers_names(sd.sd2_config()), clip_shapes(sd.sd2_config()), {"h": "lora_te"})
+
+
+def sdxl_lora() -> StateDict:
+    config = sd.sdxl_config()
+    return _lora(_own_names(config, UNET_LAYERS), clip_shapes(config), {"l": "lora_te1", "g": "lora_te2"})
+
+
+def flux_lora() -> StateDict:
+    config = flux.schnell_config()
+    return _lora(_own_names(config, FLUX_LAYERS), clip_shapes(config), {"l": "lora_te1"})
+
+
+def _own_names(config: BASE, layers: re.Pattern[str]) -> dict[str, torch.Size]:
+    return {name: shape for name, shape in unet_shapes(config).items() if layers.search(name)}
+
+
+def _diffusers_names(config: BASE) -> dict[str, torch.Size]:
+    own = _own_names(config, UNET_LAYERS)
+    return {name: own[at] for name, at in unet_to_diffusers(config.unet_config).items() if at in own}
+
+
+def _lora(unet: Shapes, clip: Shapes, encoders: Mapping[str, str]) -> StateDict:
+    """`encoders` says how the layers of each kind of CLIP begin in this family's files."""
+    layers = {f"lora_unet_{_flat(name.removesuffix('.weight'))}": shape for name, shape in unet.items()}
+    for name, shape in clip.items():
+        found = CLIP_LAYERS.match(name)
+        if found and found["kind"] in encoders:
+            layers[f"{encoders[found['kind']]}_{_flat(found['layer'])}"] = shape
+    pairs: dict[str, torch.Size] = {}
+    for layer, (rows, columns, *kernel) in layers.items():
+        pairs[f"{layer}.lora_down.weight"] = torch.Size((RANK, columns, *kernel))
+        pairs[f"{layer}.lora_up.weight"] = torch.Size((rows, RANK, *kernel))
+    alphas = {f"{layer}.alpha": torch.tensor(RANK * STRENGTH, dtype=torch.float16) for layer in layers}
+    return {**fill(pairs, len(layers), torch.float16), **alphas}
+
+
+def _flat(name: str) -> str:
+    return name.replace(".", "_")
