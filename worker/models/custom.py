@@ -124,9 +124,9 @@ def _read_entry(entry: Mapping[str, Any]) -> ModelRecord:
 def _file_pairs(entry: Mapping[str, Any]) -> list[tuple[Purpose, str]]:
     files = entry.get("files")
     pairs: list[tuple[str, Any]]
-    if isinstance(files, Mapping):
+    if isinstance(files, Mapping) and files:
         pairs = list(files.items())
-    elif isinstance(files, Sequence) and not isinstance(files, str):
+    elif isinstance(files, Sequence) and files and not isinstance(files, str):
         pairs = [(file.get("file_type") or file.get("purpose") or "checkpoint", file.get("path")) for file in files]
     else:
         pairs = [("checkpoint", entry.get("filepath"))]

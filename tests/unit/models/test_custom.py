@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from worker.config.key import CustomModel
 from worker.models.custom import read_custom_file, read_custom_models, shadowed, with_custom, write_custom_file
 from worker.models.records import Purpose
 from worker.models.resolve import resolve
@@ -30,6 +31,11 @@ def test_every_documented_baseline_of_one_file_is_read(baseline):
     assert record.custom
     assert record.family is Family(baseline)
     assert str(record.files[0].path) == "/models/mine.safetensors"
+
+
+def test_entries_of_the_config_are_read_as_it_holds_them():
+    entries = [CustomModel.model_validate(entry()).model_dump()]
+    assert list(read_custom_models(entries).records) == ["Mine"]
 
 
 @pytest.mark.parametrize(

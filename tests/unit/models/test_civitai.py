@@ -1,0 +1,246 @@
+"""LoRAs and textual inversions that jobs name, with a CivitAI that is sometimes not there."""
+
+import asyncio
+import hashlib
+import json
+
+import httpx
+import pytest
+
+from worker.models import adhoc
+from worker.models.adhoc import REST_S, AdhocFiles
+from worker.models.civitai import Kind, NotThere, fits, read_id, read_name, read_offer
+from worker.models.download import Downloader
+from worker.models.store import Store
+from worker.workflows.families import Family
+from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWish, Note, ServedModel
+
+SDXL = ServedModel("M", Family.STABLE_DIFFUSION_XL, {"checkpoint": "m.safetensors"})
+SD1 = ServedModel("M", Family.STABLE_DIFFUSION_1, {"checkpoint": "m.safetensors"})
+
+
+async def stream(content):
+    yield content
+
+
+class CivitAI:
+    """Answers as CivitAI, Hordeling and the file host; counts what was asked."""
+
+    def __init__(self, content):
+        self.content = content
+        self.broken = None
+        self.asked = []
+        self.model = {"id": 7, "name": "Add/Detail", "type": "LORA", "nsfw": False}
+        self.version = {
+            "id": 70, "modelId": 7, "baseModel": "SDXL 1.0", "trainedWords": ["shiny"],
+            "files": [
+                {"name": "training.zip", "type": "Training Data", "downloadUrl": "https://cdn/zip"},
+                {
+                    "name": "add.safetensors", "type": "Model", "sizeKB": len(content) / 1024,
+                    "hashes": {"SHA256": hashlib.sha256(content).hexdigest().upper()}, "downloadUrl": "https://cdn/f",
+                },
+            ],
+        }  # fmt: skip
+
+    def __call__(self, request):
+        self.asked.append(f"{request.url.host}{request.url.path}")
+        if self.broken:
+            raise self.broken
+        whole = {**self.model, "modelVersions": [self.version, {"id": 1, "files": []}]}
+        match request.url.host, request.url.path:
+            case "civitai.com", "/api/v1/models/7":
+                return httpx.Response(200, json=whole)
+            case "civitai.com", "/api/v1/model-versions/70":
+                return httpx.Response(200, json={**self.version, "model": self.model})
+            case "civitai.com", "/api/v1/models":
+                return httpx.Response(200, json={"items": [{"name": "Other"}, whole]})
+            case "cdn", "/f":
+                return httpx.Response(200, content=stream(self.content))
+            case "hordeling.aihorde.net", "/api/v1/embedding/7":
+                sha256 = hashlib.sha256(self.content).hexdigest()
+                return httpx.Response(200, json={"url": "https://cdn/f", "sha256": sha256})
+        return httpx.Response(404)
+
+    def files(self):
+        return self.asked.count("cdn/f")
+
+
+@pytest.fixture
+def civitai(tmp_path, put):
+    return CivitAI(put(tmp_path / "whole.safetensors").read_bytes())
+
+
+@pytest.fixture
+async def make(tmp_path, civitai):
+    clients = []
+
+    def build(**options):
+        http = httpx.AsyncClient(transport=httpx.MockTransport(civitai))
+        clients.append(http)
+        store = Store(tmp_path / "own")
+        downloader = Downloader(http, store.hashes, first_pause_s=0.0, reserve_bytes=0)
+        return AdhocFiles(http, store, downloader, **options)
+
+    yield build
+    for http in clients:
+        await http.aclose()
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        LoraWish("7", 0.5),
+        LoraWish("70", 0.5, is_version=True),
+        LoraWish("add/detail", 0.5),
+        LoraWish("<lora:Add/Detail:1>", 0.5),
+    ],
+)
+async def test_a_lora_is_found_by_id_version_name_and_trigger_string(make, tmp_path, civitai, wish):
+    assert await make().lora(wish, SDXL) == LoraFile("AddDetail_70.safetensors", 0.5, 1.0, None, ("shiny",))
+    assert (tmp_path / "own" / "lora" / "AddDetail_70.safetensors").read_bytes() == civitai.content
+
+
+async def test_what_is_on_disk_is_not_asked_for_again_even_after_a_restart(make, civitai):
+    first = await make().lora(LoraWish("7"), SDXL)
+    civitai.asked.clear()
+    assert await make().lora(LoraWish("7"), SDXL) == first
+    assert civitai.asked == []
+
+
+async def test_a_model_id_is_asked_for_anew_after_a_day_and_old_knowledge_serves_when_nobody_answers(make, civitai):
+    clock = [1e9]
+    files = make(now_s=lambda: clock[0])
+    first = await files.lora(LoraWish("7"), SDXL)
+    clock[0] += 90_000
+    civitai.broken = httpx.ConnectError("down")
+    assert await files.lora(LoraWish("7"), SDXL) == first
+    civitai.broken = None
+    civitai.version["id"] = 71
+    assert (await files.lora(LoraWish("7"), SDXL)).file == "AddDetail_71.safetensors"
+
+
+async def test_what_is_not_there_is_told_and_not_asked_for_again_soon(make, civitai):
+    files = make()
+    assert await files.lora(LoraWish("404"), SDXL) == Note("lora", "download_failed", "404")
+    await files.lora(LoraWish("404"), SDXL)
+    assert len(civitai.asked) == 1
+
+
+async def test_a_lora_for_another_baseline_is_not_fetched(make, civitai):
+    assert await make().lora(LoraWish("7"), SD1) == Note("lora", "baseline_mismatch", "7")
+    assert civitai.files() == 0
+
+
+async def test_a_worker_without_nsfw_leaves_such_loras_out(make, civitai):
+    civitai.model["nsfw"] = True
+    assert isinstance(await make(nsfw=False).lora(LoraWish("7"), SDXL), Note)
+    assert isinstance(await make().lora(LoraWish("7"), SDXL), LoraFile)
+
+
+async def test_a_file_too_large_for_one_job_is_left_out(make, civitai):
+    civitai.version["files"][1]["sizeKB"] = 500_000
+    assert isinstance(await make().lora(LoraWish("7"), SDXL), Note)
+    assert civitai.files() == 0
+
+
+async def test_a_wrong_checksum_gives_no_file(make, civitai):
+    civitai.content = civitai.content[::-1]
+    assert await make().lora(LoraWish("7"), SDXL) == Note("lora", "download_failed", "7")
+
+
+async def test_a_dead_civitai_is_left_alone_for_a_while(make, civitai):
+    clock = [1e9]
+    files = make(now_s=lambda: clock[0])
+    civitai.broken = httpx.ConnectError("down")
+    for number in range(1, 9):
+        assert isinstance(await files.lora(LoraWish(str(number)), SDXL), Note)
+    assert len(civitai.asked) == 3
+    civitai.broken = None
+    clock[0] += REST_S + 1
+    assert isinstance(await files.lora(LoraWish("7"), SDXL), LoraFile)
+
+
+async def test_a_job_waits_only_so_long(make, civitai, monkeypatch):
+    async def never(*args, **options):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(adhoc, "look_up", never)
+    monkeypatch.setattr(adhoc, "WAIT_S", dict.fromkeys(Kind, 0.01))
+    assert await make().lora(LoraWish("7"), SDXL) == Note("lora", "download_failed", "7")
+
+
+async def test_the_least_used_lora_makes_room(make, tmp_path, put, civitai):
+    old = put(tmp_path / "own" / "lora" / "old_1.safetensors", b"x" * 100)
+    clock = old.stat().st_mtime + 1e6
+    files = make(budget_bytes=len(civitai.content) + 50, now_s=lambda: clock)
+    assert isinstance(await files.lora(LoraWish("7"), SDXL), LoraFile)
+    assert not old.exists()
+
+
+@pytest.mark.parametrize("hordeling", [True, False])
+async def test_a_textual_inversion_comes_from_hordeling_or_civitai(make, tmp_path, civitai, hordeling):
+    civitai.model["type"] = "TextualInversion"
+    if not hordeling:
+        civitai.model["id"] = civitai.version["modelId"] = 8
+        wish = EmbeddingWish("add/detail", 0.8)
+    else:
+        wish = EmbeddingWish("7", 0.8)
+    stem = "7" if hordeling else "8"
+    assert await make().embedding(wish, SDXL) == Embedding(stem, 0.8, None)
+    assert (tmp_path / "own" / "ti" / f"{stem}.safetensors").is_file()
+
+
+async def test_a_lora_is_no_textual_inversion(make):
+    assert await make().embedding(EmbeddingWish("7"), SDXL) == Note("ti", "download_failed", "7")
+
+
+def test_the_index_is_readable_json(make, tmp_path):
+    (tmp_path / "own" / "horde_model_reference").mkdir(parents=True)
+    (tmp_path / "own" / adhoc.INDEX).write_text(json.dumps([1, 2]))
+    assert make()._index == {}
+
+
+@pytest.mark.parametrize(
+    ("base_model", "family", "expected"),
+    [
+        ("SD 1.5", Family.STABLE_DIFFUSION_1, True),
+        ("SD 1.5", Family.STABLE_DIFFUSION_XL, False),
+        ("Pony", Family.STABLE_DIFFUSION_XL, True),
+        ("SDXL Turbo", Family.STABLE_DIFFUSION_XL, True),
+        ("Flux.1 D", Family.FLUX_SCHNELL, True),
+        ("Illustrious", Family.STABLE_DIFFUSION_1, False),
+        ("Something new", Family.STABLE_DIFFUSION_1, True),
+    ],
+)
+def test_base_models_fit_their_families(base_model, family, expected):
+    assert fits(base_model, family) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "number"),
+    [
+        ("82098", "82098", 82098),
+        ("<lora:foo bar:0.5>", "foo bar", None),
+        (" x ", "x", None),
+        ("²", "²", None),
+        ("99999999999", "99999999999", None),
+    ],
+)
+def test_wishes_are_names_or_ids(text, name, number):
+    assert read_name(text) == name
+    assert read_id(read_name(text)) == number
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        None,
+        {},
+        {"files": []},
+        {"files": [{"name": "a.safetensors", "downloadUrl": "x", "hashes": None}]},
+        {"files": "junk"},
+    ],
+)
+def test_answers_that_make_no_sense_are_no_offer(version):
+    with pytest.raises(NotThere):
+        read_offer({"type": "LORA", "name": "x"}, version, Kind.LORA)
