@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.engine.install import tree
-from worker.engine.install.builds import Index, Target, choose_source, probe_index, torch_requirements
+from worker.engine.install.builds import Target, choose_source, probe_index, torch_requirements
 from worker.engine.install.layout import LOCKS, Runtime, environment_python, packages_folder
 from worker.engine.install.machine import Accelerator, Card, Interpreter, free_bytes
 from worker.engine.install.plan import Step
@@ -43,7 +43,6 @@ class Works:
     card: Card
     interpreter: Interpreter
     shell: Shell
-    probe: Callable[[str, Target], Index] = probe_index
 
     def make(self, step: Step, begin: Callable[[], None]) -> None:
         """Carry out one step. `begin` is called before anything that works is touched: what fails earlier changed
@@ -106,7 +105,7 @@ class Works:
             Target.here(self.interpreter.version),
             asked_for=self.choices.accelerator is not None,
             index=self.choices.torch_index,
-            probe=self.probe,
+            probe=probe_index,
         )
         if source.notice:
             self.shell.screen.say(f"      {source.notice}")

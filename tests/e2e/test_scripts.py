@@ -1,0 +1,391 @@
+"""The scripts an owner starts, in a folder with a space in its name, with a Python and an installer that only tell.
+
+The batch files are read, not run: no Windows here.
+"""
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+SHELL_SCRIPTS = sorted([*ROOT.glob("*.sh"), ROOT / ".ci" / "run"])
+BATCH_FILES = sorted(ROOT.glob("*.cmd"))
+#: What the scripts use of a system besides bash's own commands.
+TOOLS = ("bash", "env", "readlink", "dirname", "sed", "cat", "grep", "paste", "tail", "mkdir", "chmod")
+#: Nothing here takes longer than a second; a script that waits for a key would take for ever.
+PATIENCE_S = 60
+
+TELLING_INSTALLER = """
+import json, os, sys
+print(json.dumps({"arguments": sys.argv[1:], "python": os.environ.get("CHOSEN"), "cwd": os.getcwd()}))
+"""
+
+
+def program(path: Path, body: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/usr/bin/env bash\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+class Place:
+    """A clone at `my worker/`, a system with only these tools, and somewhere else to stand."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clone = folder / "my worker"
+        self.system = folder / "bin"
+        self.elsewhere = folder / "else where"
+        for new in (self.clone, self.system, self.elsewhere):
+            new.mkdir()
+        for tool in TOOLS:
+            (self.system / tool).symlink_to(shutil.which(tool))
+        for script in ROOT.glob("*.sh"):
+            shutil.copy2(script, self.clone)
+        package = self.clone / "worker" / "engine" / "install"
+        package.mkdir(parents=True)
+        for level in (package, package.parent, package.parents[1]):
+            (level / "__init__.py").touch()
+        (package / "__main__.py").write_text(TELLING_INSTALLER)
+
+    def python(self, name: str, *, fit: bool = True) -> None:
+        """A Python in PATH; one that is not fit fails at everything."""
+        body = f'export CHOSEN={name}\nexec {sys.executable} "$@"' if fit else "exit 1"
+        program(self.system / name, body)
+
+    def run(self, script: str, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [self.clone / script, *arguments],
+            cwd=self.elsewhere,
+            env={"PATH": str(self.system), "HOME": str(self.elsewhere), "CI": "true", **environ},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+@pytest.mark.parametrize("script", SHELL_SCRIPTS, ids=lambda path: path.name)
+def test_a_shell_script_is_executable_and_bash_can_read_it(script):
+    assert script.stat().st_mode & stat.S_IXUSR
+    subprocess.run(["bash", "-n", script], check=True)
+
+
+@pytest.mark.parametrize("script", SHELL_SCRIPTS, ids=lambda path: path.name)
+def test_a_shell_script_hands_arguments_on_whole_and_waits_for_no_key(script):
+    text = script.read_text()
+    assert not re.search(r"^\s*(read|select)\b", text, re.MULTILINE)
+    assert "$*" not in text
+    assert not re.search(r'(?<!")\$@', text)
+
+
+def test_there_is_a_script_of_each_name_an_owner_of_the_former_worker_knows():
+    names = {path.name for path in (*SHELL_SCRIPTS, *BATCH_FILES)}
+    assert {"horde-bridge.sh", "horde-bridge-rocm.sh", "update-runtime.sh", "update-runtime-rocm.sh"} <= names
+    assert {
+        "horde-bridge.cmd",
+        "horde-bridge-directml.cmd",
+        "update-runtime.cmd",
+        "update-runtime-directml.cmd",
+    } <= names
+
+
+# update-runtime.sh
+
+
+def test_the_set_up_gets_all_arguments_whole_and_stays_where_the_owner_is(place):
+    place.python("python3.11")
+    done = place.run("update-runtime.sh", "--comfyui", "my comfy/folder", "--dev")
+    told = json.loads(done.stdout)
+    assert told["arguments"] == ["--comfyui", "my comfy/folder", "--dev"]
+    assert told["cwd"] == str(place.elsewhere)
+
+
+def test_a_package_named_worker_in_the_current_folder_is_not_taken_for_ours(place):
+    place.python("python3.11")
+    (place.elsewhere / "worker").mkdir()
+    (place.elsewhere / "worker" / "__init__.py").write_text("raise SystemExit('the wrong one')")
+    assert place.run("update-runtime.sh").returncode == 0
+
+
+def test_a_link_to_the_script_finds_its_folder(place):
+    place.python("python3.11")
+    (place.elsewhere / "set-up").symlink_to(place.clone / "update-runtime.sh")
+    assert place.run("../else where/set-up").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("fit", "unfit", "chosen"),
+    [
+        (["python3.12", "python3.11", "python3"], [], "python3.11"),
+        (["python3.13", "python3.10"], ["python3.11"], "python3.13"),
+        (["python3"], ["python3.11", "python3.12"], "python3"),
+    ],
+)
+def test_the_first_python_that_can_make_environments_is_taken(place, fit, unfit, chosen):
+    for name in fit:
+        place.python(name)
+    for name in unfit:
+        place.python(name, fit=False)
+    assert json.loads(place.run("update-runtime.sh").stdout)["python"] == chosen
+
+
+def test_the_python_an_owner_names_comes_first(place):
+    place.python("python3.11")
+    place.python("my python")
+    done = place.run("update-runtime.sh", PYTHON=str(place.system / "my python"))
+    assert json.loads(done.stdout)["python"] == "my"
+
+
+def test_a_named_python_of_no_use_is_an_error_and_no_other_is_taken(place):
+    place.python("python3.11")
+    place.python("python3.9", fit=False)
+    done = place.run("update-runtime.sh", PYTHON="python3.9")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "ERROR: PYTHON is python3.9" in done.stderr
+
+
+def test_without_any_python_the_remedy_is_named(place):
+    done = place.run("update-runtime.sh")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "ERROR: No Python 3.10 to 3.13" in done.stderr
+    assert "PYTHON=/path/to/python3.12" in done.stderr
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.14"])
+def test_a_python_too_old_or_too_new_is_passed_by(place, version):
+    """The check itself, by the real Python, with another version number."""
+    check = re.search(r"-I -c '(.+)' >", (ROOT / "update-runtime.sh").read_text())[1]
+    numbers = tuple(int(number) for number in version.split("."))
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+    pretending = f"import sys; sys.version_info = {numbers!r}; {check}"
+    assert subprocess.run([sys.executable, "-c", pretending], check=False).returncode == 1
+
+
+def test_the_rocm_scripts_set_up_for_rocm(place):
+    place.python("python3.11")
+    done = place.run("update-runtime-rocm.sh", "--dev")
+    assert json.loads(done.stdout)["arguments"] == ["--rocm", "--dev"]
+
+
+# horde-bridge.sh
+
+WORKER_PYTHON = """
+case "$*" in
+    *--check*) exit {check} ;;
+    *) printf '%s\\n' "started as $$ in $PWD with ${{MIOPEN_FIND_MODE:-none}}" "$@" ;;
+esac
+"""
+
+
+def with_runtime(place: Place, *, check: int) -> None:
+    """A set-up runtime, complete or not, and a set-up that tells on stdout that it was called."""
+    program(place.clone / "runtime" / "worker" / "bin" / "python", WORKER_PYTHON.format(check=check))
+    program(place.clone / "update-runtime.sh", 'echo "setting up $*"')
+
+
+def test_a_complete_runtime_starts_the_worker_at_once_with_arguments_whole(place):
+    with_runtime(place, check=0)
+    done = place.run("horde-bridge.sh", "-n", "Instance 1", "--config", "a b.yaml")
+    first, *arguments = done.stdout.splitlines()
+    assert arguments == ["-I", "-m", "worker.cli", "-n", "Instance 1", "--config", "a b.yaml"]
+    assert f"in {place.elsewhere} " in first
+    assert "setting up" not in done.stderr
+
+
+def test_the_worker_takes_the_place_of_the_script_so_that_signals_reach_it(place):
+    with_runtime(place, check=0)
+    with subprocess.Popen(
+        [place.clone / "horde-bridge.sh"],
+        env={"PATH": str(place.system), "HOME": str(place.elsewhere)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as worker:
+        assert worker.stdout.readline().startswith(f"started as {worker.pid} ")
+
+
+def test_an_incomplete_runtime_is_set_up_first_and_stdout_stays_the_workers(place):
+    with_runtime(place, check=1)
+    done = place.run("horde-bridge.sh", "demo", "--json")
+    assert "setting up" in done.stderr
+    assert "setting up" not in done.stdout
+    assert done.stdout.splitlines()[1:] == ["-I", "-m", "worker.cli", "demo", "--json"]
+
+
+def test_a_set_up_that_fails_ends_the_start(place):
+    with_runtime(place, check=1)
+    program(place.clone / "update-runtime.sh", "exit 1")
+    done = place.run("horde-bridge.sh")
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_without_a_runtime_it_is_set_up(place):
+    program(
+        place.clone / "update-runtime.sh",
+        'mkdir -p "${0%/*}/runtime/worker/bin" && f="${0%/*}/runtime/worker/bin/python"\n'
+        'printf "#!/usr/bin/env bash\\necho started" > "$f" && chmod +x "$f"',
+    )
+    assert place.run("horde-bridge.sh").stdout == "started\n"
+
+
+def test_the_runtime_can_lie_elsewhere(place):
+    with_runtime(place, check=0)
+    shutil.move(place.clone / "runtime", place.elsewhere / "run time")
+    for folder in (str(place.elsewhere / "run time"), "~/run time"):
+        done = place.run("horde-bridge.sh", AIWORKER_RUNTIME_DIR=folder)
+        assert done.stdout.startswith("started"), done.stderr
+
+
+@pytest.mark.parametrize(("complete", "told"), [(True, ""), (False, "setting up --rocm")])
+def test_the_rocm_launcher_sets_up_for_rocm_and_starts_the_same_worker(place, complete, told):
+    with_runtime(place, check=0)
+    program(
+        place.clone / "update-runtime.sh",
+        f'case "$*" in *--check*) exit {0 if complete else 1} ;; esac; echo "setting up $*"',
+    )
+    done = place.run("horde-bridge-rocm.sh", "-n", "Instance 1")
+    assert done.stdout.splitlines()[1:] == ["-I", "-m", "worker.cli", "-n", "Instance 1"]
+    assert "with FAST" in done.stdout
+    assert done.stderr.strip() == told
+
+
+# test.sh
+
+
+def with_tools(place: Place, *, failing: str = "none") -> None:
+    """Tools that tell they were called; `failing` is the one that fails."""
+    program(place.clone / "update-runtime.sh", 'echo "setting up $*"')
+    body = f'echo "$(basename "$0") $*"; [ "$(basename "$0") $1" != "{failing}" ] && [ "$*" != "{failing}" ]'
+    (place.system / "basename").symlink_to(shutil.which("basename"))
+    for tool in ("ruff", "mypy", "lint-imports", "python"):
+        program(place.clone / "runtime" / "worker" / "bin" / tool, body)
+
+
+def test_every_step_of_the_tests_runs_and_pytest_comes_last(place):
+    with_tools(place)
+    done = place.run("test.sh")
+    assert done.returncode == 0, done.stderr
+    calls = [line for line in done.stdout.splitlines() if not line.startswith("==")]
+    assert calls == [
+        "setting up --dev",
+        "ruff check .",
+        "ruff format --check .",
+        "mypy ",
+        "lint-imports ",
+        "python -m pytest",
+    ]
+
+
+@pytest.mark.parametrize("failing", ["ruff check", "ruff format", "mypy ", "lint-imports ", "-m pytest"])
+def test_a_step_that_fails_fails_the_whole_but_stops_nothing(place, failing):
+    with_tools(place, failing=failing)
+    done = place.run("test.sh")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "python -m pytest"
+
+
+def test_arguments_go_to_pytest_alone(place):
+    with_tools(place)
+    done = place.run("test.sh", "tests/unit", "-k", "a b")
+    assert done.stdout.splitlines() == ["setting up --dev", "python -m pytest tests/unit -k a b"]
+
+
+def with_benches(place: Place, **benches: str) -> None:
+    program(place.clone / "update-runtime.sh", "exit 0")
+    program(place.clone / "runtime" / "worker" / "bin" / "python", f'exec {sys.executable} "$@"')
+    (place.clone / "bench").mkdir()
+    (place.clone / "bench" / "helper.py").write_text("raise SystemExit('not a bench')")
+    for name, code in benches.items():
+        (place.clone / "bench" / f"{name}.py").write_text(code)
+
+
+GOOD = """print("warming up"); print('{"name": "x", "figure": 0.97, "goal": 0.95, "meets": true, "more": 1}')"""
+
+
+def test_a_bench_prints_its_json_last(place):
+    with_benches(place, throughput=GOOD)
+    done = place.run("test.sh", "--bench", "throughput")
+    assert json.loads(done.stdout.splitlines()[-1])["figure"] == 0.97
+
+
+def test_all_benches_give_one_object_with_a_row_each(place):
+    with_benches(place, throughput=GOOD, start=GOOD)
+    done = place.run("test.sh", "--bench", "all")
+    row = {"figure": 0.97, "goal": 0.95, "meets": True}
+    assert json.loads(done.stdout) == {"start": row, "throughput": row}
+    assert done.returncode == 0
+
+
+def test_a_bench_that_dies_is_a_row_that_says_so_and_a_failure(place):
+    with_benches(place, throughput=GOOD, start="import sys; 'meets'; sys.exit(1)".replace("'", '"'))
+    done = place.run("test.sh", "--bench", "all")
+    rows = json.loads(done.stdout)
+    assert rows["start"]["meets"] is False
+    assert "error" in rows["start"]
+    assert rows["throughput"]["meets"] is True
+    assert done.returncode == 1
+
+
+def test_a_bench_without_a_name_is_wrong_usage_that_lists_them(place):
+    with_benches(place, throughput=GOOD, start=GOOD)
+    done = place.run("test.sh", "--bench")
+    assert done.returncode == 2
+    assert "all|start|throughput" in done.stderr
+
+
+# Batch files
+
+
+@pytest.mark.parametrize("path", BATCH_FILES, ids=lambda path: path.name)
+def test_a_batch_file_is_sound_as_far_as_reading_tells(path):
+    text = path.read_bytes().decode("ascii")
+    if os.name == "nt" or b"\r" in path.read_bytes():
+        assert text.count("\n") == text.count("\r\n")
+    lines = [line.strip() for line in text.splitlines()]
+    code = [line for line in lines if not line.lower().startswith("rem ")]
+    assert lines[0] == "@echo off"
+    for line in code:
+        assert not re.search(r"\b(pause|choice|set\s+/p)\b", line, re.IGNORECASE), "waits for a key"
+        assert '%~dp0"' not in line, "the backslash at the end would escape the quote"
+        assert "%~dp0" not in line or '"' in line, "a path with spaces"
+    labels = {line[1:] for line in code if line.startswith(":")}
+    assert set(re.findall(r"goto (\w+)", "\n".join(code))) == labels
+    assert any(line.endswith("%*") for line in code)
+    assert code[-1] == "exit /b %errorlevel%"
+
+
+def test_batch_files_reach_the_working_tree_with_their_line_ends():
+    answer = subprocess.run(
+        ["git", "check-attr", "eol", "--", *(path.name for path in BATCH_FILES)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [line.rpartition(" ")[2] for line in answer.stdout.splitlines()] == ["crlf"] * len(BATCH_FILES)
+
+
+def test_both_systems_look_for_the_same_pythons_and_start_the_same_code():
+    shell, batch = ((ROOT / f"update-runtime{end}").read_text() for end in (".sh", ".cmd"))
+    check = "import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))"
+    assert check in shell
+    assert check in batch
+    one_line = re.search(r'set "install=(.+)"', batch)[1]
+    in_shell = re.search(r"-I -c '(import runpy.+?)' \"\$here\"", shell, re.DOTALL)[1]
+    assert one_line.replace("'", '"') == in_shell.replace("\n", "; ")
+    assert one_line in (ROOT / "horde-bridge.cmd").read_text()

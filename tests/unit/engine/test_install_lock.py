@@ -1,0 +1,83 @@
+"""The lock files: exact, whole, and in step with what they lock."""
+
+import re
+
+import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from worker.engine.install.layout import LOCKS, ROOT, Runtime
+
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+
+
+def locked(name: str, python: str) -> dict[str, Requirement]:
+    """What a lock file pins for a Python on Linux, by normalised name; a second pin of a name is an error."""
+    environment = {**default_environment(), "python_version": python, "sys_platform": "linux"}
+    pins: dict[str, Requirement] = {}
+    for line in (LOCKS / name).read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            assert canonicalize_name(requirement.name) not in pins
+            pins[canonicalize_name(requirement.name)] = requirement
+    return pins
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("name", ["worker.txt", "engine.txt"])
+def test_every_version_is_exact_and_named_once_for_each_python(name, python):
+    pins = locked(name, python)
+    assert pins
+    for requirement in pins.values():
+        assert re.fullmatch(r"==[\w.]+", str(requirement.specifier)), requirement
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_whatever_the_project_asks_for_is_locked_to_a_version_it_allows(python):
+    pins = locked("worker.txt", python)
+    environment = {**default_environment(), "python_version": python}
+    text = (ROOT / "pyproject.toml").read_text()
+    tables = [
+        text.partition("dependencies = [\n")[2].partition("\n]")[0],
+        text.partition("dev = [\n")[2].partition("\n]")[0],
+    ]
+    asked = [
+        Requirement(line.strip(' ",')) for table in tables for line in re.findall(r'^\s*"[^"]+"', table, re.MULTILINE)
+    ]
+    assert len(asked) > 20
+    for requirement in asked:
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            pin = pins[canonicalize_name(requirement.name)]
+            assert requirement.specifier.contains(str(pin.specifier).removeprefix("==")), pin
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_engine_gets_what_comfyui_asks_for(python, comfyui_requirements):
+    pins = locked("engine.txt", python)
+    #: by card / hears and makes sound / 220 MB of example workflows
+    left_out = {"torch", "torchvision", "torchaudio", "comfyui-workflow-templates"}
+    #: documents nobody reads here; ComfyUI only warns that they are not the ones it asks for
+    looser = {"comfyui-embedded-docs"}
+    for requirement in comfyui_requirements:
+        name = canonicalize_name(requirement.name)
+        if name not in left_out:
+            version = str(pins[name].specifier).removeprefix("==")
+            assert name in looser or requirement.specifier.contains(version), requirement
+
+
+@pytest.fixture
+def comfyui_requirements():
+    """What the unpacked ComfyUI's requirements.txt says."""
+    path = Runtime.locate().comfyui / "requirements.txt"
+    if not path.is_file():
+        pytest.skip(f"no ComfyUI at {path.parent}")
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def test_torch_is_no_business_of_the_lock():
+    names = set().union(*(locked("engine.txt", python) for python in PYTHONS))
+    assert not {name for name in names if name in {"torch", "torchvision", "triton"} or name.startswith("nvidia-")}
