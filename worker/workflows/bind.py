@@ -94,7 +94,7 @@ def item_type(each: str) -> Any:
 
 
 def _step(kind: Any, name: str, path: str) -> Any:
-    if get_origin(kind) is Mapping or get_origin(kind) is type(Mapping):
+    if get_origin(kind) is Mapping:
         choices: Mapping[str, Any] = dict.fromkeys(PURPOSES, get_args(kind)[1])
     elif is_dataclass(kind):
         hints = get_type_hints(kind)

@@ -29,11 +29,11 @@ class Input(NamedTuple):
 
 def as_link(value: Any) -> Link | None:
     """An input's value as a link, when ComfyUI would take it for one."""
-    match value:
-        case [str(node), int(output)]:
-            return Link(node, output)
-        case _:
-            return None
+    # Asked of every input of every node several times a job, hence no pattern matching.
+    if not isinstance(value, list | tuple) or len(value) != 2:  # noqa: PLR2004 - a node and an output
+        return None
+    node, output = value
+    return Link(node, output) if isinstance(node, str) and isinstance(output, int) else None
 
 
 def links(graph: Graph) -> Iterator[tuple[Input, Link]]:

@@ -1,10 +1,11 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from worker.errors import JobNotServable
-from worker.workflows.library import Library
+from worker.workflows.library import Library, packaged_folder
 from worker.workflows.request import Family, LoraFile, RenderRequest, ServedModel, SourceImage
 from worker.workflows.select import explain, select
 
@@ -98,3 +99,89 @@ def test_without_its_fragment_a_feature_is_not_served(library: Library, request_
     left = library.without({"fragments/lora": ["x"]})
     with pytest.raises(JobNotServable, match="no fragment adds loras"):
         select(left, request_for(loras=[LoraFile("a.safetensors")]))
+
+
+OWN = """
+description: Nothing but noise.
+serves: {families: [stable_diffusion_1], modes: [txt2img]}
+nodes: {noise: EmptyImage}
+bind: {noise.width: width, noise.height: height, noise.batch_size: batch}
+ports: {image: noise.0}
+outputs: [output]
+ignores: [prompt, negative_prompt, seed, steps, cfg, sampler, scheduler, denoise, clip_skip]
+"""
+NOISE = {
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0},
+        "_meta": {"title": "noise"},
+    },
+    "2": {"class_type": "SaveImageWebsocket", "inputs": {"images": ["1", 0]}, "_meta": {"title": "output"}},
+}
+
+
+@pytest.fixture
+def with_own(folder: Callable[..., Path]) -> Callable[..., Library]:
+    def load(old: str, new: str) -> Library:
+        assert old in OWN
+        own = folder("own/noise", OWN.replace(old, new), NOISE)
+        library = Library.load(packaged_folder(), own, approved_classes={"EmptyImage"})
+        assert library.violations == ()
+        return library
+
+    return load
+
+
+def test_a_template_may_leave_a_feature_aside(with_own: Callable[..., Library], request_for: Build) -> None:
+    library = with_own("ignores: [", "ignores: [tiling, ")
+    assert select(library, request_for({"tiling": True})).template.name == "own/noise"
+
+
+def test_a_template_that_does_a_feature_itself_is_for_such_requests_only(
+    with_own: Callable[..., Library], request_for: Build
+) -> None:
+    library = with_own("modes: [txt2img]", "modes: [txt2img], features: [tiling]")
+    assert select(library, request_for({"tiling": True})).template.name == "own/noise"
+    assert select(library, request_for()).template.name == "stable_diffusion/checkpoint"
+    assert "it is for requests with tiling only" in explain(library, request_for())[0].reasons
+
+
+def test_a_template_for_a_workflow_takes_that_workflow_only(
+    with_own: Callable[..., Library], request_for: Build
+) -> None:
+    library = with_own("modes: [txt2img]", "modes: [txt2img], workflows: [qr_code]")
+    assert select(library, request_for({"workflow": "qr_code"})).template.name == "own/noise"
+    assert select(library, request_for()).template.name == "stable_diffusion/checkpoint"
+    assert "it is for the workflow qr_code only" in explain(library, request_for())[0].reasons
+
+
+def test_a_template_for_a_model_takes_that_model_only(with_own: Callable[..., Library], request_for: Build) -> None:
+    library = with_own("serves: {", "serves: {models: [Another], ")
+    assert select(library, request_for()).template.name == "stable_diffusion/checkpoint"
+    assert "it is for Another only" in explain(library, request_for())[0].reasons
+
+
+def test_a_fragment_needs_the_ports_it_takes(with_own: Callable[..., Library], request_for: Build) -> None:
+    library = with_own("outputs", "outputs")
+    with_lora = request_for(loras=[LoraFile("a.safetensors")])
+    assert select(library, request_for()).template.name == "own/noise"
+    assert select(library, with_lora).template.name == "stable_diffusion/checkpoint"
+    assert explain(library, with_lora)[0].reasons == ("no fragment adds loras to it",)
+
+
+def test_a_fragment_for_other_families_does_not_fit(
+    folder: Callable[..., Path], request_for: Build, library: Library
+) -> None:
+    own = folder(
+        "fragments/invert",
+        "description: Inverts.\nwhen: tiling\nfamilies: [flux_1]\norder: 500\nnodes: {invert: ImageInvert}\n"
+        "in: {image: invert.image}\nout: {image: invert.0}",
+        {"1": {"class_type": "ImageInvert", "inputs": {}, "_meta": {"title": "invert"}}},
+    )
+    with_invert = Library.load(packaged_folder(), own, approved_classes={"ImageInvert"})
+    tiled = {"tiling": True}
+    assert "fragments/invert" in [
+        each.name for each in select(with_invert, request_for(tiled, Family.FLUX_1)).fragments
+    ]
+    with pytest.raises(JobNotServable, match="no fragment adds tiling"):
+        select(with_invert, request_for(tiled))
