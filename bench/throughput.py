@@ -26,7 +26,7 @@ import psutil
 
 from worker.config.schema import BridgeData
 from worker.demo import tinies
-from worker.demo.horde_directory import OWNER_KEY, REQUESTER_KEY
+from worker.demo.horde.directory import OWNER_KEY, REQUESTER_KEY
 from worker.demo.tiny.recipes import TINY_MODELS
 from worker.engine.client import EngineClient
 from worker.engine.devices import Device, engine_settings

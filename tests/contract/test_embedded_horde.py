@@ -14,10 +14,10 @@ import jsonschema
 import pytest
 from PIL import Image
 
-from worker.demo.horde_app import create_app
-from worker.demo.horde_directory import ANONYMOUS_KEY, OWNER_KEY, REQUESTER_KEY
-from worker.demo.horde_records import ImageRequest, User
-from worker.demo.horde_state import EmbeddedHorde
+from worker.demo.horde.app import create_app
+from worker.demo.horde.directory import ANONYMOUS_KEY, OWNER_KEY, REQUESTER_KEY
+from worker.demo.horde.records import ImageRequest, User
+from worker.demo.horde.state import EmbeddedHorde
 
 AGENT = "AI Horde Worker reGen:13.0.0:https://example.invalid/local"
 MODELS = ["Deliberate", "AlbedoBase XL (SDXL)", "Flux.1-Schnell fp8 (Compact)", "Stable Cascade 1.0",

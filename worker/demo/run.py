@@ -20,10 +20,10 @@ from rich.table import Table
 from worker.app import Setup, serve
 from worker.config.schema import BridgeData
 from worker.demo import tinies
-from worker.demo.horde_directory import OWNER_KEY
-from worker.demo.horde_records import Baseline, Delivery, ImageRequest, ModelFacts
-from worker.demo.horde_server import serve_in_thread
-from worker.demo.horde_state import EmbeddedHorde
+from worker.demo.horde.directory import OWNER_KEY
+from worker.demo.horde.records import Baseline, Delivery, ImageRequest, ModelFacts
+from worker.demo.horde.server import serve_in_thread
+from worker.demo.horde.state import EmbeddedHorde
 from worker.demo.tiny.recipes import TINY_MODELS, TinyModel
 from worker.engine.devices import Device, engine_settings
 from worker.engine.install.layout import Runtime

@@ -64,7 +64,7 @@ def read_custom_models(entries: Iterable[Mapping[str, Any]]) -> CustomModels:
             if record.name in records:
                 raise ValueError("the name is taken by an entry above")
             records[record.name] = record
-        except (ValueError, TypeError) as error:  # noqa: PERF203 - one entry, one fate
+        except (ValueError, TypeError) as error:
             name = entry.get("name")
             warnings.append(f"custom_models entry {number}{f' ({name})' if name else ''} is left out: {error}.")
     return CustomModels(MappingProxyType(records), tuple(warnings))

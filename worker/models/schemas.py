@@ -68,7 +68,7 @@ def read_records(data: Any, category: Category, *, beta: bool = False) -> Record
     for name, entry in data.items():
         try:
             records[name] = _read_record(str(name), entry, category, beta=beta)
-        except (ValueError, TypeError, AttributeError, KeyError) as error:  # noqa: PERF203 - one entry, one fate
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
             problems.append(f"{category.value}: {name}: {error}")
     return RecordList(records, tuple(problems))
 

@@ -51,7 +51,7 @@ def plan_supply(store: Store, records: Iterable[ModelRecord]) -> Plan:
         for lack in store.missing(record):
             try:
                 download = _as_download(store, record, lack)
-            except DownloadFailed as error:  # noqa: PERF203 - one file, one fate
+            except DownloadFailed as error:
                 unobtainable.append(f"{record.name}: {error.message}")
             else:
                 downloads.setdefault(str(download.target), download)
@@ -78,7 +78,7 @@ async def supply(
     for record in waiting:
         try:
             await complete(store, record, downloader)
-        except WorkerError as error:  # noqa: PERF203 - one model, one fate
+        except WorkerError as error:
             logger.bind(action="model_unavailable", model=record.name).error("{} can't be had: {}", record.name, error)
             on_failed(record, error)
         else:

@@ -1,6 +1,6 @@
 """The plan of what goes wrong: by script, on demand, by chance, and the same again with the same seed."""
 
-from worker.demo.horde_faults import Chance, Fault, FaultKind, FaultPlan, Route, Scripted
+from worker.demo.horde.faults import Chance, Fault, FaultKind, FaultPlan, Route, Scripted
 
 RESET = Fault(FaultKind.RESET)
 HANG = Fault(FaultKind.HANG)

@@ -12,11 +12,11 @@ import httpx
 import pytest
 from PIL import Image
 
-from worker.demo.horde_app import Latencies
-from worker.demo.horde_directory import OWNER_KEY
-from worker.demo.horde_faults import Fault, FaultKind, Route
-from worker.demo.horde_records import ImageRequest, Outcome
-from worker.demo.horde_server import RunningHorde, serve_in_thread
+from worker.demo.horde.app import Latencies
+from worker.demo.horde.directory import OWNER_KEY
+from worker.demo.horde.faults import Fault, FaultKind, Route
+from worker.demo.horde.records import ImageRequest, Outcome
+from worker.demo.horde.server import RunningHorde, serve_in_thread
 
 POP = {"name": "w", "models": ["Deliberate"], "bridge_agent": "AI Horde Worker reGen:13.0.0:u", "amount": 5}
 FOX = ImageRequest("fox", ("Deliberate",), {"width": 64, "height": 128})

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from worker.demo.horde_directory import OWNER_KEY, REQUESTER_KEY
-from worker.demo.horde_dispatch import Rules
-from worker.demo.horde_records import ImageRequest, Outcome, Refused, User
-from worker.demo.horde_state import EmbeddedHorde
+from worker.demo.horde.directory import OWNER_KEY, REQUESTER_KEY
+from worker.demo.horde.dispatch import Rules
+from worker.demo.horde.records import ImageRequest, Outcome, Refused, User
+from worker.demo.horde.state import EmbeddedHorde
 
 AGENT = "AI Horde Worker reGen:13.0.0:https://example.invalid/local"
 MODELS = ["Deliberate", "AlbedoBase XL (SDXL)", "Flux.1-Schnell fp8 (Compact)", "Stable Cascade 1.0",

@@ -4,8 +4,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from worker.demo.horde_records import Refused
-from worker.demo.horde_storage import EXPIRES_S, ObjectStorage
+from worker.demo.horde.records import Refused
+from worker.demo.horde.storage import EXPIRES_S, ObjectStorage
 
 NOW = 1_800_000_000.0
 

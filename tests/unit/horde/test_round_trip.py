@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from tests.unit.horde.scripted import HASTY, HASTY_LIMITS
-from worker.demo.horde_directory import OWNER_KEY
-from worker.demo.horde_faults import Fault, FaultKind, Route
-from worker.demo.horde_records import ImageRequest
-from worker.demo.horde_server import RunningHorde, serve_in_thread
+from worker.demo.horde.directory import OWNER_KEY
+from worker.demo.horde.faults import Fault, FaultKind, Route
+from worker.demo.horde.records import ImageRequest
+from worker.demo.horde.server import RunningHorde, serve_in_thread
 from worker.errors import HordeMaintenance, HordeRefused, HordeUnreachable, JobGone, UploadFailed
 from worker.horde.client import HordeClient
 from worker.horde.wire import PopRequest, PopResponse, SubmitRequest

@@ -327,7 +327,7 @@ async def test_a_download_survives_kill_9_and_goes_on_from_there(serve, target, 
         note = PartFile(target)
         try:
             async with timeout(30):
-                while not (state := note.load(server.url)) or state.done < 2000:  # noqa: ASYNC110 - another process
+                while not (state := note.load(server.url)) or state.done < 2000:
                     await asyncio.sleep(0.02)
         finally:
             child.kill()

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from worker import images
-from worker.demo.horde_records import Baseline, ImageRequest, ModelFacts, Refused, User
-from worker.demo.horde_rules import UPSCALERS
-from worker.demo.horde_schema import ASYNC, require
+from worker.demo.horde.records import Baseline, ImageRequest, ModelFacts, Refused, User
+from worker.demo.horde.rules import UPSCALERS
+from worker.demo.horde.schema import ASYNC, require
 
 _MOST_LORAS = 5
 _MOST_EMBEDDINGS = 20

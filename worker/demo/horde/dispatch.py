@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from worker.demo.horde_admission import inline_picture, stored_picture
-from worker.demo.horde_books import Books
-from worker.demo.horde_directory import Directory
-from worker.demo.horde_matching import chosen_model, needed_level, reward_factor
-from worker.demo.horde_queue import RequestQueue
-from worker.demo.horde_records import ImageRequest, Job, ModelFacts, Outcome, QueuedRequest, Refused, User, WorkerRecord
-from worker.demo.horde_rules import PARAMS_DEFAULTS, counted_steps, kudos_of, safe_amount, seed_number, time_to_live
-from worker.demo.horde_storage import SOURCES, UPLOADS, ObjectStorage
+from worker.demo.horde.admission import inline_picture, stored_picture
+from worker.demo.horde.books import Books
+from worker.demo.horde.directory import Directory
+from worker.demo.horde.matching import chosen_model, needed_level, reward_factor
+from worker.demo.horde.queue import RequestQueue
+from worker.demo.horde.records import ImageRequest, Job, ModelFacts, Outcome, QueuedRequest, Refused, User, WorkerRecord
+from worker.demo.horde.rules import PARAMS_DEFAULTS, counted_steps, kudos_of, safe_amount, seed_number, time_to_live
+from worker.demo.horde.storage import SOURCES, UPLOADS, ObjectStorage
 
 #: What one delivered image costs its requester beside the reward.
 _IMAGE_FEE = 1

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from worker.demo.horde_app import Latencies, create_app
-from worker.demo.horde_directory import OWNER_KEY, REQUESTER_KEY
-from worker.demo.horde_records import Refused
-from worker.demo.horde_server import HordeServer, address_of, listen
-from worker.demo.horde_state import EmbeddedHorde
+from worker.demo.horde.app import Latencies, create_app
+from worker.demo.horde.directory import OWNER_KEY, REQUESTER_KEY
+from worker.demo.horde.records import Refused
+from worker.demo.horde.server import HordeServer, address_of, listen
+from worker.demo.horde.state import EmbeddedHorde
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """The embedded Horde: a state machine of requests, workers and jobs that behaves as the live server was measured.
 
-No sockets, no files, no threads of its own, its clock injected: the HTTP side is `worker.demo.horde_app`. Every public
+No sockets, no files, no threads of its own, its clock injected: the HTTP side is `worker.demo.horde.app`. Every public
 method may be called from any thread. What the live server does by the minute (taking away overdue jobs, giving up,
 expiring) happens here in the first call after the minute has passed.
 """
@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from worker.demo.horde_admission import admit
-from worker.demo.horde_directory import REQUESTER_KEY, Directory, default_users
-from worker.demo.horde_dispatch import Dispatch, Rules, complete, object_name
-from worker.demo.horde_matching import agent_level, offered, skip_counts
-from worker.demo.horde_records import (
+from worker.demo.horde.admission import admit
+from worker.demo.horde.directory import REQUESTER_KEY, Directory, default_users
+from worker.demo.horde.dispatch import Dispatch, Rules, complete, object_name
+from worker.demo.horde.matching import agent_level, offered, skip_counts
+from worker.demo.horde.records import (
     Accounting,
     Baseline,
     Delivery,
@@ -30,10 +30,10 @@ from worker.demo.horde_records import (
     Refused,
     User,
 )
-from worker.demo.horde_rules import kudos_of
-from worker.demo.horde_schema import PARAMS, POP, POP_DEFAULTS, SUBMIT, require
-from worker.demo.horde_storage import SOURCES, UPLOADS, ObjectStorage
-from worker.demo.horde_views import (
+from worker.demo.horde.rules import kudos_of
+from worker.demo.horde.schema import PARAMS, POP, POP_DEFAULTS, SUBMIT, require
+from worker.demo.horde.storage import SOURCES, UPLOADS, ObjectStorage
+from worker.demo.horde.views import (
     VERSION,
     check_view,
     empty_pop_view,

@@ -12,10 +12,10 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from worker.demo.horde_app import HordeApp, Latencies, create_app
-from worker.demo.horde_broken import TRANSPORT
-from worker.demo.horde_faults import FaultPlan
-from worker.demo.horde_state import EmbeddedHorde
+from worker.demo.horde.app import HordeApp, Latencies, create_app
+from worker.demo.horde.broken import TRANSPORT
+from worker.demo.horde.faults import FaultPlan
+from worker.demo.horde.state import EmbeddedHorde
 
 HOST = "127.0.0.1"
 #: Connections that wait for being accepted: more than the workers of any bench.

@@ -1,6 +1,6 @@
 """What the embedded Horde remembers: users, workers, requests, jobs, and what became of each.
 
-Plain records without behaviour; `worker.demo.horde_state` is their only writer.
+Plain records without behaviour; `worker.demo.horde.state` is their only writer.
 """
 
 from collections import Counter, deque

@@ -5,7 +5,7 @@ A pop looks at waiting requests only, never at history: richest requester first,
 
 from collections.abc import Container, Iterator
 
-from worker.demo.horde_records import QueuedRequest, User
+from worker.demo.horde.records import QueuedRequest, User
 
 
 class RequestQueue:

@@ -13,11 +13,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from worker.demo.horde_broken import BrokenResponse, DrippingResponse
-from worker.demo.horde_faults import Fault, FaultKind, FaultPlan, Route
-from worker.demo.horde_records import Refused
-from worker.demo.horde_state import EmbeddedHorde
-from worker.demo.horde_storage import UPLOADS
+from worker.demo.horde.broken import BrokenResponse, DrippingResponse
+from worker.demo.horde.faults import Fault, FaultKind, FaultPlan, Route
+from worker.demo.horde.records import Refused
+from worker.demo.horde.state import EmbeddedHorde
+from worker.demo.horde.storage import UPLOADS
 
 #: Larger bodies are refused; no WebP of an image that the Horde allows comes near.
 _LARGEST_BODY_BYTES = 64 * 1024 * 1024

@@ -1,6 +1,6 @@
 """The books of the embedded Horde: every popped id, and every answer. Grows by some hundred bytes a job."""
 
-from worker.demo.horde_records import Accounting, Job, Outcome
+from worker.demo.horde.records import Accounting, Job, Outcome
 
 
 class Books:

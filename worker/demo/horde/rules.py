@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from worker.demo.horde_records import Baseline
+from worker.demo.horde.records import Baseline
 
 #: What the server fills in where a request is silent.
 PARAMS_DEFAULTS: Mapping[str, Any] = {

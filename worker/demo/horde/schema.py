@@ -7,7 +7,7 @@ that is what a requester or worker has to read there. Fields that are not named 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from worker.demo.horde_records import Refused
+from worker.demo.horde.records import Refused
 
 Schema = Mapping[str, Any]
 

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from worker.demo.horde import enqueue_file, main
-from worker.demo.horde_state import EmbeddedHorde
+from worker.demo.horde.__main__ import enqueue_file, main
+from worker.demo.horde.state import EmbeddedHorde
 
 FOX = {"prompt": "fox", "models": ["Deliberate"], "params": {"width": 64, "height": 64, "n": 2}}
 

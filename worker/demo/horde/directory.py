@@ -5,9 +5,9 @@ import html
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from worker.demo.horde_records import ModelFacts, Refused, User, WorkerRecord
-from worker.demo.horde_schema import MODIFY_WORKER, require
-from worker.demo.horde_views import ONLINE_S
+from worker.demo.horde.records import ModelFacts, Refused, User, WorkerRecord
+from worker.demo.horde.schema import MODIFY_WORKER, require
+from worker.demo.horde.views import ONLINE_S
 
 ANONYMOUS_KEY = "0000000000"
 OWNER_KEY = "embedded-horde-owner-0"

@@ -1,6 +1,6 @@
 """What shall go wrong with the embedded Horde's answers: scripted, at random, or on demand. Pure and deterministic.
 
-A plan only says which fault strikes a request; `worker.demo.horde_app` makes it happen. With the same seed and the
+A plan only says which fault strikes a request; `worker.demo.horde.app` makes it happen. With the same seed and the
 same order of requests the same faults strike.
 """
 

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from worker.demo.horde_records import Job, Outcome, QueuedRequest, User, WorkerRecord
-from worker.demo.horde_rules import EMPTY_PAYLOAD, payload_of
+from worker.demo.horde.records import Job, Outcome, QueuedRequest, User, WorkerRecord
+from worker.demo.horde.rules import EMPTY_PAYLOAD, payload_of
 
 VERSION = "5.1.5"
 #: A worker not heard of for this long is offline.

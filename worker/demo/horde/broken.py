@@ -1,6 +1,6 @@
 """Answers that go wrong on the wire: dripped, or never given. Pure ASGI responses.
 
-A broken connection needs the server's transport, which `worker.demo.horde_server` leaves in the request's state;
+A broken connection needs the server's transport, which `worker.demo.horde.server` leaves in the request's state;
 under another server such a fault is an empty 500.
 """
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from worker.demo.horde_records import Baseline, ImageRequest, ModelFacts, QueuedRequest, WorkerRecord
+from worker.demo.horde.records import Baseline, ImageRequest, ModelFacts, QueuedRequest, WorkerRecord
 
 OFFICIAL_AGENT = "AI Horde Worker reGen"
 #: The newest feature level of the official worker; others of that name are paid less.

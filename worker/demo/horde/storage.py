@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from urllib.parse import quote, urlencode
 
-from worker.demo.horde_records import Refused
+from worker.demo.horde.records import Refused
 
 UPLOADS = "stable-horde"
 SOURCES = "stable-horde-source-images"

@@ -1,0 +1,240 @@
+"""Whatever goes wrong with a job, each of its images gets exactly one answer."""
+
+import asyncio
+
+import psutil
+import pytest
+
+from worker.demo.engine.script import Fault as EngineFault
+from worker.demo.engine.script import FaultKind as EngineFaultKind
+from worker.demo.horde.faults import Fault, FaultKind, Route
+from worker.demo.horde.records import Outcome
+from worker.errors import ConfigError, EngineStartFailed, HordeRefused, SafetyUnavailable
+from worker.images import RawImage
+from worker.jobs.job import Stage
+from worker.safety.checker import NoChecker, Verdict
+
+pytestmark = pytest.mark.chaos
+
+
+def engine_fault(kind: EngineFaultKind, **content):
+    return {"faults": (EngineFault(kind, **content),)}
+
+
+async def serve_all(rig, requests: list[str]) -> None:
+    async with rig.working():
+        await rig.done(requests)
+
+
+def settled(rig, **expected: int) -> None:
+    """Every popped id has one answer, and the books say so."""
+    books = rig.horde.state.accounting()
+    assert books.lost == 0
+    assert books.duplicates == books.late == books.unknown == 0
+    assert rig.outcomes() == {Outcome(name): count for name, count in expected.items()}
+
+
+async def test_jobs_are_delivered_as_pictures_of_the_asked_size(rig):
+    requests = rig.ask(3, width=128, height=64)
+    await serve_all(rig, requests)
+    settled(rig, ok=3)
+    pictures = [rig.horde.state.deliveries(each)[0].picture() for each in requests]
+    assert [(picture.width, picture.height) for picture in pictures] == [(128, 64)] * 3
+
+
+async def test_each_image_of_a_batch_is_submitted_with_its_index(rig):
+    rig.config = {"max_batch": 4}
+    [request] = rig.ask(1, n=3)
+    await serve_all(rig, [request])
+    settled(rig, ok=3)
+    metadata = [list(delivery.gen_metadata) for delivery in rig.horde.state.deliveries(request)]
+    assert sorted(entry["ref"] for entries in metadata for entry in entries if entry["type"] == "batch_index") == [
+        "0", "1", "2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        EngineFaultKind.CRASH, EngineFaultKind.SEGFAULT, EngineFaultKind.DEVICE_LOST, EngineFaultKind.OUT_OF_MEMORY,
+        EngineFaultKind.NODE_FAILURE, EngineFaultKind.FRAME_LOST, EngineFaultKind.FRAME_DAMAGED,
+        EngineFaultKind.SOCKET_LOST,
+    ],
+    ids=lambda kind: kind.value,
+)  # fmt: skip
+async def test_an_engine_that_fails_once_costs_a_second_try_and_nothing_else(rig, kind):
+    rig.play(seconds=0.3, **engine_fault(kind))
+    await serve_all(rig, rig.ask(2))
+    settled(rig, ok=2)
+
+
+async def test_an_engine_killed_in_the_middle_of_a_job_delivers_it_all_the_same(rig):
+    rig.play(seconds=1.0)
+    requests = rig.ask(2)
+    async with rig.working():
+        await rig.until(lambda: any(job.progress[0] for job in rig.jobs))
+        for child in psutil.Process().children():
+            child.kill()
+        await rig.done(requests)
+    settled(rig, ok=2)
+
+
+async def test_a_job_that_fails_on_every_try_is_reported_as_faulted(rig):
+    rig.play(**engine_fault(EngineFaultKind.NODE_FAILURE, times=None))
+    await serve_all(rig, rig.ask(1))
+    # The embedded Horde, like the real one, offers a faulted job once more.
+    settled(rig, faulted=2)
+
+
+async def test_a_graph_that_comfyui_refuses_is_not_tried_twice(rig):
+    rig.play(**engine_fault(EngineFaultKind.REFUSAL, times=None))
+    await serve_all(rig, rig.ask(1))
+    settled(rig, faulted=2)
+    assert all("refuses the graph" in job.fault for job in rig.jobs)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(FaultKind.STATUS, status=500), Fault(FaultKind.STATUS, status=503), Fault(FaultKind.RESET),
+        Fault(FaultKind.STATUS, status=500, after_effect=True), Fault(FaultKind.RESET, after_effect=True),
+        Fault(FaultKind.GARBAGE), Fault(FaultKind.TRUNCATED), Fault(FaultKind.STATUS, status=429),
+    ],
+    ids=lambda fault: f"{fault.kind.value}-{fault.status}{'-after' if fault.after_effect else ''}",
+)  # fmt: skip
+async def test_a_submit_whose_answer_goes_wrong_is_sent_again(rig, fault):
+    rig.horde.faults.inject(Route.SUBMIT, fault)
+    await serve_all(rig, rig.ask(1))
+    assert rig.outcomes() == {Outcome.OK: 1}
+    assert rig.horde.state.accounting().lost == 0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(FaultKind.STATUS, status=500), Fault(FaultKind.STATUS, status=503), Fault(FaultKind.RESET)],
+    ids=lambda fault: f"{fault.kind.value}-{fault.status}",
+)
+async def test_an_upload_that_fails_is_sent_again(rig, fault):
+    rig.horde.faults.inject(Route.UPLOAD, fault)
+    await serve_all(rig, rig.ask(1))
+    settled(rig, ok=1)
+
+
+async def test_a_refused_upload_ends_in_a_reported_fault(rig):
+    rig.horde.faults.inject(Route.UPLOAD, Fault(FaultKind.EXPIRED))
+    await serve_all(rig, rig.ask(1))
+    settled(rig, faulted=1, ok=1)
+
+
+async def test_one_bad_image_does_not_spoil_its_batch(rig):
+    rig.config = {"max_batch": 4}
+    rig.horde.faults.inject(Route.UPLOAD, Fault(FaultKind.EXPIRED))
+    await serve_all(rig, rig.ask(1, n=3))
+    settled(rig, faulted=1, ok=3)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(FaultKind.GARBAGE), Fault(FaultKind.TRUNCATED), Fault(FaultKind.STATUS, status=500), Fault(FaultKind.RESET)],
+    ids=lambda fault: fault.kind.value,
+)
+async def test_a_pop_that_goes_wrong_does_not_stop_the_worker(rig, fault):
+    rig.horde.faults.inject(Route.POP, fault)
+    requests = rig.ask(2)
+    async with rig.working():
+        await rig.until(lambda: rig.outcomes()[Outcome.OK] + rig.outcomes()[Outcome.FAULTED] >= 1)
+        # What the spoiled answer held is lost with it; the Horde hands it out again after its time to live.
+        await rig.until(lambda: rig.horde.state.accounting().popped >= len(requests) - 1)
+    assert rig.horde.state.accounting().lost == 0
+
+
+async def test_maintenance_does_not_stop_the_worker(rig):
+    rig.horde.faults.inject(Route.POP, Fault(FaultKind.STATUS, status=429))
+    await serve_all(rig, rig.ask(1))
+    settled(rig, ok=1)
+
+
+async def test_a_key_the_horde_does_not_know_ends_the_worker_with_what_to_do(rig):
+    rig.config = {"api_key": "x" * 22}
+    with pytest.raises(HordeRefused, match="api_key") as caught:
+        async with rig.working():
+            await rig.until(lambda: False)
+    assert caught.value.remedy
+
+
+async def test_an_engine_that_can_not_start_ends_the_worker_with_its_last_words(rig):
+    rig.play(**engine_fault(EngineFaultKind.START_FAILURE, times=None))
+    with pytest.raises(EngineStartFailed, match="no NVIDIA driver"):
+        async with rig.working():
+            await rig.until(lambda: False)
+
+
+class ShyChecker(NoChecker):
+    """Has no verdict, ever."""
+
+    async def check(self, image, **context):
+        raise SafetyUnavailable("The checker is down.")
+
+
+async def test_an_image_without_a_verdict_never_leaves(rig):
+    rig.safety = ShyChecker()
+    requests = rig.ask(1)
+    await serve_all(rig, requests)
+    settled(rig, faulted=2)
+    assert rig.horde.state.deliveries(requests[0]) == []
+
+
+class StrictChecker(NoChecker):
+    """Replaces everything by one black pixel."""
+
+    async def check(self, image, **context):
+        return Verdict(nsfw=True, replacement=RawImage(1, 1, "RGB", b"\0\0\0"))
+
+
+async def test_a_censored_image_is_replaced_and_said_to_be_censored(rig):
+    rig.safety = StrictChecker()
+    [request] = rig.ask(1)
+    await serve_all(rig, [request])
+    [delivery] = rig.horde.state.deliveries(request)
+    assert delivery.censored
+    assert {"type": "censorship", "value": "nsfw"} in list(delivery.gen_metadata)
+    assert delivery.picture().width == 1
+
+
+class StrangerChecker(NoChecker):
+    def may_serve(self, horde_url: str) -> bool:
+        return False
+
+
+async def test_a_worker_whose_checker_may_not_serve_this_horde_does_not_start(rig):
+    rig.safety = StrangerChecker()
+    with pytest.raises(ConfigError, match="safety checker"):
+        async with rig.working():
+            await rig.until(lambda: False)
+    assert not rig.horde.state.workers()
+
+
+async def test_a_worker_told_to_stop_finishes_what_it_has(rig):
+    rig.play(seconds=1.0)
+    rig.ask(6)
+    async with rig.working() as stop:
+        await rig.until(lambda: rig.jobs)
+        stop.set()
+    settled(rig, ok=len(rig.jobs))
+    assert all(job.stage is Stage.DONE for job in rig.jobs)
+
+
+async def test_a_worker_that_is_cancelled_gives_its_jobs_back(rig):
+    rig.play(seconds=30.0)
+    rig.ask(6)
+    with pytest.raises(RuntimeError, match="enough"):
+        async with rig.working():
+            await rig.until(lambda: len(rig.jobs) == 2)
+            raise RuntimeError("enough")
+    settled(rig, faulted=2)
+
+
+async def test_nothing_of_a_worker_is_left_when_it_ends(rig):
+    before = asyncio.all_tasks()
+    await serve_all(rig, rig.ask(2))
+    assert asyncio.all_tasks() == before
