@@ -2,7 +2,6 @@
 
 import http.server
 import threading
-import time
 
 import pytest
 
@@ -214,7 +213,5 @@ def test_an_index_that_refuses_or_never_answers_is_unreachable(monkeypatch):
 
     monkeypatch.setattr(builds.urllib.request, "urlopen", look_up_for_ever)
     monkeypatch.setattr(builds, "INDEX_TIMEOUT_S", 0.05)
-    began = time.monotonic()
     assert probe_index("http://index.example", LINUX) is Index.UNREACHABLE
-    assert time.monotonic() - began < 10
     silent.set()

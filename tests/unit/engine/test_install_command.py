@@ -1,6 +1,5 @@
 """The command line of the set-up, with a pip that makes empty packages."""
 
-import functools
 import json
 import subprocess
 import sys
@@ -94,7 +93,7 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setattr(steps.tree, "fetch_pinned", machine.fetch)
     # The machine's methods have no use for the Shell that they are bound to here.
     for method in ("python", "pip", "run"):
-        monkeypatch.setattr(Shell, method, functools.partial(getattr(machine, method)))
+        monkeypatch.setattr(Shell, method, staticmethod(getattr(machine, method)))
     return machine
 
 
