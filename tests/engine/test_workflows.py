@@ -1,0 +1,200 @@
+"""Every template renders on the real engine, and what a job asks for shows in its pixels."""
+
+import copy
+import dataclasses
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from worker.demo.tinies import records
+from worker.demo.tiny.recipes import TINY_LORAS, TINY_MODELS
+from worker.engine.client import EngineClient
+from worker.engine.process import EngineProcess, EngineSettings
+from worker.images import RawImage
+from worker.models.catalog import Catalog
+from worker.models.store import Store
+from worker.workflows.audit import audit_library, snapshot
+from worker.workflows.library import Library
+from worker.workflows.manifest import Dialect
+from worker.workflows.materialise import materialise
+from worker.workflows.request import LoraFile, RenderRequest, read_request
+from worker.workflows.select import select
+
+pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
+
+#: Mean difference of a channel, of 255, that nobody would call equal.
+VISIBLE = 1.0
+LORA_OF = {addition.baseline: addition.file.file_name for addition in TINY_LORAS}
+PAYLOAD = {
+    "prompt": "a red fox in the snow ### blurry",
+    "width": 64,
+    "height": 64,
+    "ddim_steps": 2,
+    "n_iter": 1,
+    "seed": "42",
+    "sampler_name": "k_euler",
+    "cfg_scale": 5.0,
+    "karras": True,
+    "clip_skip": 1,
+}
+NAMES = [model.name for model in TINY_MODELS if not model.inpainting]
+BASELINE_OF = {model.name: model.baseline for model in TINY_MODELS}
+
+
+@dataclasses.dataclass
+class Studio:
+    """A running engine with the tiny models, and jobs made the worker's way."""
+
+    client: EngineClient
+    catalog: Catalog
+    library: Library
+
+    def request(self, model: str, *, loras: tuple[LoraFile, ...] = (), **payload: Any) -> RenderRequest:
+        served = self.catalog.model(model)
+        assert served is not None, f"{model} is not built"
+        return read_request({**PAYLOAD, **payload}, model=served, loras=loras)
+
+    async def render(self, request: RenderRequest, dialect: Dialect = Dialect.PACK) -> list[RawImage]:
+        made = materialise(select(self.library, request), request, dialect=dialect)
+        return await self.client.render(made.graph, made.outputs, expected=request.batch)
+
+    async def picture(self, model: str, **payload: Any) -> np.ndarray:
+        [image] = await self.render(self.request(model, **payload))
+        return pixels(image)
+
+
+def pixels(image: RawImage) -> np.ndarray:
+    return np.asarray(image.to_pillow(), dtype=np.float32)
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).mean())
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def studio(tiny, tmp_path_factory) -> AsyncIterator[Studio]:
+    folder: Path = tmp_path_factory.mktemp("studio")
+    store = Store(tiny.models)
+    process = EngineProcess(
+        EngineSettings(
+            python=tiny.python,
+            comfyui=tiny.comfyui,
+            base_directory=folder,
+            log_file=folder / "engine.log",
+            model_paths=store.model_paths(),
+            arguments=("--cpu",),
+        )
+    )
+    await process.start()
+    client = EngineClient(process.url, process.token)
+    try:
+        await client.open()
+        yield Studio(client, Catalog(store, records()), Library.load())
+    finally:
+        client.expect_end()
+        await process.stop()
+        await client.close()
+
+
+async def test_the_live_engine_can_run_every_template_and_fragment(studio):
+    findings = audit_library(studio.library, studio.client.object_info)
+    assert {name: sentences for name, sentences in findings.items() if sentences} == {}
+    assert studio.library.disabled == {}
+
+
+async def test_the_committed_snapshot_tells_what_the_live_engine_tells(studio):
+    """A template that passes in CI must not fail at an owner's because the snapshot is old."""
+    ours, live = copy.deepcopy(dict(snapshot())), studio.client.object_info
+    assert ours.keys() <= live.keys()
+    names = lambda info: {kind: sorted(info["input"].get(kind, {})) for kind in ("required", "optional")}  # noqa: E731
+    assert {name: names(info) for name, info in ours.items()} == {name: names(live[name]) for name in ours}
+
+
+@pytest.mark.parametrize("model", NAMES)
+async def test_the_same_job_gives_the_same_pixels_and_another_seed_gives_others(studio, model):
+    first = await studio.picture(model)
+    # Another job in between, so that the second is no answer from the engine's cache.
+    other = await studio.picture(model, seed="43")
+    again = await studio.picture(model)
+    assert first.shape == (64, 64, 3)
+    assert first.std() > VISIBLE
+    assert difference(first, again) == 0
+    assert difference(first, other) > VISIBLE
+
+
+@pytest.mark.parametrize("model", NAMES)
+async def test_a_lora_changes_the_picture(studio, model):
+    lora = LoraFile(LORA_OF[BASELINE_OF[model]], 1.0, 1.0)
+    plain = await studio.picture(model)
+    changed = await studio.picture(model, loras=(lora,))
+    assert difference(plain, changed) > VISIBLE / 4
+
+
+@pytest.mark.parametrize("model", ["Tiny SD1.5", "Tiny SDXL", "Tiny Flux Schnell"])
+async def test_two_loras_are_not_one_lora_twice_as_strong_by_accident(studio, model):
+    file = LORA_OF[BASELINE_OF[model]]
+    twice = await studio.picture(model, loras=(LoraFile(file, 0.5, 0.5), LoraFile(file, 0.5, 0.5)))
+    once = await studio.picture(model, loras=(LoraFile(file, 1.0, 1.0),))
+    # Strengths add up: a chain of two halves is the whole, but for rounding.
+    assert difference(once, twice) < VISIBLE * 4
+
+
+@pytest.mark.parametrize("model", ["Tiny SD1.5", "Tiny SDXL", "Tiny Flux Dev"])
+async def test_the_prompt_and_the_negative_prompt_matter(studio, model):
+    plain = await studio.picture(model)
+    assert difference(plain, await studio.picture(model, prompt="a green bus ### blurry")) > 0
+    assert difference(plain, await studio.picture(model, prompt="a red fox in the snow ### a green bus")) > 0
+
+
+@pytest.mark.parametrize("model", ["Tiny SD1.5", "Tiny SDXL"])
+async def test_clip_skip_matters(studio, model):
+    assert difference(await studio.picture(model), await studio.picture(model, clip_skip=2)) > 0
+
+
+@pytest.mark.parametrize("model", ["Tiny SD1.5", "Tiny Flux Schnell"])
+async def test_the_images_of_a_batch_differ_and_the_first_is_the_single_image(studio, model):
+    images = [pixels(image) for image in await studio.render(studio.request(model, n_iter=3))]
+    assert len(images) == 3
+    assert difference(images[0], images[1]) > VISIBLE
+    assert difference(images[1], images[2]) > VISIBLE
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        "k_lms", "k_heun", "k_euler", "k_euler_a", "k_dpm_2", "k_dpm_2_a", "k_dpm_fast", "k_dpm_adaptive",
+        "k_dpmpp_2s_a", "k_dpmpp_2m", "dpmsolver", "k_dpmpp_sde", "DDIM", "lcm",
+    ],
+)  # fmt: skip
+async def test_every_sampler_of_the_horde_renders(studio, sampler):
+    picture = await studio.picture("Tiny SD1.5", sampler_name=sampler, ddim_steps=3)
+    assert picture.std() > VISIBLE
+
+
+async def test_karras_is_not_the_normal_schedule(studio):
+    karras, normal = [await studio.picture("Tiny SD1.5", karras=flag, ddim_steps=4) for flag in (True, False)]
+    assert difference(karras, normal) > 0
+
+
+@pytest.mark.parametrize(("width", "height"), [(128, 64), (64, 128)])
+async def test_the_picture_has_the_asked_size(studio, width, height):
+    picture = await studio.picture("Tiny SD1.5", width=width, height=height)
+    assert picture.shape == (height, width, 3)
+
+
+async def test_an_engine_without_our_nodes_gives_the_same_pixels(studio):
+    request = studio.request("Tiny SD1.5", n_iter=2)
+    ours = await studio.render(request, Dialect.PACK)
+    stock = await studio.render(request, Dialect.STOCK)
+    assert [image.pixels for image in ours] == [image.pixels for image in stock]
+
+
+async def test_a_wrong_model_file_is_refused_with_its_name(studio):
+    request = studio.request("Tiny SD1.5")
+    absent = dataclasses.replace(request.model, files={"checkpoint": "absent.safetensors"})
+    with pytest.raises(Exception, match=r"absent\.safetensors"):
+        await studio.render(dataclasses.replace(request, model=absent))
