@@ -4,7 +4,7 @@ import io
 from dataclasses import dataclass
 from typing import Literal
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 #: WebP quality of delivered images; reGen's value, so requesters see no difference.
 WEBP_QUALITY = 95
@@ -35,12 +35,6 @@ class RawImage:
         """The same picture for Pillow. Raises ValueError when the bytes do not fill width x height."""
         return Image.frombytes(self.mode, (self.width, self.height), self.pixels)
 
-    @classmethod
-    def from_pillow(cls, image: Image.Image) -> "RawImage":
-        mode: Mode = "RGBA" if image.has_transparency_data else "RGB"
-        image = image.convert(mode)
-        return cls(image.width, image.height, mode, image.tobytes())
-
 
 def encode_webp(image: RawImage) -> bytes:
     """Lossy WebP as requesters get it. CPU-bound: call it off the event loop."""
@@ -49,13 +43,17 @@ def encode_webp(image: RawImage) -> bytes:
     return out.getvalue()
 
 
-def decode(data: bytes) -> RawImage:
-    """Any picture Pillow can read, first frame, upright. Raises ValueError for anything else or too large."""
+def open_picture(data: bytes) -> Image.Image:
+    """Any picture Pillow can read, first frame, upright, as RGB or, where it has transparency, RGBA.
+
+    Raises ValueError for anything else, or for one that is too large to be honest.
+    """
     try:
         image = Image.open(io.BytesIO(data))
         if image.width * image.height > MAX_SOURCE_PIXELS:
             raise ValueError(f"a picture of {image.width}x{image.height} is too large")
-        image.load()
+        upright = ImageOps.exif_transpose(image)
+        return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
     except (
         UnidentifiedImageError,
         OSError,
@@ -64,4 +62,9 @@ def decode(data: bytes) -> RawImage:
         Image.DecompressionBombWarning,
     ) as error:
         raise ValueError(f"not a readable picture: {error}") from error
-    return RawImage.from_pillow(image)
+
+
+def decode(data: bytes) -> RawImage:
+    """`open_picture`, as raw pixels."""
+    image = open_picture(data)
+    return RawImage(image.width, image.height, "RGBA" if image.mode == "RGBA" else "RGB", image.tobytes())

@@ -20,7 +20,8 @@ from worker.horde.client import HordeClient
 from worker.horde.wire import GenMetadata, SubmitRequest
 from worker.images import RawImage, encode_webp
 from worker.jobs.job import Job, JobEvents, Stage
-from worker.jobs.sources import ModelSource, read_job
+from worker.jobs.pictures import fetch_pictures
+from worker.jobs.sources import ModelSource, find_model, read_job
 from worker.safety.checker import SafetyChecker, Verdict
 from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect
@@ -97,7 +98,9 @@ class JobRunner:
         """The job's images in the order of its ids."""
         services = self._services
         services.events.enter(job, Stage.FETCHING)
-        request = await read_job(job, services.models)
+        model = find_model(job, services.models)
+        pictures = await fetch_pictures(job, model, services.horde)
+        request = await read_job(job, model, services.models, pictures)
         plan = select(services.library, request)
 
         def prepare(has_node_pack: bool, save_memory: bool) -> Rendering:
@@ -114,7 +117,7 @@ class JobRunner:
                 model=job.pop.model,
                 prepare=prepare,
                 count=request.batch,
-                pictures={},
+                pictures=await pictures.encoded(request),
                 deadline=job.deadline,
                 on_progress=note_progress,
             )

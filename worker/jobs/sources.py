@@ -5,6 +5,7 @@ from typing import Protocol
 from worker.errors import JobNotServable, JobNotUnderstood
 from worker.horde.wire import GenMetadata
 from worker.jobs.job import Job
+from worker.jobs.pictures import Pictures
 from worker.workflows.request import (
     Embedding,
     EmbeddingWish,
@@ -39,24 +40,27 @@ class ModelSource(Protocol):
         ...
 
 
-async def read_job(job: Job, models: ModelSource) -> RenderRequest:
-    """The job's payload as a request. What can't be found is left out and told to the requester in the metadata.
-
-    Raises JobNotUnderstood for an answer that can't be read, JobNotServable for a model that is not here.
-    """
-    pop = job.pop
-    if pop.problems:
-        raise JobNotUnderstood(f"The Horde's answer can't be read: {'; '.join(pop.problems)}")
-    model = models.model(pop.model)
+def find_model(job: Job, models: ModelSource) -> ServedModel:
+    """The job's model. Raises JobNotUnderstood for an answer that can't be read, JobNotServable when it is not here."""
+    if job.pop.problems:
+        raise JobNotUnderstood(f"The Horde's answer can't be read: {'; '.join(job.pop.problems)}")
+    model = models.model(job.pop.model)
     if model is None:
-        raise JobNotServable(f"The model {pop.model!r} is not here.")
-    if pop.source_image:
-        raise JobNotServable("Jobs with a source picture are not served yet.")
+        raise JobNotServable(f"The model {job.pop.model!r} is not here.")
+    return model
+
+
+async def read_job(job: Job, model: ServedModel, models: ModelSource, pictures: Pictures) -> RenderRequest:
+    """The job's payload as a request. What can't be found is left out and told to the requester in the metadata."""
+    pop = job.pop
     loras = [await models.lora(wish, model) for wish in lora_wishes(pop.payload)]
     embeddings = [await models.embedding(wish, model) for wish in embedding_wishes(pop.payload)]
     request = read_request(
         pop.payload,
         model=model,
+        source_processing=pop.source_processing,
+        source=pictures.source,
+        extra_sources=pictures.extras,
         loras=[lora for lora in loras if isinstance(lora, LoraFile)],
         embeddings=[embedding for embedding in embeddings if isinstance(embedding, Embedding)],
     )

@@ -1,0 +1,110 @@
+"""Source pictures: what a requester sent, as the engine gets it."""
+
+import io
+
+import pytest
+from PIL import Image
+
+from worker.errors import JobError
+from worker.horde.wire import PopResponse
+from worker.jobs.job import Job
+from worker.jobs.pictures import fetch_pictures
+from worker.workflows.request import Family, ServedModel, read_request
+
+MODEL = ServedModel("m", Family.STABLE_DIFFUSION_1, {"checkpoint": "m.safetensors"})
+INPAINTING = ServedModel("m", Family.STABLE_DIFFUSION_1, {"checkpoint": "m.safetensors"}, inpainting=True)
+
+
+def png(mode: str = "RGB", size: tuple[int, int] = (100, 30), color=(255, 0, 0)) -> bytes:
+    out = io.BytesIO()
+    Image.new(mode, size, color).save(out, "PNG")
+    return out.getvalue()
+
+
+class Storage:
+    """The Horde's storage: what lies under which URL."""
+
+    def __init__(self, **files: bytes) -> None:
+        self.files = files
+
+    async def fetch(self, url: str, max_bytes: int, *, deadline: float | None = None) -> bytes:
+        if url not in self.files:
+            raise JobError("it is gone")
+        return self.files[url]
+
+
+def job_with(**fields) -> Job:
+    return Job(PopResponse(id="j", ids=["j"], payload={"width": 128, "height": 64}, model="m", **fields))
+
+
+async def engine_pictures(job: Job, storage: Storage, model: ServedModel = MODEL) -> list[Image.Image]:
+    pictures = await fetch_pictures(job, model, storage)
+    request = read_request(
+        job.pop.payload, model=model, source_processing="img2img", source=pictures.source, extra_sources=pictures.extras
+    )
+    return [Image.open(io.BytesIO(data)) for data in (await pictures.encoded(request)).values()]
+
+
+async def test_a_job_without_pictures_has_none():
+    pictures = await fetch_pictures(job_with(), MODEL, Storage())
+    assert pictures.source is None
+    assert pictures.by_key == {}
+
+
+async def test_a_source_picture_is_stretched_to_the_size_of_the_work():
+    [picture] = await engine_pictures(job_with(source_image="a"), Storage(a=png()))
+    assert picture.size == (128, 64)
+    assert picture.mode == "RGB"
+    assert picture.getpixel((64, 32)) == (255, 0, 0)
+
+
+async def test_white_of_the_mask_becomes_transparency_and_the_color_under_it_stays():
+    mask = Image.new("L", (128, 64), 0)
+    mask.paste(255, (64, 0, 128, 64))
+    out = io.BytesIO()
+    mask.save(out, "PNG")
+    job = job_with(source_image="a", source_mask="b")
+    [picture] = await engine_pictures(job, Storage(a=png(size=(128, 64)), b=out.getvalue()))
+    assert picture.getpixel((10, 10)) == (255, 0, 0, 255)
+    assert picture.getpixel((120, 10)) == (255, 0, 0, 0)
+
+
+async def test_a_picture_with_transparency_keeps_it():
+    job = job_with(source_image="a")
+    pictures = await fetch_pictures(job, MODEL, Storage(a=png("RGBA", color=(1, 2, 3, 0))))
+    assert pictures.source is not None
+    assert pictures.source.has_alpha
+
+
+@pytest.mark.parametrize(
+    ("files", "value"), [({}, "download_failed"), ({"a": b"no picture"}, "parse_failed")], ids=["gone", "garbage"]
+)
+async def test_a_picture_that_can_not_be_had_is_told_to_the_requester(files, value):
+    job = job_with(source_image="a")
+    pictures = await fetch_pictures(job, MODEL, Storage(**files))
+    assert pictures.source is None
+    assert [(entry.type, entry.value) for entry in job.metadata] == [("source_image", value)]
+
+
+async def test_extra_pictures_keep_their_strengths_and_a_missing_one_is_named_by_its_number():
+    extras = [{"image": "x", "strength": 0.7}, {"image": "gone", "strength": 1}]
+    job = job_with(source_image="a", extra_source_images=extras)
+    pictures = await fetch_pictures(job, MODEL, Storage(a=png(), x=png()))
+    assert [extra.strength for extra in pictures.extras] == [0.7]
+    assert [(entry.type, entry.ref) for entry in job.metadata] == [("extra_source_images", "1")]
+
+
+async def test_an_inpainting_model_without_a_picture_gets_noise_to_paint_over_entirely():
+    job = job_with()
+    [picture] = await engine_pictures(job, Storage(), INPAINTING)
+    [again] = await engine_pictures(job_with(), Storage(), INPAINTING)
+    assert picture.mode == "RGBA"
+    assert picture.getchannel("A").getextrema() == (0, 0)
+    assert picture.tobytes() == again.tobytes()
+
+
+async def test_keys_are_the_jobs_own():
+    one = await fetch_pictures(job_with(source_image="a"), MODEL, Storage(a=png()))
+    pop = PopResponse(id="k", ids=["k"], payload={}, model="m", source_image="a")
+    other = await fetch_pictures(Job(pop), MODEL, Storage(a=png()))
+    assert one.by_key.keys().isdisjoint(other.by_key.keys())
