@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import shutil
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 from loguru import logger
 
 from worker.aio import timeout, ungrouped
@@ -16,8 +19,10 @@ from worker.engine.process import EngineSettings
 from worker.errors import ConfigError, WorkerError
 from worker.horde.client import HordeClient
 from worker.horde.wire import PopRequest
-from worker.jobs.intake import Intake
-from worker.jobs.job import JobEvents
+from worker.jobs.brakes import FaultBrake, Floors
+from worker.jobs.forecast import Forecast
+from worker.jobs.intake import Intake, Room
+from worker.jobs.job import JobEvent, JobEvents, Stage
 from worker.jobs.offer import build_offer
 from worker.jobs.runner import JobRunner, Services
 from worker.jobs.sources import ModelSource
@@ -28,6 +33,10 @@ from worker.workflows.library import Library
 
 #: Longest time that jobs under way get after the worker was told to stop; then they are faulted.
 DRAIN_LIMIT_S = 120.0
+#: The Horde gives no job less time; a batch is kept small enough for a share of it.
+SHORTEST_TTL_S, TTL_SHARE = 150.0, 0.6
+#: Memory and disk are looked at this often.
+READINGS_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -73,15 +82,48 @@ async def _serve(setup: Setup, stop: asyncio.Event, horde: HordeClient, pool: En
     logger.info("Starting {} engine(s); ComfyUI takes a moment.", len(pool.slots))
     first = await pool.ready()
     library = _live(setup.library, first.object_info)
-    services = Services(horde, pool, setup.safety, library, setup.models, setup.events)
+    forecast, brakes = Forecast(), Brakes(setup)
+    setup.events.subscribe(forecast.note)
+    setup.events.subscribe(brakes.note)
+
+    def room() -> Room:
+        return Room(pool.ready_slots, setup.config.queue_size, forecast.idle_in_s(pool.ready_slots))
+
     intake = Intake(
         horde,
-        JobRunner(services),
-        offer=lambda: _offer(setup, library, pool),
-        room=lambda: pool.ready_slots + setup.config.queue_size if pool.ready_slots else 0,
+        JobRunner(Services(horde, pool, setup.safety, library, setup.models, setup.events)),
+        offer=lambda: _offer(setup, library, pool, forecast),
+        room=room,
+        brake=brakes.pause,
     )
     logger.info("Serving {} model(s) to {}", len(setup.models.names()), setup.horde_url)
     await _until_drained(intake, stop, setup.drain_limit_s)
+
+
+class Brakes:
+    """Everything that may hold the intake back: faults, memory, disk."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._faults = FaultBrake()
+        self._floors = Floors()
+        self._folder = setup.engines[0].base_directory
+        self._readings_at = float("-inf")
+        self._shortage = ""
+
+    def note(self, event: JobEvent) -> None:
+        if event.stage is Stage.FAULTED and event.job.faulted:
+            self._faults.faulted(time.monotonic(), images=event.job.faulted)
+        elif event.stage is Stage.DONE:
+            self._faults.succeeded()
+
+    def pause(self) -> tuple[float, str]:
+        now = time.monotonic()
+        if now - self._readings_at > READINGS_EVERY_S:
+            self._readings_at = now
+            self._shortage = self._floors.reason(
+                memory_free=psutil.virtual_memory().available, disk_free=shutil.disk_usage(self._folder).free
+            )
+        return (READINGS_EVERY_S, self._shortage) if self._shortage else self._faults.pause(now)
 
 
 def _live(library: Library, object_info: Mapping[str, Any]) -> Library:
@@ -95,14 +137,18 @@ def _live(library: Library, object_info: Mapping[str, Any]) -> Library:
     return library.without(findings)
 
 
-def _offer(setup: Setup, library: Library, pool: EnginePool) -> PopRequest | None:
+def _offer(setup: Setup, library: Library, pool: EnginePool, forecast: Forecast) -> PopRequest | None:
+    engines = pool.ready_slots
+    # A batch has one ttl, which does not grow with its size; what waits before it counts as well.
+    in_time = forecast.images_within(SHORTEST_TTL_S * TTL_SHARE - forecast.idle_in_s(engines))
     return build_offer(
         setup.config,
         models=setup.models.names(),
         modes={mode for template in library.templates for mode in template.manifest.serves.modes},
         features={fragment.when for fragment in library.fragments}
         | {feature for template in library.templates for feature in template.manifest.serves.features},
-        threads=pool.ready_slots,
+        amount=max(1, min(setup.config.max_batch, in_time)),
+        threads=engines,
         agent=setup.agent,
     )
 

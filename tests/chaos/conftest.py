@@ -115,6 +115,11 @@ class Rig:
         async with timeout(PATIENCE_S):
             await serving
 
+    async def serve(self) -> None:
+        """A worker at work until it ends by itself."""
+        async with timeout(PATIENCE_S):
+            await serve(self.setup(), asyncio.Event())
+
     async def done(self, request_ids: list[str]) -> None:
         """Wait until the Horde has nothing more to expect for these requests."""
         await asyncio.to_thread(self.horde.state.wait, request_ids, timeout_s=PATIENCE_S)

@@ -157,16 +157,14 @@ async def test_maintenance_does_not_stop_the_worker(rig):
 async def test_a_key_the_horde_does_not_know_ends_the_worker_with_what_to_do(rig):
     rig.config = {"api_key": "x" * 22}
     with pytest.raises(HordeRefused, match="api_key") as caught:
-        async with rig.working():
-            await rig.until(lambda: False)
+        await rig.serve()
     assert caught.value.remedy
 
 
 async def test_an_engine_that_can_not_start_ends_the_worker_with_its_last_words(rig):
     rig.play(**engine_fault(EngineFaultKind.START_FAILURE, times=None))
     with pytest.raises(EngineStartFailed, match="no NVIDIA driver"):
-        async with rig.working():
-            await rig.until(lambda: False)
+        await rig.serve()
 
 
 class ShyChecker(NoChecker):
@@ -209,8 +207,7 @@ class StrangerChecker(NoChecker):
 async def test_a_worker_whose_checker_may_not_serve_this_horde_does_not_start(rig):
     rig.safety = StrangerChecker()
     with pytest.raises(ConfigError, match="safety checker"):
-        async with rig.working():
-            await rig.until(lambda: False)
+        await rig.serve()
     assert not rig.horde.state.workers()
 
 

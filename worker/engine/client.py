@@ -248,6 +248,8 @@ class EngineClient:
         if prompt is None or prompt.ended.done():
             return
         match event:
+            case events.Started() if prompt.on_progress:
+                prompt.on_progress(Progress("", 0, 0))
             case events.Progress(_, node_id, value, maximum):
                 if prompt.on_progress and node_id not in prompt.outputs:
                     prompt.on_progress(Progress(node_id, value, maximum))

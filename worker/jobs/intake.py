@@ -1,13 +1,14 @@
 """When to ask the Horde for a job.
 
-One pop at a time, and only while there is room: a job for every engine that is ready, plus the owner's queue. A
-job leaves room again as soon as it needs no engine any more, so that delivery never holds up the next one.
+Jobs are popped just in time: one for every engine that is ready, and one more for the owner's queue when an engine
+is about to run dry. A job leaves room again as soon as it needs no engine any more, so that delivery never holds up
+the next one. Several pops may be under way, but only while each of them brings a job.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from loguru import logger
 
@@ -17,15 +18,32 @@ from worker.horde.client import HordeClient
 from worker.horde.wire import PopRequest, PopResponse
 from worker.jobs.job import Job
 from worker.jobs.runner import JobRunner
+from worker.jobs.speed import Average
 
 #: Pause after a pop that brought nothing.
 EMPTY_PAUSE_S = 1.0
 #: Pause in maintenance mode: only the owner's own jobs can come.
 MAINTENANCE_PAUSE_S = 15.0
-#: Pause after a refusal that only the owner can mend: it may be mended on the website at any time.
-REFUSED_PAUSE_S = 60.0
 #: First and longest pause while the Horde can't be reached.
 ERROR_PAUSE_S, ERROR_PAUSE_LIMIT_S = 2.0, 60.0
+#: Pops under way at most. One alone brings 10 jobs a second at 100 ms each; many engines need more.
+MOST_POPS = 16
+#: How long before an engine runs dry the next job is fetched, at least; else three times what fetching takes.
+LEAD_S = 3.0
+#: How often to look again for a reason that nobody announces (a pause ends, an engine is back).
+LOOK_AGAIN_S = 0.5
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the engines can take."""
+
+    #: engines that are ready
+    engines: int
+    #: jobs that may wait besides
+    queue: int
+    #: seconds until an engine has nothing to do any more, as far as known
+    idle_in_s: float
 
 
 @dataclass
@@ -36,60 +54,95 @@ class Intake:
     runner: JobRunner
     #: what to ask for right now; None while nothing can be served
     offer: Callable[[], PopRequest | None]
-    #: jobs that may be popped and not yet rendered
-    room: Callable[[], int]
-    #: a refused pop ends the worker until the owner changes something
-    stop_when_refused: bool = True
+    room: Callable[[], Room]
+    #: seconds not to ask for, with the reason; 0 when all is well
+    brake: Callable[[], tuple[float, str]] = lambda: (0.0, "")
+    jobs: set[asyncio.Task[None]] = field(default_factory=set)
+    #: why nothing is popped at the moment, if so
+    paused: str = ""
 
     def __post_init__(self) -> None:
         self._unrendered = 0
-        self._freed = asyncio.Event()
+        self._asking = 0
+        #: pops that may be under way: one, until pops bring jobs
+        self._width = 1
         self._errors = 0
-        self.jobs: set[asyncio.Task[None]] = set()
+        self._not_before = 0.0
+        self._changed = asyncio.Event()
+        self._fetching = Average()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Pop until told to stop, then wait for the jobs that are under way. Cancelling faults them.
 
         Raises HordeRefused when the Horde turns this worker away for good.
         """
-        async with TaskGroup() as jobs:
+        async with TaskGroup() as tasks:
             while not stop.is_set():
-                if self._unrendered >= self.room() or (request := self.offer()) is None:
-                    await self._wait(stop, EMPTY_PAUSE_S)
+                if (request := self._next_pop()) is not None:
+                    self._asking += 1
+                    tasks.create_task(self._pop(request, tasks), name="pop")
                     continue
-                job, pause_s = await self._pop(request)
-                if job:
-                    self._start(jobs, job)
-                elif pause_s:
-                    await self._pause(stop, pause_s)
-            if self._unrendered or self.jobs:
+                self._changed.clear()
+                await _first_of(self._changed, stop, limit_s=self._patience_s())
+            if self.jobs:
                 logger.info("Waiting for {} job(s) to finish.", len(self.jobs))
 
-    async def _pop(self, request: PopRequest) -> tuple[Job | None, float]:
-        """A job, or how long to wait before the next question."""
+    def _next_pop(self) -> PopRequest | None:
+        """The pop that makes sense now, if any."""
+        now = asyncio.get_running_loop().time()
+        if now < self._not_before or self._asking >= self._width:
+            return None
+        wait_s, reason = self.brake()
+        if reason != self.paused:
+            self.paused = reason
+            if reason:
+                logger.bind(action="paused").warning("No new jobs for {:.0f} s: {}.", wait_s, reason)
+            else:
+                logger.bind(action="resumed").info("Taking jobs again.")
+        room, held = self.room(), self._unrendered + self._asking
+        if reason or not room.engines or held >= room.engines + room.queue:
+            return None
+        if held >= room.engines and room.idle_in_s > max(LEAD_S, 3 * (self._fetching.value or 0.0)):
+            return None
+        return self.offer()
+
+    def _patience_s(self) -> float:
+        now = asyncio.get_running_loop().time()
+        return max(self._not_before - now, 0.01) if self._not_before > now else LOOK_AGAIN_S
+
+    async def _pop(self, request: PopRequest, tasks: TaskGroup) -> None:
+        """Ask once; start the job that comes, or put off the next question."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        pause_s = 0.0
         try:
             answer = await self._ask(request)
         except HordeMaintenance as error:
-            logger.bind(action="maintenance").warning("This worker is in maintenance mode: {}", error)
-            return None, MAINTENANCE_PAUSE_S
+            logger.bind(action="maintenance").warning("{}", error)
+            pause_s = MAINTENANCE_PAUSE_S
         except HordeBusy as error:
-            return None, error.retry_after_s
-        except HordeRefused as error:
-            if self.stop_when_refused:
-                raise
-            logger.error("The Horde refuses this worker: {}", error)
-            return None, REFUSED_PAUSE_S
+            pause_s = error.retry_after_s
+        except HordeRefused:
+            raise
         except HordeError as error:
             pause_s = min(ERROR_PAUSE_S * 2**self._errors, ERROR_PAUSE_LIMIT_S)
             self._errors += 1
             logger.bind(action="pop_failed").warning("No job, next try in {:.0f} s: {}", pause_s, error)
-            return None, pause_s
-        self._errors = 0
-        for message in answer.messages:
-            logger.bind(action="message").info("Message from the Horde: {}", message.message)
-        if not answer.job_ids:
-            return None, EMPTY_PAUSE_S
-        return Job(answer), 0
+        else:
+            self._errors = 0
+            for message in answer.messages:
+                logger.bind(action="message").info("Message from the Horde: {}", message.message)
+            if answer.job_ids:
+                self._fetching.add(loop.time() - began)
+                self._start(tasks, Job(answer))
+            else:
+                pause_s = EMPTY_PAUSE_S
+        finally:
+            self._asking -= 1
+            self._changed.set()
+        self._width = 1 if pause_s else min(2 * self._width, MOST_POPS)
+        if pause_s:
+            self._not_before = loop.time() + pause_s
 
     async def _ask(self, request: PopRequest) -> PopResponse:
         """One pop, seen through to its end: who breaks it off loses the job that it brings."""
@@ -103,23 +156,15 @@ class Intake:
                     await self.runner.give_back(Job(answer), "The worker is shutting down.")
             raise
 
-    def _start(self, jobs: TaskGroup, job: Job) -> None:
+    def _start(self, tasks: TaskGroup, job: Job) -> None:
         self._unrendered += 1
-        task = jobs.create_task(self.runner.run(job, on_rendered=self._free), name=f"job-{job.name}")
+        task = tasks.create_task(self.runner.run(job, on_rendered=self._free), name=f"job-{job.name}")
         self.jobs.add(task)
         task.add_done_callback(self.jobs.discard)
 
     def _free(self) -> None:
         self._unrendered -= 1
-        self._freed.set()
-
-    async def _wait(self, stop: asyncio.Event, limit_s: float) -> None:
-        """Until a job is rendered, or it is time to look again."""
-        self._freed.clear()
-        await _first_of(self._freed, stop, limit_s=limit_s)
-
-    async def _pause(self, stop: asyncio.Event, seconds: float) -> None:
-        await _first_of(stop, limit_s=seconds)
+        self._changed.set()
 
 
 async def _first_of(*events: asyncio.Event, limit_s: float) -> None:

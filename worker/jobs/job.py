@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from worker.horde.wire import GenMetadata, PopResponse
+from worker.workflows.request import RenderRequest
 
 #: The server counts the ttl from its own clock and sweeps late jobs away; our answer must be there before.
 TTL_MARGIN_S = 5.0
@@ -34,11 +35,17 @@ class Job:
     #: what every image's requester should know
     metadata: list[GenMetadata] = field(default_factory=list)
     kudos: float = 0.0
-    #: steps done of steps in all, of the node that samples
+    #: what was made of the payload, once it was read
+    request: RenderRequest | None = None
+    #: steps done of steps in all, of the node that works
     progress: tuple[float, float] = (0, 0)
+    #: when an engine began with it
+    started_at: float | None = None
     rendered_at: float | None = None
     ended_at: float | None = None
-    #: why it faulted, when it did
+    #: images reported as faulted
+    faulted: int = 0
+    #: why, when any was
     fault: str = ""
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ def build_offer(
     models: Sequence[str],
     modes: Collection[Mode],
     features: Collection[Feature],
+    amount: int,
     threads: int,
     agent: str,
 ) -> PopRequest | None:
@@ -37,7 +38,7 @@ def build_offer(
         bridge_agent=agent,
         threads=min(threads, MAX_THREADS),
         require_upfront_kudos=config.require_upfront_kudos,
-        amount=config.max_batch,
+        amount=amount,
         extra_slow_worker=config.extra_slow_worker,
         max_pixels=config.max_pixels,
         blacklist=list(config.blacklist),

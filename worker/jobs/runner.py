@@ -100,7 +100,7 @@ class JobRunner:
         services.events.enter(job, Stage.FETCHING)
         model = find_model(job, services.models)
         pictures = await fetch_pictures(job, model, services.horde)
-        request = await read_job(job, model, services.models, pictures)
+        job.request = request = await read_job(job, model, services.models, pictures)
         plan = select(services.library, request)
 
         def prepare(has_node_pack: bool, save_memory: bool) -> Rendering:
@@ -109,6 +109,7 @@ class JobRunner:
             return Rendering(made.graph, made.outputs)
 
         def note_progress(progress: Progress) -> None:
+            job.started_at = job.started_at or asyncio.get_running_loop().time()
             job.progress = (progress.value, progress.maximum)
 
         services.events.enter(job, Stage.RENDERING)
@@ -188,5 +189,6 @@ class JobRunner:
             submission = SubmitRequest(id=job_id, generation="faulted", state="faulted", seed=0)
             try:
                 await self._submit(job, submission, deadline=deadline)
+                job.faulted += 1
             except HordeError as error:
                 logger.error("Job {}: the fault could not be reported either: {}", job.name, error)

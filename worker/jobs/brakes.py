@@ -1,0 +1,63 @@
+"""When not to ask for jobs although there is room, and why. Pure: the caller brings the clock and the readings.
+
+The Horde puts a worker into maintenance at its 21st fault or late answer within an hour, and then it stays there
+until its owner looks; pausing in time costs minutes.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+HOUR_S = 3600.0
+GIB = 1024**3
+
+
+@dataclass
+class FaultBrake:
+    """Pauses after faults in a row, and before too many within an hour. Times are seconds of a monotonic clock."""
+
+    in_a_row: int = 3
+    row_pause_s: float = 180.0
+    #: of the server's 20, with some left for answers that come too late unnoticed
+    per_hour: int = 15
+    _faults: deque[float] = field(default_factory=deque, init=False)
+    _row: int = field(default=0, init=False)
+    _row_until: float = field(default=0.0, init=False)
+
+    def faulted(self, now: float, *, images: int = 1) -> None:
+        """So many images of a job were reported as faulted."""
+        self._faults.extend([now] * images)
+        self._row += 1
+        if self._row >= self.in_a_row:
+            self._row_until = now + self.row_pause_s
+            self._row = 0
+
+    def succeeded(self) -> None:
+        self._row = 0
+        self._row_until = 0.0
+
+    def pause(self, now: float) -> tuple[float, str]:
+        """Seconds to wait, with the reason; 0 and nothing when all is well."""
+        while self._faults and self._faults[0] <= now - HOUR_S:
+            self._faults.popleft()
+        if len(self._faults) >= self.per_hour:
+            wait_s = self._faults[len(self._faults) - self.per_hour] + HOUR_S - now
+            return wait_s, f"{len(self._faults)} images were faulted within an hour; the Horde allows 20"
+        if now < self._row_until:
+            return self._row_until - now, f"{self.in_a_row} jobs in a row were faulted"
+        return 0.0, ""
+
+
+@dataclass(frozen=True)
+class Floors:
+    """What must be left free on this machine for another job to be taken. Bytes."""
+
+    memory: int = GIB
+    disk: int = GIB
+
+    def reason(self, *, memory_free: int, disk_free: int) -> str:
+        """Why no job is taken, or nothing."""
+        if memory_free < self.memory:
+            return f"only {memory_free / GIB:.1f} GiB of memory are free"
+        if disk_free < self.disk:
+            return f"only {disk_free / GIB:.1f} GiB of disk are free"
+        return ""

@@ -1,0 +1,70 @@
+"""How long a job will take, learned from those before it. Pure: seconds and requests in, seconds out.
+
+Work is counted in megapixelsteps. The seconds for one unit depend on the model, on what is asked beside the plain
+picture and on its size, so each such kind learns by itself; what was never seen is estimated from its nearest kin.
+"""
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+
+from worker.workflows.features import features_of
+from worker.workflows.request import RenderRequest
+
+#: Weight of the newest measurement: a machine's speed changes with what else runs on it.
+NEWEST = 0.3
+#: Kinds remembered at most; the least recently learned goes first.
+KINDS = 512
+#: Samplers that evaluate the model twice a step.
+TWICE = frozenset({"heun", "dpm_2", "dpm_2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde"})
+
+
+def work_of(request: RenderRequest) -> float:
+    """Megapixelsteps of the whole batch, both passes of a hires fix counted."""
+    evaluations = 2 if request.sampler in TWICE else 1
+    first = request.first_width * request.first_height * request.steps
+    second = request.width * request.height * request.hires_steps if request.hires else 0
+    return (first + second) * evaluations * request.batch / 1e6
+
+
+def _kinds(request: RenderRequest) -> Iterator[Hashable]:
+    """The request's kinds from the most to the least like it."""
+    features, size = features_of(request), request.width * request.height
+    yield request.model.name, features, size, request.batch
+    yield request.model.name, features, size
+    yield request.model.name, size
+    yield request.model.name
+    yield request.model.family
+
+
+@dataclass
+class Speed:
+    """Learned seconds per unit of work."""
+
+    _seconds_per_unit: dict[Hashable, float] = field(default_factory=dict)
+
+    def learn(self, request: RenderRequest, seconds: float) -> None:
+        """A job like this kept an engine busy for so long."""
+        measured = seconds / work_of(request)
+        for kind in _kinds(request):
+            before = self._seconds_per_unit.pop(kind, measured)
+            # Put back at the end: the order of the dict is the order of learning.
+            self._seconds_per_unit[kind] = before + NEWEST * (measured - before)
+        while len(self._seconds_per_unit) > KINDS:
+            del self._seconds_per_unit[next(iter(self._seconds_per_unit))]
+
+    def estimate(self, request: RenderRequest) -> float | None:
+        """Seconds an engine will need; None before anything of the family was seen."""
+        for kind in _kinds(request):
+            if kind in self._seconds_per_unit:
+                return self._seconds_per_unit[kind] * work_of(request)
+        return None
+
+
+@dataclass
+class Average:
+    """A running average that follows; None before the first value."""
+
+    value: float | None = None
+
+    def add(self, value: float) -> None:
+        self.value = value if self.value is None else self.value + NEWEST * (value - self.value)
