@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,11 @@ class Rig:
     def __init__(self, scratch: Path) -> None:
         self.runtime = Runtime.locate()
         folder = tinies.tiny_folder(self.runtime)
+        self.bare = replace(self.runtime, comfyui=tinies.engine_tree(folder))
         self.models = [model for model in TINY_MODELS if model.name == MODEL]
         self.store = Store(tinies.models_folder(folder))
         self.scratch = scratch
-        self.config = BridgeData.model_validate(
-            {"api_key": OWNER_KEY, "dreamer_name": "bench", "comfyui_path": tinies.engine_tree(folder)}
-        )
+        self.config = BridgeData.model_validate({"api_key": OWNER_KEY, "dreamer_name": "bench"})
         self.catalog = Catalog(self.store, tinies.records(self.models))
         self.library = Library.load()
 
@@ -87,7 +87,14 @@ class Rig:
         device = Device(Accelerator.CPU)
         paths = self.store.model_paths()
         return engine_settings(
-            self.config, self.runtime, devices=(device,), model_paths=paths, logs=self.scratch / "bare"
+            self.config,
+            self.bare,
+            devices=(device,),
+            model_paths=paths,
+            logs=self.scratch / "bare",
+            # As ComfyUI comes: without our cache flags.
+            memory_bytes=0,
+            largest_model_bytes=0,
         )[0]
 
     def graph(self, arguments: argparse.Namespace, seed: int) -> Materialised:

@@ -8,11 +8,12 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+import psutil
 from loguru import logger
 from rich.console import Console
 from rich.table import Table
@@ -36,6 +37,8 @@ from worker.workflows.library import Library
 
 #: The embedded Horde holds back whatever the agent's level can't do; what is queued here, every level can.
 AGENT = bridge_agent("13.0.0", "https://github.com/horde-bridge/horde-bridge")
+#: The largest tiny file, generously.
+LARGEST_TINY_BYTES = 1024**3
 LOGS_FOLDER = Path("logs")
 #: Tiny models on a slow CPU: a job takes seconds, the first of each model some more.
 JOB_TIMEOUT_S = 180.0
@@ -120,7 +123,6 @@ def tiny_setup(runtime: Runtime, url: str, models: Sequence[TinyModel], *, logs:
         "api_key": OWNER_KEY,
         "dreamer_name": "Demo worker",
         "queue_size": 1,
-        "comfyui_path": tinies.engine_tree(folder),
     })  # fmt: skip
     store = Store(tinies.models_folder(folder))
     return Setup(
@@ -129,11 +131,13 @@ def tiny_setup(runtime: Runtime, url: str, models: Sequence[TinyModel], *, logs:
         agent=AGENT,
         engines=engine_settings(
             config,
-            runtime,
+            replace(runtime, comfyui=tinies.engine_tree(folder)),
             # Tiny models need no card, and a card in use is left alone.
             devices=(Device(Accelerator.CPU),),
             model_paths=store.model_paths(),
             logs=logs,
+            memory_bytes=psutil.virtual_memory().total,
+            largest_model_bytes=LARGEST_TINY_BYTES,
         ),
         models=Catalog(store, tinies.records(models)),
         library=Library.load(),

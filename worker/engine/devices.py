@@ -7,6 +7,7 @@ from pathlib import Path
 from worker.config.schema import BridgeData
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator
+from worker.engine.memory import Machine, memory_arguments
 from worker.engine.process import EngineSettings
 
 
@@ -42,12 +43,12 @@ class Device:
                 return {}
 
 
-def choose_devices(config: BridgeData, accelerator: Accelerator) -> tuple[Device, ...]:
-    """The devices the owner wants used. `auto` is the first card, or the CPU where the engine has no card."""
+def choose_devices(config: BridgeData, accelerator: Accelerator, *, cards: int) -> tuple[Device, ...]:
+    """The devices the owner wants used. `auto` is every card, or the CPU where the engine has no card."""
     if accelerator is Accelerator.CPU:
         return (Device(Accelerator.CPU),)
     if config.devices == "auto":
-        return (Device(accelerator),)
+        return tuple(Device(accelerator, index) for index in range(cards))
     return tuple(
         Device(Accelerator.CPU) if device == "cpu" else Device(accelerator, int(device)) for device in config.devices
     )
@@ -60,8 +61,11 @@ def engine_settings(
     devices: Sequence[Device],
     model_paths: dict[str, dict[str, str]],
     logs: Path,
+    memory_bytes: int,
+    largest_model_bytes: int,
 ) -> list[EngineSettings]:
     """Settings for every engine: `max_threads` on each device, numbered from 1 in log files and folders."""
+    machine = Machine(memory_bytes, largest_model_bytes, engines=len(devices) * config.max_threads)
     common = EngineSettings(
         python=config.comfyui_python or runtime.engine_python,
         comfyui=config.comfyui_path or runtime.comfyui,
@@ -69,6 +73,7 @@ def engine_settings(
         log_file=logs,
         model_paths=model_paths,
         own_custom_nodes=config.comfyui_path is not None,
+        memory_limit_bytes=machine.engine_limit,
     )
     places = [device for device in devices for _ in range(config.max_threads)]
     return [
@@ -76,7 +81,8 @@ def engine_settings(
             common,
             base_directory=common.base_directory / str(number),
             log_file=logs / f"bridge_{number}.log",
-            arguments=device.arguments,
+            arguments=device.arguments
+            + memory_arguments(config, machine, has_card=device.accelerator is not Accelerator.CPU),
             environment=device.environment,
         )
         for number, device in enumerate(places, start=1)

@@ -125,5 +125,5 @@ def parse_binary(message: bytes) -> ImageMade | None:
         if header.get("image_type") != "image/png" or "prompt_id" not in header:
             return None
         return ImageMade(header["prompt_id"], str(header["node_id"]), index=-1, count=0, image=decode(body))
-    except (struct.error, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (struct.error, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise ValueError(f"a damaged image frame of {len(message)} bytes: {error!r}") from error

@@ -32,16 +32,18 @@ SIGNATURES = (
         DeviceLost,
         "The engine is restarted; if this returns, look at the driver, the cooling and the power of the card.",
         _any_of(
-            r"CUDA error: (?!out of memory)",
+            r"CUDA( driver)? error: (?!out of memory|CUBLAS_STATUS_ALLOC_FAILED)",
             r"HIP error: (?!out of memory)",
             r"illegal memory access",
-            r"device-side assert",
+            # not "assertions": PyTorch's advice after any CUDA error speaks of those
+            r"device-side assert triggered",
             r"unspecified launch failure",
             r"CUBLAS_STATUS_(EXECUTION_FAILED|NOT_INITIALIZED|INTERNAL_ERROR)",
             r"CUDNN_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR)",
             r"driver shutting down",
             r"GPU device instance has been suspended",
             r"no CUDA-capable device",
+            r"UR_RESULT_ERROR_DEVICE_LOST",
         ),
     ),
     Signature(
@@ -55,6 +57,7 @@ SIGNATURES = (
             r"CUBLAS_STATUS_ALLOC_FAILED",
             r"CUDNN_STATUS_ALLOC_FAILED",
             r"allocation on device",
+            r"UR_RESULT_ERROR_OUT_OF_\w*MEMORY",
         ),
         ("OutOfMemoryError", "MemoryError"),
     ),

@@ -35,6 +35,17 @@ LOG_TAIL_LINES = 12
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 NODE_PACK = Path(__file__).with_name("nodes")
+#: What ComfyUI finds among its custom nodes: one file that brings the pack in from where it lies.
+PACK_FILE = "horde_nodes.py"
+PACK_LOADER = """\
+import importlib.util, sys
+
+spec = importlib.util.spec_from_file_location("horde_nodes_pack", {init!r}, submodule_search_locations=[{folder!r}])
+pack = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(pack)
+NODE_CLASS_MAPPINGS = pack.NODE_CLASS_MAPPINGS
+NODE_DISPLAY_NAME_MAPPINGS = pack.NODE_DISPLAY_NAME_MAPPINGS
+"""
 TOKEN_VARIABLE = "HORDE_ENGINE_TOKEN"  # noqa: S105 - the name of the variable, not a secret
 
 
@@ -57,6 +68,8 @@ class EngineSettings:
     #: also load the custom nodes of the ComfyUI folder (an owner's own installation)
     own_custom_nodes: bool = False
     start_timeout_s: float = START_TIMEOUT_S
+    #: an engine that has nothing to do and holds more than this is started afresh; 0: never
+    memory_limit_bytes: int = 0
 
 
 def free_port() -> int:
@@ -73,17 +86,30 @@ def command_line(settings: EngineSettings, *, port: int, model_paths_file: Path)
     command += ["--disable-metadata", "--base-directory", str(settings.base_directory)]
     command += ["--extra-model-paths-config", str(model_paths_file)]
     if not settings.own_custom_nodes:
-        packs = [NODE_PACK.name] if settings.with_node_pack else []
+        packs = [PACK_FILE] if settings.with_node_pack else []
         command += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", "websocket_image_save.py", *packs]
     return [*command, *settings.arguments]
 
 
 def model_paths_yaml(settings: EngineSettings) -> str:
-    """The extra model paths with the folders custom nodes are loaded from; JSON, which is YAML."""
-    custom_nodes = [str(settings.comfyui / "custom_nodes")]
+    """The extra model paths, and ComfyUI's own folder of custom nodes; JSON, which is YAML."""
+    stock = {"custom_nodes": str(settings.comfyui / "custom_nodes")}
+    return json.dumps({**settings.model_paths, "custom_nodes": stock}, indent=1)
+
+
+def _prepare_folder(settings: EngineSettings) -> Path:
+    """Make the engine's own folder with what ComfyUI must find in it; the file with the model paths."""
+    custom_nodes = settings.base_directory / "custom_nodes"
+    custom_nodes.mkdir(parents=True, exist_ok=True)
+    pack = custom_nodes / PACK_FILE
     if settings.with_node_pack:
-        custom_nodes.append(str(NODE_PACK.parent))
-    return json.dumps({**settings.model_paths, "custom_nodes": {"custom_nodes": "\n".join(custom_nodes)}}, indent=1)
+        loader = PACK_LOADER.format(init=str(NODE_PACK / "__init__.py"), folder=str(NODE_PACK))
+        pack.write_text(loader, encoding="utf-8")
+    else:
+        pack.unlink(missing_ok=True)
+    model_paths_file = settings.base_directory / "extra_model_paths.yaml"
+    model_paths_file.write_text(model_paths_yaml(settings), encoding="utf-8")
+    return model_paths_file
 
 
 class EngineProcess:
@@ -122,9 +148,7 @@ class EngineProcess:
             raise EngineStartFailed(
                 f"There is no ComfyUI in {settings.comfyui}.", remedy="Run update-runtime, or mend comfyui_path."
             )
-        (settings.base_directory / "custom_nodes").mkdir(parents=True, exist_ok=True)
-        model_paths_file = settings.base_directory / "extra_model_paths.yaml"
-        model_paths_file.write_text(model_paths_yaml(settings), encoding="utf-8")
+        model_paths_file = _prepare_folder(settings)
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.trim_log()
@@ -186,9 +210,16 @@ class EngineProcess:
         child = self._child
         if child is None:
             return
-        if timeout_s > 0 and await self._ends(child, child.terminate, timeout_s):
-            return
-        if not await self._ends(child, child.kill, STOP_TIMEOUT_S):
+        try:
+            if timeout_s > 0 and await self._ends(child, child.terminate, timeout_s):
+                return
+            killed = await self._ends(child, child.kill, STOP_TIMEOUT_S)
+        except asyncio.CancelledError:
+            # Nobody waits any longer, but the engine must not live on.
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            raise
+        if not killed:
             # Stuck in a call of the driver: not even a kill ends it, and the worker must not hang with it.
             logger.bind(action="engine_stuck", pid=child.pid).error(
                 "The engine (pid {}) does not end even when killed: its driver is stuck. Restart the machine.",

@@ -21,7 +21,7 @@ from worker.demo.engine.script import FaultKind, claim_fault, read_script  # noq
 from worker.demo.engine.server import Engine  # noqa: E402
 
 #: Names by which the worker asks ComfyUI to load a node pack, and the node classes that come with it.
-PACKS = {"websocket_image_save.py": {"SaveImageWebsocket"}, "nodes": {"HordeImageInput", "HordeImageOutput"}}
+PACKS = {"websocket_image_save.py": {"SaveImageWebsocket"}, "horde_nodes.py": {"HordeImageInput", "HordeImageOutput"}}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -49,7 +49,7 @@ def main() -> None:
         sys.exit(1)
     time.sleep(script.start_seconds)
     engine = Engine(node_classes(arguments.object_info, arguments.whitelist_custom_nodes), arguments.script)
-    token = os.environ.pop("HORDE_ENGINE_TOKEN", "") if "nodes" in arguments.whitelist_custom_nodes else ""
+    token = os.environ.pop("HORDE_ENGINE_TOKEN", "") if "horde_nodes.py" in arguments.whitelist_custom_nodes else ""
     uvicorn.run(
         engine.application(token),
         host=arguments.listen,
