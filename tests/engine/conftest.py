@@ -22,12 +22,27 @@ class Tiny:
 
 
 @pytest.fixture(scope="session")
-def tiny() -> Tiny:
-    """Tiny models below $HORDE_TINY_DIR or runtime/tiny, built where missing; skips without an engine environment."""
-    out = Path(os.environ.get("HORDE_TINY_DIR", ROOT / "runtime" / "tiny"))
+def engine_python() -> Path:
+    """Python of the engine's environment; skips where there is none."""
     python = ROOT / "runtime" / "engine" / "bin" / "python"
-    comfyui = ROOT / "runtime" / "comfyui"
-    if not (python.exists() and comfyui.is_dir()):
+    if not python.exists():
         pytest.skip("no engine environment in runtime/; ./update-runtime.sh makes one")
-    subprocess.run(build_command(python, comfyui, out), check=True, stdout=subprocess.DEVNULL, timeout=600)
-    return Tiny(engine_tree(out), models_folder(out), python)
+    return python
+
+
+@pytest.fixture(scope="session")
+def comfyui_source() -> Path:
+    """ComfyUI as it was installed; skips where there is none."""
+    folder = ROOT / "runtime" / "comfyui"
+    if not folder.is_dir():
+        pytest.skip("no ComfyUI in runtime/; ./update-runtime.sh installs it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(engine_python: Path, comfyui_source: Path) -> Tiny:
+    """Tiny models below $HORDE_TINY_DIR or runtime/tiny, built where missing."""
+    out = Path(os.environ.get("HORDE_TINY_DIR", ROOT / "runtime" / "tiny"))
+    command = build_command(engine_python, comfyui_source, out)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=600)
+    return Tiny(engine_tree(out), models_folder(out), engine_python)

@@ -15,12 +15,11 @@ import pytest
 from PIL import Image
 
 from worker.demo.tiny.recipes import (
-    FLUX_CLIP_L,
-    FLUX_T5,
-    FLUX_VAE,
+    TINY_EMBEDDINGS,
     TINY_FILES,
     TINY_LORAS,
     TINY_MODELS,
+    TINY_UPSCALERS,
     Purpose,
     TinyModel,
     build_command,
@@ -40,8 +39,16 @@ PICTURE_S = 300
 #: Two pictures differ when a channel of a pixel differs by this much on average, of 255.
 VISIBLE = 3.0
 
-RENDERED = [model for model in TINY_MODELS if not model.inpainting]
+MODELS = {model.name: model for model in TINY_MODELS}
+#: Those an ordinary sampler draws with; Stable Cascade has a graph of its own.
+RENDERED = [model for model in TINY_MODELS if model.baseline != "stable_cascade"]
 LORA_OF = {addition.baseline: addition.file.file_name for addition in TINY_LORAS}
+#: What loads the text encoder of a model in several files: class, `type`.
+CLIP_LOADERS = {
+    "flux_1": ("DualCLIPLoader", "flux"),
+    "qwen_image": ("CLIPLoader", "qwen_image"),
+    "z_image_turbo": ("CLIPLoader", "lumina2"),
+}
 
 
 class Engine:
@@ -59,6 +66,9 @@ class Engine:
             "text_encoders": "text_encoders",
             "vae": "vae",
             "loras": "lora",
+            "embeddings": "ti",
+            "controlnet": "controlnet",
+            "upscale_models": "esrgan",
         }
         paths = base / "paths.yaml"
         paths.write_text(json.dumps({"tiny": folders}))  # YAML is a superset of JSON
@@ -74,6 +84,7 @@ class Engine:
         options += ["--base-directory", str(base), "--extra-model-paths-config", str(paths)]
         self._log = log.open("wb")
         self.log = log
+        self._read = 0
         self.process = subprocess.Popen(
             [str(tiny.python), str(tiny.comfyui / "main.py"), *options], stdout=self._log, stderr=self._log
         )
@@ -104,6 +115,21 @@ class Engine:
         images = [image for output in result["outputs"].values() for image in output.get("images", [])]
         return [self._fetch(image) for image in images]
 
+    def complaints(self, *phrases: str) -> list[str]:
+        """What the engine has said with one of the phrases since the last call."""
+        with self.log.open() as file:
+            file.seek(self._read)
+            lines = file.readlines()
+            self._read = file.tell()
+        return [line for line in lines if any(phrase in line for phrase in phrases)]
+
+    def upload(self, image: Image.Image) -> str:
+        """The name under which LoadImage finds the picture."""
+        data = io.BytesIO()
+        image.save(data, "PNG")
+        files = {"image": ("source.png", data.getvalue())}
+        return self._http.post("/upload/image", files=files).raise_for_status().json()["name"]
+
     def _fetch(self, image: dict[str, str]) -> Pixels:
         answer = self._http.get("/view", params=image).raise_for_status()
         return np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB"), dtype=np.float32)
@@ -132,24 +158,23 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
 
 def loaders(model: TinyModel) -> tuple[Graph, list, list, list]:
     """Nodes that load the model; where MODEL, CLIP and VAE come out."""
-    first = model.files[0]
-    if first.purpose is Purpose.CHECKPOINT:
-        return (
-            {"load": node("CheckpointLoaderSimple", ckpt_name=first.file_name)},
-            ["load", 0],
-            ["load", 1],
-            ["load", 2],
-        )
+    files = {purpose: [file.file_name for file in model.files if file.purpose is purpose] for purpose in Purpose}
+    if files[Purpose.CHECKPOINT]:
+        (name,) = files[Purpose.CHECKPOINT]
+        return {"load": node("CheckpointLoaderSimple", ckpt_name=name)}, ["load", 0], ["load", 1], ["load", 2]
+    class_type, kind = CLIP_LOADERS[model.baseline]
+    names = files[Purpose.TEXT_ENCODERS]
+    inputs = {"clip_name": names[0]} if len(names) == 1 else {"clip_name1": names[0], "clip_name2": names[1]}
     graph = {
-        "unet": node("UNETLoader", unet_name=first.file_name, weight_dtype="default"),
-        "clip": node("DualCLIPLoader", clip_name1=FLUX_CLIP_L.file_name, clip_name2=FLUX_T5.file_name, type="flux"),
-        "vae": node("VAELoader", vae_name=FLUX_VAE.file_name),
+        "unet": node("UNETLoader", unet_name=files[Purpose.UNET][0], weight_dtype="default"),
+        "clip": node(class_type, type=kind, **inputs),
+        "vae": node("VAELoader", vae_name=files[Purpose.VAE][0]),
     }
     return graph, ["unet", 0], ["clip", 0], ["vae", 0]
 
 
 def text_to_image(
-    model: TinyModel, *, prompt="a fox", seed=1, lora: tuple[float, float] | None = None, clip_skip=1, batch=1
+    model: TinyModel, *, prompt="a fox", seed=1, lora: tuple[float, float] | None = None, clip_skip=0, batch=1
 ) -> Graph:
     graph, unet, clip, vae = loaders(model)
     if lora:
@@ -163,21 +188,23 @@ def text_to_image(
             strength_clip=clip_strength,
         )
         unet, clip = ["lora", 0], ["lora", 1]
-    if clip_skip > 1:
+    if clip_skip:
         graph["skip"] = node("CLIPSetLastLayer", clip=clip, stop_at_clip_layer=-clip_skip)
         clip = ["skip", 0]
-    flux = model.baseline == "flux_1"
+    distilled = model.baseline in CLIP_LOADERS
     return {
         **graph,
         "prompt": node("CLIPTextEncode", text=prompt, clip=clip),
         "negative": node("CLIPTextEncode", text="", clip=clip),
-        "latent": node("EmptyLatentImage", width=64, height=64, batch_size=batch),
+        "latent": node(
+            "EmptySD3LatentImage" if distilled else "EmptyLatentImage", width=64, height=64, batch_size=batch
+        ),
         "sample": node(
             "KSampler",
             model=unet,
             seed=seed,
-            steps=2 if flux else 4,
-            cfg=1.0 if flux else 7.0,
+            steps=4,
+            cfg=1.0 if distilled else 7.0,
             sampler_name="euler",
             scheduler="normal",
             positive=["prompt", 0],
@@ -199,23 +226,86 @@ def test_a_tiny_model_draws_a_picture_that_depends_on_seed_prompt_and_lora(engin
     (picture,) = engine.render(text_to_image(model))
     assert picture.shape == (64, 64, 3)
     assert picture.std() > 8
-    others = {
-        "seed": text_to_image(model, seed=2),
-        "prompt": text_to_image(model, prompt="a house by the sea"),
-        "LoRA of the diffusion model": text_to_image(model, lora=(1.0, 0.0)),
-        "LoRA of the text encoder": text_to_image(model, lora=(0.0, 1.0)),
-    }
-    for what, graph in others.items():
-        (other,) = engine.render(graph)
+    others = {"seed": {"seed": 2}, "prompt": {"prompt": "a house by the sea"}}
+    if model.baseline in LORA_OF:
+        others |= {
+            "LoRA of the diffusion model": {"lora": (1.0, 0.0)},
+            "LoRA of the text encoder": {"lora": (0.0, 1.0)},
+        }
+    for what, change in others.items():
+        (other,) = engine.render(text_to_image(model, **change))
         assert difference(picture, other) > VISIBLE, f"the {what} makes no difference"
-    assert "NOT LOADED" not in engine.log.read_text()
-    assert "lora key not loaded" not in engine.log.read_text()
+    assert engine.complaints("NOT LOADED", "lora key not loaded", "clip missing") == []
+
+
+def cascade(*, prompt="a fox", seed=1, source: str | None = None, remix=False) -> Graph:
+    stage_b, stage_c = (file.file_name for file in MODELS["Tiny Stable Cascade"].files)
+    sampler = {"sampler_name": "euler", "scheduler": "simple", "seed": seed}
+    graph = {
+        "c": node("unCLIPCheckpointLoader", ckpt_name=stage_c),
+        "b": node("CheckpointLoaderSimple", ckpt_name=stage_b),
+        "prompt": node("CLIPTextEncode", text=prompt, clip=["c", 1]),
+        "negative": node("CLIPTextEncode", text="", clip=["c", 1]),
+        "latent": node("StableCascade_EmptyLatentImage", width=256, height=256, compression=42, batch_size=1),
+        "sample_c": node(
+            "KSampler",
+            model=["c", 0],
+            steps=3,
+            cfg=4.0,
+            positive=["prompt", 0],
+            negative=["negative", 0],
+            latent_image=["latent", 0],
+            denoise=0.6 if source and not remix else 1.0,
+            **sampler,
+        ),
+        "nothing": node("ConditioningZeroOut", conditioning=["prompt", 0]),
+        "prior": node("StableCascade_StageB_Conditioning", conditioning=["nothing", 0], stage_c=["sample_c", 0]),
+        "sample_b": node(
+            "KSampler",
+            model=["b", 0],
+            steps=2,
+            cfg=1.0,
+            positive=["prior", 0],
+            negative=["nothing", 0],
+            latent_image=["latent", 1],
+            denoise=1.0,
+            **sampler,
+        ),
+        "decode": node("VAEDecode", samples=["sample_b", 0], vae=["b", 2]),
+        "out": node("PreviewImage", images=["decode", 0]),
+    }
+    if source:
+        graph["image"] = node("LoadImage", image=source)
+    if source and remix:
+        graph["seen"] = node("CLIPVisionEncode", clip_vision=["c", 3], image=["image", 0], crop="center")
+        graph["remix"] = node(
+            "unCLIPConditioning",
+            conditioning=["prompt", 0],
+            clip_vision_output=["seen", 0],
+            strength=1.0,
+            noise_augmentation=0.0,
+        )
+        graph["sample_c"]["inputs"]["positive"] = ["remix", 0]
+    elif source:
+        graph["latent"] = node("StableCascade_StageC_VAEEncode", image=["image", 0], vae=["c", 2], compression=42)
+    return graph
+
+
+def test_tiny_stable_cascade_draws_from_prompt_seed_and_pictures(engine) -> None:
+    (picture,) = engine.render(cascade())
+    assert picture.shape == (256, 256, 3)
+    assert picture.std() > 8
+    assert difference(picture, engine.render(cascade(seed=2))[0]) > VISIBLE
+    assert difference(picture, engine.render(cascade(prompt="a house by the sea"))[0]) > VISIBLE
+    names = [engine.upload(two_colours(256, *colours)) for colours in (("red", "blue"), ("lime", "purple"))]
+    for remix in (False, True):
+        one, other = (engine.render(cascade(source=name, remix=remix))[0] for name in names)
+        assert difference(one, other) > VISIBLE, "remix" if remix else "image to image"
 
 
 @pytest.mark.parametrize("name", ["Tiny SD1.5", "Tiny SDXL", "Tiny SD2 768"])
 def test_clip_skip_matters(engine, name) -> None:
-    model = next(model for model in TINY_MODELS if model.name == name)
-    pictures = [engine.render(text_to_image(model, clip_skip=layers))[0] for layers in (1, 2, 3)]
+    pictures = [engine.render(text_to_image(MODELS[name], clip_skip=layers))[0] for layers in (1, 2, 3)]
     assert difference(pictures[0], pictures[1]) > VISIBLE
     assert difference(pictures[1], pictures[2]) > VISIBLE
 
@@ -230,30 +320,122 @@ def test_the_same_job_gives_the_same_pixels_after_other_models(engine) -> None:
     assert all(np.array_equal(one, two) for one, two in zip(before, again, strict=True))
 
 
-def test_a_source_picture_survives_little_noise_and_not_much_of_it(engine, tmp_path) -> None:
-    source = Image.new("RGB", (64, 64), (200, 40, 40))
-    source.paste((30, 60, 210), (32, 0, 64, 64))
-    data = io.BytesIO()
-    source.save(data, "PNG")
-    engine._http.post("/upload/image", files={"image": ("source.png", data.getvalue())}).raise_for_status()
+def two_colours(side: int, left: str, right: str) -> Image.Image:
+    picture = Image.new("RGB", (side, side), left)
+    picture.paste(right, (side // 2, 0, side, side))
+    return picture
+
+
+def test_a_source_picture_survives_little_noise_and_not_much_of_it(engine) -> None:
+    source = two_colours(64, "brown", "navy")
+    name = engine.upload(source)
     distance = {}
     for denoise in (0.1, 0.9):
-        graph = text_to_image(TINY_MODELS[0])
-        graph["image"] = node("LoadImage", image="source.png")
+        graph = text_to_image(MODELS["Tiny SD1.5"])
+        graph["image"] = node("LoadImage", image=name)
         graph["latent"] = node("VAEEncode", pixels=["image", 0], vae=["load", 2])
         graph["sample"]["inputs"]["denoise"] = denoise
         (picture,) = engine.render(graph)
         distance[denoise] = difference(np.asarray(source, dtype=np.float32), picture)
-    assert distance[0.1] < 30
+    assert distance[0.1] < 40
     assert distance[0.9] > 1.5 * distance[0.1]
 
 
-def test_a_whole_file_is_kept_and_a_broken_one_made_again(tiny, tmp_path) -> None:
-    command = build_command(tiny.python, tiny.comfyui, tmp_path, ["flux_vae"])
+@pytest.mark.parametrize("name", ["Tiny SD1.5 Inpainting", "Tiny SD1.5"])
+def test_what_a_mask_leaves_out_is_kept(engine, name) -> None:
+    source = Image.new("RGBA", (64, 64), "brown")
+    source.paste((0, 0, 0, 0), (32, 0, 64, 64))
+    graph = text_to_image(MODELS[name])
+    graph["image"] = node("LoadImage", image=engine.upload(source))
+    graph["inpaint"] = node(
+        "InpaintModelConditioning",
+        positive=["prompt", 0],
+        negative=["negative", 0],
+        vae=["load", 2],
+        pixels=["image", 0],
+        mask=["image", 1],
+        noise_mask=True,
+    )
+    for output, target in enumerate(("positive", "negative", "latent_image")):
+        graph["sample"]["inputs"][target] = ["inpaint", output]
+    (picture,) = engine.render(graph)
+    brown = np.asarray(source.convert("RGB").getpixel((0, 0)), dtype=np.float32)
+    assert difference(picture[:, :24], brown) < 25
+    assert difference(picture[:, 40:], brown) > 50
+
+
+@pytest.mark.parametrize(
+    ("model", "control"),
+    [
+        ("Tiny SD1.5", "control_canny"),
+        ("Tiny SD1.5", "control_openpose"),
+        ("Tiny SD1.5", "control_qr"),
+        ("Tiny SD2 512", "control_canny_sd2"),
+        ("Tiny SDXL", "control_qr_sdxl"),
+    ],
+)
+def test_a_controlnet_draws_after_its_picture(engine, model, control) -> None:
+    def controlled(name: str, strength: float) -> Pixels:
+        graph = text_to_image(MODELS[model])
+        graph["image"] = node("LoadImage", image=name)
+        graph["control"] = node(
+            "DiffControlNetLoader", model=["load", 0], control_net_name=TINY_FILES[control].file_name
+        )
+        graph["apply"] = node(
+            "ControlNetApplyAdvanced",
+            positive=["prompt", 0],
+            negative=["negative", 0],
+            control_net=["control", 0],
+            image=["image", 0],
+            strength=strength,
+            start_percent=0.0,
+            end_percent=1.0,
+        )
+        graph["sample"]["inputs"] |= {"positive": ["apply", 0], "negative": ["apply", 1]}
+        return engine.render(graph)[0]
+
+    one, other = (engine.upload(two_colours(64, *colours)) for colours in (("black", "white"), ("white", "black")))
+    assert difference(controlled(one, 1.0), controlled(other, 1.0)) > VISIBLE
+    assert difference(controlled(one, 1.0), controlled(one, 0.3)) > VISIBLE
+    assert engine.complaints("missing controlnet keys", "control could not be applied") == []
+
+
+@pytest.mark.parametrize("embedding", TINY_EMBEDDINGS, ids=lambda embedding: embedding.name)
+def test_a_textual_inversion_stands_for_words(engine, embedding) -> None:
+    model = next(model for model in TINY_MODELS if model.baseline == embedding.baseline)
+    (without,) = engine.render(text_to_image(model, prompt="a fox"))
+    (with_it,) = engine.render(text_to_image(model, prompt=f"embedding:{embedding.version_id} a fox"))
+    assert difference(without, with_it) > VISIBLE
+    assert engine.complaints("does not exist, ignoring") == []
+
+
+@pytest.mark.parametrize("upscaler", TINY_UPSCALERS, ids=lambda file: file.name)
+def test_an_upscaler_enlarges_the_picture_it_gets(engine, upscaler) -> None:
+    source = two_colours(64, "brown", "navy")
+    graph = {
+        "image": node("LoadImage", image=engine.upload(source)),
+        "model": node("UpscaleModelLoader", model_name=upscaler.file_name),
+        "enlarge": node("ImageUpscaleWithModel", upscale_model=["model", 0], image=["image", 0]),
+        "out": node("PreviewImage", images=["enlarge", 0]),
+    }
+    (picture,) = engine.render(graph)
+    side = 128 if "x2" in upscaler.name else 256
+    assert picture.shape == (side, side, 3)
+    enlarged = np.asarray(source.resize((side, side), Image.Resampling.NEAREST), dtype=np.float32)
+    assert difference(picture, enlarged) < 10
+
+
+def run_build(python: Path, comfyui: Path, out: Path, *names: str) -> subprocess.CompletedProcess[str]:
+    command = build_command(python, comfyui, out, names)
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+
+
+def test_a_whole_file_is_kept_and_a_broken_one_made_again(engine_python, comfyui_source, tmp_path) -> None:
     path = models_folder(tmp_path) / TINY_FILES["flux_vae"].path
 
     def build() -> dict[str, Any]:
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+        done = run_build(engine_python, comfyui_source, tmp_path, "flux_vae")
+        assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
     report = build()
@@ -269,16 +451,23 @@ def test_a_whole_file_is_kept_and_a_broken_one_made_again(tiny, tmp_path) -> Non
     assert path.read_bytes() == content
 
 
-def test_an_unknown_name_is_refused_with_the_known_ones(tiny, tmp_path) -> None:
-    command = build_command(tiny.python, tiny.comfyui, tmp_path, ["sd14"])
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+def test_an_unknown_name_is_refused(engine_python, comfyui_source, tmp_path) -> None:
+    done = run_build(engine_python, comfyui_source, tmp_path, "sd14")
     assert done.returncode == 2
     assert "sd14" in done.stderr
-    assert "sd15" in done.stderr
 
 
-def test_the_engine_tree_is_a_copy_with_small_text_encoders(tiny) -> None:
-    config = json.loads((tiny.comfyui / "comfy" / "sd1_clip_config.json").read_text())
-    assert config["num_hidden_layers"] == 3
-    assert config["hidden_size"] == 768
-    assert tiny.comfyui == engine_tree(tiny.models.parent)
+def test_a_copy_is_no_source_for_another(tiny, tmp_path) -> None:
+    done = run_build(tiny.python, tiny.comfyui, tmp_path, "flux_vae")
+    assert done.returncode == 1
+    assert str(tiny.comfyui) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not engine_tree(tmp_path).exists()
+
+
+def test_the_engine_tree_is_a_copy_with_small_text_encoders(tiny, comfyui_source) -> None:
+    real, small = (
+        json.loads((tree / "comfy" / "sd1_clip_config.json").read_text()) for tree in (comfyui_source, tiny.comfyui)
+    )
+    assert small["num_hidden_layers"] < real["num_hidden_layers"]
+    assert small["hidden_size"] == real["hidden_size"]

@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 HERE = Path(__file__).resolve().parent
 
@@ -28,9 +29,11 @@ from .engine_tree import copy_engine_tree  # noqa: E402 - the package must be kn
 from .recipes import MODEL_FOLDERS, TINY_FILES, TinyFile, engine_tree, models_folder  # noqa: E402 - the same
 
 #: What every file depends on besides its own module.
-SHARED_SOURCES = ("weights.py", "checkpoint.py", "vae.py", "engine_tree.py")
+SHARED_SOURCES = ("weights.py", "checkpoint.py", "vae.py", "changes.py")
 #: Where stamps of finished files are, below the models folder.
 STAMPS = ".tiny"
+#: How long to wait for another build in the same folder. A whole one takes half a minute.
+LONGEST_BUILD_S = 600
 
 
 def main() -> None:
@@ -44,7 +47,11 @@ def main() -> None:
         parser.error(f"unknown name: {', '.join(unknown)}")
     if not (options.comfyui / "comfyui_version.py").is_file():
         parser.error(f"no ComfyUI tree at {options.comfyui}")
-    build(options.comfyui.resolve(), options.out.resolve(), [TINY_FILES[name] for name in options.names or TINY_FILES])
+    files = [TINY_FILES[name] for name in options.names or TINY_FILES]
+    try:
+        build(options.comfyui.resolve(), options.out.resolve(), files)
+    except ValueError as error:
+        sys.exit(f"{parser.prog}: {error}")
 
 
 def build(comfyui: Path, out: Path, files: list[TinyFile]) -> None:
@@ -52,6 +59,9 @@ def build(comfyui: Path, out: Path, files: list[TinyFile]) -> None:
     models = models_folder(out)
     for folder in (*MODEL_FOLDERS, STAMPS):
         (models / folder).mkdir(parents=True, exist_ok=True)
+    # Held until this process ends, however it ends.
+    lock = (models / STAMPS / "lock").open("a")
+    _wait_for(lock)
     copy_engine_tree(comfyui, engine_tree(out))
     wanted = [file for file in files if not _is_whole(file, models, out)]
     if wanted:
@@ -69,10 +79,34 @@ def build(comfyui: Path, out: Path, files: list[TinyFile]) -> None:
         print(json.dumps(report), flush=True)
 
 
+def _wait_for(lock: IO[str]) -> None:
+    """Have the lock to ourselves. Exits when another build has held it for LONGEST_BUILD_S."""
+    deadline = time.monotonic() + LONGEST_BUILD_S
+    while not _try_lock(lock):
+        if time.monotonic() > deadline:
+            sys.exit(f"Another build has been at work for {LONGEST_BUILD_S} s: {lock.name}")
+        time.sleep(0.2)
+
+
+def _try_lock(lock: IO[str]) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 def _make(file: TinyFile, models: Path, out: Path) -> None:
     from .weights import save
 
-    recipe = getattr(importlib.import_module(f".{file.made_by}", __package__), file.name)
+    recipe = getattr(importlib.import_module(f".{file.made_by}", __package__), file.recipe or file.name)
     save(recipe(), models / file.path)
     stamp = {"recipe": _digest(file, out), "bytes": (models / file.path).stat().st_size}
     _stamp(file, models).write_text(json.dumps(stamp))
@@ -94,7 +128,7 @@ def _digest(file: TinyFile, out: Path) -> str:
     """Of everything that decides on the file's content."""
     version = (engine_tree(out) / "comfyui_version.py").read_bytes()
     sources = [(HERE / name).read_bytes() for name in (*SHARED_SOURCES, f"{file.made_by}.py")]
-    return hashlib.sha256(b"\0".join([version, file.path.encode(), *sources])).hexdigest()
+    return hashlib.sha256(b"\0".join([version, file.path.encode(), file.recipe.encode(), *sources])).hexdigest()
 
 
 def _import_engine(tree: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from comfy.supported_models_base import BASE
 from comfy.utils import unet_to_diffusers
 
-from . import flux, sd
+from . import dit, sd
 from .checkpoint import clip_shapes, unet_shapes
 from .weights import Shapes, StateDict, fill
 
@@ -19,12 +19,14 @@ RANK = 4
 STRENGTH = 1.0
 
 UNET_LAYERS = re.compile(r"(attn\d\.to_[qkv]|attn2\.to_out\.0|ff\.net\.(0\.proj|2)|proj_out)\.weight$")
-FLUX_LAYERS = re.compile(r"(img|txt)_(attn\.(qkv|proj)|mlp\.[02])\.weight$")
+FLUX_LAYERS = re.compile(r"((img|txt)_(attn\.(qkv|proj)|mlp\.[02])|linear[12])\.weight$")
 CLIP_LAYERS = re.compile(r"^clip_(?P<kind>.)\.transformer\.(?P<layer>.*(self_attn\.\w+_proj|mlp\.fc\d))\.weight$")
 
 
 def sd15_lora() -> StateDict:
-    return _lora(_diffusers_names(sd.sd15_config()), clip_shapes(sd.sd15_config()), {"l": "lora_te"})
+    deep = _diffusers_names(sd.sd15_deep_config())
+    both = {name: shape for name, shape in _diffusers_names(sd.sd15_config()).items() if name in deep}
+    return _lora(both, clip_shapes(sd.sd15_config()), {"l": "lora_te"})
 
 
 def sd2_lora() -> StateDict:
@@ -37,7 +39,7 @@ def sdxl_lora() -> StateDict:
 
 
 def flux_lora() -> StateDict:
-    config = flux.schnell_config()
+    config = dit.schnell_config()
     return _lora(_own_names(config, FLUX_LAYERS), clip_shapes(config), {"l": "lora_te1"})
 
 

@@ -29,20 +29,26 @@ class Purpose(str, Enum):
     """What a file is to its model. The values of a model's own files are the model reference's `file_type`."""
 
     CHECKPOINT = "ckpt"
+    CASCADE_B = "stable_cascade_stage_b"
+    CASCADE_C = "stable_cascade_stage_c"
     UNET = "unet"
     VAE = "vae"
     TEXT_ENCODERS = "text_encoders"
     LORA = "lora"
+    EMBEDDING = "ti"
+    CONTROLNET = "controlnet"
+    UPSCALER = "esrgan"
 
 
 @dataclass(frozen=True)
 class TinyFile:
-    """One file to make. `name` is unique, is what the builder is asked for, and a function in module `made_by`."""
+    """One file to make, by function `recipe` (`name` when empty) of module `made_by`. `name` is unique."""
 
     name: str
     made_by: str
     path: str
     purpose: Purpose = Purpose.CHECKPOINT
+    recipe: str = ""
 
     @property
     def folder(self) -> str:
@@ -65,7 +71,7 @@ class TinyModel:
 
 @dataclass(frozen=True)
 class TinyAddition:
-    """A LoRA as a job names it: `name`, or `version_id` with `is_version`. It fits models of `baseline` only."""
+    """A LoRA or textual inversion, as a job names it: by `name` or by `version_id`. It fits models of `baseline`."""
 
     name: str
     version_id: int
@@ -78,27 +84,77 @@ def _lora(family: str, version_id: int, baseline: str) -> TinyAddition:
     return TinyAddition(f"tiny_{family}", version_id, baseline, file)
 
 
-FLUX_CLIP_L = TinyFile("clip_l", "flux", "text_encoders/tiny_clip_l.safetensors", Purpose.TEXT_ENCODERS)
-FLUX_T5 = TinyFile("t5xxl", "flux", "text_encoders/tiny_t5xxl_fp8_e4m3fn.safetensors", Purpose.TEXT_ENCODERS)
-FLUX_VAE = TinyFile("flux_vae", "flux", "vae/tiny_ae.safetensors", Purpose.VAE)
+def _embedding(family: str, version_id: int, baseline: str) -> TinyAddition:
+    file = TinyFile(f"{family}_embedding", "embedding", f"ti/{version_id}.safetensors", Purpose.EMBEDDING)
+    return TinyAddition(f"tiny_{family}_embedding", version_id, baseline, file)
+
+
+def _control(kind: str, file_name: str, recipe: str) -> TinyFile:
+    return TinyFile(f"control_{kind}", "control", f"controlnet/{file_name}", Purpose.CONTROLNET, recipe)
+
+
+def _upscaler(file_name: str, recipe: str) -> TinyFile:
+    return TinyFile(file_name.removesuffix(".pth"), "upscale", f"esrgan/{file_name}", Purpose.UPSCALER, recipe)
+
+
+FLUX_CLIP_L = TinyFile("clip_l", "dit", "text_encoders/tiny_clip_l.safetensors", Purpose.TEXT_ENCODERS)
+FLUX_T5 = TinyFile("t5xxl", "dit", "text_encoders/tiny_t5xxl_fp8_e4m3fn.safetensors", Purpose.TEXT_ENCODERS)
+FLUX_VAE = TinyFile("flux_vae", "dit", "vae/tiny_ae.safetensors", Purpose.VAE)
 
 TINY_MODELS = (
     TinyModel("Tiny SD1.5", "stable diffusion 1", (TinyFile("sd15", "sd", "compvis/tiny_sd15.safetensors"),)),
     TinyModel("Tiny SD1.5 B", "stable diffusion 1", (TinyFile("sd15_b", "sd", "compvis/tiny_sd15_b.safetensors"),)),
+    TinyModel(
+        "Tiny SD1.5 Deep", "stable diffusion 1", (TinyFile("sd15_deep", "sd", "compvis/tiny_sd15_deep.safetensors"),)
+    ),
+    TinyModel(
+        "Tiny SD1.5 Inpainting",
+        "stable diffusion 1",
+        (TinyFile("sd15_inpainting", "sd", "compvis/tiny_sd15_inpainting.safetensors"),),
+        inpainting=True,
+    ),
     TinyModel("Tiny SD2 512", "stable diffusion 2", (TinyFile("sd2_512", "sd", "compvis/tiny_sd2_512.safetensors"),)),
     TinyModel("Tiny SD2 768", "stable diffusion 2", (TinyFile("sd2_768", "sd", "compvis/tiny_sd2_768.safetensors"),)),
     TinyModel("Tiny SDXL", "stable_diffusion_xl", (TinyFile("sdxl", "sd", "compvis/tiny_sdxl.safetensors"),)),
     TinyModel(
-        "Tiny Flux Schnell", "flux_1", (TinyFile("flux_schnell", "flux", "compvis/tiny_flux_schnell_fp8.safetensors"),)
+        "Tiny Flux Schnell", "flux_1", (TinyFile("flux_schnell", "dit", "compvis/tiny_flux_schnell_fp8.safetensors"),)
     ),
-    TinyModel("Tiny Flux Dev", "flux_1", (TinyFile("flux_dev", "flux", "compvis/tiny_flux_dev_fp8.safetensors"),)),
+    TinyModel("Tiny Flux Dev", "flux_1", (TinyFile("flux_dev", "dit", "compvis/tiny_flux_dev_fp8.safetensors"),)),
     TinyModel(
         "Tiny Flux Split",
         "flux_1",
         (
-            TinyFile("flux_unet", "flux", "compvis/tiny_flux_unet_fp8.safetensors", Purpose.UNET),
+            TinyFile("flux_unet", "dit", "compvis/tiny_flux_unet_fp8.safetensors", Purpose.UNET),
             FLUX_CLIP_L,
             FLUX_T5,
+            FLUX_VAE,
+        ),
+    ),
+    TinyModel(
+        "Tiny Stable Cascade",
+        "stable_cascade",
+        (
+            TinyFile("cascade_b", "cascade", "compvis/tiny_stable_cascade_stage_b.safetensors", Purpose.CASCADE_B),
+            TinyFile("cascade_c", "cascade", "compvis/tiny_stable_cascade_stage_c.safetensors", Purpose.CASCADE_C),
+        ),
+    ),
+    TinyModel(
+        "Tiny Qwen-Image",
+        "qwen_image",
+        (
+            TinyFile("qwen_unet", "dit", "compvis/tiny_qwen_image_fp8_e4m3fn.safetensors", Purpose.UNET),
+            TinyFile(
+                "qwen_text_encoder", "dit", "text_encoders/tiny_qwen_2.5_vl_7b_fp8.safetensors", Purpose.TEXT_ENCODERS
+            ),
+            TinyFile("qwen_vae", "dit", "vae/tiny_qwen_image_vae.safetensors", Purpose.VAE),
+        ),
+    ),
+    TinyModel(
+        "Tiny Z-Image",
+        "z_image_turbo",
+        (
+            TinyFile("z_image_unet", "dit", "compvis/tiny_z_image_turbo_fp8.safetensors", Purpose.UNET),
+            TinyFile("z_image_text_encoder", "dit", "text_encoders/tiny_qwen_3_4b.safetensors", Purpose.TEXT_ENCODERS),
             FLUX_VAE,
         ),
     ),
@@ -111,11 +167,46 @@ TINY_LORAS = (
     _lora("flux", 400001, "flux_1"),
 )
 
+TINY_EMBEDDINGS = (
+    _embedding("sd15", 150002, "stable diffusion 1"),
+    _embedding("sd2", 200002, "stable diffusion 2"),
+    _embedding("sdxl", 300002, "stable_diffusion_xl"),
+)
+
+#: Under the names owners have them by, so that what finds the real ones finds these. Those of SD2 fit "Tiny SD2 512".
+TINY_CONTROLNETS = (
+    _control("canny", "diff_control_sd15_canny_fp16.safetensors", "sd15_difference"),
+    _control("depth", "diff_control_sd15_depth_fp16.safetensors", "sd15_difference"),
+    _control("hed", "diff_control_sd15_hed_fp16.safetensors", "sd15_difference"),
+    _control("mlsd", "control_mlsd_fp16.safetensors", "sd15_difference"),
+    _control("normal", "control_normal_fp16.safetensors", "sd15_difference"),
+    _control("openpose", "control_openpose_fp16.safetensors", "sd15_difference"),
+    _control("scribble", "control_scribble_fp16.safetensors", "sd15_difference"),
+    _control("seg", "control_seg_fp16.safetensors", "sd15_difference"),
+    _control("canny_sd2", "diff_control_sd21_canny_fp16.safetensors", "sd2_difference"),
+    _control("depth_sd2", "diff_control_sd21_depth_fp16.safetensors", "sd2_difference"),
+    _control("hed_sd2", "diff_control_sd21_hed_fp16.safetensors", "sd2_difference"),
+    _control("openpose_sd2", "control_openpose_fp21.safetensors", "sd2_difference"),
+    _control("scribble_sd2", "control_scribble_fp21.safetensors", "sd2_difference"),
+    _control("qr", "control_v1p_sd15_qrcode_monster_v2.safetensors", "sd15_ordinary"),
+    _control("qr_sdxl", "control_v1p_sdxl_qrcode_monster.safetensors", "sdxl_ordinary"),
+)
+
+TINY_UPSCALERS = (
+    _upscaler("RealESRGAN_x4plus.pth", "realesrgan_x4"),
+    _upscaler("RealESRGAN_x4plus_anime_6B.pth", "realesrgan_x4"),
+    _upscaler("RealESRGAN_x2plus.pth", "realesrgan_x2"),
+    _upscaler("NMKD_Siax.pth", "esrgan_x4"),
+    _upscaler("4x_AnimeSharp.pth", "esrgan_x4"),
+)
+
 TINY_FILES: dict[str, TinyFile] = {
     file.name: file
     for file in (
         *(file for model in TINY_MODELS for file in model.files),
-        *(addition.file for addition in TINY_LORAS),
+        *(addition.file for addition in (*TINY_LORAS, *TINY_EMBEDDINGS)),
+        *TINY_CONTROLNETS,
+        *TINY_UPSCALERS,
     )
 }
 

@@ -20,6 +20,8 @@ WIDTH = 320
 GROUP = WIDTH // 32
 #: Size of what the random channels predict, beside the 1.0 of the noise itself.
 DRIFT = 0.12
+#: Latent, mask, and the latent of the masked picture.
+INPAINTING_CHANNELS = 4 + 1 + 4
 
 SHAPE_SD15 = {
     "num_res_blocks": [1, 1],
@@ -29,6 +31,14 @@ SHAPE_SD15 = {
     "transformer_depth_middle": 1,
     "context_dim": 768,
     "use_linear_in_transformer": False,
+}
+#: As many attention layers as the real one, in the same places: what is patched layer by layer finds them all.
+SHAPE_SD15_DEEP = {
+    **SHAPE_SD15,
+    "num_res_blocks": [2, 2, 2, 2],
+    "channel_mult": [1, 1, 1, 1],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
 }
 SHAPE_SD2 = {**SHAPE_SD15, "context_dim": 1024, "use_linear_in_transformer": True}
 #: Only with twelve output blocks, the last one with a transformer, can the engine tell v-prediction. The other
@@ -70,6 +80,10 @@ def sd15_config(in_channels: int = 4) -> BASE:
     return configuration(supported_models.SD15, {**EVERY_UNET, **SHAPE_SD15, "in_channels": in_channels})
 
 
+def sd15_deep_config() -> BASE:
+    return configuration(supported_models.SD15, {**EVERY_UNET, **SHAPE_SD15_DEEP})
+
+
 def sd2_config() -> BASE:
     return configuration(supported_models.SD20, {**EVERY_UNET, **SHAPE_SD2})
 
@@ -88,6 +102,14 @@ def sd15() -> StateDict:
 
 def sd15_b() -> StateDict:
     return _checkpoint(sd15_config(), seed=16)
+
+
+def sd15_deep() -> StateDict:
+    return _checkpoint(sd15_deep_config(), seed=17)
+
+
+def sd15_inpainting() -> StateDict:
+    return _checkpoint(sd15_config(in_channels=INPAINTING_CHANNELS), seed=18)
 
 
 def sd2_512() -> StateDict:
