@@ -1,7 +1,7 @@
 """Make the tiny models: `python build.py --comfyui TREE --out FOLDER [name ...]`, with the engine's Python.
 
-Names are those of recipes.TINY_FILES; none means all. One JSON line per file tells how it went. A file that is whole
-and of the present recipe is kept, so an interrupted build is finished by the next one.
+Names are those of recipes.TINY_FILES; none means all. One JSON line per file tells how it went, or why it is left
+out. A file that is whole and of the present recipe is kept, so an interrupted build is finished by the next one.
 """
 
 import argparse
@@ -28,8 +28,6 @@ if not __package__:
 from .engine_tree import copy_engine_tree  # noqa: E402 - the package must be known first
 from .recipes import MODEL_FOLDERS, TINY_FILES, TinyFile, engine_tree, models_folder  # noqa: E402 - the same
 
-#: What every file depends on besides its own module.
-SHARED_SOURCES = ("weights.py", "checkpoint.py", "vae.py", "changes.py")
 #: Where stamps of finished files are, below the models folder.
 STAMPS = ".tiny"
 #: How long to wait for another build in the same folder. A whole one takes half a minute.
@@ -67,6 +65,9 @@ def build(comfyui: Path, out: Path, files: list[TinyFile]) -> None:
     if wanted:
         _import_engine(engine_tree(out))
     for file in files:
+        if file.needs and importlib.util.find_spec(file.needs) is None:
+            print(json.dumps({"name": file.name, "left_out": f"{file.needs} is not installed"}), flush=True)
+            continue
         started = time.monotonic()
         if file in wanted:
             _make(file, models, out)
@@ -125,10 +126,10 @@ def _stamp(file: TinyFile, models: Path) -> Path:
 
 
 def _digest(file: TinyFile, out: Path) -> str:
-    """Of everything that decides on the file's content."""
+    """Of all that decides on the file's content: which file it is, our sources, ComfyUI."""
+    sources = [path.read_bytes() for path in sorted(HERE.glob("*.py")) if path.name not in ("build.py", "recipes.py")]
     version = (engine_tree(out) / "comfyui_version.py").read_bytes()
-    sources = [(HERE / name).read_bytes() for name in (*SHARED_SOURCES, f"{file.made_by}.py")]
-    return hashlib.sha256(b"\0".join([version, file.path.encode(), file.recipe.encode(), *sources])).hexdigest()
+    return hashlib.sha256(b"\0".join([repr(file).encode(), version, *sources])).hexdigest()
 
 
 def _import_engine(tree: Path) -> None:

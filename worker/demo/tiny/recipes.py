@@ -38,17 +38,24 @@ class Purpose(str, Enum):
     EMBEDDING = "ti"
     CONTROLNET = "controlnet"
     UPSCALER = "esrgan"
+    FACE_RESTORER = "gfpgan"
+    FACE_FINDER = "facexlib"
+    LAYER_DIFFUSE = "layer_diffuse"
 
 
 @dataclass(frozen=True)
 class TinyFile:
-    """One file to make, by function `recipe` (`name` when empty) of module `made_by`. `name` is unique."""
+    """One file to make, by function `recipe` (`name` when empty) of module `made_by`. `name` is unique.
+
+    Without package `needs` in the engine's environment the file can't be made, and is left out.
+    """
 
     name: str
     made_by: str
     path: str
     purpose: Purpose = Purpose.CHECKPOINT
     recipe: str = ""
+    needs: str = ""
 
     @property
     def folder(self) -> str:
@@ -95,6 +102,11 @@ def _control(kind: str, file_name: str, recipe: str) -> TinyFile:
 
 def _upscaler(file_name: str, recipe: str) -> TinyFile:
     return TinyFile(file_name.removesuffix(".pth"), "upscale", f"esrgan/{file_name}", Purpose.UPSCALER, recipe)
+
+
+def _layer_diffuse(name: str, recipe: str) -> TinyFile:
+    path = f"miscellaneous/{name}.safetensors"
+    return TinyFile(name, "layer_diffuse", path, Purpose.LAYER_DIFFUSE, recipe)
 
 
 FLUX_CLIP_L = TinyFile("clip_l", "dit", "text_encoders/tiny_clip_l.safetensors", Purpose.TEXT_ENCODERS)
@@ -200,6 +212,23 @@ TINY_UPSCALERS = (
     _upscaler("4x_AnimeSharp.pth", "esrgan_x4"),
 )
 
+#: CodeFormer's package is for non-commercial use, so not every engine has it.
+TINY_FACE_FILES = (
+    TinyFile("retinaface", "face", "gfpgan/detection_Resnet50_Final.pth", Purpose.FACE_FINDER, needs="facexlib"),
+    TinyFile("parsenet", "face", "gfpgan/parsing_parsenet.pth", Purpose.FACE_FINDER, needs="facexlib"),
+    TinyFile("gfpgan", "face", "gfpgan/GFPGANv1.4.pth", Purpose.FACE_RESTORER),
+    TinyFile("restoreformer", "face", "gfpgan/RestoreFormer.pth", Purpose.FACE_RESTORER),
+    TinyFile("codeformer", "face", "codeformer/CodeFormers.pth", Purpose.FACE_RESTORER, needs="spandrel_extra_arches"),
+)
+
+#: The units for SD1.5 fit "Tiny SD1.5 Deep" only.
+TINY_LAYER_DIFFUSE = (
+    _layer_diffuse("layer_sd15_transparent_attn", "sd15_attention"),
+    _layer_diffuse("layer_sd15_vae_transparent_decoder", "sd15_decoder"),
+    _layer_diffuse("layer_xl_transparent_conv", "sdxl_convolutions"),
+    _layer_diffuse("vae_transparent_decoder", "sdxl_decoder"),
+)
+
 TINY_FILES: dict[str, TinyFile] = {
     file.name: file
     for file in (
@@ -207,6 +236,8 @@ TINY_FILES: dict[str, TinyFile] = {
         *(addition.file for addition in (*TINY_LORAS, *TINY_EMBEDDINGS)),
         *TINY_CONTROLNETS,
         *TINY_UPSCALERS,
+        *TINY_FACE_FILES,
+        *TINY_LAYER_DIFFUSE,
     )
 }
 

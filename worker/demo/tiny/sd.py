@@ -6,6 +6,8 @@ makes of it the noise a perfect model of grey pictures would predict. The random
 prompt, seed and step.
 """
 
+from collections.abc import Iterable
+
 import torch
 from comfy import supported_models
 from comfy.supported_models_base import BASE
@@ -128,6 +130,12 @@ def sdxl() -> StateDict:
     return _checkpoint(sdxl_config(), seed=30)
 
 
+def last_output_block(names: Iterable[str]) -> str:
+    """How the names of a UNet's last block begin."""
+    last = max(int(name.split(".")[1]) for name in names if name.startswith("output_blocks."))
+    return f"output_blocks.{last}."
+
+
 def _checkpoint(config: BASE, seed: int) -> StateDict:
     unet = fill(unet_shapes(config), seed, torch.float16)
     _carry_latent(unet)
@@ -147,14 +155,14 @@ def _carry_latent(unet: StateDict) -> None:
 
     After normalisation and SiLU the difference of a pair is the latent again, at unit deviation.
     """
-    last = max(int(name.split(".")[1]) for name in unet if name.startswith("output_blocks."))
+    last = last_output_block(unet)
     first_in = unet["input_blocks.0.0.weight"]
-    around = unet[f"output_blocks.{last}.0.skip_connection.weight"]
+    around = unet[f"{last}0.skip_connection.weight"]
     out = unet["out.2.weight"]
     carried = 4 * GROUP
     first_in[:carried] = 0
     around[:carried] = 0
-    unet[f"output_blocks.{last}.0.out_layers.3.weight"][:carried] = 0
+    unet[f"{last}0.out_layers.3.weight"][:carried] = 0
     # SiLU halves a signal and more; 1/fan-in leaves the sum of the others at about 0.6.
     out *= DRIFT / 0.6
     out[:, :carried] = 0
