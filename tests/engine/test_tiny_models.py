@@ -13,7 +13,6 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors import safe_open
 
 from worker.demo.tiny.recipes import (
     TINY_EMBEDDINGS,
@@ -23,9 +22,6 @@ from worker.demo.tiny.recipes import (
     TINY_UPSCALERS,
     Purpose,
     TinyModel,
-    build_command,
-    engine_tree,
-    models_folder,
 )
 
 pytestmark = pytest.mark.engine
@@ -424,95 +420,3 @@ def test_an_upscaler_enlarges_the_picture_it_gets(engine, upscaler) -> None:
     assert picture.shape == (side, side, 3)
     enlarged = np.asarray(source.resize((side, side), Image.Resampling.NEAREST), dtype=np.float32)
     assert difference(picture, enlarged) < 10
-
-
-#: Run in the engine's environment. Not by ComfyUI's upscaling node: it hands over a picture with channels last in
-#: memory, which spandrel's GFPGAN can't take.
-RESTORE = """
-import json, sys, torch
-from spandrel import ModelLoader
-with torch.inference_mode():
-    face = ModelLoader().load_from_file(sys.argv[1])(torch.rand(1, 3, 512, 512))
-spread, mean = torch.std_mean(face, (0, 2, 3))
-print(json.dumps({"shape": face.shape, "mean": mean.tolist(), "spread": spread.max().item()}))
-"""
-
-
-@pytest.mark.parametrize("name", ["gfpgan", "restoreformer"])
-def test_a_face_restorer_answers_with_a_face_of_one_colour(tiny, name) -> None:
-    command = [str(tiny.python), "-c", RESTORE, str(tiny.models / TINY_FILES[name].path)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    face = json.loads(done.stdout)
-    assert face["shape"] == [1, 3, 512, 512]
-    assert face["spread"] < 0.01
-    red, green, blue = face["mean"]
-    assert red > blue > green
-
-
-def shapes(path: Path) -> dict[str, list[int]]:
-    with safe_open(path, framework="np") as file:
-        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
-
-
-def test_what_makes_models_draw_on_nothing_fits_their_layers(tiny) -> None:
-    sdxl = shapes(tiny.models / TINY_FILES["sdxl"].path)
-    changes = shapes(tiny.models / TINY_FILES["layer_xl_transparent_conv"].path)
-    assert changes
-    for name, shape in changes.items():
-        layer, kind, index = name.split("::")
-        assert (kind, index) == ("diff", "0")
-        assert sdxl[f"model.{layer}"] == shape
-    deep = shapes(tiny.models / TINY_FILES["sd15_deep"].path)
-    units = shapes(tiny.models / TINY_FILES["layer_sd15_transparent_attn"].path)
-    attentions = [name for name in deep if name.endswith(".to_q.weight")]
-    assert {int(name.split(".")[2]) for name in units} == set(range(len(attentions)))
-    assert len(attentions) == 32
-
-
-def run_build(python: Path, comfyui: Path, out: Path, *names: str) -> subprocess.CompletedProcess[str]:
-    command = build_command(python, comfyui, out, names)
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
-
-
-def test_a_whole_file_is_kept_and_a_broken_one_made_again(engine_python, comfyui_source, tmp_path) -> None:
-    path = models_folder(tmp_path) / TINY_FILES["flux_vae"].path
-
-    def build() -> dict[str, Any]:
-        done = run_build(engine_python, comfyui_source, tmp_path, "flux_vae")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    report = build()
-    content = path.read_bytes()
-    assert report["name"] == "flux_vae"
-    assert report["path"] == str(path)
-    assert report["bytes"] == len(content)
-    made = path.stat().st_mtime_ns
-    build()
-    assert path.stat().st_mtime_ns == made
-    path.write_bytes(content[:1000])
-    build()
-    assert path.read_bytes() == content
-
-
-def test_an_unknown_name_is_refused(engine_python, comfyui_source, tmp_path) -> None:
-    done = run_build(engine_python, comfyui_source, tmp_path, "sd14")
-    assert done.returncode == 2
-    assert "sd14" in done.stderr
-
-
-def test_a_copy_is_no_source_for_another(tiny, tmp_path) -> None:
-    done = run_build(tiny.python, tiny.comfyui, tmp_path, "flux_vae")
-    assert done.returncode == 1
-    assert str(tiny.comfyui) in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not engine_tree(tmp_path).exists()
-
-
-def test_the_engine_tree_is_a_copy_with_small_text_encoders(tiny, comfyui_source) -> None:
-    real, small = (
-        json.loads((tree / "comfy" / "sd1_clip_config.json").read_text()) for tree in (comfyui_source, tiny.comfyui)
-    )
-    assert small["num_hidden_layers"] < real["num_hidden_layers"]
-    assert small["hidden_size"] == real["hidden_size"]
