@@ -45,6 +45,8 @@ GOAL = 0.97
 MODEL = "Tiny SD1.5"
 #: Jobs rendered before anything is counted: loading the model is not what is measured.
 WARM_UP_JOBS = 3
+#: Jobs queued before and after those that count.
+MARGIN_JOBS = 3
 PATIENCE_S = 900.0
 
 
@@ -157,34 +159,28 @@ def said(child: subprocess.Popen[str]) -> dict[str, Any]:
     return found
 
 
-def queue(http: httpx.Client, arguments: argparse.Namespace, count: int, first_seed: int) -> None:
+async def queue(url: str, arguments: argparse.Namespace, count: int, first_seed: int) -> None:
+    """Ask for all jobs at once: the API's latency must not feed them in one by one."""
     asked = payload(arguments, 0)
     params = {key: asked[key] for key in ("width", "height", "sampler_name", "cfg_scale", "karras", "clip_skip")}
-    for number in range(count):
-        answer = http.post(
-            "/api/v2/generate/async",
-            json={
-                "prompt": asked["prompt"],
-                "models": [MODEL],
-                "nsfw": False,
-                "params": {**params, "steps": arguments.steps, "seed": str(first_seed + number), "n": 1},
-            },
-        )
-        answer.raise_for_status()
+    async with httpx.AsyncClient(base_url=url, headers={"apikey": REQUESTER_KEY}, timeout=60, trust_env=False) as http:
+
+        async def one(seed: int) -> None:
+            body = {"prompt": asked["prompt"], "models": [MODEL], "nsfw": False}
+            body["params"] = {**params, "steps": arguments.steps, "seed": str(seed), "n": 1}
+            (await http.post("/api/v2/generate/async", json=body)).raise_for_status()
+
+        await asyncio.gather(*(one(first_seed + number) for number in range(count)))
 
 
-def delivered(http: httpx.Client) -> int:
-    return int(http.get("/accounting").json()["ok"])
-
-
-def wait_for(http: httpx.Client, count: int) -> float:
-    """The moment at which so many images are delivered."""
+def wait_for(http: httpx.Client, count: int) -> tuple[float, int]:
+    """The moment at which at least so many images are delivered, and how many they are."""
     deadline = time.perf_counter() + PATIENCE_S
-    while delivered(http) < count:
+    while (done := int(http.get("/accounting").json()["ok"])) < count:
         if time.perf_counter() > deadline:
-            raise SystemExit(f"only {delivered(http)} of {count} jobs were delivered in {PATIENCE_S:.0f} s")
+            raise SystemExit(f"only {done} of {count} jobs were delivered in {PATIENCE_S:.0f} s")
         time.sleep(0.02)
-    return time.perf_counter()
+    return time.perf_counter(), done
 
 
 class WorkerSide:
@@ -201,17 +197,23 @@ class WorkerSide:
         return sum(map(float, re.findall(r"Prompt executed in ([\d.]+) seconds", self.log.read_text(errors="replace"))))
 
     def time(self, arguments: argparse.Namespace, first_seed: int) -> dict[str, float]:
-        """Seconds from the first job to the last delivery of a saturated queue, and what it cost."""
-        # One job more before and after those that count: the queue is never empty while the clock runs.
-        queue(self.http, arguments, arguments.jobs + 2, first_seed)
-        began = wait_for(self.http, self.done + 1)
+        """Seconds for all jobs of a saturated queue, delivery to delivery, and what they cost."""
+        # Jobs more before and after those that count: the queue is never empty while the clock runs.
+        total = arguments.jobs + 2 * MARGIN_JOBS
+        asyncio.run(queue(str(self.http.base_url), arguments, total, first_seed))
+        began, first = wait_for(self.http, self.done + MARGIN_JOBS)
         busy, cpu = self.busy_s(), sum(self.process.cpu_times()[:2])
-        ended = wait_for(self.http, self.done + 1 + arguments.jobs)
+        ended, last = wait_for(self.http, first + arguments.jobs)
         busy, cpu = self.busy_s() - busy, sum(self.process.cpu_times()[:2]) - cpu
-        self.done += arguments.jobs + 2
+        self.done += total
         wait_for(self.http, self.done)
-        seconds = ended - began
-        return {"seconds": seconds, "duty": busy / seconds, "cpu": cpu / seconds, "rss": self.process.memory_info().rss}
+        lasted = ended - began
+        return {
+            "seconds": lasted / (last - first) * arguments.jobs,
+            "duty": busy / lasted,
+            "cpu": cpu / lasted,
+            "rss": self.process.memory_info().rss,
+        }
 
 
 @contextlib.contextmanager
@@ -235,11 +237,11 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             with worker_side(arguments, rig) as side:
                 warm = argparse.Namespace(**{**vars(arguments), "jobs": WARM_UP_JOBS})
                 await time_bare(client, rig, warm, 1)
-                side.time(warm, 1)
+                await asyncio.to_thread(side.time, warm, 1)
                 for turn in range(1, arguments.turns + 1):
                     seed = turn * 100_000
                     bare.append(await time_bare(client, rig, arguments, seed))
-                    whole.append(side.time(arguments, seed))
+                    whole.append(await asyncio.to_thread(side.time, arguments, seed))
                     print(f"turn {turn}: bare {bare[-1]:.2f} s, worker {whole[-1]['seconds']:.2f} s", file=sys.stderr)
     limit = 60 * arguments.jobs / statistics.median(bare)
     kept = 60 * arguments.jobs / statistics.median(turn["seconds"] for turn in whole)

@@ -28,10 +28,11 @@ PLACES_PER_SLOT = 2
 
 @dataclass(frozen=True)
 class Rendering:
-    """A graph for one kind of engine, and which of its nodes deliver images."""
+    """A graph for one kind of engine, which of its nodes deliver images, and how many images that makes."""
 
     graph: Graph
     outputs: tuple[str, ...]
+    count: int
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,22 @@ class RenderTask:
 
     #: name of the model, for residency
     model: str
-    #: the graph, given whether the engine has our node pack and whether to save memory
-    prepare: Callable[[bool, bool], Rendering]
-    #: images wanted
-    count: int
+    #: what to render, one after another, given whether the engine has our node pack and whether to save memory
+    prepare: Callable[[bool, bool], Sequence[Rendering]]
     #: encoded pictures by the key the graph knows them by
     pictures: Mapping[str, bytes]
     #: seconds on the loop's clock after which no new try makes sense
     deadline: float
     on_progress: Callable[[Progress], None] | None = None
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What a waiting job wants of a slot."""
+
+    model: str
+    #: the slot that just failed it
+    avoid: EngineSlot | None
 
 
 class EnginePool:
@@ -66,7 +74,7 @@ class EnginePool:
             for number, each in enumerate(settings, start=1)
         ]
         self._retry = retry or RetryPolicy()
-        self._waiting: deque[tuple[str, asyncio.Future[EngineSlot]]] = deque()
+        self._waiting: deque[tuple[_Wish, asyncio.Future[EngineSlot]]] = deque()
         self._changed = asyncio.Event()
 
     @asynccontextmanager
@@ -103,8 +111,9 @@ class EnginePool:
         """
         loop = asyncio.get_running_loop()
         how = Retry.SAME
+        failed: EngineSlot | None = None
         for attempt in range(1, self._retry.attempts + 1):
-            slot = await self._take(task.model)
+            slot = await self._take(task.model, avoid=failed)
             began = loop.time()
             try:
                 return await self._render_on(slot, task, save_memory=how is Retry.DEGRADED)
@@ -112,6 +121,7 @@ class EnginePool:
                 how = self._retry.next_try(
                     error, attempt=attempt, took_s=loop.time() - began, left_s=task.deadline - loop.time()
                 )
+                failed = slot
                 if error.restarts_engine:
                     slot.restart(error)
                 if how is Retry.NO:
@@ -131,10 +141,12 @@ class EnginePool:
         try:
             for key, picture in task.pictures.items():
                 await client.put_input(key, picture)
-            rendering = task.prepare(client.has_node_pack, save_memory)
-            return await client.render(
-                rendering.graph, rendering.outputs, expected=task.count, on_progress=task.on_progress
-            )
+            images: list[RawImage] = []
+            for each in task.prepare(client.has_node_pack, save_memory):
+                images += await client.render(
+                    each.graph, each.outputs, expected=each.count, on_progress=task.on_progress
+                )
+            return images
         finally:
             with contextlib.suppress(EngineError):
                 for key in task.pictures:
@@ -142,11 +154,15 @@ class EnginePool:
 
     # Places
 
-    async def _take(self, model: str) -> EngineSlot:
-        slot = self._best(model)
-        if slot is None or self._waiting:
+    async def _take(self, model: str, *, avoid: EngineSlot | None) -> EngineSlot:
+        """A place in the best slot; in `avoid` only when there is no other at all."""
+        wish = _Wish(model, avoid if len(self.slots) > 1 else None)
+        slot = None if self._waiting else self._best(wish)
+        if slot is None:
             place: asyncio.Future[EngineSlot] = asyncio.get_running_loop().create_future()
-            self._waiting.append((model, place))
+            self._waiting.append((wish, place))
+            # Someone before us may wait for a slot that is of no use to us, or the other way round.
+            self._serve_waiting()
             try:
                 return await place
             except asyncio.CancelledError:
@@ -158,25 +174,35 @@ class EnginePool:
 
     def _give_back(self, slot: EngineSlot) -> None:
         slot.taken -= 1
+        if slot.taken == 0:
+            slot.recycle_if_grown()
         self._serve_waiting()
 
-    def _best(self, model: str) -> EngineSlot | None:
-        free = [slot for slot in self.slots if slot.state is SlotState.READY and slot.taken < PLACES_PER_SLOT]
+    def _best(self, wish: "_Wish") -> EngineSlot | None:
+        free = [
+            slot
+            for slot in self.slots
+            if slot.state is SlotState.READY and slot.taken < PLACES_PER_SLOT and slot is not wish.avoid
+        ]
         # An idle slot beats one that has the model but is busy: loading costs less than waiting for a whole job.
-        return min(free, key=lambda slot: (slot.taken, slot.model != model, slot.number), default=None)
+        return min(free, key=lambda slot: (slot.taken, slot.model != wish.model, slot.number), default=None)
 
     def _serve_waiting(self) -> None:
+        """Give free places away in the order of asking, past those whom none of the free ones suits."""
+        unserved: deque[tuple[_Wish, asyncio.Future[EngineSlot]]] = deque()
         while self._waiting:
-            model, place = self._waiting[0]
+            wish, place = self._waiting.popleft()
             if place.done():
-                self._waiting.popleft()
                 continue
-            slot = self._best(model)
+            slot = self._best(wish)
             if slot is None:
-                return
-            self._waiting.popleft()
+                unserved.append((wish, place))
+                if wish.avoid is None:
+                    break
+                continue
             slot.taken += 1
             place.set_result(slot)
+        self._waiting.extendleft(reversed(unserved))
 
     def _on_change(self, slot: EngineSlot) -> None:
         self._changed.set()

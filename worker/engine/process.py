@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import psutil
 from loguru import logger
 
 from worker.aio import timeout
@@ -199,6 +200,13 @@ class EngineProcess:
                     told_at = now
                     logger.info("The engine is still starting (log: {})", self.settings.log_file)
                 await asyncio.sleep(0.1)
+
+    def memory_bytes(self) -> int:
+        """Resident memory of the process; 0 when it has ended."""
+        try:
+            return int(psutil.Process(self.pid).memory_info().rss) if self.alive else 0
+        except psutil.Error:
+            return 0
 
     async def wait(self) -> int:
         """Wait for the process to end; its exit code, negative for a signal."""

@@ -44,6 +44,8 @@ class EngineSlot:
     process: EngineProcess | None = None
     _client: EngineClient | None = None
     _restart: asyncio.Event = field(default_factory=asyncio.Event)
+    #: the next end of the engine is one of ours, and no failure
+    _recycling: bool = False
 
     @property
     def client(self) -> EngineClient:
@@ -64,6 +66,18 @@ class EngineSlot:
             self._change(SlotState.RESTING)
             self._restart.set()
 
+    def recycle_if_grown(self) -> None:
+        """Start the idle engine afresh when it holds more memory than its share: leaks end here, not in a hang."""
+        limit = self.settings.memory_limit_bytes
+        held = self.process.memory_bytes() if self.process and limit else 0
+        if held > limit and self.state is SlotState.READY:
+            logger.bind(action="engine_recycled", slot=self.number).info(
+                "Engine {} holds {:.1f} GiB and is started afresh.", self.number, held / 1024**3
+            )
+            self._recycling = True
+            self._change(SlotState.RESTING)
+            self._restart.set()
+
     async def run(self) -> None:
         """Keep an engine running until cancelled."""
         try:
@@ -72,6 +86,9 @@ class EngineSlot:
                     await self._live()
                 except EngineError as error:
                     self.reason = error
+                if self._recycling:
+                    self._recycling = False
+                    continue
                 self._change(SlotState.RESTING)
                 self.restarts += 1
                 pause_s = self.policy.died(time.monotonic())

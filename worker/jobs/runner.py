@@ -28,6 +28,7 @@ from worker.workflows.manifest import Dialect
 from worker.workflows.materialise import materialise
 from worker.workflows.request import RenderRequest
 from worker.workflows.select import select
+from worker.workflows.thrift import one_by_one, tiled
 
 #: Longest time a fault report may take after the job's own time is over.
 FAULT_TIMEOUT_S = 15.0
@@ -103,10 +104,15 @@ class JobRunner:
         job.request = request = await read_job(job, model, services.models, pictures)
         plan = select(services.library, request)
 
-        def prepare(has_node_pack: bool, save_memory: bool) -> Rendering:
-            del save_memory
-            made = materialise(plan, request, dialect=Dialect.PACK if has_node_pack else Dialect.STOCK)
-            return Rendering(made.graph, made.outputs)
+        def prepare(has_node_pack: bool, save_memory: bool) -> list[Rendering]:
+            dialect = Dialect.PACK if has_node_pack else Dialect.STOCK
+            parts = one_by_one(request) if save_memory else (request,)
+            renderings = []
+            for part in parts:
+                made = materialise(plan, part, dialect=dialect)
+                graph = tiled(made.graph) if save_memory else made.graph
+                renderings.append(Rendering(graph, made.outputs, part.batch))
+            return renderings
 
         def note_progress(progress: Progress) -> None:
             job.started_at = job.started_at or asyncio.get_running_loop().time()
@@ -117,7 +123,6 @@ class JobRunner:
             RenderTask(
                 model=job.pop.model,
                 prepare=prepare,
-                count=request.batch,
                 pictures=await pictures.encoded(request),
                 deadline=job.deadline,
                 on_progress=note_progress,

@@ -1,0 +1,361 @@
+"""Who renders what, and what becomes of a job whose engine fails."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from worker.demo.engine import scripted_settings
+from worker.demo.engine.script import Fault, FaultKind, strikes
+from worker.engine.policy import RetryPolicy
+from worker.engine.pool import PLACES_PER_SLOT, EnginePool, Rendering, RenderTask
+from worker.engine.process import EngineSettings
+from worker.engine.slot import EngineSlot, SlotState
+from worker.errors import EngineDied, EngineStartFailed, GraphRejected, OutOfMemory
+
+Play = Callable[..., None]
+Build = Callable[..., dict[str, Any]]
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+
+FOR_EVER_S = 3600.0
+
+
+@pytest.fixture
+def two(tmp_path: Path, script_file: Path) -> list[EngineSettings]:
+    """Settings of two engines that share a script."""
+    return [scripted_settings(tmp_path / name, script=script_file) for name in ("one", "two")]
+
+
+@dataclass
+class Job:
+    """Makes render tasks and remembers how their graphs were asked for."""
+
+    graph: dict[str, Any]
+    model: str = "a"
+    asked: list[tuple[bool, bool]] = field(default_factory=list)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    pictures: dict[str, bytes] = field(default_factory=dict)
+
+    def task(self, *, seconds: float = FOR_EVER_S) -> RenderTask:
+        return RenderTask(
+            model=self.model,
+            prepare=self._prepare,
+            pictures=self.pictures,
+            deadline=asyncio.get_running_loop().time() + seconds,
+            on_progress=lambda _: self.begun.set(),
+        )
+
+    def _prepare(self, has_node_pack: bool, save_memory: bool) -> list[Rendering]:
+        self.asked.append((has_node_pack, save_memory))
+        return [Rendering(self.graph, ("out",), 1)]
+
+
+async def both_ready(pool: EnginePool, until: Until) -> None:
+    await until(lambda: pool.ready_slots == len(pool.slots))
+
+
+def pid_of(slot: EngineSlot) -> int:
+    assert slot.process is not None
+    return slot.process.pid
+
+
+async def test_a_job_is_rendered_by_a_ready_slot_and_its_place_is_given_back(
+    settings: EngineSettings, sampler_graph: Build
+) -> None:
+    job = Job(sampler_graph())
+    async with EnginePool([settings]).running() as pool:
+        slot = await pool.ready()
+        images = await pool.render(job.task())
+
+        assert len(images) == 1
+        assert (slot.taken, slot.model) == (0, "a")
+        assert job.asked == [(True, False)]
+
+
+async def test_a_job_that_comes_before_the_engine_waits_for_it(settings: EngineSettings, plain_graph: Build) -> None:
+    async with EnginePool([settings]).running() as pool:
+        assert len(await pool.render(Job(plain_graph()).task())) == 1
+
+
+async def test_the_graph_is_prepared_for_a_stock_engine(settings: EngineSettings, plain_graph: Build) -> None:
+    graph = plain_graph()
+    graph["out"]["class_type"] = "SaveImageWebsocket"
+    job = Job(graph)
+    async with EnginePool([replace(settings, with_node_pack=False)]).running() as pool:
+        assert len(await pool.render(job.task())) == 1
+
+    assert job.asked == [(False, False)]
+
+
+async def test_pictures_are_there_for_the_job_and_gone_after_it(settings: EngineSettings, plain_graph: Build) -> None:
+    graph = plain_graph()
+    graph["image"] = {"class_type": "HordeImageInput", "inputs": {"key": "abc"}}
+    png = bytes.fromhex(
+        "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360606060000000050001"
+        "a5f645400000000049454e44ae426082"
+    )
+    async with EnginePool([settings]).running() as pool:
+        assert len(await pool.render(Job(graph, pictures={"abc": png}).task())) == 1
+        with pytest.raises(GraphRejected, match="no picture"):
+            await pool.render(Job(graph).task())
+
+
+@pytest.mark.parametrize("kind", [FaultKind.CRASH, FaultKind.SEGFAULT, FaultKind.HANG, FaultKind.DEVICE_LOST])
+async def test_a_job_whose_engine_fails_is_done_by_another_and_the_first_is_restarted(
+    two: list[EngineSettings], sampler_graph: Build, play: Play, until: Until, kind: FaultKind
+) -> None:
+    job = Job(sampler_graph())
+    async with EnginePool(two, silence_limit_s=1).running() as pool:
+        await both_ready(pool, until)
+        play(faults=(Fault(kind),))
+
+        assert len(await pool.render(job.task())) == 1
+
+        await both_ready(pool, until)
+        assert [slot.restarts for slot in pool.slots] == [1, 0]
+        assert [slot.taken for slot in pool.slots] == [0, 0]
+        assert job.asked == [(True, False)] * 2
+
+
+async def test_a_failure_that_is_not_the_engines_end_is_tried_on_another_slot(
+    two: list[EngineSettings], sampler_graph: Build, play: Play, until: Until
+) -> None:
+    async with EnginePool(two).running() as pool:
+        await both_ready(pool, until)
+        play(faults=(Fault(FaultKind.NODE_FAILURE),))
+
+        assert len(await pool.render(Job(sampler_graph()).task())) == 1
+
+        assert [slot.restarts for slot in pool.slots] == [0, 0]
+        assert [slot.model for slot in pool.slots] == ["a", "a"]
+
+
+async def test_with_one_slot_the_retry_waits_for_its_new_engine(
+    settings: EngineSettings, sampler_graph: Build, play: Play
+) -> None:
+    play(faults=(Fault(FaultKind.CRASH),))
+    async with EnginePool([settings]).running() as pool:
+        assert len(await pool.render(Job(sampler_graph()).task())) == 1
+        assert pool.slots[0].restarts == 1
+
+
+async def test_after_memory_ran_out_everything_is_freed_and_the_graph_saves_memory(
+    settings: EngineSettings, sampler_graph: Build, play: Play
+) -> None:
+    play(faults=(Fault(FaultKind.OUT_OF_MEMORY),))
+    job = Job(sampler_graph())
+    async with EnginePool([settings]).running() as pool:
+        assert len(await pool.render(job.task())) == 1
+
+    assert job.asked == [(True, False), (True, True)]
+    assert "Free: models True, results True" in settings.log_file.read_text(encoding="utf-8")
+
+
+async def test_the_error_of_the_last_try_is_the_jobs(
+    two: list[EngineSettings], sampler_graph: Build, play: Play, script_file: Path
+) -> None:
+    play(faults=(Fault(FaultKind.OUT_OF_MEMORY, times=None),))
+    async with EnginePool(two).running() as pool:
+        with pytest.raises(OutOfMemory):
+            await pool.render(Job(sampler_graph()).task())
+
+    assert strikes(script_file)[FaultKind.OUT_OF_MEMORY] == 2
+
+
+async def test_nothing_is_tried_again_that_cannot_help(
+    settings: EngineSettings, plain_graph: Build, play: Play, script_file: Path
+) -> None:
+    play(faults=(Fault(FaultKind.REFUSAL, times=None),))
+    async with EnginePool([settings]).running() as pool:
+        with pytest.raises(GraphRejected):
+            await pool.render(Job(plain_graph()).task())
+
+    assert strikes(script_file)[FaultKind.REFUSAL] == 1
+
+
+async def test_without_time_left_there_is_no_second_try(
+    settings: EngineSettings, sampler_graph: Build, play: Play, script_file: Path
+) -> None:
+    play(faults=(Fault(FaultKind.NODE_FAILURE, times=None),))
+    async with EnginePool([settings], retry=RetryPolicy(attempts=5)).running() as pool:
+        with pytest.raises(Exception, match="KSampler"):
+            await pool.render(Job(sampler_graph()).task(seconds=0))
+
+    assert strikes(script_file)[FaultKind.NODE_FAILURE] == 1
+
+
+async def test_a_slot_has_one_place_more_than_it_renders(
+    settings: EngineSettings, sampler_graph: Build, play: Play, until: Until
+) -> None:
+    play(seconds=FOR_EVER_S)
+    async with EnginePool([settings]).running() as pool:
+        slot = await pool.ready()
+        tasks = [asyncio.ensure_future(pool.render(Job(sampler_graph(seed)).task())) for seed in range(3)]
+        await until(lambda: slot.taken == PLACES_PER_SLOT and slot.client.outstanding == PLACES_PER_SLOT)
+        assert len(pool._waiting) == 1
+
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+        assert slot.taken == 0
+        assert not any(not place.done() for _, place in pool._waiting)
+
+
+async def test_waiting_jobs_are_served_in_the_order_they_came(
+    settings: EngineSettings, sampler_graph: Build, plain_graph: Build, play: Play, until: Until
+) -> None:
+    play(seconds=FOR_EVER_S)
+    done: list[int] = []
+
+    async def render(pool: EnginePool, number: int) -> None:
+        await pool.render(Job(plain_graph(number), model=str(number % 2)).task())
+        done.append(number)
+
+    async with EnginePool([settings]).running() as pool:
+        await pool.ready()
+        first = Job(sampler_graph())
+        blocker = asyncio.ensure_future(pool.render(first.task()))
+        await first.begun.wait()
+        jobs = []
+        for number in range(6):
+            jobs.append(asyncio.ensure_future(render(pool, number)))
+            await asyncio.sleep(0)
+        play()
+        blocker.cancel()
+        await asyncio.gather(*jobs)
+
+    assert done == list(range(6))
+
+
+async def test_a_caller_that_gives_up_while_it_waits_costs_nobody_a_place(
+    settings: EngineSettings, sampler_graph: Build, plain_graph: Build, play: Play, until: Until
+) -> None:
+    play(seconds=FOR_EVER_S)
+    async with EnginePool([settings]).running() as pool:
+        slot = await pool.ready()
+        first = Job(sampler_graph())
+        running = [asyncio.ensure_future(pool.render(job.task())) for job in (first, Job(sampler_graph(2)))]
+        await first.begun.wait()
+        gives_up = asyncio.ensure_future(pool.render(Job(plain_graph(1)).task()))
+        patient = asyncio.ensure_future(pool.render(Job(plain_graph(2)).task()))
+        await until(lambda: len(pool._waiting) == 2)
+
+        gives_up.cancel()
+        for job in running:
+            job.cancel()
+
+        assert (await patient)[0].pixels[:3] == b"\x00\x00\x02"
+        await asyncio.gather(*running, gives_up, return_exceptions=True)
+        assert slot.taken == 0
+
+
+async def test_a_caller_that_gives_up_as_it_gets_its_place_hands_it_on(
+    settings: EngineSettings, sampler_graph: Build, plain_graph: Build, until: Until
+) -> None:
+    pool = EnginePool([settings])
+    taken = [pool.slots[0]] * PLACES_PER_SLOT
+    async with pool.running():
+        slot = await pool.ready()
+        for _ in taken:
+            await pool._take("a")
+        gives_up = asyncio.ensure_future(pool.render(Job(plain_graph(1)).task()))
+        patient = asyncio.ensure_future(pool.render(Job(plain_graph(2)).task()))
+        await until(lambda: len(pool._waiting) == 2)
+
+        pool._give_back(slot)
+        gives_up.cancel()
+
+        assert (await patient)[0].pixels[:3] == b"\x00\x00\x02"
+        assert slot.taken == 1
+        pool._give_back(slot)
+
+
+async def test_among_idle_slots_the_one_with_the_model_is_taken(
+    two: list[EngineSettings], plain_graph: Build, until: Until
+) -> None:
+    async with EnginePool(two).running() as pool:
+        await both_ready(pool, until)
+        first, second = pool.slots
+        first.model, second.model = "a", "b"
+
+        for model, expected in [("b", second), ("a", first), ("c", first), ("b", second)]:
+            await pool.render(Job(plain_graph(), model=model).task())
+            assert expected.model == model
+
+
+async def test_an_idle_slot_is_taken_before_one_that_has_the_model_but_works(
+    two: list[EngineSettings], plain_graph: Build, until: Until
+) -> None:
+    async with EnginePool(two).running() as pool:
+        await both_ready(pool, until)
+        first, second = pool.slots
+        first.model, first.taken = "a", 1
+
+        await pool.render(Job(plain_graph(), model="a").task())
+
+        assert second.model == "a"
+        first.taken = 0
+
+
+async def test_nothing_goes_to_a_slot_that_is_not_ready(
+    two: list[EngineSettings], plain_graph: Build, until: Until
+) -> None:
+    async with EnginePool(two).running() as pool:
+        await both_ready(pool, until)
+        first, second = pool.slots
+        first.restart(EngineDied("…"))
+
+        await pool.render(Job(plain_graph(), model="a").task())
+
+        assert second.model == "a"
+
+
+async def test_when_no_engine_starts_the_owner_gets_the_log(two: list[EngineSettings], play: Play) -> None:
+    play(faults=(Fault(FaultKind.START_FAILURE, times=None),))
+
+    async with EnginePool(two).running() as pool:
+        with pytest.raises(EngineStartFailed, match="Found no NVIDIA driver") as caught:
+            await pool.ready()
+
+    assert str(two[0].log_file) in caught.value.remedy
+
+
+async def test_one_engine_that_starts_is_enough(two: list[EngineSettings], play: Play) -> None:
+    play(faults=(Fault(FaultKind.START_FAILURE),))
+
+    async with EnginePool(two).running() as pool:
+        assert (await pool.ready()).state is SlotState.READY
+
+
+async def test_the_end_of_the_pool_is_the_end_of_its_engines_and_of_a_failing_body(
+    two: list[EngineSettings], until: Until
+) -> None:
+    pids: list[int] = []
+    pool = EnginePool(two)
+    with pytest.raises(LookupError, match="the body's own"):
+        async with pool.running():
+            await both_ready(pool, until)
+            pids = [pid_of(slot) for slot in pool.slots]
+            raise LookupError("the body's own")
+
+    assert [slot.state for slot in pool.slots] == [SlotState.STOPPED] * 2
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+async def test_an_idle_engine_that_has_grown_is_started_afresh_and_serves_on(
+    settings: EngineSettings, sampler_graph: Build, until: Until
+) -> None:
+    job = Job(sampler_graph())
+    async with EnginePool([replace(settings, memory_limit_bytes=1)]).running() as pool:
+        slot = await pool.ready()
+        first = pid_of(slot)
+        await pool.render(job.task())
+        await until(lambda: slot.state is SlotState.READY and pid_of(slot) != first)
+
+        assert len(await pool.render(job.task())) == 1
+        assert slot.restarts == 0

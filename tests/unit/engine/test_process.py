@@ -1,0 +1,316 @@
+"""How an engine is started and ended: its command line, its environment, its log, its death."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from worker.demo.engine import FOLDER
+from worker.demo.engine.script import Fault, FaultKind
+from worker.engine import process as process_module
+from worker.engine.process import (
+    LAUNCHER,
+    NODE_PACK,
+    TOKEN_VARIABLE,
+    EngineProcess,
+    EngineSettings,
+    command_line,
+    free_port,
+    model_paths_yaml,
+)
+from worker.errors import EngineStartFailed
+
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+
+#: Stands in ComfyUI's place, tells its environment and working folder, and ends.
+TELLTALE = """
+import json, os, sys
+print(json.dumps({"environment": dict(os.environ), "folder": os.getcwd(), "arguments": sys.argv}))
+"""
+
+
+@pytest.fixture
+def telltale(tmp_path: Path, settings: EngineSettings) -> EngineSettings:
+    """Settings for a "ComfyUI" that writes how it was started into its log, and ends."""
+    folder = tmp_path / "telltale"
+    folder.mkdir()
+    (folder / "main.py").write_text(TELLTALE, encoding="utf-8")
+    return replace(settings, comfyui=folder)
+
+
+async def told(settings: EngineSettings) -> dict[str, object]:
+    with pytest.raises(EngineStartFailed):
+        await EngineProcess(settings).start()
+    content: dict[str, object] = json.loads(settings.log_file.read_text(encoding="utf-8").splitlines()[0])
+    return content
+
+
+def test_the_command_is_the_engines_python_the_launcher_and_comfyuis_arguments(tmp_path: Path) -> None:
+    settings = EngineSettings(
+        python=Path("/env/python"),
+        comfyui=Path("/comfyui"),
+        base_directory=tmp_path,
+        log_file=tmp_path / "log",
+        arguments=("--cpu", "--reserve-vram", "1.5"),
+    )
+
+    command = command_line(settings, port=1234, model_paths_file=Path("/models.yaml"))
+
+    assert command[:3] == [str(Path("/env/python")), str(LAUNCHER), str(Path("/comfyui"))]
+    assert " ".join(command).count("--listen 127.0.0.1 --port 1234") == 1
+    assert command[command.index("--base-directory") + 1] == str(tmp_path)
+    assert command[command.index("--extra-model-paths-config") + 1] == str(Path("/models.yaml"))
+    assert {"--disable-auto-launch", "--disable-api-nodes", "--disable-metadata"} <= set(command)
+    assert command[-3:] == ["--cpu", "--reserve-vram", "1.5"]
+
+
+@pytest.mark.parametrize(
+    ("with_node_pack", "own_custom_nodes", "expected"),
+    [
+        (
+            True,
+            False,
+            ["--disable-all-custom-nodes", "--whitelist-custom-nodes", "websocket_image_save.py", "horde_nodes.py"],
+        ),
+        (False, False, ["--disable-all-custom-nodes", "--whitelist-custom-nodes", "websocket_image_save.py"]),
+        (True, True, []),
+        (False, True, []),
+    ],
+)
+def test_only_the_wanted_custom_nodes_are_loaded(
+    settings: EngineSettings, with_node_pack: bool, own_custom_nodes: bool, expected: list[str]
+) -> None:
+    settings = replace(settings, with_node_pack=with_node_pack, own_custom_nodes=own_custom_nodes, arguments=())
+
+    command = command_line(settings, port=1, model_paths_file=Path("f"))
+
+    assert command[command.index("f") + 1 :] == expected
+
+
+def test_custom_nodes_come_from_comfyui_and_from_our_own_folder(settings: EngineSettings) -> None:
+    settings = replace(settings, model_paths={"horde": {"checkpoints": "/models/checkpoints"}})
+
+    paths = json.loads(model_paths_yaml(settings))
+    stock = json.loads(model_paths_yaml(replace(settings, with_node_pack=False)))
+
+    assert paths["horde"] == {"checkpoints": "/models/checkpoints"}
+    assert paths["custom_nodes"]["custom_nodes"].splitlines() == [str(FOLDER / "custom_nodes"), str(NODE_PACK.parent)]
+    assert stock["custom_nodes"]["custom_nodes"].splitlines() == [str(FOLDER / "custom_nodes")]
+
+
+async def test_no_secret_and_no_python_setting_of_the_worker_reaches_the_engine(
+    telltale: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = {
+        "AIWORKER_API_KEY": "s1",
+        "AIWORKER_CACHE_HOME": "s2",
+        "CIVIT_API_TOKEN": "s3",
+        "HF_TOKEN": "s4",
+        "some_api_key": "s5",
+        "AWS_SECRET_ACCESS_KEY": "s6",
+        "DATABASE_PASSWORD": "s7",
+        "PYTHONPATH": "/nowhere",
+        "PYTHONHOME_OF_MINE": "s8",
+        "VIRTUAL_ENV": "/venv",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HARMLESS", "yes")
+
+    environment = (await told(replace(telltale, environment={"CUDA_VISIBLE_DEVICES": "1"})))["environment"]
+
+    assert isinstance(environment, dict)
+    assert not secrets.keys() & environment.keys()
+    assert not set(secrets.values()) & set(environment.values())
+    assert (environment["HARMLESS"], environment["CUDA_VISIBLE_DEVICES"]) == ("yes", "1")
+    assert (environment["PYTHONUNBUFFERED"], environment["PYTHONNOUSERSITE"]) == ("1", "1")
+
+
+async def test_every_start_has_a_token_of_its_own_that_is_on_no_command_line(telltale: EngineSettings) -> None:
+    first, second = await told(telltale), await told(replace(telltale, log_file=telltale.log_file.with_name("second")))
+
+    tokens = [start["environment"][TOKEN_VARIABLE] for start in (first, second)]  # type: ignore[index]
+    assert len(set(tokens)) == 2
+    assert all(len(token) >= 32 for token in tokens)
+    assert tokens[0] not in str(first["arguments"])
+
+
+async def test_the_engine_runs_in_comfyuis_folder(telltale: EngineSettings) -> None:
+    start = await told(telltale)
+
+    assert Path(str(start["folder"])) == telltale.comfyui.resolve()
+    assert start["arguments"][0] == str(telltale.comfyui / "main.py")  # type: ignore[index]
+
+
+async def test_a_ready_engine_answers_its_token_and_nobody_else(engine: EngineProcess) -> None:
+    async with httpx.AsyncClient(base_url=engine.url, trust_env=False) as http:
+        with_token = await http.get("/system_stats", headers={"Authorization": f"Bearer {engine.token}"})
+        without = await http.get("/system_stats")
+
+    assert engine.alive
+    assert (with_token.status_code, without.status_code) == (200, 401)
+
+
+async def test_a_failed_start_carries_the_end_of_the_log_and_leaves_no_process(
+    settings: EngineSettings, play: Callable[..., None]
+) -> None:
+    play(faults=(Fault(FaultKind.START_FAILURE),))
+    process = EngineProcess(settings)
+
+    with pytest.raises(EngineStartFailed, match=r"(?s)ended with code 1 .*Found no NVIDIA driver") as caught:
+        await process.start()
+
+    assert caught.value.restarts_engine
+    assert not process.alive
+    assert not psutil.pid_exists(process.pid)
+
+
+async def test_a_death_while_starting_is_noticed_long_before_the_time_is_up(
+    settings: EngineSettings, play: Callable[..., None], until: Until
+) -> None:
+    play(start_seconds=3600)
+    process = EngineProcess(replace(settings, start_timeout_s=3600))
+    start = asyncio.ensure_future(process.start())
+    await until(lambda: process.pid)
+
+    psutil.Process(process.pid).kill()
+
+    with pytest.raises(EngineStartFailed, match="ended with code"):
+        await start
+
+
+async def test_an_engine_that_does_not_answer_in_time_is_ended(
+    settings: EngineSettings, play: Callable[..., None]
+) -> None:
+    play(start_seconds=3600)
+    process = EngineProcess(replace(settings, start_timeout_s=0.3))
+
+    with pytest.raises(EngineStartFailed, match="did not answer within 0 s"):
+        await process.start()
+
+    assert not psutil.pid_exists(process.pid)
+
+
+async def test_a_start_that_is_given_up_leaves_no_process(
+    settings: EngineSettings, play: Callable[..., None], until: Until
+) -> None:
+    play(start_seconds=3600)
+    process = EngineProcess(settings)
+    start = asyncio.ensure_future(process.start())
+    await until(lambda: process.pid)
+
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+
+    assert not psutil.pid_exists(process.pid)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"comfyui": Path("/no/such/folder")}, "There is no ComfyUI in"),
+        ({"python": Path("/no/such/python")}, "can't be started"),
+    ],
+)
+async def test_wrong_paths_fail_the_start_with_a_remedy(
+    settings: EngineSettings, wrong: dict[str, Path], message: str
+) -> None:
+    with pytest.raises(EngineStartFailed, match=message) as caught:
+        await EngineProcess(replace(settings, **wrong)).start()
+
+    assert "update-runtime" in caught.value.remedy
+
+
+async def test_stopping_twice_or_before_the_start_is_harmless(settings: EngineSettings) -> None:
+    await EngineProcess(settings).stop()
+    process = EngineProcess(settings)
+    await process.start()
+
+    await process.stop()
+    await process.stop()
+
+    assert not process.alive
+    assert await process.wait() != 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to ignore")
+async def test_an_engine_that_ignores_the_polite_request_is_killed(
+    settings: EngineSettings, play: Callable[..., None]
+) -> None:
+    play(ignore_sigterm=True)
+    process = EngineProcess(settings)
+    await process.start()
+
+    await process.stop(timeout_s=0.2)
+
+    assert await process.wait() == -9
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to ignore")
+async def test_a_stop_that_is_given_up_still_kills(
+    settings: EngineSettings, play: Callable[..., None], until: Until
+) -> None:
+    play(ignore_sigterm=True)
+    process = EngineProcess(settings)
+    await process.start()
+    stop = asyncio.ensure_future(process.stop(timeout_s=3600))
+    await asyncio.sleep(0)
+
+    stop.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stop
+
+    await until(lambda: not process.alive)
+
+
+def test_a_log_that_has_grown_is_set_aside_and_begins_anew(
+    settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "LOG_LIMIT_BYTES", 10)
+    log = settings.log_file
+    log.parent.mkdir(parents=True)
+    process = EngineProcess(settings)
+    process.trim_log()
+    log.write_bytes(b"0123456789")
+    process.trim_log()
+    assert log.read_bytes() == b"0123456789"
+
+    with log.open("ab") as still_open:
+        still_open.write(b"x")
+        still_open.flush()
+        process.trim_log()
+        still_open.write(b"new")
+
+    assert log.read_bytes() == b"new"
+    assert log.with_name("engine.log.1").read_bytes() == b"0123456789x"
+
+
+def test_the_tail_of_a_log_is_its_last_lines_whatever_bytes_are_in_it(settings: EngineSettings) -> None:
+    process = EngineProcess(settings)
+    assert process.log_tail() == ""
+    settings.log_file.parent.mkdir(parents=True)
+    settings.log_file.write_bytes(b"\xff\xfe" * 9000 + b"".join(b"\nline %d" % number for number in range(40)))
+
+    assert process.log_tail().splitlines() == [f"line {number}" for number in range(28, 40)]
+
+
+def test_a_free_port_can_be_listened_on() -> None:
+    assert 1024 <= free_port() < 65536
+
+
+def test_the_launcher_needs_nothing_but_the_standard_library() -> None:
+    imports = {
+        line.split()[1] for line in LAUNCHER.read_text(encoding="utf-8").splitlines() if line.startswith("import ")
+    }
+
+    assert imports <= sys.stdlib_module_names
+    assert "os" in imports
+    assert os.sep not in "".join(imports)

@@ -1,0 +1,120 @@
+"""A slot keeps an engine running: restarts by policy, rest after too many deaths, an end without leftovers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import psutil
+import pytest
+
+from worker.demo.engine.script import Fault, FaultKind, strikes
+from worker.engine.policy import RestartPolicy
+from worker.engine.process import EngineSettings
+from worker.engine.slot import EngineSlot, SlotState
+from worker.errors import EngineDied, EngineStalled, EngineStartFailed
+
+Play = Callable[..., None]
+Build = Callable[..., dict[str, Any]]
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+
+#: A rest that no test outlives.
+FOR_EVER_S = 3600.0
+
+
+@pytest.fixture
+async def slot(settings: EngineSettings) -> AsyncIterator[EngineSlot]:
+    """A slot that is alive, restarting at once."""
+    slot = EngineSlot(1, settings, policy=RestartPolicy(backoff_s=(0.0,), limit=2, quarantine_s=FOR_EVER_S))
+    life = asyncio.ensure_future(slot.run())
+    yield slot
+    life.cancel()
+    await asyncio.gather(life, return_exceptions=True)
+
+
+def pid_of(slot: EngineSlot) -> int:
+    assert slot.process is not None
+    return slot.process.pid
+
+
+async def test_a_slot_becomes_ready_and_renders(slot: EngineSlot, plain_graph: Build, until: Until) -> None:
+    await until(lambda: slot.state is SlotState.READY)
+
+    assert len(await slot.client.render(plain_graph(), ("out",))) == 1
+    assert "HordeImageOutput" in slot.object_info
+    assert slot.restarts == 0
+
+
+async def test_there_is_no_client_before_the_engine_is_ready(slot: EngineSlot) -> None:
+    with pytest.raises(EngineDied, match="Engine 1 is not running"):
+        _ = slot.client
+    assert slot.object_info == {}
+
+
+async def test_a_dead_engine_is_replaced_by_a_new_one(slot: EngineSlot, plain_graph: Build, until: Until) -> None:
+    await until(lambda: slot.state is SlotState.READY)
+    first = pid_of(slot)
+
+    psutil.Process(first).kill()
+    await until(lambda: slot.state is not SlotState.READY)
+    assert isinstance(slot.reason, EngineDied)
+    await until(lambda: slot.state is SlotState.READY)
+
+    assert pid_of(slot) != first
+    assert slot.restarts == 1
+    assert len(await slot.client.render(plain_graph(), ("out",))) == 1
+
+
+async def test_a_wish_for_a_restart_ends_the_engine_and_its_model(slot: EngineSlot, until: Until) -> None:
+    await until(lambda: slot.state is SlotState.READY)
+    first = pid_of(slot)
+    slot.model = "a model"
+
+    slot.restart(EngineStalled("It stands still."))
+    slot.restart(EngineDied("A second voice is not heard."))
+    assert slot.state is SlotState.RESTING
+    await until(lambda: slot.state is SlotState.READY)
+
+    assert not psutil.pid_exists(first)
+    assert (slot.restarts, slot.model) == (1, "")
+    assert isinstance(slot.reason, EngineStalled)
+
+
+async def test_too_many_deaths_set_the_slot_aside(slot: EngineSlot, script_file: Any, play: Play, until: Until) -> None:
+    play(faults=(Fault(FaultKind.START_FAILURE, times=None),))
+
+    await until(lambda: slot.restarts == 3)
+
+    assert slot.state is SlotState.RESTING
+    assert isinstance(slot.reason, EngineStartFailed)
+    assert strikes(script_file) == {FaultKind.START_FAILURE: 3}
+
+
+async def test_every_change_is_told(settings: EngineSettings, until: Until) -> None:
+    told: list[SlotState] = []
+    slot = EngineSlot(1, settings, on_change=lambda changed: told.append(changed.state))
+    life = asyncio.ensure_future(slot.run())
+    await until(lambda: slot.state is SlotState.READY)
+    slot.restart(EngineStalled("…"))
+    await until(lambda: slot.state is SlotState.READY)
+    life.cancel()
+    await asyncio.gather(life, return_exceptions=True)
+
+    ready, resting, starting = SlotState.READY, SlotState.RESTING, SlotState.STARTING
+    assert told == [ready, resting, starting, ready, SlotState.STOPPED]
+
+
+@pytest.mark.parametrize("stage", [SlotState.STARTING, SlotState.READY])
+async def test_the_end_of_a_slot_is_the_end_of_its_engine(
+    settings: EngineSettings, play: Play, until: Until, stage: SlotState
+) -> None:
+    play(start_seconds=FOR_EVER_S if stage is SlotState.STARTING else 0)
+    slot = EngineSlot(1, settings)
+    life = asyncio.ensure_future(slot.run())
+    await until(lambda: slot.process is not None and slot.process.pid and slot.state is stage)
+    pid = pid_of(slot)
+
+    life.cancel()
+    await asyncio.gather(life, return_exceptions=True)
+
+    assert slot.state is SlotState.STOPPED
+    assert not psutil.pid_exists(pid)
