@@ -41,7 +41,9 @@ PAYLOAD = {
     "karras": True,
     "clip_skip": 1,
 }
-NAMES = [model.name for model in TINY_MODELS if not model.inpainting]
+#: Families that have a template.
+SERVED = {"stable diffusion 1", "stable diffusion 2", "stable_diffusion_xl", "flux_1"}
+NAMES = [model.name for model in TINY_MODELS if model.baseline in SERVED and not model.inpainting]
 BASELINE_OF = {model.name: model.baseline for model in TINY_MODELS}
 
 

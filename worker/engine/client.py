@@ -31,6 +31,8 @@ HTTP_TIMEOUT_S = 30.0
 #: Nothing heard of a running prompt for so long: ask whether it still runs, then call it stalled. Loading a large
 #: model from a slow disk says nothing for a minute or two.
 SILENCE_LIMIT_S = 240.0
+#: How often, and how far apart, a running prompt is told to stop.
+CANCEL_ATTEMPTS, CANCEL_PAUSE_S = 10, 0.2
 #: Attempts to get the websocket back while the process lives.
 RECONNECT_ATTEMPTS = 5
 
@@ -159,10 +161,18 @@ class EngineClient:
         await self._request("DELETE", f"/horde/inputs/{key}")
 
     async def cancel(self, prompt_id: str) -> None:
-        """Take exactly this prompt out of the queue or stop it if it runs. Never raises: the engine may be gone."""
+        """Take exactly this prompt out of the queue or stop it if it runs. Never raises: the engine may be gone.
+
+        ComfyUI forgets an interrupt that comes just before a prompt's first node, so it is repeated until it counts.
+        """
         try:
-            await self._request("POST", "/queue", json={"delete": [prompt_id]})
-            await self._request("POST", "/interrupt", json={"prompt_id": prompt_id})
+            for _ in range(CANCEL_ATTEMPTS):
+                await self._request("POST", "/queue", json={"delete": [prompt_id]})
+                await self._request("POST", "/interrupt", json={"prompt_id": prompt_id})
+                queue = (await self._request("GET", "/queue")).json()
+                if all(prompt_id != item[1] for item in queue["queue_running"] + queue["queue_pending"]):
+                    return
+                await asyncio.sleep(CANCEL_PAUSE_S)
         except EngineError as error:
             logger.debug("Could not cancel a prompt: {}", error)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from loguru import logger
 
-from worker.aio import TaskGroup
+from worker.aio import TaskGroup, ungrouped
 from worker.engine.client import Graph, Progress
 from worker.engine.policy import RetryPolicy
 from worker.engine.process import EngineSettings
@@ -80,13 +80,14 @@ class EnginePool:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["EnginePool"]:
         """Engines start in the background on entry and are stopped on exit."""
-        async with TaskGroup() as group:
-            lives = [group.create_task(slot.run(), name=f"engine-{slot.number}") for slot in self.slots]
-            try:
-                yield self
-            finally:
-                for life in lives:
-                    life.cancel()
+        with ungrouped():
+            async with TaskGroup() as group:
+                lives = [group.create_task(slot.run(), name=f"engine-{slot.number}") for slot in self.slots]
+                try:
+                    yield self
+                finally:
+                    for life in lives:
+                        life.cancel()
 
     async def ready(self) -> EngineSlot:
         """The first slot that is ready. Raises EngineStartFailed when every slot failed to start even once."""
@@ -154,7 +155,7 @@ class EnginePool:
 
     # Places
 
-    async def _take(self, model: str, *, avoid: EngineSlot | None) -> EngineSlot:
+    async def _take(self, model: str, *, avoid: EngineSlot | None = None) -> EngineSlot:
         """A place in the best slot; in `avoid` only when there is no other at all."""
         wish = _Wish(model, avoid if len(self.slots) > 1 else None)
         slot = None if self._waiting else self._best(wish)

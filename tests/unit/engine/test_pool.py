@@ -11,6 +11,7 @@ import pytest
 
 from worker.demo.engine import scripted_settings
 from worker.demo.engine.script import Fault, FaultKind, strikes
+from worker.engine.client import Progress
 from worker.engine.policy import RetryPolicy
 from worker.engine.pool import PLACES_PER_SLOT, EnginePool, Rendering, RenderTask
 from worker.engine.process import EngineSettings
@@ -46,8 +47,13 @@ class Job:
             prepare=self._prepare,
             pictures=self.pictures,
             deadline=asyncio.get_running_loop().time() + seconds,
-            on_progress=lambda _: self.begun.set(),
+            on_progress=self._note,
         )
+
+    def _note(self, progress: Progress) -> None:
+        # A node at work: from then on ComfyUI listens to interrupts.
+        if progress.node_id:
+            self.begun.set()
 
     def _prepare(self, has_node_pack: bool, save_memory: bool) -> list[Rendering]:
         self.asked.append((has_node_pack, save_memory))

@@ -17,7 +17,7 @@ from worker.demo.engine.script import Fault, FaultKind
 from worker.engine import process as process_module
 from worker.engine.process import (
     LAUNCHER,
-    NODE_PACK,
+    PACK_FILE,
     TOKEN_VARIABLE,
     EngineProcess,
     EngineSettings,
@@ -94,15 +94,24 @@ def test_only_the_wanted_custom_nodes_are_loaded(
     assert command[command.index("f") + 1 :] == expected
 
 
-def test_custom_nodes_come_from_comfyui_and_from_our_own_folder(settings: EngineSettings) -> None:
+def test_custom_nodes_come_from_comfyuis_own_folder(settings: EngineSettings) -> None:
     settings = replace(settings, model_paths={"horde": {"checkpoints": "/models/checkpoints"}})
 
     paths = json.loads(model_paths_yaml(settings))
-    stock = json.loads(model_paths_yaml(replace(settings, with_node_pack=False)))
 
     assert paths["horde"] == {"checkpoints": "/models/checkpoints"}
-    assert paths["custom_nodes"]["custom_nodes"].splitlines() == [str(FOLDER / "custom_nodes"), str(NODE_PACK.parent)]
-    assert stock["custom_nodes"]["custom_nodes"].splitlines() == [str(FOLDER / "custom_nodes")]
+    assert paths["custom_nodes"]["custom_nodes"] == str(FOLDER / "custom_nodes")
+
+
+@pytest.mark.parametrize("with_node_pack", [True, False])
+async def test_our_pack_is_among_an_engines_custom_nodes_only_where_it_is_wanted(
+    settings: EngineSettings, with_node_pack: bool
+) -> None:
+    process = EngineProcess(replace(settings, with_node_pack=with_node_pack))
+    await process.start()
+    await process.stop()
+
+    assert (settings.base_directory / "custom_nodes" / PACK_FILE).exists() == with_node_pack
 
 
 async def test_no_secret_and_no_python_setting_of_the_worker_reaches_the_engine(
