@@ -238,28 +238,6 @@ async def test_waiting_jobs_are_served_in_the_order_they_came(
     assert done == list(range(6))
 
 
-async def test_a_caller_that_gives_up_while_it_waits_costs_nobody_a_place(
-    settings: EngineSettings, sampler_graph: Build, plain_graph: Build, play: Play, until: Until
-) -> None:
-    play(seconds=FOR_EVER_S)
-    async with EnginePool([settings]).running() as pool:
-        slot = await pool.ready()
-        first = Job(sampler_graph())
-        running = [asyncio.ensure_future(pool.render(job.task())) for job in (first, Job(sampler_graph(2)))]
-        await first.begun.wait()
-        gives_up = asyncio.ensure_future(pool.render(Job(plain_graph(1)).task()))
-        patient = asyncio.ensure_future(pool.render(Job(plain_graph(2)).task()))
-        await until(lambda: len(pool._waiting) == 2)
-
-        gives_up.cancel()
-        for job in running:
-            job.cancel()
-
-        assert (await patient)[0].pixels[:3] == b"\x00\x00\x02"
-        await asyncio.gather(*running, gives_up, return_exceptions=True)
-        assert slot.taken == 0
-
-
 async def test_a_caller_that_gives_up_as_it_gets_its_place_hands_it_on(
     settings: EngineSettings, sampler_graph: Build, plain_graph: Build, until: Until
 ) -> None:
