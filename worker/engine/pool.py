@@ -156,8 +156,8 @@ class EnginePool:
     # Places
 
     async def _take(self, model: str, *, avoid: EngineSlot | None = None) -> EngineSlot:
-        """A place in the best slot; in `avoid` only when there is no other at all."""
-        wish = _Wish(model, avoid if len(self.slots) > 1 else None)
+        """A place in the best slot; in `avoid` only while no other is ready."""
+        wish = _Wish(model, avoid)
         slot = None if self._waiting else self._best(wish)
         if slot is None:
             place: asyncio.Future[EngineSlot] = asyncio.get_running_loop().create_future()
@@ -180,11 +180,9 @@ class EnginePool:
         self._serve_waiting()
 
     def _best(self, wish: "_Wish") -> EngineSlot | None:
-        free = [
-            slot
-            for slot in self.slots
-            if slot.state is SlotState.READY and slot.taken < PLACES_PER_SLOT and slot is not wish.avoid
-        ]
+        ready = [slot for slot in self.slots if slot.state is SlotState.READY]
+        suitable = [slot for slot in ready if slot is not wish.avoid] or ready
+        free = [slot for slot in suitable if slot.taken < PLACES_PER_SLOT]
         # An idle slot beats one that has the model but is busy: loading costs less than waiting for a whole job.
         return min(free, key=lambda slot: (slot.taken, slot.model != wish.model, slot.number), default=None)
 
@@ -205,7 +203,7 @@ class EnginePool:
             place.set_result(slot)
         self._waiting.extendleft(reversed(unserved))
 
-    def _on_change(self, slot: EngineSlot) -> None:
+    def _on_change(self, _: EngineSlot) -> None:
         self._changed.set()
-        if slot.state is SlotState.READY:
-            self._serve_waiting()
+        # Also when a slot goes: who was to avoid another may have no choice now.
+        self._serve_waiting()

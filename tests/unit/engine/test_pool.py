@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
+from worker.aio import timeout
 from worker.demo.engine import scripted_settings
 from worker.demo.engine.script import Fault, FaultKind, strikes
 from worker.engine.client import Progress
@@ -138,6 +139,29 @@ async def test_a_failure_that_is_not_the_engines_end_is_tried_on_another_slot(
 
         assert [slot.restarts for slot in pool.slots] == [0, 0]
         assert [slot.model for slot in pool.slots] == ["a", "a"]
+
+
+@pytest.mark.parametrize("goes_down", ["before", "meanwhile"])
+async def test_a_retry_does_not_wait_for_another_slot_that_is_out_of_service(
+    two: list[EngineSettings], sampler_graph: Build, play: Play, until: Until, goes_down: str
+) -> None:
+    async with EnginePool(two).running() as pool:
+        await both_ready(pool, until)
+        first, second = pool.slots
+        start_no_more = Fault(FaultKind.START_FAILURE, times=None)
+        play(faults=(Fault(FaultKind.NODE_FAILURE), start_no_more))
+        first.taken = PLACES_PER_SLOT
+        if goes_down == "before":
+            first.restart(EngineDied("…"))
+        job = Job(sampler_graph())
+        render = asyncio.ensure_future(pool.render(job.task()))
+        if goes_down == "meanwhile":
+            await until(lambda: pool._waiting)
+            first.restart(EngineDied("…"))
+
+        async with timeout(60):
+            assert len(await render) == 1
+        assert (second.restarts, len(job.asked)) == (0, 2)
 
 
 async def test_with_one_slot_the_retry_waits_for_its_new_engine(
