@@ -171,6 +171,7 @@ class EngineClient:
                 await self._request("POST", "/interrupt", json={"prompt_id": prompt_id})
                 queue = (await self._request("GET", "/queue")).json()
                 if all(prompt_id != item[1] for item in queue["queue_running"] + queue["queue_pending"]):
+                    await self._forget(prompt_id)
                     return
                 await asyncio.sleep(CANCEL_PAUSE_S)
         except EngineError as error:

@@ -78,7 +78,7 @@ class NodeError(Exception):
 class Executor:
     """The queue and the one prompt that runs. `run` is its life."""
 
-    def __init__(self, outbox: Outbox, script: Path | None, pictures: Mapping[str, Size]) -> None:
+    def __init__(self, outbox: Outbox, script: Path | None, pictures: Mapping[str, Size | None]) -> None:
         self.pending: deque[Prompt] = deque()
         self.running: Prompt | None = None
         self.history: dict[str, dict[str, Any]] = {}
@@ -196,7 +196,10 @@ class Executor:
         executing = {"node": node_id, "display_node": node_id, "prompt_id": prompt.id}
         await self._outbox.tell(prompt.client_id, "executing", executing)
         await self._pause(prompt, 0)
-        if workflow.nodes[node_id]["class_type"] in SENDERS:
+        node = workflow.nodes[node_id]
+        if node["class_type"] == "HordeImageInput" and self._pictures.get(node["inputs"]["key"]) is None:
+            raise NodeError("PIL.UnidentifiedImageError", "cannot identify image file <_io.BytesIO object at 0x7fd6>")
+        if node["class_type"] in SENDERS:
             await self._strike(prompt)
             await self._deliver(prompt, node_id)
         else:
@@ -283,7 +286,7 @@ class Executor:
         source, signature = workflow.nodes[source_id], workflow.signatures[source_id]
         try:
             size = workflow.size(source_id, self._pictures)
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             raise NodeError(type(error).__name__, str(error)) from error
         for index in range(size.count):
             picture = await asyncio.to_thread(paint, source, signature, size, index)

@@ -79,15 +79,15 @@ class Workflow:
         given = (self.nodes[candidate]["inputs"].get("steps") for candidate in candidates)
         return next((steps for steps in given if isinstance(steps, int) and steps > 0), DEFAULT_STEPS)
 
-    def size(self, id_: str, pictures: Mapping[str, Size]) -> Size:
+    def size(self, id_: str, pictures: Mapping[str, Size | None]) -> Size:
         """What a node puts out, traced back along images and latents. Upscaling models keep the size.
 
         Raises ValueError where no source of the node says a size.
         """
         node = self.nodes[id_]
         inputs = node["inputs"]
-        if node["class_type"] == "HordeImageInput":
-            return pictures[inputs["key"]]
+        if node["class_type"] == "HordeImageInput" and (picture := pictures.get(inputs["key"])):
+            return picture
         source = next(self._pictures_in(id_), None)
         size = self.size(source, pictures) if source else Size(0, 0, 0)
         width, height = inputs.get("width"), inputs.get("height")

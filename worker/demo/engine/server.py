@@ -62,7 +62,7 @@ class Engine:
         self.classes = classes
         self.script = script
         self.outbox = Outbox()
-        self.pictures: dict[str, Size] = {}
+        self.pictures: dict[str, Size | None] = {}
         self.executor = Executor(self.outbox, script, self.pictures)
         self._number = 0
 
@@ -161,8 +161,8 @@ class Engine:
         try:
             picture = Image.open(io.BytesIO(await request.body()))
         except UnidentifiedImageError:
-            # The real node finds out when it runs; a picture of no size makes this one fail then, too.
-            self.pictures[request.path_params["key"]] = Size(0, 0)
+            # No reason to refuse it: the node finds out when it runs.
+            self.pictures[request.path_params["key"]] = None
         else:
             self.pictures[request.path_params["key"]] = Size(picture.width, picture.height)
         return JSONResponse({})
