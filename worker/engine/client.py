@@ -103,6 +103,7 @@ class EngineClient:
         self._closing = True
         if self._lost:
             self._lost.cancel()
+            await asyncio.wait([self._lost])
         if self._reader:
             await self._reader.stop()
         self._fail_all(EngineDied("The connection to the engine was closed."))
@@ -285,10 +286,15 @@ class EngineClient:
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         url = f"{self._url.replace('http', 'ws', 1)}/ws?clientId={self._client_id}"
+        opening = loop.run_in_executor(None, _open_socket, url, self._headers)
         try:
-            socket = await asyncio.to_thread(_open_socket, url, self._headers)
+            socket = await asyncio.shield(opening)
         except (OSError, websocket.WebSocketException) as error:
             raise EngineDied(f"No connection to the engine: {error}.") from error
+        except asyncio.CancelledError:
+            # The thread can't be stopped; what it opens is closed when it comes.
+            opening.add_done_callback(_discard)
+            raise
         self._reader = _Reader(socket, loop, self._dispatch, self._on_lost)
         self._reader.start()
 
@@ -355,9 +361,19 @@ def _open_socket(url: str, headers: Mapping[str, str]) -> websocket.WebSocket:
     socket = websocket.create_connection(
         url, header=dict(headers), timeout=HTTP_TIMEOUT_S, skip_utf8_validation=True, http_no_proxy=["127.0.0.1"]
     )
-    socket.settimeout(None)
-    socket.send(events.FEATURE_FLAGS)
+    try:
+        socket.settimeout(None)
+        socket.send(events.FEATURE_FLAGS)
+    except BaseException:
+        socket.shutdown()
+        raise
     return socket
+
+
+def _discard(opening: asyncio.Future[websocket.WebSocket]) -> None:
+    """Close the socket that nobody waits for any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().shutdown()
 
 
 class _Reader:

@@ -2,13 +2,15 @@
 
 import asyncio
 import io
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 import httpx
 import psutil
 import pytest
+import websocket
 from PIL import Image
 
 from worker.demo.engine.script import Fault, FaultKind
@@ -29,6 +31,7 @@ from worker.errors import (
 
 Play = Callable[..., None]
 Build = Callable[..., dict[str, Any]]
+Until = Callable[[Callable[[], object]], Awaitable[None]]
 
 OUT = ("out",)
 #: Long enough that a job never ends by itself within a test.
@@ -426,3 +429,40 @@ async def test_an_engine_that_is_not_there_is_dead(engine: EngineProcess) -> Non
         await client.open()
 
     await client.close()
+
+
+@pytest.mark.parametrize("stage", ["connecting", "greeting"])
+async def test_a_connection_that_is_given_up_leaves_no_socket(
+    engine: EngineProcess, monkeypatch: pytest.MonkeyPatch, until: Until, stage: str
+) -> None:
+    opened: list[websocket.WebSocket] = []
+    go_on = threading.Event()
+    create = websocket.create_connection
+
+    def create_slowly(*args: Any, **options: Any) -> websocket.WebSocket:
+        opened.append(create(*args, **options))
+        assert go_on.wait(60)
+        return opened[0]
+
+    monkeypatch.setattr(websocket, "create_connection", create_slowly)
+    client = EngineClient(engine.url, engine.token)
+    opening = asyncio.ensure_future(client.open())
+    await until(lambda: opened)
+
+    if stage == "connecting":
+        opening.cancel()
+        error: type[BaseException] = asyncio.CancelledError
+    else:
+        monkeypatch.setattr(websocket.WebSocket, "send", broken_pipe)
+        error = EngineDied
+    await asyncio.sleep(0)
+    go_on.set()
+
+    with pytest.raises(error):
+        await opening
+    await until(lambda: opened[0].sock is None)
+    await client.close()
+
+
+def broken_pipe(*_: Any) -> None:
+    raise BrokenPipeError
