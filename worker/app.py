@@ -72,6 +72,7 @@ async def serve(setup: Setup, stop: asyncio.Event) -> Tally:
     with ungrouped():
         async with (
             contextlib.aclosing(HordeClient(setup.horde_url, api_key, agent=setup.agent)) as horde,
+            setup.models.running(),
             pool.running(),
         ):
             await _serve(setup, stop, horde, pool)

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,16 @@ from worker.horde.agent import bridge_agent
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.safety.checker import NoChecker, SafetyChecker
 from worker.workflows.library import Library
-from worker.workflows.request import Embedding, EmbeddingWish, Family, LoraFile, LoraWish, Note, ServedModel
+from worker.workflows.request import (
+    Embedding,
+    EmbeddingWish,
+    Family,
+    LoraFile,
+    LoraWish,
+    Note,
+    RenderRequest,
+    ServedModel,
+)
 
 #: For everything a test waits for; a loaded machine needs seconds where an idle one needs milliseconds.
 PATIENCE_S = 120.0
@@ -32,6 +41,15 @@ MODEL = "Tiny SD1.5"
 
 class OneModel:
     """A models room with one model and no LoRA."""
+
+    def __init__(self) -> None:
+        self.unreadable: list[str] = []
+
+    def running(self) -> AbstractAsyncContextManager[object]:
+        return nullcontext()
+
+    def broken(self, request: RenderRequest) -> None:
+        self.unreadable.append(request.model.name)
 
     def names(self) -> tuple[str, ...]:
         return (MODEL,)
@@ -56,6 +74,7 @@ class Rig:
     folder: Path
     engines: int = 1
     safety: SafetyChecker = field(default_factory=NoChecker)
+    models: OneModel = field(default_factory=OneModel)
     config: dict[str, Any] = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)
 
@@ -91,7 +110,7 @@ class Rig:
             horde_url=f"{self.horde.url}/api",
             agent=bridge_agent("13.0.0", "https://example.invalid"),
             engines=engines,
-            models=OneModel(),
+            models=self.models,
             library=Library.load(),
             safety=self.safety,
             events=events,

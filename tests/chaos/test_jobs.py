@@ -235,3 +235,10 @@ async def test_nothing_of_a_worker_is_left_when_it_ends(rig):
     before = asyncio.all_tasks()
     await serve_all(rig, rig.ask(2))
     assert asyncio.all_tasks() == before
+
+
+async def test_a_model_file_that_no_engine_can_read_is_told_to_the_models_room(rig):
+    rig.play(**engine_fault(EngineFaultKind.MODEL_BROKEN))
+    await serve_all(rig, rig.ask(1))
+    settled(rig, faulted=1, ok=1)
+    assert rig.models.unreadable == ["Tiny SD1.5"]

@@ -15,7 +15,7 @@ from loguru import logger
 from worker.aio import timeout_at
 from worker.engine.client import Progress
 from worker.engine.pool import EnginePool, Rendering, RenderTask
-from worker.errors import HordeError, JobGone, JobLate, UploadFailed, WorkerError
+from worker.errors import HordeError, JobGone, JobLate, ModelBroken, UploadFailed, WorkerError
 from worker.horde.client import HordeClient
 from worker.horde.wire import GenMetadata, SubmitRequest
 from worker.images import RawImage, encode_webp
@@ -119,15 +119,18 @@ class JobRunner:
             job.progress = (progress.value, progress.maximum)
 
         services.events.enter(job, Stage.RENDERING)
-        images = await services.engines.render(
-            RenderTask(
-                model=job.pop.model,
-                prepare=prepare,
-                pictures=await pictures.encoded(request),
-                deadline=job.deadline,
-                on_progress=note_progress,
-            )
+        task = RenderTask(
+            model=job.pop.model,
+            prepare=prepare,
+            pictures=await pictures.encoded(request),
+            deadline=job.deadline,
+            on_progress=note_progress,
         )
+        try:
+            images = await services.engines.render(task)
+        except ModelBroken:
+            services.models.broken(request)
+            raise
         job.rendered_at = asyncio.get_running_loop().time()
         return images, request
 

@@ -1,7 +1,11 @@
 """What a job names, found: its model, its LoRAs, its textual inversions; and its payload with all of that, read."""
 
-from typing import Protocol
+import asyncio
+from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeVar
 
+from worker.aio import timeout_at
 from worker.errors import JobNotServable, JobNotUnderstood
 from worker.horde.wire import GenMetadata
 from worker.jobs.job import Job
@@ -19,9 +23,18 @@ from worker.workflows.request import (
     read_request,
 )
 
+#: Of a job's time, what its additions may take to arrive; the rest is for making and delivering the picture.
+ADDITIONS_SHARE = 0.4
+
+Found = TypeVar("Found")
+
 
 class ModelSource(Protocol):
     """The models room, as a job sees it."""
+
+    def running(self) -> AbstractAsyncContextManager[object]:
+        """Around everything else: what the room does by itself, from the first job to the last."""
+        ...
 
     def names(self) -> tuple[str, ...]:
         """Models whose files are all there, in the owner's order."""
@@ -39,6 +52,10 @@ class ModelSource(Protocol):
         """The file for a textual inversion, or what to tell the requester when there is none."""
         ...
 
+    def broken(self, request: RenderRequest) -> None:
+        """Hear that an engine could not read a file that this request needs. Returns at once."""
+        ...
+
 
 def find_model(job: Job, models: ModelSource) -> ServedModel:
     """The job's model. Raises JobNotUnderstood for an answer that can't be read, JobNotServable when it is not here."""
@@ -53,8 +70,13 @@ def find_model(job: Job, models: ModelSource) -> ServedModel:
 async def read_job(job: Job, model: ServedModel, models: ModelSource, pictures: Pictures) -> RenderRequest:
     """The job's payload as a request. What can't be found is left out and told to the requester in the metadata."""
     pop = job.pop
-    loras = [await models.lora(wish, model) for wish in lora_wishes(pop.payload)]
-    embeddings = [await models.embedding(wish, model) for wish in embedding_wishes(pop.payload)]
+    now = asyncio.get_running_loop().time()
+    until = now + ADDITIONS_SHARE * (job.deadline - now)
+    wishes = (lora_wishes(pop.payload), embedding_wishes(pop.payload))
+    loras, embeddings = await asyncio.gather(
+        asyncio.gather(*(_by(until, models.lora(wish, model), _late("lora", wish.name)) for wish in wishes[0])),
+        asyncio.gather(*(_by(until, models.embedding(wish, model), _late("ti", wish.name)) for wish in wishes[1])),
+    )
     request = read_request(
         pop.payload,
         model=model,
@@ -67,3 +89,15 @@ async def read_job(job: Job, model: ServedModel, models: ModelSource, pictures: 
     notes = [note for note in (*loras, *embeddings, *request.notes) if isinstance(note, Note)]
     job.metadata.extend(GenMetadata.model_validate({"type": n.type, "value": n.value, "ref": n.ref}) for n in notes)
     return request
+
+
+async def _by(until: float, finding: Awaitable[Found], late: Note) -> Found | Note:
+    try:
+        async with timeout_at(until):
+            return await finding
+    except TimeoutError:
+        return late
+
+
+def _late(kind: str, name: str) -> Note:
+    return Note(kind, "download_failed", name[:255])

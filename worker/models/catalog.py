@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 from loguru import logger
 
 from worker.models.records import ModelRecord
 from worker.models.store import MODEL_SUFFIXES, Store
-from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWish, Note, ServedModel
+from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWish, Note, RenderRequest, ServedModel
 
 #: How a LoRA's file is called: its name, and the version's number on CivitAI.
 VERSIONED = re.compile(r"(?P<name>.*)_(?P<version>\d+)")
@@ -29,6 +30,10 @@ class Catalog:
                 logger.bind(action="model_missing", model=record.name).warning(
                     "{} is not served: {}", record.name, reasons
                 )
+
+    def running(self) -> AbstractAsyncContextManager[object]:
+        """Nothing here lives by itself."""
+        return nullcontext()
 
     def names(self) -> tuple[str, ...]:
         """Models whose files are all there, in the owner's order."""
@@ -54,6 +59,12 @@ class Catalog:
                 self._store.mark_used(path)
                 return Embedding(path.stem, wish.strength, wish.target)
         return Note("ti", "download_failed", wish.name[:255])
+
+    def broken(self, request: RenderRequest) -> None:
+        """Files that were put here by hand are for that hand to mend."""
+        logger.bind(action="model_broken", model=request.model.name).error(
+            "The engine can't read a file of {}.", request.model.name
+        )
 
     def _files(self, folder: str) -> list[Path]:
         return sorted(path for path in (self._store.root / folder).glob("*") if path.suffix.lower() in MODEL_SUFFIXES)
