@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from worker.workflows import coerce, hires, prompts, samplers
+from worker.workflows import auxiliary, coerce, hires, prompts, samplers
 from worker.workflows.families import Family
 
 __all__ = [
@@ -26,13 +26,9 @@ DEFAULT_HIRES_DENOISE = 0.65
 #: Values of `workflow` that mean none.
 NO_WORKFLOW = frozenset({"", "auto_detect", "none"})
 
-FACE_FIXERS = frozenset({"GFPGAN", "GFPGANv1.3", "RestoreFormer", "CodeFormers"})
+FACE_FIXERS = frozenset(auxiliary.FACE_FIXERS)
 STRIP_BACKGROUND = "strip_background"
-UPSCALERS = frozenset({
-    "RealESRGAN_x4plus", "RealESRGAN_x2plus", "RealESRGAN_x4plus_anime_6B", "NMKD_Siax", "4x_AnimeSharp",
-    "4x_NMKD_Superscale_SP", "4xNomos8kSC", "4xLSDIRplus", "4xNomosWebPhoto_RealPLKSR", "4xNomos2_realplksr_dysample",
-    "4xNomos2_hq_dat2", "2xModernSpanimationV1",
-})  # fmt: skip
+UPSCALERS = frozenset(auxiliary.UPSCALERS)
 
 #: The payload's names of ControlNet kinds, and their other names.
 CONTROL_TYPES = {
