@@ -4,7 +4,10 @@ Within one run, in turns: bare ComfyUI fed back to back with the very graphs the
 (its own process) against the embedded Horde (another process) with a saturated queue and settable latencies. Both
 use the same tiny SD1.5 on the CPU, every job with another seed. The figure is the median ratio over the turns.
 
-    python bench/throughput.py --jobs 40 --turns 3 --side 64 --steps 4 --api-latency 0.1 --upload-latency 0.05
+Both engines compute on one thread: that core is the "card", and the worker and the Horde have the other core, as on
+a machine whose engine has a device of its own. Jobs are timed by the Horde's clock, delivery to delivery.
+
+    python bench/throughput.py --jobs 20 --turns 6 --side 64 --steps 4 --api-latency 0.1 --upload-latency 0.05
 """
 
 import argparse
@@ -18,12 +21,13 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+from worker_process import with_threads
 
 from worker.config.schema import BridgeData
 from worker.demo import tinies
@@ -47,6 +51,8 @@ MODEL = "Tiny SD1.5"
 WARM_UP_JOBS = 3
 #: Jobs queued before and after those that count.
 MARGIN_JOBS = 3
+#: How often the Horde is asked how far the worker is; often enough for the shares of a processor.
+LOOK_EVERY_S = 0.25
 PATIENCE_S = 900.0
 
 
@@ -85,10 +91,10 @@ class Rig:
         await tinies.build(self.runtime, files, on_file=lambda _: None)
         self.catalog = Catalog(self.store, tinies.records(self.models))
 
-    def engine(self) -> EngineSettings:
+    def engine(self, arguments: argparse.Namespace) -> EngineSettings:
         device = Device(Accelerator.CPU)
         paths = self.store.model_paths()
-        return engine_settings(
+        (settings,) = engine_settings(
             self.config,
             self.bare,
             devices=(device,),
@@ -97,7 +103,8 @@ class Rig:
             # As ComfyUI comes: without our cache flags.
             memory_bytes=0,
             largest_model_bytes=0,
-        )[0]
+        )
+        return with_threads(settings, arguments.engine_threads)
 
     def graph(self, arguments: argparse.Namespace, seed: int) -> Materialised:
         model = self.catalog.model(MODEL)
@@ -107,8 +114,8 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def bare_engine(rig: Rig) -> AsyncIterator[EngineClient]:
-    process = EngineProcess(rig.engine())
+async def bare_engine(rig: Rig, arguments: argparse.Namespace) -> AsyncIterator[EngineClient]:
+    process = EngineProcess(rig.engine(arguments))
     await process.start()
     client = EngineClient(process.url, process.token)
     try:
@@ -120,17 +127,23 @@ async def bare_engine(rig: Rig) -> AsyncIterator[EngineClient]:
 
 
 async def time_bare(client: EngineClient, rig: Rig, arguments: argparse.Namespace, first_seed: int) -> float:
-    """Seconds for all jobs, with one prompt always waiting in the engine's queue."""
+    """Seconds for all jobs, image to image, with one prompt always waiting in the engine's queue."""
     places = asyncio.Semaphore(2)
+    moments: list[float] = []
 
     async def one(seed: int) -> None:
         async with places:
             made = rig.graph(arguments, seed)
             await client.render(made.graph, made.outputs)
+            moments.append(time.perf_counter())
 
-    began = time.perf_counter()
-    await asyncio.gather(*(one(first_seed + number) for number in range(arguments.jobs)))
-    return time.perf_counter() - began
+    await asyncio.gather(*(one(first_seed + number) for number in range(arguments.jobs + 2 * MARGIN_JOBS)))
+    return steady(moments, arguments.jobs)
+
+
+def steady(moments: list[float], jobs: int) -> float:
+    """Seconds for so many jobs in the middle, where neither the start nor the end of a queue shows."""
+    return moments[MARGIN_JOBS + jobs - 1] - moments[MARGIN_JOBS - 1]
 
 
 @contextlib.contextmanager
@@ -173,14 +186,13 @@ async def queue(url: str, arguments: argparse.Namespace, count: int, first_seed:
         await asyncio.gather(*(one(first_seed + number) for number in range(count)))
 
 
-def wait_for(http: httpx.Client, count: int) -> tuple[float, int]:
-    """The moment at which at least so many images are delivered, and how many they are."""
-    deadline = time.perf_counter() + PATIENCE_S
-    while (done := int(http.get("/accounting").json()["ok"])) < count:
-        if time.perf_counter() > deadline:
-            raise SystemExit(f"only {done} of {count} jobs were delivered in {PATIENCE_S:.0f} s")
-        time.sleep(0.02)
-    return time.perf_counter(), done
+@dataclass(frozen=True)
+class Sample:
+    """What the worker had used up at a moment. Seconds."""
+
+    at: float
+    engine: float
+    supervisor: float
 
 
 class WorkerSide:
@@ -192,28 +204,38 @@ class WorkerSide:
         self.log = log
         self.done = 0
 
-    def busy_s(self) -> float:
-        """Seconds the engine spent in prompts so far, by its own log."""
-        return sum(map(float, re.findall(r"Prompt executed in ([\d.]+) seconds", self.log.read_text(errors="replace"))))
-
     def time(self, arguments: argparse.Namespace, first_seed: int) -> dict[str, float]:
         """Seconds for all jobs of a saturated queue, delivery to delivery, and what they cost."""
         # Jobs more before and after those that count: the queue is never empty while the clock runs.
         total = arguments.jobs + 2 * MARGIN_JOBS
         asyncio.run(queue(str(self.http.base_url), arguments, total, first_seed))
-        began, first = wait_for(self.http, self.done + MARGIN_JOBS)
-        busy, cpu = self.busy_s(), sum(self.process.cpu_times()[:2])
-        ended, last = wait_for(self.http, first + arguments.jobs)
-        busy, cpu = self.busy_s() - busy, sum(self.process.cpu_times()[:2]) - cpu
+        self._wait_for(self.done + MARGIN_JOBS)
+        before = self._sample()
+        self._wait_for(self.done + MARGIN_JOBS + arguments.jobs)
+        after = self._sample()
+        moments = sorted(self._wait_for(self.done + total))[self.done :]
         self.done += total
-        wait_for(self.http, self.done)
-        lasted = ended - began
+        lasted = after.at - before.at
         return {
-            "seconds": lasted / (last - first) * arguments.jobs,
-            "duty": busy / lasted,
-            "cpu": cpu / lasted,
+            "seconds": steady(moments, arguments.jobs),
+            "duty": (after.engine - before.engine) / lasted,
+            "cpu": (after.supervisor - before.supervisor) / lasted,
             "rss": self.process.memory_info().rss,
         }
+
+    def _sample(self) -> Sample:
+        log = self.log.read_text(errors="replace")
+        busy = sum(map(float, re.findall(r"Prompt executed in ([\d.]+) seconds", log)))
+        return Sample(time.perf_counter(), busy, sum(self.process.cpu_times()[:2]))
+
+    def _wait_for(self, count: int) -> list[float]:
+        """The moments of all deliveries, as soon as there are so many."""
+        deadline = time.perf_counter() + PATIENCE_S
+        while len(moments := self.http.get("/accounting").json()["delivered_at"]) < count:
+            if time.perf_counter() > deadline:
+                raise SystemExit(f"only {len(moments)} of {count} jobs were delivered in {PATIENCE_S:.0f} s")
+            time.sleep(LOOK_EVERY_S)
+        return list(moments)
 
 
 @contextlib.contextmanager
@@ -224,6 +246,7 @@ def worker_side(arguments: argparse.Namespace, rig: Rig) -> Iterator[WorkerSide]
         url = said(server)["url"]
         logs = rig.scratch / "worker"
         worker = [str(Path(__file__).with_name("worker_process.py")), "--horde", url, "--logs", str(logs)]
+        worker += ["--engine-threads", str(arguments.engine_threads)]
         with started(*worker) as child, httpx.Client(base_url=url, headers={"apikey": REQUESTER_KEY}) as http:
             yield WorkerSide(http, child.pid, logs / "bridge_1.log")
 
@@ -233,15 +256,18 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         rig = Rig(Path(folder))
         await rig.build()
-        async with bare_engine(rig) as client:
+        async with bare_engine(rig, arguments) as client:
             with worker_side(arguments, rig) as side:
                 warm = argparse.Namespace(**{**vars(arguments), "jobs": WARM_UP_JOBS})
                 await time_bare(client, rig, warm, 1)
                 await asyncio.to_thread(side.time, warm, 1)
                 for turn in range(1, arguments.turns + 1):
                     seed = turn * 100_000
-                    bare.append(await time_bare(client, rig, arguments, seed))
+                    if turn % 2:  # Who goes first alternates: what drifts, drifts for both.
+                        bare.append(await time_bare(client, rig, arguments, seed))
                     whole.append(await asyncio.to_thread(side.time, arguments, seed))
+                    if not turn % 2:
+                        bare.append(await time_bare(client, rig, arguments, seed))
                     print(f"turn {turn}: bare {bare[-1]:.2f} s, worker {whole[-1]['seconds']:.2f} s", file=sys.stderr)
     limit = 60 * arguments.jobs / statistics.median(bare)
     kept = 60 * arguments.jobs / statistics.median(turn["seconds"] for turn in whole)
@@ -266,12 +292,13 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--jobs", type=int, default=40)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=20)
+    parser.add_argument("--turns", type=int, default=6)
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--api-latency", type=float, default=0.1)
     parser.add_argument("--upload-latency", type=float, default=0.05)
+    parser.add_argument("--engine-threads", type=int, default=1, help="0 leaves it to ComfyUI")
     print(json.dumps(asyncio.run(measure(parser.parse_args()))))
 
 

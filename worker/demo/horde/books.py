@@ -13,6 +13,7 @@ class Books:
         self._late = 0
         self._unknown = 0
         self._kudos = 0.0
+        self._delivered_at: list[float] = []
 
     def popped(self, job: Job) -> None:
         self._outcomes[job.id] = Outcome.OPEN
@@ -21,6 +22,8 @@ class Books:
         """The job has its outcome; `credited` kudos for it."""
         self._outcomes[job.id] = job.outcome
         self._kudos += credited
+        if job.outcome is Outcome.OK:
+            self._delivered_at.append(job.settled_at)
 
     def undelivered(self, job_ids: list[str]) -> None:
         """The answer that carried these ids never reached the worker."""
@@ -44,4 +47,5 @@ class Books:
             late=self._late,
             unknown=self._unknown,
             kudos=self._kudos,
+            delivered_at=tuple(self._delivered_at),
         )

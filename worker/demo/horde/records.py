@@ -247,6 +247,8 @@ class Accounting:
     unknown: int
     #: kudos credited for delivered images
     kudos: float
+    #: when each image was delivered, in seconds on the Horde's clock
+    delivered_at: tuple[float, ...] = ()
 
     def count(self, outcome: Outcome) -> int:
         """How many popped ids ended so; undelivered ones are not the worker's and do not count."""
@@ -278,6 +280,7 @@ class Accounting:
             "late": self.late,
             "unknown": self.unknown,
             "kudos": round(self.kudos, 2),
+            "delivered_at": self.delivered_at,
         }
 
     def _delivered(self) -> list[Outcome]:
