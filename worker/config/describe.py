@@ -31,7 +31,8 @@ The worker reads `bridgeData.yaml` in the folder it is started in (`--config FIL
 - A file `.env` beside the configuration adds to the environment; what is set already stays.
 - These variables count with and without `-e`: `AIWORKER_CACHE_HOME`, `AIWORKER_DREAMER_WORKER_NAME`,
   `AIWORKER_LORA_CACHE_SIZE` (gigabytes), `AIWORKER_LIMITED_CONSOLE_MESSAGES`, `AI_HORDE_MODEL_META_LARGE_MODELS`,
-  `CIVIT_API_TOKEN`, `AI_HORDE_URL` and `AI_HORDE_DEV_URL`. The command line (`-n NAME`) goes before them all.
+  `CIVIT_API_TOKEN`, `HORDE_MODEL_REFERENCE_GITHUB_BRANCH`, `AI_HORDE_URL` and `AI_HORDE_DEV_URL`. The command line
+  (`-n NAME`) goes before them all.
 
 "Takes effect" says when a change of the file counts while the worker runs: *at once*, when an engine is started next,
 or after a restart of the worker.

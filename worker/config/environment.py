@@ -90,6 +90,8 @@ def _always(environment: Mapping[str, str], written: Mapping[str, Setting]) -> I
             yield variable, name, "true"
     if (value := said("CIVIT_API_TOKEN")) and _unsaid(written, "civitai_api_token"):
         yield "CIVIT_API_TOKEN", "civitai_api_token", value
+    if (value := said("HORDE_MODEL_REFERENCE_GITHUB_BRANCH")) and _unsaid(written, "model_reference_branch"):
+        yield "HORDE_MODEL_REFERENCE_GITHUB_BRANCH", "model_reference_branch", value
     if value := said("AI_HORDE_DEV_URL"):
         yield "AI_HORDE_DEV_URL", "horde_url", value
     elif (value := said("AI_HORDE_URL")) and (_unsaid(written, "horde_url") or _public(written["horde_url"].value)):

@@ -116,7 +116,7 @@ class ModelKeys(Keys):
             "Models that the Horde does not list, each with name, baseline and filepath; where there are several "
             "files, files in place of filepath: checkpoint, unet, text_encoder, text_encoder_2, vae, stage_b or "
             "stage_c, each with its path. Your account needs the customizer role.",
-            Effect.AT_ONCE,
+            Effect.RESTART,
             allowed="a list of entries with name, baseline and filepath (or files)",
         ),
     ] = ()

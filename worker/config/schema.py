@@ -8,13 +8,14 @@ import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from worker.config.download import MEGABYTE, DownloadKeys
 from worker.config.inert import InertKeys
 from worker.config.key import Keys, about
 from worker.config.machine import EngineKeys, OutputKeys, PaceKeys, TimeoutKeys
 from worker.config.offer import FeatureKeys, ModelKeys, WorkerKeys
 
 #: The groups in the order in which documentation shows them.
-GROUPS = (WorkerKeys, ModelKeys, FeatureKeys, PaceKeys, EngineKeys, TimeoutKeys, OutputKeys, InertKeys)
+GROUPS = (WorkerKeys, ModelKeys, DownloadKeys, FeatureKeys, PaceKeys, EngineKeys, TimeoutKeys, OutputKeys, InertKeys)
 
 #: Pixels that one step of `max_power` stands for, by the Horde's convention.
 PIXELS_PER_POWER = 8 * 64 * 64
@@ -22,7 +23,9 @@ PIXELS_PER_POWER = 8 * 64 * 64
 POST_PROCESS_S_PER_IMAGE = 3
 
 
-class BridgeData(WorkerKeys, ModelKeys, FeatureKeys, PaceKeys, EngineKeys, TimeoutKeys, OutputKeys, InertKeys):
+class BridgeData(
+    WorkerKeys, ModelKeys, DownloadKeys, FeatureKeys, PaceKeys, EngineKeys, TimeoutKeys, OutputKeys, InertKeys
+):
     """The settings of one worker. Secrets are `SecretStr`: `data.api_key.get_secret_value()`."""
 
     @property
@@ -39,6 +42,11 @@ class BridgeData(WorkerKeys, ModelKeys, FeatureKeys, PaceKeys, EngineKeys, Timeo
     def lora_cache_bytes(self) -> int:
         """Disk space for LoRAs fetched on demand, in bytes."""
         return self.max_lora_cache_size * 1024**3
+
+    @property
+    def download_bytes_per_s(self) -> float:
+        """Bytes per second that downloads may take; 0: no bound."""
+        return self.download_speed_limit * MEGABYTE
 
     @property
     def post_process_limit_s(self) -> int:

@@ -69,6 +69,8 @@ def test_a_key_and_its_alias_together_are_told():
         ({"CIVIT_API_TOKEN": "t"}, {}, {"civitai_api_token": "t"}),
         ({"CIVIT_API_TOKEN": "t"}, {"civitai_api_token": None}, {"civitai_api_token": "t"}),
         ({"CIVIT_API_TOKEN": "t"}, {"civitai_api_token": "own"}, {}),
+        ({"HORDE_MODEL_REFERENCE_GITHUB_BRANCH": "qwen"}, {}, {"model_reference_branch": "qwen"}),
+        ({"HORDE_MODEL_REFERENCE_GITHUB_BRANCH": "qwen"}, {"model_reference_branch": "own"}, {}),
         ({"AI_HORDE_URL": "http://h/"}, {}, {"horde_url": "http://h/"}),
         ({"AI_HORDE_URL": "http://h/"}, {"horde_url": "https://aihorde.net/api/"}, {"horde_url": "http://h/"}),
         ({"AI_HORDE_URL": "http://h/"}, {"horde_url": "https://www.stablehorde.net/api"}, {"horde_url": "http://h/"}),
