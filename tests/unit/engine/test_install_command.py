@@ -127,12 +127,14 @@ def test_the_worker_is_installed_editable_within_its_lock(machine):
 def test_torch_comes_from_the_vendors_index_and_the_rest_cannot_replace_it(machine):
     machine.card = Card(Accelerator.CUDA, "an NVIDIA card", 580, (8.6,))
     main([])
-    torch, rest = [words for words in machine.ran if words[:3] == ("engine", "pip", "install")]
+    torch, rest, pack = [words for words in machine.ran if words[:3] == ("engine", "pip", "install")]
     assert torch[3:5] == ("--index-url", f"{VENDOR_INDEX}/cu130")
     assert f"torch=={TORCH}" in torch
     assert f"torch=={TORCH}" in rest
     assert "--index-url" not in rest
     assert rest[-1].endswith("engine.txt")
+    assert pack[3:-1] == ("--no-deps", "--requirement")
+    assert pack[-1].endswith("pack.txt")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +194,8 @@ def test_a_changed_lock_updates_in_place_without_asking_for_torch(machine, tmp_p
     locks = tmp_path / "lock"
     locks.mkdir()
     (locks / "engine.txt").write_text("numpy==3\n")
-    (locks / "worker.txt").write_text((steps.LOCKS / "worker.txt").read_text())
+    for name in ("worker.txt", "pack.txt"):
+        (locks / name).write_text((steps.LOCKS / name).read_text())
     for module in (steps, sys.modules["worker.engine.install.plan"]):
         monkeypatch.setattr(module, "LOCKS", locks)
     assert main([]) == 0
@@ -262,7 +265,7 @@ def test_an_owners_comfyui_is_used_with_its_own_requirements(machine, tmp_path):
     assert main(["--comfyui", str(own)]) == 0
     assert not (machine.folder / "comfyui").exists()
     installs = [words for words in machine.ran if words[:3] == ("engine", "pip", "install")]
-    assert installs[-1][-1] == str(own / "requirements.txt")
+    assert [words[-1] for words in installs[-2:]] == [str(own / "requirements.txt"), str(steps.LOCKS / "pack.txt")]
 
 
 def test_an_owners_python_is_asked_for_torch_and_nothing_is_installed(machine, tmp_path):

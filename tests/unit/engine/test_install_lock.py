@@ -27,7 +27,7 @@ def locked(name: str, python: str) -> dict[str, Requirement]:
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize("name", ["worker.txt", "engine.txt"])
+@pytest.mark.parametrize("name", ["worker.txt", "engine.txt", "pack.txt"])
 def test_every_version_is_exact_and_named_once_for_each_python(name, python):
     pins = locked(name, python)
     assert pins
@@ -78,6 +78,11 @@ def comfyui_requirements():
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_packs_packages_and_comfyuis_never_disagree(python):
+    assert not locked("pack.txt", python).keys() & locked("engine.txt", python).keys()
+
+
 def test_torch_is_no_business_of_the_lock():
-    names = set().union(*(locked("engine.txt", python) for python in PYTHONS))
+    names = set().union(*(locked(name, python) for python in PYTHONS for name in ("engine.txt", "pack.txt")))
     assert not {name for name in names if name in {"torch", "torchvision", "triton"} or name.startswith("nvidia-")}

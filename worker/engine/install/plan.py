@@ -32,6 +32,7 @@ FOUNDATIONS = frozenset({"python", "folder", "accelerator", "torch", "torch_inde
 #: Ingredients that are digests of files, and what to call these.
 DIGESTS = {
     "lock": "the lock file",
+    "pack": "the lock file of the node pack",
     "project": "pyproject.toml",
     "requirements": "ComfyUI's requirements.txt",
 }
@@ -82,6 +83,8 @@ def ingredients(
         engine["requirements of"] = choices.comfyui_git
     else:
         engine["lock"] = _digest(_text(LOCKS / "engine.txt"))
+    if not choices.comfyui_python:
+        engine["pack"] = _digest(_text(LOCKS / "pack.txt"))
     return {Part.WORKER: worker, Part.COMFYUI: tree, Part.ENGINE: engine}
 
 

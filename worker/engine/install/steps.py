@@ -97,6 +97,8 @@ class Works:
         torch = torch_requirements(self.card.accelerator)
         python = self.runtime.engine_python
         self.shell.pip(python, "install", *torch, "--requirement", str(requirements), log="engine", remedy=NO_NETWORK)
+        pack = ("--no-deps", "--requirement", str(LOCKS / "pack.txt"))
+        self.shell.pip(python, "install", *pack, log="engine", remedy=NO_NETWORK)
         self._look_at_torch(python)
 
     def _engine_with_torch(self, begin: Callable[[], None]) -> None:
