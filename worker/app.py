@@ -13,6 +13,7 @@ import psutil
 from loguru import logger
 
 from worker.aio import timeout, ungrouped
+from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.engine.pool import EnginePool
 from worker.engine.process import EngineSettings
@@ -43,7 +44,7 @@ READINGS_EVERY_S = 5.0
 class Setup:
     """All that a worker is made of."""
 
-    config: BridgeData
+    live: LiveConfig
     horde_url: str
     agent: str
     engines: Sequence[EngineSettings]
@@ -52,6 +53,11 @@ class Setup:
     safety: SafetyChecker
     events: JobEvents = field(default_factory=JobEvents)
     drain_limit_s: float = DRAIN_LIMIT_S
+
+    @property
+    def config(self) -> BridgeData:
+        """The settings in force now; they may be others at the next look."""
+        return self.live.data
 
 
 async def serve(setup: Setup, stop: asyncio.Event) -> Tally:
@@ -71,6 +77,7 @@ async def serve(setup: Setup, stop: asyncio.Event) -> Tally:
     pool = EnginePool(setup.engines)
     with ungrouped():
         async with (
+            setup.safety.running(),
             contextlib.aclosing(HordeClient(setup.horde_url, api_key, agent=setup.agent)) as horde,
             setup.models.running(),
             pool.running(),

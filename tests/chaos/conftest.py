@@ -12,6 +12,7 @@ import pytest
 
 from worker.aio import timeout
 from worker.app import Setup, serve
+from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.demo.engine import scripted_settings
 from worker.demo.engine.script import Script
@@ -106,7 +107,7 @@ class Rig:
         events.subscribe(lambda event: self.jobs.append(event.job) if event.stage is Stage.POPPED else None)
         data = {"api_key": OWNER_KEY, "dreamer_name": "chaos", "queue_size": 1, **self.config}
         return Setup(
-            config=BridgeData.model_validate(data),
+            live=LiveConfig(BridgeData.model_validate(data)),
             horde_url=f"{self.horde.url}/api",
             agent=bridge_agent("13.0.0", "https://example.invalid"),
             engines=engines,

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.app import Setup, serve
+from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.demo import tinies
 from worker.demo.horde.directory import OWNER_KEY
@@ -126,7 +127,7 @@ def tiny_setup(runtime: Runtime, url: str, models: Sequence[TinyModel], *, logs:
     })  # fmt: skip
     store = Store(tinies.models_folder(folder))
     return Setup(
-        config=config,
+        live=LiveConfig(config),
         horde_url=url,
         agent=AGENT,
         engines=engine_settings(

@@ -4,6 +4,7 @@ Every image passes `check` before it is encoded. A checker that can't answer rai
 image stays where it is.
 """
 
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -23,6 +24,10 @@ class Verdict:
 class SafetyChecker(Protocol):
     """Looks at every image of every job."""
 
+    def running(self) -> AbstractAsyncContextManager[object]:
+        """Around all use, for as long as the worker lives."""
+        ...
+
     async def check(self, image: RawImage, *, prompt: str, model: str, censor_nsfw: bool) -> Verdict:
         """The verdict on one image. Raises SafetyUnavailable when there is none to be had."""
         ...
@@ -34,6 +39,10 @@ class SafetyChecker(Protocol):
 
 class NoChecker:
     """Passes everything, and therefore serves only a Horde on this machine, whose images nobody else sees."""
+
+    def running(self) -> AbstractAsyncContextManager[object]:
+        """There is nothing to start or to end."""
+        return nullcontext()
 
     async def check(self, image: RawImage, *, prompt: str, model: str, censor_nsfw: bool) -> Verdict:  # noqa: ARG002 - the protocol's
         """Nothing was looked at."""

@@ -11,6 +11,8 @@ from worker.engine.process import EngineSettings
 
 #: What to give as `EngineSettings.comfyui`.
 FOLDER = Path(__file__).parent
+#: Names the script where the command line does not, as for an engine that an owner's `comfyui_path` starts.
+SCRIPT_VARIABLE = "SCRIPTED_ENGINE_SCRIPT"
 
 
 def scripted_settings(

@@ -17,6 +17,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[3])
 import uvicorn  # noqa: E402 - after the path is right
 from loguru import logger  # noqa: E402
 
+from worker.demo.engine import SCRIPT_VARIABLE  # noqa: E402
 from worker.demo.engine.script import FaultKind, claim_fault, read_script  # noqa: E402
 from worker.demo.engine.server import Engine  # noqa: E402
 
@@ -28,8 +29,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--listen", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8188)
+    parser.add_argument("--disable-all-custom-nodes", action="store_true")
     parser.add_argument("--whitelist-custom-nodes", nargs="*", default=[])
-    parser.add_argument("--script", type=Path)
+    parser.add_argument("--script", type=Path, default=os.environ.get(SCRIPT_VARIABLE))
     parser.add_argument("--object-info", type=Path, default=Path(__file__).with_name("object_info.json"))
     return parser.parse_known_args()[0]
 
@@ -43,13 +45,14 @@ def node_classes(file: Path, packs: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     arguments = parse_arguments()
+    packs = arguments.whitelist_custom_nodes if arguments.disable_all_custom_nodes else list(PACKS)
     script = read_script(arguments.script)
     if claim_fault(arguments.script, frozenset({FaultKind.START_FAILURE})):
         logger.error("RuntimeError: Found no NVIDIA driver on your system.")
         sys.exit(1)
     time.sleep(script.start_seconds)
-    engine = Engine(node_classes(arguments.object_info, arguments.whitelist_custom_nodes), arguments.script)
-    token = os.environ.pop("HORDE_ENGINE_TOKEN", "") if "horde_nodes.py" in arguments.whitelist_custom_nodes else ""
+    engine = Engine(node_classes(arguments.object_info, packs), arguments.script)
+    token = os.environ.pop("HORDE_ENGINE_TOKEN", "") if "horde_nodes.py" in packs else ""
     uvicorn.run(
         engine.application(token),
         host=arguments.listen,

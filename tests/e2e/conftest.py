@@ -1,0 +1,158 @@
+"""The worker as its owner runs it: `python -m worker.cli run` in a folder of its own, against the embedded Horde."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from worker.demo.engine import FOLDER as SCRIPTED_ENGINE
+from worker.demo.engine import SCRIPT_VARIABLE
+from worker.demo.engine.script import Script
+from worker.demo.horde.directory import OWNER_KEY
+from worker.demo.horde.records import Baseline, ImageRequest, ModelFacts, Outcome
+from worker.demo.horde.server import RunningHorde, serve_in_thread
+from worker.demo.horde.state import EmbeddedHorde
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = "Tiny SD1.5"
+#: For everything a test waits for; a loaded machine needs seconds where an idle one needs milliseconds.
+PATIENCE_S = 180.0
+#: The smallest file that passes for a whole model: a header that lists no tensor.
+EMPTY_MODEL = (2).to_bytes(8, "little") + b"{}"
+
+
+@dataclass
+class Owner:
+    """Someone with a worker: a folder, settings, and the process when it runs."""
+
+    folder: Path
+    horde: RunningHorde
+    config: dict[str, Any] = field(default_factory=dict)
+    arguments: list[str] = field(default_factory=list)
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        model = self.folder / "models" / "compvis" / "tiny.safetensors"
+        model.parent.mkdir(parents=True)
+        model.write_bytes(EMPTY_MODEL)
+        self.config = {
+            "api_key": OWNER_KEY,
+            "dreamer_name": "e2e worker",
+            "horde_url": f"{self.horde.url}/api/",
+            "cache_home": "models",
+            "models_to_load": [MODEL],
+            "custom_models": [{"name": MODEL, "baseline": "stable_diffusion_1", "filepath": str(model)}],
+            "comfyui_path": str(SCRIPTED_ENGINE),
+            "comfyui_python": sys.executable,
+            **self.config,
+        }
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "bridgeData.yaml"
+
+    @property
+    def output(self) -> str:
+        """What the worker has said on its terminal."""
+        file = self.folder / "output.txt"
+        return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+
+    def configure(self, **changes: Any) -> None:
+        """Write the settings, with these changes."""
+        self.config |= changes
+        self.config_file.write_text(yaml.safe_dump(self.config), encoding="utf-8")
+
+    def play(self, **content: Any) -> None:
+        """Put an engine script in force."""
+        Script(**content).write(self.folder / "script.json")
+
+    def ask(self, count: int = 1, **params: Any) -> list[str]:
+        """Queue requests; their ids."""
+        asked = {"width": 64, "height": 64, "steps": 4, "cfg_scale": 5.0, **params}
+        return [
+            self.horde.state.enqueue(ImageRequest(prompt=f"fox {number}", models=(MODEL,), params=asked, nsfw=False))
+            for number in range(count)
+        ]
+
+    def outcomes(self) -> Counter[Outcome]:
+        return Counter(self.horde.state.accounting().outcomes.values())
+
+    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run another command of this owner's to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "worker.cli", *arguments],
+            cwd=self.folder, env=self._environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            check=False, timeout=PATIENCE_S,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        self.configure()
+        command = [sys.executable, "-m", "worker.cli", "run", "--cpu", "--config", str(self.config_file)]
+        with (self.folder / "output.txt").open("ab") as output:
+            self.process = subprocess.Popen(
+                [*command, *self.arguments],
+                cwd=self.folder, env=self._environment(), stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    def _environment(self) -> dict[str, str]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AIWORKER_")}
+        return environment | {
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            SCRIPT_VARIABLE: str(self.folder / "script.json"),
+        }
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def end(self) -> int:
+        """Wait for the worker to end; its exit code."""
+        assert self.process is not None
+        return self.process.wait(PATIENCE_S)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait for something to become true while the worker runs."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert self.process is None or self.process.poll() is None, f"the worker has ended:\n{self.output}"
+            assert time.monotonic() < deadline, f"it never came true; the worker said:\n{self.output}"
+            time.sleep(0.05)
+
+    def done(self, requests: list[str]) -> None:
+        """Wait until the Horde has nothing more to expect for these requests."""
+        self.until(lambda: not any(self._is_open(each) for each in requests))
+
+    def _is_open(self, request: str) -> bool:
+        check = self.horde.state.check(request)
+        return bool(check["waiting"] or check["processing"])
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture
+def horde() -> Iterator[RunningHorde]:
+    state = EmbeddedHorde(models={MODEL: ModelFacts(Baseline.SD1)}, seed=1)
+    with serve_in_thread(state) as running:
+        yield running
+
+
+@pytest.fixture
+def owner(tmp_path: Path, horde: RunningHorde) -> Iterator[Owner]:
+    with contextlib.closing(Owner(tmp_path / "owner", horde)) as owner:
+        yield owner

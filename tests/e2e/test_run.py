@@ -1,0 +1,74 @@
+"""`horde-bridge run` as a process: from the settings to a delivered picture, and to its end."""
+
+import signal
+import subprocess
+
+import pytest
+
+from worker.demo.horde.records import Outcome
+from worker.demo.tiny.recipes import build_command, engine_tree, models_folder
+from worker.engine.install import Runtime
+
+pytestmark = pytest.mark.e2e
+
+
+def test_the_worker_serves_what_its_settings_say_and_ends_in_order_when_told(owner):
+    requests = owner.ask(3, width=128)
+    owner.start()
+    owner.done(requests)
+    owner.signal(signal.SIGTERM)
+    assert owner.end() == 0, owner.output
+    assert owner.outcomes() == {Outcome.OK: 3}
+    picture = owner.horde.state.deliveries(requests[0])[0].picture()
+    assert (picture.width, picture.height) == (128, 64)
+
+
+def test_the_name_on_the_command_line_is_the_workers(owner):
+    owner.arguments = ["-n", "another name"]
+    requests = owner.ask()
+    owner.start()
+    owner.done(requests)
+    assert [worker["name"] for worker in owner.horde.state.workers()] == ["another name"]
+
+
+def test_a_public_horde_is_not_served_without_a_safety_checker(owner):
+    owner.configure(horde_url="https://aihorde.net/api/")
+    done = owner.command("run", "--cpu")
+    assert done.returncode == 1
+    assert "safety checker" in done.stderr
+
+
+def test_no_model_on_disk_ends_in_a_sentence_and_what_to_do(owner):
+    owner.configure(models_to_load=["Deliberate"], custom_models=[])
+    done = owner.command("run", "--cpu")
+    assert done.returncode == 1
+    assert "models_to_load" in done.stderr.splitlines()[-1]
+
+
+def test_torch_for_another_card_than_the_flag_names_ends_in_what_to_run(owner):
+    owner.configure(comfyui_path=None, comfyui_python=None)
+    done = owner.command("run", "--directml", "0")
+    assert done.returncode == 1
+    assert "update-runtime" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.engine
+def test_the_real_engine_delivers_a_picture_of_a_model_of_the_owners_own(owner):
+    runtime = Runtime.locate()
+    if not runtime.engine_python.exists():
+        pytest.skip("no engine environment in runtime/; ./update-runtime.sh makes one")
+    folder = runtime.folder / "tiny"
+    subprocess.run(build_command(runtime.engine_python, runtime.comfyui, folder, ["sd15"]), check=True)
+    model = models_folder(folder) / "compvis" / "tiny_sd15.safetensors"
+    owner.configure(
+        comfyui_path=str(engine_tree(folder)),
+        comfyui_python=str(runtime.engine_python),
+        custom_models=[{**owner.config["custom_models"][0], "filepath": str(model)}],
+    )
+    requests = owner.ask(1)
+    owner.start()
+    owner.done(requests)
+    owner.signal()
+    assert owner.end() == 0, owner.output
+    picture = owner.horde.state.deliveries(requests[0])[0].picture()
+    assert (picture.width, picture.height) == (64, 64)

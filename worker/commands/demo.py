@@ -1,0 +1,26 @@
+"""`demo`: the whole job on this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker import logs
+from worker.commands.options import LOGS_FOLDER, AsJson, Quiet, Verbose, complete_runtime
+from worker.errors import WorkerError
+
+
+def demo(
+    *,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, max=1000, help="How many jobs to do.")] = 3,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path("demo-out"),
+    as_json: AsJson = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = 0,
+) -> None:
+    """Do the whole job on this machine: a Horde of its own, tiny models, the real engine."""
+    logs.set_up(LOGS_FOLDER, console_level=logs.level_name(verbose, quiet))
+    from worker.demo.run import run_demo  # noqa: PLC0415 - the demo's Horde is of no use to the other commands
+
+    if not run_demo(complete_runtime(), jobs=jobs, out=out, as_json=as_json):
+        raise WorkerError("Not every job of the demo arrived as asked.", remedy="See logs/bridge.log and bridge_1.log.")

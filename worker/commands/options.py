@@ -1,0 +1,63 @@
+"""Options that several commands share, and what they all begin with: settings, logs, runtime, workflows, models."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from loguru import logger
+
+from worker import logs
+from worker.config.load import LoadedConfig, load_config
+from worker.engine.install import Runtime, check
+from worker.errors import RuntimeMissing
+from worker.models.records import ModelRecord
+from worker.models.reference import read_cache, read_folder
+from worker.workflows.library import Library
+
+LOGS_FOLDER = Path("logs")
+
+Verbose = Annotated[int, typer.Option("-v", "--verbose", count=True, help="Say more; twice for everything.")]
+Quiet = Annotated[int, typer.Option("-q", "--quiet", count=True, help="Say less; twice for errors only.")]
+NoLogging = Annotated[bool, typer.Option("--no-logging", help="Write no log files.")]
+FromEnvironment = Annotated[
+    bool, typer.Option("-e", "--load-config-from-env-vars", help="Settings from AIWORKER_* variables, not the file.")
+]
+WorkerName = Annotated[str | None, typer.Option("-n", "--worker-name", help="Serve under this name.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file; bridgeData.yaml if not given.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON value on standard output, nothing else there.")]
+ReferenceFolder = Annotated[Path | None, typer.Option("--reference", help="Folder with the Horde's model lists.")]
+PopFile = Annotated[Path, typer.Argument(help="A pop response, or a captured file with one under `pops`.")]
+
+
+def load_settings(
+    file: Path | None, *, from_environment: bool = False, name: str | None = None, warn: bool = True
+) -> LoadedConfig:
+    """The settings, their secrets kept out of every log line from now on, their warnings said."""
+    overrides: dict[str, Any] = {} if name is None else {"dreamer_name": name}
+    loaded = load_config(file, environment=os.environ, from_env=from_environment, overrides=overrides)
+    logs.redactor.add([loaded.data.api_key.get_secret_value()])
+    if warn:
+        for warning in loaded.warnings:
+            logger.warning("{}", warning)
+    return loaded
+
+
+def complete_runtime() -> Runtime:
+    """Where everything lies. Raises RuntimeMissing when something is not there."""
+    if missing := check():
+        raise RuntimeMissing(f"The runtime is incomplete: {'; '.join(missing)}.", remedy="Run ./update-runtime.sh.")
+    return Runtime.locate()
+
+
+def packaged_library() -> Library:
+    """The workflows that come with the worker."""
+    return Library.load()
+
+
+def reference_models(reference: Path | None) -> Mapping[str, ModelRecord]:
+    """The image models of a folder with the Horde's lists, or as they were last fetched."""
+    if reference is not None:
+        return read_folder(reference, beta=True).images
+    return read_cache(Runtime.locate().folder / "reference", beta=True).images

@@ -1,0 +1,40 @@
+"""`run`: the worker itself."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker import logs
+from worker.app import run as run_worker
+from worker.commands.options import (
+    LOGS_FOLDER,
+    ConfigFile,
+    FromEnvironment,
+    NoLogging,
+    Quiet,
+    Verbose,
+    WorkerName,
+    load_settings,
+)
+from worker.compose import DeviceFlags, compose
+from worker.engine.install import Runtime
+
+
+def run(
+    *,
+    verbose: Verbose = 0,
+    quiet: Quiet = 0,
+    no_logging: NoLogging = False,
+    from_environment: FromEnvironment = False,
+    name: WorkerName = None,
+    config: ConfigFile = None,
+    amd: Annotated[bool, typer.Option("--amd", "--amd-gpu", help="The card is AMD's (normally detected).")] = False,
+    directml: Annotated[int | None, typer.Option("--directml", help="Use this DirectML device.")] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Use no card at all.")] = False,
+) -> None:
+    """Serve the Horde until stopped with Ctrl+C or SIGTERM."""
+    logs.set_up(None if no_logging else LOGS_FOLDER, console_level=logs.level_name(verbose, quiet))
+    loaded = load_settings(config, from_environment=from_environment, name=name)
+    flags = DeviceFlags(amd=amd, directml=directml, cpu=cpu)
+    run_worker(compose(loaded, Runtime.locate(), flags=flags, logs=Path(LOGS_FOLDER).absolute()))

@@ -1,0 +1,121 @@
+"""A worker for a real run, put together from the owner's settings, the runtime and what this machine has."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from loguru import logger
+
+from worker.app import Setup
+from worker.config.live import LiveConfig
+from worker.config.load import LoadedConfig
+from worker.config.paths import models_root
+from worker.config.schema import BridgeData
+from worker.engine.cards import count_cards
+from worker.engine.devices import Device, choose_devices, engine_settings
+from worker.engine.install.layout import Runtime
+from worker.engine.install.machine import Accelerator, Host, detect_card
+from worker.errors import ConfigError, RuntimeMissing
+from worker.horde.agent import bridge_agent
+from worker.models.catalog import Catalog
+from worker.models.custom import read_custom_models, shadowed, with_custom
+from worker.models.records import ModelRecord
+from worker.models.reference import CACHE_FOLDER, read_cache
+from worker.models.resolve import resolve
+from worker.models.store import Store
+from worker.safety.checker import NoChecker
+from worker.workflows.library import Library, packaged_folder
+
+PROJECT_URL = "https://github.com/horde-bridge/horde-bridge"
+#: The feature level told to the Horde; see worker.horde.agent.
+AGENT_LEVEL = "9.0.0"
+#: What a model is taken to need when nobody tells its size.
+UNKNOWN_MODEL_BYTES = 7 * 1024**3
+
+
+@dataclass(frozen=True)
+class DeviceFlags:
+    """What the command line says of the device. Without any of them it is as the runtime was set up."""
+
+    amd: bool = False
+    directml: int | None = None
+    cpu: bool = False
+
+    @property
+    def accelerator(self) -> Accelerator | None:
+        if self.cpu:
+            return Accelerator.CPU
+        if self.directml is not None:
+            return Accelerator.DIRECTML
+        return Accelerator.ROCM if self.amd else None
+
+
+def compose(loaded: LoadedConfig, runtime: Runtime, *, flags: DeviceFlags, logs: Path) -> Setup:
+    """All of the worker; engines write their logs into `logs`. Raises ConfigError, RuntimeMissing."""
+    config = loaded.data
+    _require_engine(config, runtime)
+    custom = read_custom_models([entry.model_dump() for entry in config.custom_models])
+    root = models_root(config, loaded.environment)
+    extra = [Path(folder).expanduser() for folder in config.extra_stable_diffusion_models_folders]
+    store = Store(root, extra, custom.records.values())
+    known = with_custom(reference := read_cache(root / CACHE_FOLDER, beta=True).images, custom)
+    chosen = resolve(config.models_to_load, config.models_to_skip, known, large=config.load_large_models)
+    for warning in (*custom.warnings, *shadowed(reference, custom), *chosen.warnings):
+        logger.warning("{}", warning)
+    records = [known[name] for name in chosen.load]
+    catalog = Catalog(store, records)
+    if not catalog.names():
+        raise ConfigError(
+            f"None of the models in models_to_load is in {root}.", remedy="Check models_to_load and cache_home."
+        )
+    return Setup(
+        live=LiveConfig(config),
+        horde_url=config.horde_url,
+        agent=config.bridge_agent or bridge_agent(AGENT_LEVEL, PROJECT_URL),
+        engines=engine_settings(
+            config,
+            runtime,
+            devices=devices_for(config, runtime, flags),
+            model_paths=store.model_paths(),
+            logs=logs,
+            memory_bytes=psutil.virtual_memory().total,
+            largest_model_bytes=max((_size(record) for record in records), default=UNKNOWN_MODEL_BYTES),
+        ),
+        models=catalog,
+        library=_library(config),
+        safety=NoChecker(),
+    )
+
+
+def devices_for(config: BridgeData, runtime: Runtime, flags: DeviceFlags) -> tuple[Device, ...]:
+    """The devices to use. Raises ConfigError where the installed torch is for another kind than the flags name."""
+    # An engine of the owner's own brings its own torch, of which nothing is known here.
+    installed = detect_card(Host()).accelerator if config.comfyui_python else runtime.accelerator
+    wanted = flags.accelerator or installed or Accelerator.CPU
+    if wanted not in (installed, Accelerator.CPU) and not config.comfyui_python:
+        raise ConfigError(
+            f"The engine was set up for {installed.value if installed else 'nothing yet'}, not for {wanted.value}.",
+            remedy=f"Run update-runtime with --{wanted.value}.",
+        )
+    if flags.directml is not None:
+        return (Device(Accelerator.DIRECTML, flags.directml),)
+    return choose_devices(config, wanted, cards=count_cards(wanted))
+
+
+def _require_engine(config: BridgeData, runtime: Runtime) -> None:
+    """Raises RuntimeMissing where there is no engine to start; whether it is the newest is the launcher's concern."""
+    python, comfyui = config.comfyui_python or runtime.engine_python, config.comfyui_path or runtime.comfyui
+    for path in (python, comfyui / "main.py"):
+        if not path.exists():
+            raise RuntimeMissing(
+                f"There is no {path}.", remedy="Run update-runtime, or mend comfyui_path and comfyui_python."
+            )
+
+
+def _library(config: BridgeData) -> Library:
+    own = () if config.workflows_dir is None else (config.workflows_dir,)
+    return Library.load(packaged_folder(), *own, approved_classes=config.approved_node_classes)
+
+
+def _size(record: ModelRecord) -> int:
+    return record.size or UNKNOWN_MODEL_BYTES
