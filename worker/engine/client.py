@@ -200,22 +200,32 @@ class EngineClient:
         prompt = _Prompt(uuid.uuid4().hex, frozenset(outputs), on_progress, ended, expected)
         # Known before it is sent: its first events may overtake the answer.
         self._prompts[prompt.id] = prompt
-        try:
-            response = await self._request(
+        posting = asyncio.ensure_future(
+            self._request(
                 "POST",
                 "/prompt",
                 json={"prompt": graph, "client_id": self._client_id, "prompt_id": prompt.id},
                 accept=(httpx.codes.OK, httpx.codes.BAD_REQUEST),
             )
+        )
+        try:
+            response = await asyncio.shield(posting)
             # ComfyUI runs the outputs that are valid and reports the others: an answer of 200 may be half a no.
             answer = response.json()
             if response.status_code != httpx.codes.OK or answer.get("node_errors"):
                 raise GraphRejected(describe_rejection(answer), remedy="Run `workflows check`.")
         except BaseException:
             self._prompts.pop(prompt.id, None)
-            await asyncio.shield(self.cancel(prompt.id))
+            await asyncio.shield(self._withdraw(posting, prompt.id))
             raise
         return prompt
+
+    async def _withdraw(self, posting: asyncio.Future[httpx.Response], prompt_id: str) -> None:
+        """Cancel a prompt that may still be on its way in: the engine queues it even if nobody hears the answer."""
+        await asyncio.wait([posting])
+        # Read, so that it is no news for the log; the caller has an error of its own.
+        posting.exception()
+        await self.cancel(prompt_id)
 
     async def _wait(self, prompt: _Prompt) -> None:
         while not prompt.ended.done():

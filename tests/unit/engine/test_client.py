@@ -138,6 +138,28 @@ async def test_cancelling_a_waiting_job_leaves_the_running_one_alone(
     assert executed(engine) == 2
 
 
+async def test_a_job_given_up_while_it_is_handed_in_does_not_stay_in_the_engine(
+    client: EngineClient, engine: EngineProcess, sampler_graph: Build, play: Play, until: Until
+) -> None:
+    def log() -> str:
+        return engine.settings.log_file.read_text(encoding="utf-8")
+
+    play(seconds=FOR_EVER_S, accept_seconds=FOR_EVER_S)
+    given_up = asyncio.ensure_future(client.render(sampler_graph(), OUT))
+    await until(lambda: "Prompt received" in log())
+    given_up.cancel()
+    await asyncio.sleep(0)
+    play(seconds=FOR_EVER_S)
+
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+
+    await until(lambda: "Prompt queued" in log())
+    queue = (await client._request("GET", "/queue")).json()
+    assert queue == {"queue_running": [], "queue_pending": []}
+    assert client.outstanding == 0
+
+
 async def test_a_job_that_somebody_else_interrupts_is_cancelled(
     engine: EngineProcess, client: EngineClient, sampler_graph: Build, play: Play
 ) -> None:

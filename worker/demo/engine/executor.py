@@ -92,6 +92,7 @@ class Executor:
         self._lost_device: NodeError | None = None
 
     async def put(self, prompt: Prompt) -> None:
+        logger.info("Prompt queued")
         self.pending.append(prompt)
         self._wake.set()
         await self._tell_queue()

@@ -74,6 +74,8 @@ class Script:
     start_seconds: float = 0.0
     #: added to every HTTP answer
     answer_seconds: float = 0.0
+    #: from a prompt's arrival to its place in the queue; looked up again and again, so that a test can end it
+    accept_seconds: float = 0.0
     #: SIGTERM does nothing (read at start)
     ignore_sigterm: bool = False
     faults: tuple[Fault, ...] = ()

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import time
 import traceback
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
+from loguru import logger
 from PIL import Image, UnidentifiedImageError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -116,6 +118,7 @@ class Engine:
 
     async def prompt(self, request: Request) -> Response:
         body = await request.json()
+        await self._hold_back()
         workflow = Workflow(body["prompt"], self.classes)
         refusal = workflow.refusal(self.pictures)
         if refusal is None and claim_fault(self.script, frozenset({FaultKind.REFUSAL}), workflow.checkpoint):
@@ -127,6 +130,13 @@ class Engine:
         number, self._number = self._number, self._number + 1
         await self.executor.put(Prompt(number, prompt_id, body.get("client_id", ""), workflow))
         return JSONResponse({"prompt_id": prompt_id, "number": number, "node_errors": {}})
+
+    async def _hold_back(self) -> None:
+        """Take the script's time with a prompt, whether or not its sender still listens, as ComfyUI's server does."""
+        logger.info("Prompt received")
+        began = time.monotonic()
+        while time.monotonic() - began < read_script(self.script).accept_seconds:
+            await asyncio.sleep(0.02)
 
     async def queue(self, _: Request) -> Response:
         running = [self.executor.running.listed()] if self.executor.running else []
