@@ -158,7 +158,7 @@ async def test_a_picture_handed_in_comes_out_as_it_was(room: Room) -> None:
     await room.client.put_input("all-values", png(Image.fromarray(pixels)))
 
     [image] = await room.client.render(handed_in("all-values"), OUT)
-    await room.client.drop_input("all-values")
+    await room.client.drop_inputs(["all-values"])
 
     assert (image.width, image.height) == (256, 3)
     assert image.pixels == pixels.tobytes()
@@ -173,7 +173,7 @@ async def test_the_mask_of_a_picture_handed_in_is_its_transparency(room: Room) -
     graph["out-mask"] = {"class_type": "HordeImageOutput", "inputs": {"images": ["mask", 0]}}
 
     picture, mask = await room.client.render(graph, ("out", "out-mask"))
-    await room.client.drop_input("alpha")
+    await room.client.drop_inputs(["alpha"])
 
     assert picture.pixels == colours.tobytes()
     got = np.frombuffer(mask.pixels, np.uint8).reshape(2, 4, 3).astype(int)
@@ -187,7 +187,7 @@ async def test_a_picture_without_transparency_masks_nothing(room: Room) -> None:
     graph["out"]["inputs"]["images"] = ["mask", 0]
 
     [mask] = await room.client.render(graph, OUT)
-    await room.client.drop_input("opaque")
+    await room.client.drop_inputs(["opaque"])
 
     assert mask.pixels == bytes(5 * 4 * 3)
 
@@ -197,7 +197,7 @@ async def test_a_picture_that_is_none_fails_its_job_and_a_missing_one_is_refused
 
     with pytest.raises(NodeFailed, match="HordeImageInput failed: UnidentifiedImageError"):
         await room.client.render(handed_in("garbage"), OUT)
-    await room.client.drop_input("garbage")
+    await room.client.drop_inputs(["garbage"])
     with pytest.raises(GraphRejected, match="no picture was handed in under 'garbage'"):
         await room.client.render(handed_in("garbage"), OUT)
 

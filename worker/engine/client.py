@@ -1,16 +1,14 @@
 """Talk to one engine: prompts go in over HTTP, events and pixels come back over one websocket.
 
-A reader thread turns messages into events (the pictures' bytes are checked and decoded there, off the event loop)
-and hands them to asyncio. Each prompt has an id of ours and gets only what was made for it. A prompt that ended
-without all its images lost a frame: the same graph goes in again, and since everything but its output nodes is
-cached, the images are back in milliseconds.
+Each prompt has an id of ours and gets only what was made for it. A prompt that ended without all its images lost a
+frame: the same graph goes in again, and since everything but its output nodes is cached, the images are back in
+milliseconds.
 """
 
 import asyncio
-import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +19,7 @@ from loguru import logger
 from worker.aio import timeout
 from worker.engine import events
 from worker.engine.faults import classify
+from worker.engine.reader import SocketReader, discard, open_socket
 from worker.errors import EngineDied, EngineError, EngineStalled, GraphRejected, NodeFailed, RenderCancelled
 from worker.images import RawImage
 
@@ -33,6 +32,8 @@ HTTP_TIMEOUT_S = 30.0
 SILENCE_LIMIT_S = 240.0
 #: How often, and how far apart, a running prompt is told to stop.
 CANCEL_ATTEMPTS, CANCEL_PAUSE_S = 10, 0.2
+#: A caller who gives up waits no longer for the engine to notice; his time may be needed to report the job.
+GIVING_UP_S = 2.0
 #: Attempts to get the websocket back while the process lives.
 RECONNECT_ATTEMPTS = 5
 
@@ -59,7 +60,6 @@ class _Prompt:
     images: dict[str, dict[int, RawImage]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     failure: EngineError | None = None
-    heard_at: float = field(default_factory=time.monotonic)
 
     def add(self, event: events.ImageMade) -> None:
         images = self.images.setdefault(event.node_id, {})
@@ -84,9 +84,16 @@ class EngineClient:
         self._silence_limit_s = silence_limit_s
         self._http = httpx.AsyncClient(base_url=url, headers=self._headers, timeout=HTTP_TIMEOUT_S, trust_env=False)
         self._prompts: dict[str, _Prompt] = {}
-        self._reader: _Reader | None = None
+        #: prompts that were told to stop and may not have heard it
+        self._given_up: set[str] = set()
+        #: last sign of life since there is something to do; one prompt runs at a time, so it speaks for all
+        self._heard_at = 0.0
+        self._reader: SocketReader | None = None
         self._lost: asyncio.Task[None] | None = None
+        #: what is seen through without its caller
+        self._aside: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._gone = False
         self.object_info: dict[str, Any] = {}
 
     async def open(self) -> None:
@@ -100,13 +107,15 @@ class EngineClient:
 
     async def close(self) -> None:
         """Hang up; prompts that still wait get EngineDied."""
-        self._closing = True
-        if self._lost:
-            self._lost.cancel()
-            await asyncio.wait([self._lost])
+        self._closing = self._gone = True
+        self._fail_all(EngineDied("The connection to the engine was closed."))
+        unfinished = [*self._aside, *([self._lost] if self._lost else [])]
+        for task in unfinished:
+            task.cancel()
+        if unfinished:
+            await asyncio.wait(unfinished)
         if self._reader:
             await self._reader.stop()
-        self._fail_all(EngineDied("The connection to the engine was closed."))
         await self._http.aclose()
 
     @property
@@ -139,7 +148,8 @@ class EngineClient:
             try:
                 await self._wait(prompt)
             except asyncio.CancelledError:
-                await asyncio.shield(self.cancel(prompt.id))
+                self._given_up.add(prompt.id)
+                await self._see_through(self.cancel(prompt.id))
                 raise
             finally:
                 self._prompts.pop(prompt.id, None)
@@ -157,9 +167,18 @@ class EngineClient:
         """Hand in an encoded picture for `HordeImageInput` nodes with this key (a content hash)."""
         await self._request("PUT", f"/horde/inputs/{key}", content=picture)
 
-    async def drop_input(self, key: str) -> None:
-        """Forget a picture."""
-        await self._request("DELETE", f"/horde/inputs/{key}")
+    async def drop_inputs(self, keys: Collection[str]) -> None:
+        """Forget pictures. Never raises: an engine that is gone has forgotten them."""
+
+        async def drop() -> None:
+            try:
+                for key in keys:
+                    await self._request("DELETE", f"/horde/inputs/{key}")
+            except EngineError as error:
+                logger.debug("Could not drop pictures: {}", error)
+
+        if keys:
+            await self._see_through(drop())
 
     async def cancel(self, prompt_id: str) -> None:
         """Take exactly this prompt out of the queue or stop it if it runs. Never raises: the engine may be gone.
@@ -172,6 +191,7 @@ class EngineClient:
                 await self._request("POST", "/interrupt", json={"prompt_id": prompt_id})
                 queue = (await self._request("GET", "/queue")).json()
                 if all(prompt_id != item[1] for item in queue["queue_running"] + queue["queue_pending"]):
+                    self._given_up.discard(prompt_id)
                     await self._forget(prompt_id)
                     return
                 await asyncio.sleep(CANCEL_PAUSE_S)
@@ -196,6 +216,10 @@ class EngineClient:
         expected: int,
         on_progress: Callable[[Progress], None] | None,
     ) -> _Prompt:
+        if self._gone:
+            raise EngineDied("The engine is gone.")
+        if not self._prompts and not await self._still_busy():
+            self._heard_at = time.monotonic()
         ended = asyncio.get_running_loop().create_future()
         prompt = _Prompt(uuid.uuid4().hex, frozenset(outputs), on_progress, ended, expected)
         # Known before it is sent: its first events may overtake the answer.
@@ -216,9 +240,24 @@ class EngineClient:
                 raise GraphRejected(describe_rejection(answer), remedy="Run `workflows check`.")
         except BaseException:
             self._prompts.pop(prompt.id, None)
-            await asyncio.shield(self._withdraw(posting, prompt.id))
+            self._given_up.add(prompt.id)
+            await self._see_through(self._withdraw(posting, prompt.id))
             raise
         return prompt
+
+    async def _still_busy(self) -> bool:
+        """Whether a prompt that was given up is in the engine even now."""
+        if self._given_up:
+            queue = (await self._request("GET", "/queue")).json()
+            self._given_up &= {item[1] for item in queue["queue_running"] + queue["queue_pending"]}
+        return bool(self._given_up)
+
+    async def _see_through(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something whatever becomes of the caller, who is held up for a moment at most."""
+        task = asyncio.ensure_future(work)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+        await asyncio.wait([task], timeout=GIVING_UP_S)
 
     async def _withdraw(self, posting: asyncio.Future[httpx.Response], prompt_id: str) -> None:
         """Cancel a prompt that may still be on its way in: the engine queues it even if nobody hears the answer."""
@@ -229,12 +268,12 @@ class EngineClient:
 
     async def _wait(self, prompt: _Prompt) -> None:
         while not prompt.ended.done():
-            silence = time.monotonic() - prompt.heard_at
+            silence = time.monotonic() - self._heard_at
             try:
                 async with timeout(max(self._silence_limit_s - silence, 0.01)):
                     await asyncio.shield(prompt.ended)
             except TimeoutError:
-                if prompt.ended.done() or time.monotonic() - prompt.heard_at < self._silence_limit_s:
+                if prompt.ended.done() or time.monotonic() - self._heard_at < self._silence_limit_s:
                     continue
                 await self._look_after(prompt)
         if prompt.ended.exception():
@@ -251,11 +290,10 @@ class EngineClient:
     async def _look_after(self, prompt: _Prompt) -> None:
         """Decide what the silence around a prompt means."""
         queue = (await self._request("GET", "/queue")).json()
-        if any(prompt.id == item[1] for item in queue["queue_running"]):
+        # Whether it runs or waits makes no difference: nothing in this engine has moved for so long.
+        if any(prompt.id == item[1] for item in queue["queue_running"] + queue["queue_pending"]):
             raise EngineStalled(f"The engine has been silent for {self._silence_limit_s:.0f} s in the middle of a job.")
-        if any(prompt.id == item[1] for item in queue["queue_pending"]):
-            prompt.heard_at = time.monotonic()
-        elif not prompt.ended.done():
+        if not prompt.ended.done():
             # It ended and the message got lost.
             prompt.ended.set_result(None)
 
@@ -263,10 +301,9 @@ class EngineClient:
 
     def _dispatch(self, event: events.Event) -> None:
         prompt = self._prompts.get(event.prompt_id)
-        now = time.monotonic()
-        for waiting in self._prompts.values():
-            # A prompt that waits behind another is not silent as long as the other moves.
-            waiting.heard_at = now
+        self._heard_at = time.monotonic()
+        if isinstance(event, events.Finished):
+            self._given_up.discard(event.prompt_id)
         if prompt is None or prompt.ended.done():
             return
         match event:
@@ -296,20 +333,21 @@ class EngineClient:
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         url = f"{self._url.replace('http', 'ws', 1)}/ws?clientId={self._client_id}"
-        opening = loop.run_in_executor(None, _open_socket, url, self._headers)
+        opening = loop.run_in_executor(None, open_socket, url, self._headers, HTTP_TIMEOUT_S)
         try:
             socket = await asyncio.shield(opening)
         except (OSError, websocket.WebSocketException) as error:
             raise EngineDied(f"No connection to the engine: {error}.") from error
         except asyncio.CancelledError:
             # The thread can't be stopped; what it opens is closed when it comes.
-            opening.add_done_callback(_discard)
+            opening.add_done_callback(discard)
             raise
-        self._reader = _Reader(socket, loop, self._dispatch, self._on_lost)
+        self._reader = SocketReader(socket, loop, self._dispatch, self._on_lost)
         self._reader.start()
 
     def _on_lost(self, reason: str) -> None:
-        if not self._closing:
+        # A loss during a recovery is that recovery's own to notice.
+        if not self._closing and (self._lost is None or self._lost.done()):
             self._lost = asyncio.ensure_future(self._recover(reason))
 
     async def _recover(self, reason: str) -> None:
@@ -324,7 +362,9 @@ class EngineClient:
             except EngineError as error:
                 logger.debug("Reconnecting failed: {}", error)
             else:
-                return
+                if self._reader and self._reader.reads:
+                    return
+        self._gone = True
         self._fail_all(EngineDied("The engine is gone."))
 
     async def _settle(self, prompt: _Prompt) -> None:
@@ -349,6 +389,10 @@ class EngineClient:
             raise EngineStalled(f"The engine did not answer {method} {path} in {HTTP_TIMEOUT_S:.0f} s.") from error
         except httpx.TransportError as error:
             raise EngineDied(f"The engine does not answer: {error!r}.") from error
+        except RuntimeError as error:
+            if self._http.is_closed:
+                raise EngineDied("The connection to the engine was closed.") from error
+            raise
         if response.status_code not in accept:
             raise NodeFailed(f"The engine answered {method} {path} with {response.status_code}: {response.text[:200]}")
         return response
@@ -365,75 +409,3 @@ def describe_rejection(answer: Mapping[str, Any]) -> str:
         error = answer.get("error") or {}
         parts = [f"{error.get('message', 'unknown reason')} {error.get('details', '')}".strip()]
     return "ComfyUI refuses the graph: " + "; ".join(parts)
-
-
-def _open_socket(url: str, headers: Mapping[str, str]) -> websocket.WebSocket:
-    socket = websocket.create_connection(
-        url, header=dict(headers), timeout=HTTP_TIMEOUT_S, skip_utf8_validation=True, http_no_proxy=["127.0.0.1"]
-    )
-    try:
-        socket.settimeout(None)
-        socket.send(events.FEATURE_FLAGS)
-    except BaseException:
-        socket.shutdown()
-        raise
-    return socket
-
-
-def _discard(opening: asyncio.Future[websocket.WebSocket]) -> None:
-    """Close the socket that nobody waits for any more."""
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().shutdown()
-
-
-class _Reader:
-    """The thread that reads one websocket until it closes."""
-
-    def __init__(
-        self,
-        socket: websocket.WebSocket,
-        loop: asyncio.AbstractEventLoop,
-        on_event: Callable[[events.Event], None],
-        on_lost: Callable[[str], None],
-    ) -> None:
-        self._socket = socket
-        self._loop = loop
-        self._on_event = on_event
-        self._on_lost = on_lost
-        self._thread = threading.Thread(target=self._read, name="engine-reader", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    async def stop(self) -> None:
-        """Close the socket under the reader and wait for it."""
-        self._socket.abort()
-        await asyncio.to_thread(self._thread.join, 5.0)
-
-    def _read(self) -> None:
-        reason = "closed by the engine"
-        try:
-            while True:
-                opcode, message = self._socket.recv_data()
-                if opcode == websocket.ABNF.OPCODE_CLOSE:
-                    break
-                event = self._parse(opcode, message)
-                if event is not None:
-                    self._loop.call_soon_threadsafe(self._on_event, event)
-        except (OSError, websocket.WebSocketException) as error:
-            reason = str(error) or type(error).__name__
-        finally:
-            self._socket.shutdown()
-            if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._on_lost, reason)
-
-    @staticmethod
-    def _parse(opcode: int, message: bytes) -> events.Event | None:
-        if opcode == websocket.ABNF.OPCODE_TEXT:
-            return events.parse_text(message.decode(errors="replace"))
-        try:
-            return events.parse_binary(message)
-        except ValueError as error:
-            # The prompt will end without this image, and it is asked for again.
-            logger.warning("Dropped {}", error)
-            return None

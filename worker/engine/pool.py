@@ -6,7 +6,6 @@ the free ones to the slot that has the job's model, then to the emptiest.
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -149,9 +148,7 @@ class EnginePool:
                 )
             return images
         finally:
-            with contextlib.suppress(EngineError):
-                for key in task.pictures:
-                    await client.drop_input(key)
+            await client.drop_inputs(task.pictures.keys())
 
     # Places
 

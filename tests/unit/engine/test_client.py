@@ -2,15 +2,12 @@
 
 import asyncio
 import io
-import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 import httpx
-import psutil
 import pytest
-import websocket
 from PIL import Image
 
 from worker.demo.engine.script import Fault, FaultKind
@@ -19,7 +16,6 @@ from worker.engine.client import EngineClient, Progress, describe_rejection
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.errors import (
     DeviceLost,
-    EngineDied,
     EngineError,
     EngineStalled,
     GraphRejected,
@@ -196,45 +192,6 @@ async def test_an_image_that_never_arrives_fails_the_job(client: EngineClient, p
         await client.render(plain_graph(), OUT)
 
 
-@pytest.mark.parametrize("at", [0.25, 0.5, 1.0])
-async def test_a_websocket_lost_in_the_middle_of_a_job_costs_nothing(
-    client: EngineClient, sampler_graph: Build, plain_graph: Build, play: Play, at: float
-) -> None:
-    play(seconds=0.4, faults=(Fault(FaultKind.SOCKET_LOST, at=at),))
-
-    images, others = await asyncio.gather(
-        client.render(sampler_graph(count=2), OUT), client.render(plain_graph(5), OUT)
-    )
-
-    assert len(images) == 2
-    assert others[0].pixels[:3] == b"\x00\x00\x05"
-
-
-async def test_a_failure_during_a_gap_of_the_websocket_is_read_from_the_history(
-    client: EngineClient, sampler_graph: Build, play: Play, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    play(seconds=0.2, faults=(Fault(FaultKind.OUT_OF_MEMORY),))
-    connect, gap = client._connect, asyncio.Event()
-
-    async def connect_after_the_gap() -> None:
-        await gap.wait()
-        await connect()
-
-    monkeypatch.setattr(client, "_connect", connect_after_the_gap)
-    steps = Steps()
-    job = asyncio.ensure_future(client.render(sampler_graph(), OUT, on_progress=steps))
-    await steps.begun.wait()
-    assert client._reader is not None
-    client._reader._socket.abort()
-    while (await client._request("GET", "/queue")).json()["queue_running"]:
-        await asyncio.sleep(0.01)
-
-    gap.set()
-
-    with pytest.raises(OutOfMemory):
-        await job
-
-
 async def test_a_graph_that_comfyui_refuses_is_rejected_with_all_it_says(
     client: EngineClient, plain_graph: Build
 ) -> None:
@@ -283,6 +240,72 @@ async def test_a_slow_job_that_moves_is_not_stalled_and_neither_is_the_one_behin
     await client.close()
 
 
+async def test_a_job_behind_one_that_was_given_up_and_does_not_stop_finds_the_engine_stalled(
+    engine: EngineProcess, sampler_graph: Build, plain_graph: Build, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "CANCEL_ATTEMPTS", 2)
+    play(faults=(Fault(FaultKind.HANG),))
+    client = EngineClient(engine.url, engine.token, silence_limit_s=2.0)
+    await client.open()
+    steps = Steps()
+    hung = asyncio.ensure_future(client.render(sampler_graph(), OUT, on_progress=steps))
+    await steps.begun.wait()
+    hung.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hung
+
+    with pytest.raises(EngineStalled, match="silent"):
+        await client.render(plain_graph(), OUT)
+
+    await client.close()
+
+
+async def test_jobs_that_are_given_up_one_after_another_do_not_hide_that_the_engine_stands_still(
+    engine: EngineProcess, sampler_graph: Build, play: Play, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    monkeypatch.setattr(client_module, "CANCEL_ATTEMPTS", 2)
+    play(faults=(Fault(FaultKind.HANG),))
+    client = EngineClient(engine.url, engine.token, silence_limit_s=FOR_EVER_S)
+    await client.open()
+    steps = Steps()
+    jobs = [asyncio.ensure_future(client.render(sampler_graph(), OUT, on_progress=steps))]
+    await steps.begun.wait()
+    heard_at = client._heard_at
+    jobs[0].cancel()
+    await asyncio.wait(jobs)
+    await until(lambda: not client._aside)
+
+    jobs.append(asyncio.ensure_future(client.render(sampler_graph(2), OUT)))
+    await until(lambda: client.outstanding == 1)
+
+    assert client._heard_at == heard_at
+    await client.close()
+    await asyncio.wait(jobs)
+
+
+async def test_who_gives_up_on_an_engine_that_answers_nothing_is_not_held_up(
+    engine: EngineProcess, sampler_graph: Build, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "GIVING_UP_S", 0.1)
+    monkeypatch.setattr(client_module, "HTTP_TIMEOUT_S", FOR_EVER_S)
+    play(faults=(Fault(FaultKind.FREEZE),))
+    client = EngineClient(engine.url, engine.token)
+    await client.open()
+    await client.put_input("abc", b"picture")
+    steps = Steps()
+    job = asyncio.ensure_future(client.render(sampler_graph(), OUT, on_progress=steps))
+    await steps.begun.wait()
+    while not any(step.value >= 2 for step in steps.seen):
+        await asyncio.sleep(0.01)
+
+    job.cancel()
+    await asyncio.wait([job])
+    await client.drop_inputs(["abc"])
+
+    assert job.cancelled()
+    await client.close()
+
+
 async def test_an_engine_that_answers_nothing_any_more_is_stalled(
     engine: EngineProcess, sampler_graph: Build, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,37 +339,6 @@ async def test_the_end_of_a_job_that_was_not_heard_is_found_out(
     assert len(await client.render(plain_graph(), OUT)) == 1
 
     await client.close()
-
-
-async def test_the_death_of_the_engine_ends_its_jobs(
-    engine: EngineProcess, client: EngineClient, sampler_graph: Build, plain_graph: Build, play: Play
-) -> None:
-    play(seconds=FOR_EVER_S)
-    steps = Steps()
-    jobs = [
-        asyncio.ensure_future(client.render(sampler_graph(), OUT, on_progress=steps)),
-        asyncio.ensure_future(client.render(plain_graph(), OUT)),
-    ]
-    await steps.begun.wait()
-
-    psutil.Process(engine.pid).kill()
-
-    results = await asyncio.gather(*jobs, return_exceptions=True)
-    assert [type(result) for result in results] == [EngineDied, EngineDied]
-    with pytest.raises(EngineDied):
-        await client.render(plain_graph(), OUT)
-
-
-async def test_closing_the_client_ends_its_jobs(client: EngineClient, sampler_graph: Build, play: Play) -> None:
-    play(seconds=FOR_EVER_S)
-    steps = Steps()
-    job = asyncio.ensure_future(client.render(sampler_graph(), OUT, on_progress=steps))
-    await steps.begun.wait()
-
-    await client.close()
-
-    with pytest.raises(EngineDied):
-        await job
 
 
 @pytest.mark.parametrize(
@@ -388,7 +380,7 @@ async def test_a_picture_handed_in_is_known_until_it_is_dropped(client: EngineCl
 
     await client.put_input("abc", encoded.getvalue())
     images = await client.render(graph, OUT)
-    await client.drop_input("abc")
+    await client.drop_inputs(["abc"])
 
     assert [(image.width, image.height) for image in images] == [(31, 17)]
     with pytest.raises(GraphRejected, match="no picture was handed in under 'abc'"):
@@ -432,59 +424,3 @@ async def test_an_engine_tells_its_memory_and_its_nodes(client: EngineClient) ->
     assert stats["devices"][0]["vram_total"] > 0
     assert client.has_node_pack
     assert "KSampler" in client.object_info
-
-
-async def test_nobody_gets_in_with_a_wrong_token(engine: EngineProcess) -> None:
-    client = EngineClient(engine.url, "wrong")
-
-    with pytest.raises(EngineDied, match="401"):
-        await client.open()
-
-    await client.close()
-
-
-async def test_an_engine_that_is_not_there_is_dead(engine: EngineProcess) -> None:
-    await engine.stop(timeout_s=0)
-    client = EngineClient(engine.url, engine.token)
-
-    with pytest.raises(EngineDied):
-        await client.open()
-
-    await client.close()
-
-
-@pytest.mark.parametrize("stage", ["connecting", "greeting"])
-async def test_a_connection_that_is_given_up_leaves_no_socket(
-    engine: EngineProcess, monkeypatch: pytest.MonkeyPatch, until: Until, stage: str
-) -> None:
-    opened: list[websocket.WebSocket] = []
-    go_on = threading.Event()
-    create = websocket.create_connection
-
-    def create_slowly(*args: Any, **options: Any) -> websocket.WebSocket:
-        opened.append(create(*args, **options))
-        assert go_on.wait(60)
-        return opened[0]
-
-    monkeypatch.setattr(websocket, "create_connection", create_slowly)
-    client = EngineClient(engine.url, engine.token)
-    opening = asyncio.ensure_future(client.open())
-    await until(lambda: opened)
-
-    if stage == "connecting":
-        opening.cancel()
-        error: type[BaseException] = asyncio.CancelledError
-    else:
-        monkeypatch.setattr(websocket.WebSocket, "send", broken_pipe)
-        error = EngineDied
-    await asyncio.sleep(0)
-    go_on.set()
-
-    with pytest.raises(error):
-        await opening
-    await until(lambda: opened[0].sock is None)
-    await client.close()
-
-
-def broken_pipe(*_: Any) -> None:
-    raise BrokenPipeError

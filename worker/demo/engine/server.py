@@ -135,7 +135,7 @@ class Engine:
         """Take the script's time with a prompt, whether or not its sender still listens, as ComfyUI's server does."""
         logger.info("Prompt received")
         began = time.monotonic()
-        while time.monotonic() - began < read_script(self.script).accept_seconds:
+        while time.monotonic() - began < read_script(self.script).accept_seconds:  # noqa: ASYNC110 - a file tells no event
             await asyncio.sleep(0.02)
 
     async def queue(self, _: Request) -> Response:

@@ -1,0 +1,97 @@
+"""The engine's websocket, read by a thread of its own.
+
+The thread turns messages into events (the pictures' bytes are checked and decoded there, off the event loop) and hands
+them to asyncio.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+
+import websocket
+from loguru import logger
+
+from worker.engine import events
+
+
+def open_socket(url: str, headers: Mapping[str, str], timeout_s: float) -> websocket.WebSocket:
+    """Connect and greet; blocks for `timeout_s` at most. Raises OSError or WebSocketException."""
+    socket = websocket.create_connection(
+        url, header=dict(headers), timeout=timeout_s, skip_utf8_validation=True, http_no_proxy=["127.0.0.1"]
+    )
+    try:
+        socket.settimeout(None)
+        socket.send(events.FEATURE_FLAGS)
+    except BaseException:
+        socket.shutdown()
+        raise
+    return socket
+
+
+def discard(opening: asyncio.Future[websocket.WebSocket]) -> None:
+    """Close the socket that nobody waits for any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().shutdown()
+
+
+class SocketReader:
+    """The thread that reads one websocket until it closes."""
+
+    def __init__(
+        self,
+        socket: websocket.WebSocket,
+        loop: asyncio.AbstractEventLoop,
+        on_event: Callable[[events.Event], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self._socket = socket
+        self._loop = loop
+        self._on_event = on_event
+        self._on_lost = on_lost
+        self._ended = False
+        self._thread = threading.Thread(target=self._read, name="engine-reader", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def reads(self) -> bool:
+        """Whether the socket is open as far as known."""
+        return not self._ended
+
+    async def stop(self) -> None:
+        """Close the socket under the reader and wait for it."""
+        # The reader may be closing it at this moment, or the engine have done so.
+        with contextlib.suppress(OSError, AttributeError):
+            self._socket.abort()
+        await asyncio.to_thread(self._thread.join, 5.0)
+
+    def _read(self) -> None:
+        reason = "closed by the engine"
+        try:
+            while True:
+                opcode, message = self._socket.recv_data()
+                if opcode == websocket.ABNF.OPCODE_CLOSE:
+                    break
+                event = self._parse(opcode, message)
+                if event is not None:
+                    self._loop.call_soon_threadsafe(self._on_event, event)
+        except (OSError, websocket.WebSocketException) as error:
+            reason = str(error) or type(error).__name__
+        finally:
+            self._ended = True
+            self._socket.shutdown()
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._on_lost, reason)
+
+    @staticmethod
+    def _parse(opcode: int, message: bytes) -> events.Event | None:
+        if opcode == websocket.ABNF.OPCODE_TEXT:
+            return events.parse_text(message.decode(errors="replace"))
+        try:
+            return events.parse_binary(message)
+        except ValueError as error:
+            # The prompt will end without this image, and it is asked for again.
+            logger.warning("Dropped {}", error)
+            return None
