@@ -34,9 +34,16 @@ class Pictures:
     by_key: dict[str, Image.Image] = field(default_factory=dict)
 
     async def encoded(self, request: RenderRequest) -> dict[str, bytes]:
-        """Every picture at the size the request works at, ready for the engine."""
-        size = (request.first_width, request.first_height)
-        return {key: await asyncio.to_thread(_encode, picture, size) for key, picture in self.by_key.items()}
+        """Every picture ready for the engine: the source at the size the request works at, the extras as they are.
+
+        A ControlNet's picture too has the first pass's size: its hint follows the latent it guides.
+        """
+        work = (request.first_width, request.first_height)
+        source = self.source.key if self.source else None
+        return {
+            key: await asyncio.to_thread(_encode, picture, work if key == source else picture.size)
+            for key, picture in self.by_key.items()
+        }
 
 
 async def fetch_pictures(job: Job, model: ServedModel, horde: HordeClient) -> Pictures:
@@ -91,12 +98,15 @@ async def _fetch(
 def _with_mask(picture: Image.Image, mask: Image.Image | None, *, whole: bool) -> Image.Image:
     """The picture with transparency where it is to be repainted: where the mask is white, or else as it came.
 
-    `whole`: without any mask everything is repainted.
+    `whole`: without any mask everything is repainted. Transparency that shows nothing is no mask.
     """
     if mask is not None:
         picture = picture.convert("RGB")
         picture.putalpha(ImageChops.invert(mask.convert("L").resize(picture.size, Image.Resampling.LANCZOS)))
-    elif whole and picture.mode != "RGBA":
+        return picture
+    if picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (255, 255):
+        picture = picture.convert("RGB")
+    if whole and picture.mode != "RGBA":
         picture.putalpha(0)
     return picture
 
@@ -110,5 +120,7 @@ def _noise(job: Job) -> Image.Image:
 
 def _encode(picture: Image.Image, size: tuple[int, int]) -> bytes:
     out = io.BytesIO()
-    picture.resize(size, Image.Resampling.LANCZOS).save(out, "PNG", compress_level=PNG_LEVEL)
+    # Each channel by itself: Pillow multiplies colours by their alpha, which leaves black where the mask is.
+    bands = [band.resize(size, Image.Resampling.LANCZOS) for band in picture.split()]
+    Image.merge(picture.mode, bands).save(out, "PNG", compress_level=PNG_LEVEL)
     return out.getvalue()

@@ -10,7 +10,18 @@ from worker.horde.wire import PopResponse
 from worker.models.records import ModelRecord
 from worker.workflows.library import Library
 from worker.workflows.materialise import Materialised, materialise
-from worker.workflows.request import LoraFile, RenderRequest, ServedModel, lora_wishes, read_request
+from worker.workflows.request import (
+    Embedding,
+    ExtraSource,
+    LoraFile,
+    Mode,
+    RenderRequest,
+    ServedModel,
+    SourceImage,
+    embedding_wishes,
+    lora_wishes,
+    read_request,
+)
 from worker.workflows.select import select
 
 
@@ -36,7 +47,7 @@ def read_pop_file(path: Path) -> PopResponse:
 
 
 def request_for(pop: PopResponse, models: Mapping[str, ModelRecord]) -> RenderRequest:
-    """The request of a pop, as if all files of its model and all its LoRAs were there under their usual names.
+    """The request of a pop, as if all files of its model, and all that it names, were there under their usual names.
 
     Raises JobNotServable for a model the reference does not know.
     """
@@ -46,14 +57,34 @@ def request_for(pop: PopResponse, models: Mapping[str, ModelRecord]) -> RenderRe
             f"The model {pop.model!r} is in no model list at hand.", remedy="Name a folder with --reference."
         )
     files = {file.purpose.value: file.name for file in record.files}
+    source, extras = _pictures(pop, masked=record.inpainting)
     return read_request(
         pop.payload,
         model=ServedModel(record.name, record.family, files, inpainting=record.inpainting),
+        source_processing=pop.source_processing,
+        source=source,
+        extra_sources=extras,
         loras=[
             LoraFile(f"{wish.name}.safetensors", wish.model, wish.clip, wish.inject_trigger)
             for wish in lora_wishes(pop.payload)
         ],
+        embeddings=[Embedding(wish.name, wish.strength, wish.target) for wish in embedding_wishes(pop.payload)],
     )
+
+
+def _pictures(pop: PopResponse, *, masked: bool) -> tuple[SourceImage | None, list[ExtraSource]]:
+    """The pictures a pop points to, unseen: whether one has transparency is guessed from what is to be done with it.
+
+    `masked`: there always is one, and a part of it is painted anew.
+    """
+    side = 64  # of no consequence: pictures are stretched to the size of the work
+    repainted = masked or pop.source_mask or pop.source_processing in {Mode.INPAINTING.value, Mode.OUTPAINTING.value}
+    source = SourceImage(f"{pop.job_ids[0]}-0", side, side, has_alpha=bool(repainted))
+    extras = [
+        ExtraSource(SourceImage(f"{pop.job_ids[0]}-{number}", side, side), extra.strength)
+        for number, extra in enumerate(pop.extra_source_images, start=1)
+    ]
+    return source if pop.source_image or masked else None, extras
 
 
 def preview(pop: PopResponse, models: Mapping[str, ModelRecord], library: Library) -> Materialised:

@@ -25,7 +25,8 @@ ANY_TYPE = "*"
 #: What each port carries, wherever it stands.
 PORT_TYPES = {
     "model": "MODEL", "clip": "CLIP", "vae": "VAE", "positive": "CONDITIONING", "negative": "CONDITIONING",
-    "latent": "LATENT", "sampled": "LATENT", "image": "IMAGE",
+    "latent": "LATENT", "sampled": "LATENT", "image": "IMAGE", "source": "IMAGE", "mask": "MASK",
+    "clip_vision": "CLIP_VISION", "source_vae": "VAE", "decoder_model": "MODEL", "decoder_text": "CONDITIONING",
 }  # fmt: skip
 
 #: Python's type of a binding → the widgets that take it.

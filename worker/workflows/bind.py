@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from worker.workflows import cascade
 from worker.workflows.graph import Input
 from worker.workflows.request import RenderRequest
 
@@ -37,6 +38,10 @@ class Transform:
 
 TRANSFORMS = {
     "negate": Transform(int, int, operator.neg),
+    "cascade_prior_steps": Transform(int, int, cascade.prior_steps),
+    "cascade_decoder_steps": Transform(int, int, cascade.decoder_steps),
+    "cascade_compression": Transform(bool, int, cascade.compression),
+    "cascade_decoder_cfg": Transform(bool, float, cascade.decoder_cfg),
 }
 
 

@@ -32,14 +32,18 @@ class Traits(NamedTuple):
     scheduler: str | None = None
     #: an explicitly asked scheduler counts all the same
     scheduler_may_be_asked: bool = False
+    #: models for whole pictures can fill in a part that was made grey; the others keep it in view and sample it anew
+    fills_grey: bool = False
+    #: the smallest side it can draw, in pixels
+    min_side_px: int = 64
 
 
 TRAITS: dict[Family, Traits] = {
-    Family.STABLE_DIFFUSION_1: Traits(native_px=512, hires_above_px=512),
-    Family.STABLE_DIFFUSION_2_512: Traits(native_px=512),
-    Family.STABLE_DIFFUSION_2_768: Traits(native_px=768),
-    Family.STABLE_DIFFUSION_XL: Traits(native_px=1024, hires_above_px=1024),
-    Family.STABLE_CASCADE: Traits(native_px=1024, scheduler="simple"),
+    Family.STABLE_DIFFUSION_1: Traits(native_px=512, hires_above_px=512, fills_grey=True),
+    Family.STABLE_DIFFUSION_2_512: Traits(native_px=512, fills_grey=True),
+    Family.STABLE_DIFFUSION_2_768: Traits(native_px=768, fills_grey=True),
+    Family.STABLE_DIFFUSION_XL: Traits(native_px=1024, hires_above_px=1024, fills_grey=True),
+    Family.STABLE_CASCADE: Traits(native_px=1024, scheduler="simple", min_side_px=256),
     Family.FLUX_1: Traits(native_px=1024, hires=False, scheduler="normal"),
     Family.FLUX_SCHNELL: Traits(native_px=1024, hires=False, scheduler="normal"),
     Family.FLUX_DEV: Traits(native_px=1024, hires=False, scheduler="normal"),

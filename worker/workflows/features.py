@@ -2,6 +2,7 @@
 
 from enum import Enum
 
+from worker.workflows.families import TRAITS
 from worker.workflows.request import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS, Mode, RenderRequest
 from worker.workflows.samplers import is_cfg_plus_plus
 
@@ -10,8 +11,21 @@ class Feature(str, Enum):
     """One thing that a fragment adds to a template, or that a template does by itself."""
 
     LORAS = "loras"
+    #: a requester's picture is there to be used
+    PICTURE = "picture"
+    #: it is what the sampler begins with
     SOURCE = "source"
+    #: only what a mask shows is sampled
     MASK = "mask"
+    #: what a mask shows is filled in, by a model for whole pictures
+    INPAINT = "inpaint"
+    #: the same by a model that was made for it
+    INPAINT_MODEL = "inpaint_model"
+    #: a batch from one picture, and one that is too large for the common way
+    REPEAT = "repeat"
+    REPEAT_PIXELS = "repeat_pixels"
+    #: the picture is looked at, beside the prompt; and further ones
+    REMIX = "remix"
     EXTRA_SOURCES = "extra_sources"
     CONTROL = "control"
     CONTROL_MAP = "control_map"
@@ -29,20 +43,31 @@ class Feature(str, Enum):
 
 #: Speed-ups: a template without them serves the request all the same.
 OPTIONAL = frozenset({Feature.UNREAD_NEGATIVE})
+#: ComfyUI repeats latents at most this many times.
+MAX_REPEATED_LATENTS = 64
 
 
 def features_of(request: RenderRequest) -> frozenset[Feature]:
     """All that holds for the request."""
-    paints_over = request.source is not None and request.mode is not Mode.TXT2IMG
-    masked = request.mask is not None or (request.source is not None and request.source.has_alpha)
+    has_source = request.source is not None
+    paints_over = has_source and request.mode in {Mode.IMG2IMG, Mode.INPAINTING, Mode.OUTPAINTING}
+    repaints_parts = paints_over and request.mode is not Mode.IMG2IMG
+    fills = repaints_parts and not request.model.inpainting and TRAITS[request.model.family].fills_grey
+    begins_with_it = paints_over and not request.model.inpainting and not fills
     wanted = set(request.post_processing)
     return frozenset(
         feature
         for feature, holds in {
             Feature.LORAS: bool(request.loras),
-            Feature.SOURCE: paints_over,
-            Feature.MASK: paints_over and masked,
-            Feature.EXTRA_SOURCES: request.mode is Mode.REMIX and bool(request.extra_sources),
+            Feature.PICTURE: has_source,
+            Feature.SOURCE: begins_with_it,
+            Feature.MASK: begins_with_it and request.masked,
+            Feature.INPAINT: fills,
+            Feature.INPAINT_MODEL: paints_over and request.model.inpainting,
+            Feature.REPEAT: paints_over and 1 < request.batch <= MAX_REPEATED_LATENTS,
+            Feature.REPEAT_PIXELS: paints_over and request.batch > MAX_REPEATED_LATENTS,
+            Feature.REMIX: has_source and request.mode is Mode.REMIX,
+            Feature.EXTRA_SOURCES: has_source and request.mode is Mode.REMIX and bool(request.extra_sources),
             Feature.CONTROL: request.control_type is not None and not request.return_control_map,
             Feature.CONTROL_MAP: request.return_control_map,
             Feature.TILING: request.tiling,

@@ -12,16 +12,18 @@ from enum import Enum
 from typing import Any
 
 from worker.workflows import auxiliary, coerce, hires, prompts, samplers
-from worker.workflows.families import Family
+from worker.workflows.families import TRAITS, Family
 
 __all__ = [
     "Embedding", "EmbeddingTarget", "EmbeddingWish", "ExtraSource", "ExtraText", "Family", "LoraFile", "LoraWish",
     "Mode", "Note", "RenderRequest", "ServedModel", "SourceImage", "embedding_wishes", "lora_wishes", "read_request",
 ]  # fmt: skip
 
-MIN_SIDE_PX, MAX_SIDE_PX, SIDE_STEP_PX = 64, 8192, 64
+MAX_SIDE_PX, SIDE_STEP_PX = 8192, 64
 MAX_SEED = 2**64 - 1
 DEFAULT_HIRES_DENOISE = 0.65
+#: The server sends no more of each.
+MAX_LORAS, MAX_EMBEDDINGS, MAX_EXTRA_SOURCES = 5, 20, 5
 
 #: Values of `workflow` that mean none.
 NO_WORKFLOW = frozenset({"", "auto_detect", "none"})
@@ -114,11 +116,12 @@ class Embedding:
 
 @dataclass(frozen=True)
 class SourceImage:
-    """A requester's picture in the engine's memory, or its mask; sizes in pixels."""
+    """A requester's picture in the engine's memory; sizes in pixels."""
 
     key: str
     width: int
     height: int
+    #: its transparency is the mask: where there is nothing, something is to be painted
     has_alpha: bool = False
 
 
@@ -181,11 +184,14 @@ class RenderRequest:
     face_fixer_strength: float
     loras: tuple[LoraFile, ...]
     source: SourceImage | None
-    #: white is repainted; None where the source's own alpha is the mask, or nothing is
-    mask: SourceImage | None
     extra_sources: tuple[ExtraSource, ...]
     extra_texts: tuple[ExtraText, ...]
     notes: tuple[Note, ...] = ()
+
+    @property
+    def masked(self) -> bool:
+        """Only a part of the source picture is to be painted over."""
+        return self.source is not None and self.source.has_alpha
 
 
 def lora_wishes(payload: Mapping[str, Any]) -> tuple[LoraWish, ...]:
@@ -200,7 +206,7 @@ def lora_wishes(payload: Mapping[str, Any]) -> tuple[LoraWish, ...]:
         )
         for entry in coerce.entries(payload.get("loras"))
         if (name := coerce.text(entry.get("name")).strip())
-    )
+    )[:MAX_LORAS]
 
 
 def embedding_wishes(payload: Mapping[str, Any]) -> tuple[EmbeddingWish, ...]:
@@ -214,7 +220,7 @@ def embedding_wishes(payload: Mapping[str, Any]) -> tuple[EmbeddingWish, ...]:
         )
         for entry in coerce.entries(payload.get("tis"))
         if (name := coerce.text(entry.get("name")).strip())
-    )
+    )[:MAX_EMBEDDINGS]
 
 
 def read_request(
@@ -223,7 +229,6 @@ def read_request(
     model: ServedModel,
     source_processing: str = "txt2img",
     source: SourceImage | None = None,
-    mask: SourceImage | None = None,
     extra_sources: Sequence[ExtraSource] = (),
     loras: Sequence[LoraFile] = (),
     embeddings: Sequence[Embedding] = (),
@@ -231,29 +236,32 @@ def read_request(
     """The payload of a pop as a request. Never raises on a bad value.
 
     Pictures, LoRAs and embeddings come resolved: what could not be had is left out. A source picture comes in any
-    size. `notes` of the result tell what the requester should know.
+    size, with its mask in its alpha channel. `notes` of the result tell what the requester should know.
     """
     payload = {str(key).lower(): value for key, value in payload.items()}
     seed = _read_seed(payload)
     control_type = CONTROL_TYPES.get(coerce.text(payload.get("control_type")).strip().lower()) if source else None
+    notes: list[Note] = []
     mode = _mode_for(model, source_processing, source, control_type)
     if mode is Mode.TXT2IMG and not control_type:
-        source = mask = None
+        source = None
+    if mode in {Mode.INPAINTING, Mode.OUTPAINTING} and not model.inpainting and source and not source.has_alpha:
+        mode = Mode.IMG2IMG
+        notes.append(_information("no mask, so the whole picture was painted over"))
 
-    width, height = _read_side(payload, "width"), _read_side(payload, "height")
+    width, height = _read_side(payload, "width", model), _read_side(payload, "height", model)
     steps = coerce.whole(payload.get("ddim_steps"), 30, 1, 500)
     denoise = coerce.number(payload.get("denoising_strength"), 1.0, 0.01, 1.0)
     sampler = samplers.sampler_for(payload.get("sampler_name"))
     scheduler = samplers.scheduler_for(
         model.family, asked=payload.get("scheduler"), karras=coerce.flag(payload.get("karras"))
     )
-    notes: list[Note] = []
     if instead := samplers.DIVERGING.get((sampler, scheduler)):
-        notes.append(Note("information", "see_ref", f"scheduler {scheduler}->{instead} for {sampler}"))
+        notes.append(_information(f"scheduler {scheduler}->{instead} for {sampler}"))
         scheduler = instead
     post_processing = _read_post_processing(payload)
     notes.extend(
-        Note("information", "see_ref", f"post-processor {name[:100]} is unknown here and was left out")
+        _information(f"post-processor {name[:100]} is unknown here and was left out")
         for name in _asked_post_processing(payload)
         if name not in post_processing
     )
@@ -291,9 +299,9 @@ def read_request(
         # A LoRA without any strength changes nothing but would still be loaded.
         loras=tuple(lora for lora in loras if lora.model or lora.clip),
         source=source,
-        mask=mask,
         extra_sources=tuple(
-            replace(extra, strength=coerce.number(extra.strength, 1.0, 0, 5)) for extra in extra_sources
+            replace(extra, strength=coerce.number(extra.strength, 1.0, 0, 5))
+            for extra in extra_sources[:MAX_EXTRA_SOURCES]
         ),
         extra_texts=_read_extra_texts(payload),
         notes=tuple(notes),
@@ -309,8 +317,13 @@ def _read_seed(payload: Mapping[str, Any]) -> int:
         return zlib.crc32(json.dumps(payload, default=str, sort_keys=True).encode())
 
 
-def _read_side(payload: Mapping[str, Any], key: str) -> int:
-    return coerce.multiple(payload.get(key), 512, MIN_SIDE_PX, MAX_SIDE_PX, of=SIDE_STEP_PX)
+def _read_side(payload: Mapping[str, Any], key: str, model: ServedModel) -> int:
+    least = TRAITS[model.family].min_side_px
+    return coerce.multiple(payload.get(key), 512, least, MAX_SIDE_PX, of=SIDE_STEP_PX)
+
+
+def _information(text: str) -> Note:
+    return Note("information", "see_ref", text)
 
 
 def _read_workflow(payload: Mapping[str, Any]) -> str:
@@ -373,9 +386,7 @@ def _with_hires(request: RenderRequest, payload: Mapping[str, Any]) -> RenderReq
     """The same request with its second pass, where one is asked for and makes sense."""
     family, width, height = request.model.family, request.width, request.height
     repaints = request.mode in {Mode.INPAINTING, Mode.OUTPAINTING}
-    masked = request.mode is Mode.IMG2IMG and (
-        request.mask is not None or (request.source is not None and request.source.has_alpha)
-    )
+    masked = request.mode is Mode.IMG2IMG and request.masked
     if not coerce.flag(payload.get("hires_fix")) or repaints or masked:
         return request
     if not hires.wants_second_pass(family, width, height):

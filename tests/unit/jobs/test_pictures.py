@@ -69,6 +69,21 @@ async def test_white_of_the_mask_becomes_transparency_and_the_color_under_it_sta
     assert picture.getpixel((120, 10)) == (255, 0, 0, 0)
 
 
+async def test_the_color_under_the_mask_stays_when_the_picture_is_stretched():
+    job = job_with(source_image="a", source_mask="b")
+    [picture] = await engine_pictures(job, Storage(a=png(size=(50, 50)), b=png("L", (50, 50), 255)))
+    assert picture.size == (128, 64)
+    assert picture.getcolors() == [(128 * 64, (255, 0, 0, 0))]
+
+
+async def test_transparency_that_shows_nothing_is_no_mask():
+    job = job_with(source_image="a")
+    [picture] = await engine_pictures(job, Storage(a=png("RGBA", color=(1, 2, 3, 255))))
+    assert picture.mode == "RGB"
+    [whole] = await engine_pictures(job, Storage(a=png("RGBA", color=(1, 2, 3, 255))), INPAINTING)
+    assert whole.getchannel("A").getextrema() == (0, 0)
+
+
 async def test_a_picture_with_transparency_keeps_it():
     job = job_with(source_image="a")
     pictures = await fetch_pictures(job, MODEL, Storage(a=png("RGBA", color=(1, 2, 3, 0))))
@@ -94,6 +109,12 @@ async def test_extra_pictures_keep_their_strengths_and_a_missing_one_is_named_by
     assert [(entry.type, entry.ref) for entry in job.metadata] == [("extra_source_images", "1")]
 
 
+async def test_extra_pictures_keep_their_own_shape_because_they_are_only_looked_at():
+    job = job_with(source_image="a", extra_source_images=[{"image": "x", "strength": 1}])
+    pictures = await engine_pictures(job, Storage(a=png(), x=png(size=(90, 40))))
+    assert [picture.size for picture in pictures] == [(128, 64), (90, 40)]
+
+
 async def test_an_inpainting_model_without_a_picture_gets_noise_to_paint_over_entirely():
     job = job_with()
     [picture] = await engine_pictures(job, Storage(), INPAINTING)
@@ -101,6 +122,8 @@ async def test_an_inpainting_model_without_a_picture_gets_noise_to_paint_over_en
     assert picture.mode == "RGBA"
     assert picture.getchannel("A").getextrema() == (0, 0)
     assert picture.tobytes() == again.tobytes()
+    # Nobody asked for a picture, so nobody is told that there was none.
+    assert job.metadata == []
 
 
 async def test_keys_are_the_jobs_own():

@@ -17,6 +17,15 @@ SPLIT = {
     "text_encoder_2": "t5xxl.safetensors",
     "vae": "ae.safetensors",
 }
+CASCADE = {"stage_b": "stage_b.safetensors", "stage_c": "stage_c.safetensors"}
+ONE_ENCODER = {"unet": "unet.safetensors", "text_encoder": "qwen.safetensors", "vae": "vae.safetensors"}
+#: Each family's files as most of its models have them.
+FILES: dict[Family, dict[str, str]] = {
+    **dict.fromkeys(Family, FUSED),
+    Family.STABLE_CASCADE: CASCADE,
+    Family.QWEN_IMAGE: ONE_ENCODER,
+    Family.Z_IMAGE_TURBO: ONE_ENCODER,
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

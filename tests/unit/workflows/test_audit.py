@@ -171,9 +171,12 @@ def test_the_ports_of_a_fragment_are_audited(folder: Callable[..., Path]) -> Non
     ]
 
 
-def test_an_engine_without_our_pack_switches_off_our_output_only(library: Library) -> None:
+def test_an_engine_without_our_pack_switches_off_exactly_what_needs_it(library: Library) -> None:
     stock = {name: info for name, info in snapshot().items() if not name.startswith("Horde")}
-    assert set(library.without(audit_library(library, stock)).disabled) == {"fragments/output"}
+    pieces = (*library.templates, *library.fragments)
+    ours = {piece.name for piece in pieces if any(name.startswith("Horde") for name in piece.classes)}
+    assert {"fragments/output", "fragments/picture"} <= ours
+    assert set(library.without(audit_library(library, stock)).disabled) == ours
 
 
 def test_the_snapshot_is_small_and_has_one_line_for_each_class() -> None:

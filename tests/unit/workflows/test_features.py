@@ -4,11 +4,14 @@ from typing import Any
 import pytest
 
 from worker.workflows.features import Feature, features_of
-from worker.workflows.request import ExtraSource, Family, LoraFile, RenderRequest, SourceImage
+from worker.workflows.request import ExtraSource, Family, LoraFile, RenderRequest, ServedModel, SourceImage
 
 Build = Callable[..., RenderRequest]
 SOURCE = SourceImage("source", 64, 64)
+MASKED = SourceImage("masked", 64, 64, has_alpha=True)
 PAINTED = {"source": SOURCE, "source_processing": "img2img"}
+REPAINTED = {"source": MASKED, "source_processing": "inpainting"}
+INPAINTING_MODEL = ServedModel("m", Family.STABLE_DIFFUSION_1, {}, inpainting=True)
 
 
 @pytest.mark.parametrize(
@@ -18,11 +21,25 @@ PAINTED = {"source": SOURCE, "source_processing": "img2img"}
         ({}, {"loras": [LoraFile("a.safetensors")]}, {Feature.LORAS}),
         ({"hires_fix": True, "width": 768, "height": 768}, {}, {Feature.HIRES}),
         ({"tiling": True, "transparent": True}, {}, {Feature.TILING, Feature.TRANSPARENT}),
-        ({}, PAINTED, {Feature.SOURCE}),
-        ({}, {**PAINTED, "mask": SOURCE}, {Feature.SOURCE, Feature.MASK}),
-        ({}, {**PAINTED, "source": SourceImage("s", 64, 64, has_alpha=True)}, {Feature.SOURCE, Feature.MASK}),
-        ({"control_type": "canny"}, PAINTED, {Feature.CONTROL}),
-        ({"control_type": "canny", "return_control_map": True}, PAINTED, {Feature.CONTROL_MAP}),
+        ({}, PAINTED, {Feature.PICTURE, Feature.SOURCE}),
+        ({"n_iter": 64}, PAINTED, {Feature.PICTURE, Feature.SOURCE, Feature.REPEAT}),
+        ({"n_iter": 65}, PAINTED, {Feature.PICTURE, Feature.SOURCE, Feature.REPEAT_PIXELS}),
+        ({"n_iter": 65}, {}, set()),
+        ({}, {**PAINTED, "source": MASKED}, {Feature.PICTURE, Feature.SOURCE, Feature.MASK}),
+        ({}, REPAINTED, {Feature.PICTURE, Feature.INPAINT}),
+        (
+            {"n_iter": 2},
+            {**REPAINTED, "source_processing": "outpainting"},
+            {Feature.PICTURE, Feature.INPAINT, Feature.REPEAT},
+        ),
+        ({}, {**REPAINTED, "family": Family.STABLE_DIFFUSION_XL}, {Feature.PICTURE, Feature.INPAINT}),
+        ({}, {**REPAINTED, "family": Family.FLUX_1}, {Feature.PICTURE, Feature.SOURCE, Feature.MASK}),
+        ({}, {**REPAINTED, "family": Family.STABLE_CASCADE}, {Feature.PICTURE, Feature.SOURCE, Feature.MASK}),
+        ({}, {**REPAINTED, "model": INPAINTING_MODEL}, {Feature.PICTURE, Feature.INPAINT_MODEL}),
+        ({}, {"source": MASKED, "model": INPAINTING_MODEL}, {Feature.PICTURE, Feature.INPAINT_MODEL}),
+        ({}, {"model": INPAINTING_MODEL}, set()),
+        ({"control_type": "canny"}, PAINTED, {Feature.PICTURE, Feature.CONTROL}),
+        ({"control_type": "canny", "return_control_map": True}, PAINTED, {Feature.PICTURE, Feature.CONTROL_MAP}),
         (
             {},
             {
@@ -31,7 +48,7 @@ PAINTED = {"source": SOURCE, "source_processing": "img2img"}
                 "source_processing": "remix",
                 "extra_sources": [ExtraSource(SOURCE)],
             },
-            {Feature.SOURCE, Feature.EXTRA_SOURCES},
+            {Feature.PICTURE, Feature.REMIX, Feature.EXTRA_SOURCES},
         ),
         (
             {"post_processing": ["GFPGAN", "NMKD_Siax", "strip_background"]},

@@ -14,10 +14,19 @@ import pytest
 from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect
 from worker.workflows.materialise import materialise
-from worker.workflows.request import Embedding, EmbeddingTarget, Family, LoraFile, RenderRequest, ServedModel
+from worker.workflows.request import (
+    Embedding,
+    EmbeddingTarget,
+    ExtraSource,
+    Family,
+    LoraFile,
+    RenderRequest,
+    ServedModel,
+    SourceImage,
+)
 from worker.workflows.select import select
 
-from .conftest import FUSED, SPLIT
+from .conftest import CASCADE, FUSED, ONE_ENCODER, SPLIT
 
 GOLDEN = Path(__file__).with_name("golden")
 PAYLOAD = {
@@ -44,6 +53,11 @@ class Case:
     arguments: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=lambda: FUSED)
     dialect: Dialect = Dialect.PACK
+    inpainting: bool = False
+
+    @property
+    def model(self) -> ServedModel:
+        return ServedModel("A Model", self.family, self.files, self.inpainting)
 
 
 SD1, SDXL, SCHNELL, DEV = (
@@ -52,6 +66,22 @@ SD1, SDXL, SCHNELL, DEV = (
     Family.FLUX_SCHNELL,
     Family.FLUX_DEV,
 )
+SD2, CASCADE_1, QWEN, Z_IMAGE = (
+    Family.STABLE_DIFFUSION_2_768,
+    Family.STABLE_CASCADE,
+    Family.QWEN_IMAGE,
+    Family.Z_IMAGE_TURBO,
+)
+PICTURE = SourceImage("job-0", 640, 480)
+CUT_OUT = SourceImage("job-0", 640, 480, has_alpha=True)
+FROM_PICTURE = {"source": PICTURE, "source_processing": "img2img"}
+MASKED = {"source": CUT_OUT, "source_processing": "img2img"}
+INPAINTING = {"source": CUT_OUT, "source_processing": "inpainting"}
+OUTPAINTING = {"source": CUT_OUT, "source_processing": "outpainting"}
+REMIX = {"source": PICTURE, "source_processing": "remix"}
+TWO_EXTRAS = {"extra_sources": [ExtraSource(SourceImage("job-1", 8, 8), 0.7), ExtraSource(SourceImage("job-2", 8, 8))]}
+HALF = {"denoising_strength": 0.5}
+LARGE = {"width": 1024, "height": 1024}
 FEW_STEPS = {"cfg_scale": 1, "ddim_steps": 4, "sampler_name": "k_euler", "width": 1024, "height": 1024}
 CASES = {
     "sd1": Case(SD1),
@@ -83,6 +113,53 @@ CASES = {
     "flux_dev": Case(DEV, {**FEW_STEPS, "cfg_scale": 3.5, "ddim_steps": 20, "n_iter": 2}),
     "flux_split": Case(DEV, {**FEW_STEPS, "cfg_scale": 3.5, "ddim_steps": 20}, files=SPLIT),
     "flux_split_loras_stock": Case(SCHNELL, FEW_STEPS, {"loras": LORAS}, SPLIT, Dialect.STOCK),
+    "sd1_img2img": Case(SD1, HALF, FROM_PICTURE),
+    "sd1_img2img_batch": Case(SD1, {**HALF, "n_iter": 3}, FROM_PICTURE),
+    "sd1_img2img_large_batch": Case(SD1, {**HALF, "n_iter": 70}, FROM_PICTURE),
+    "sd1_img2img_hires_loras": Case(
+        SD1, {**HALF, "hires_fix": True, "width": 768, "height": 768}, {**FROM_PICTURE, "loras": LORAS}
+    ),
+    "sd1_mask": Case(SD1, HALF, MASKED),
+    "sd1_mask_batch": Case(SD1, {**HALF, "n_iter": 2}, MASKED),
+    "sd1_inpaint": Case(SD1, {}, INPAINTING),
+    "sd1_inpaint_batch_loras": Case(SD1, {"n_iter": 2}, {**INPAINTING, "loras": LORAS}),
+    "sd1_inpaint_model": Case(SD1, {}, INPAINTING, inpainting=True),
+    "sd1_inpaint_model_batch_loras": Case(SD1, {"n_iter": 2}, {**INPAINTING, "loras": LORAS}, inpainting=True),
+    "sd1_inpaint_model_large_batch_lcm": Case(
+        SD1, {"n_iter": 70, "cfg_scale": 1, "sampler_name": "lcm"}, OUTPAINTING, inpainting=True
+    ),
+    "sd2_outpaint": Case(SD2, {"width": 768, "height": 768}, OUTPAINTING),
+    "sdxl_img2img": Case(SDXL, {**HALF, **LARGE}, FROM_PICTURE),
+    "sdxl_img2img_hires": Case(SDXL, {**HALF, "hires_fix": True, "width": 1536, "height": 1536}, FROM_PICTURE),
+    "sdxl_mask": Case(SDXL, {**HALF, **LARGE}, MASKED),
+    "sdxl_outpaint": Case(SDXL, LARGE, OUTPAINTING),
+    "flux_img2img_batch": Case(SCHNELL, {**FEW_STEPS, **HALF, "n_iter": 2}, FROM_PICTURE),
+    "flux_hires_is_ignored": Case(SCHNELL, {**FEW_STEPS, "hires_fix": True, "width": 1536, "height": 1536}),
+    "flux_split_img2img": Case(DEV, {**FEW_STEPS, **HALF}, FROM_PICTURE, SPLIT),
+    "flux_split_inpaint": Case(DEV, FEW_STEPS, INPAINTING, SPLIT),
+    "cascade": Case(CASCADE_1, {**LARGE, "cfg_scale": 4}, files=CASCADE),
+    "cascade_loras": Case(CASCADE_1, {**LARGE, "cfg_scale": 4}, {"loras": LORAS}, CASCADE),
+    "cascade_hires": Case(CASCADE_1, {"hires_fix": True, "width": 1536, "height": 1024, "cfg_scale": 4}, files=CASCADE),
+    "cascade_img2img_batch": Case(CASCADE_1, {**LARGE, **HALF, "n_iter": 2}, FROM_PICTURE, CASCADE),
+    "cascade_img2img_hires_loras": Case(
+        CASCADE_1, {**LARGE, **HALF, "hires_fix": True}, {**FROM_PICTURE, "loras": LORAS[:1]}, CASCADE
+    ),
+    "cascade_inpaint_batch": Case(CASCADE_1, {**LARGE, "n_iter": 2}, INPAINTING, CASCADE),
+    "cascade_remix": Case(CASCADE_1, LARGE, REMIX, CASCADE),
+    "cascade_remix_extras": Case(CASCADE_1, LARGE, {**REMIX, **TWO_EXTRAS}, CASCADE),
+    "cascade_remix_extras_hires_cfg_1": Case(
+        CASCADE_1, {**LARGE, "hires_fix": True, "cfg_scale": 1}, {**REMIX, **TWO_EXTRAS}, CASCADE
+    ),
+    "qwen": Case(QWEN, {**LARGE, "cfg_scale": 2.5}, files=ONE_ENCODER),
+    "qwen_loras": Case(QWEN, {**LARGE, "cfg_scale": 2.5}, {"loras": LORAS}, ONE_ENCODER),
+    "qwen_img2img_batch": Case(QWEN, {**LARGE, **HALF, "n_iter": 2}, FROM_PICTURE, ONE_ENCODER),
+    "qwen_inpaint": Case(QWEN, LARGE, INPAINTING, ONE_ENCODER),
+    "z_image": Case(Z_IMAGE, {**FEW_STEPS, "ddim_steps": 9}, files=ONE_ENCODER),
+    "z_image_scheduler_loras": Case(
+        Z_IMAGE, {**FEW_STEPS, "ddim_steps": 9, "scheduler": "beta"}, {"loras": LORAS}, ONE_ENCODER
+    ),
+    "z_image_img2img": Case(Z_IMAGE, {**FEW_STEPS, **HALF, "ddim_steps": 9}, FROM_PICTURE, ONE_ENCODER),
+    "z_image_mask": Case(Z_IMAGE, {**FEW_STEPS, **HALF, "ddim_steps": 9}, MASKED, ONE_ENCODER),
 }
 
 
@@ -91,8 +168,7 @@ def test_the_graph_is_the_one_we_know(
     name: str, library: Library, request_for: Callable[..., RenderRequest], pytestconfig: pytest.Config
 ) -> None:
     case = CASES[name]
-    model = ServedModel("A Model", case.family, case.files)
-    request = request_for({**PAYLOAD, **case.payload}, model=model, **case.arguments)
+    request = request_for({**PAYLOAD, **case.payload}, model=case.model, **case.arguments)
     rendered = materialise(select(library, request), request, dialect=case.dialect)
     text = json.dumps({"outputs": rendered.outputs, "graph": rendered.graph}, indent=1, ensure_ascii=False) + "\n"
     file = GOLDEN / f"{name}.json"
@@ -116,8 +192,7 @@ def test_every_template_and_fragment_occurs_in_a_golden_graph(
 ) -> None:
     used: set[str] = set()
     for case in CASES.values():
-        model = ServedModel("A Model", case.family, case.files)
-        request = request_for({**PAYLOAD, **case.payload}, model=model, **case.arguments)
+        request = request_for({**PAYLOAD, **case.payload}, model=case.model, **case.arguments)
         plan = select(library, request)
         used.add(plan.template.name)
         used.update(each.name for each in plan.fragments if each.manifest.dialect in {None, case.dialect})

@@ -12,10 +12,20 @@ from worker.workflows.graph import Graph, dangling
 from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect
 from worker.workflows.materialise import Materialised, materialise
-from worker.workflows.request import Embedding, EmbeddingTarget, Family, LoraFile, RenderRequest, ServedModel
+from worker.workflows.request import (
+    Embedding,
+    EmbeddingTarget,
+    ExtraSource,
+    Family,
+    LoraFile,
+    Mode,
+    RenderRequest,
+    ServedModel,
+    SourceImage,
+)
 from worker.workflows.select import Plan, select
 
-from .conftest import FUSED, SPLIT
+from .conftest import FILES, FUSED, SPLIT
 
 Build = Callable[..., RenderRequest]
 FLUXES = (Family.FLUX_1, Family.FLUX_SCHNELL, Family.FLUX_DEV)
@@ -215,26 +225,47 @@ PAYLOADS = st.fixed_dictionaries(
 )
 
 
+PICTURES = st.builds(SourceImage, st.just("job-0"), st.just(64), st.just(64), st.booleans())
+EXTRAS = st.builds(ExtraSource, PICTURES, st.floats(-1, 9))
+MODELS = st.one_of(
+    st.sampled_from(Family).map(lambda family: ServedModel("A Model", family, FILES[family])),
+    st.sampled_from(FLUXES).map(lambda family: ServedModel("A Model", family, SPLIT)),
+    st.sampled_from(DIFFUSIONS).map(lambda family: ServedModel("A Model", family, FUSED, inpainting=True)),
+)
+
+
 @settings(deadline=None)
 @given(
     payload=PAYLOADS,
-    family=st.sampled_from(DIFFUSIONS + FLUXES),
-    split=st.booleans(),
+    model=MODELS,
     loras=st.lists(LORAS, max_size=5),
     embeddings=st.lists(EMBEDDINGS, max_size=3),
+    processing=st.sampled_from(Mode),
+    source=st.none() | PICTURES,
+    extras=st.lists(EXTRAS, max_size=6),
     dialect=st.sampled_from(Dialect),
 )
 def test_every_request_gives_a_sound_graph_and_always_the_same(
-    request_for: Build, render: Render, *, payload, family, split, loras, embeddings, dialect
+    request_for: Build, render: Render, *, payload, model, loras, embeddings, processing, source, extras, dialect
 ) -> None:
-    files = SPLIT if split and family in FLUXES else FUSED
-    model = ServedModel("A Model", family, files)
-    request = request_for(payload, model=model, loras=loras, embeddings=embeddings)
+    arguments = {
+        "model": model,
+        "loras": loras,
+        "embeddings": embeddings,
+        "source_processing": processing.value,
+        "source": source,
+        "extra_sources": extras,
+    }
+    request = request_for(payload, **arguments)
+    if request.source and dialect is Dialect.STOCK:
+        with pytest.raises(JobNotServable, match="picture can't be done with the stock nodes"):
+            render(request, dialect)
+        return
     rendered = render(request, dialect)
     assert audit_graph(rendered.graph, snapshot()) == []
     assert dangling(rendered.graph) == []
     assert rendered.outputs
     assert set(rendered.outputs) <= set(rendered.graph)
-    again = render(request_for(payload, model=model, loras=loras, embeddings=embeddings), dialect)
+    again = render(request_for(payload, **arguments), dialect)
     assert json.dumps(again.graph) == json.dumps(rendered.graph)
     assert json.loads(json.dumps(rendered.graph)) == rendered.graph

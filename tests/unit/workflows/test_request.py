@@ -27,7 +27,7 @@ from worker.workflows.request import (
 
 Build = Callable[..., RenderRequest]
 SOURCE = SourceImage("source", 1000, 300)
-MASK = SourceImage("mask", 1000, 300)
+MASKED = SourceImage("masked", 1000, 300, has_alpha=True)
 
 
 @pytest.mark.parametrize(
@@ -162,8 +162,9 @@ def test_embedding_wishes_are_clamped_and_the_nameless_dropped() -> None:
     [
         ("img2img", None, Family.STABLE_DIFFUSION_1, Mode.TXT2IMG),
         ("img2img", SOURCE, Family.STABLE_DIFFUSION_1, Mode.IMG2IMG),
-        ("Inpainting", SOURCE, Family.STABLE_DIFFUSION_1, Mode.INPAINTING),
-        ("outpainting", SOURCE, Family.STABLE_DIFFUSION_XL, Mode.OUTPAINTING),
+        ("img2img", MASKED, Family.STABLE_DIFFUSION_1, Mode.IMG2IMG),
+        ("Inpainting", MASKED, Family.STABLE_DIFFUSION_1, Mode.INPAINTING),
+        ("outpainting", MASKED, Family.STABLE_DIFFUSION_XL, Mode.OUTPAINTING),
         ("txt2img", SOURCE, Family.STABLE_DIFFUSION_1, Mode.TXT2IMG),
         ("nonsense", SOURCE, Family.STABLE_DIFFUSION_1, Mode.TXT2IMG),
         ("remix", SOURCE, Family.STABLE_CASCADE, Mode.REMIX),
@@ -173,9 +174,33 @@ def test_embedding_wishes_are_clamped_and_the_nameless_dropped() -> None:
 def test_the_mode_follows_the_picture_not_the_word_alone(
     request_for: Build, processing: str, source: SourceImage | None, family: Family, mode: Mode
 ) -> None:
-    request = request_for(family=family, source_processing=processing, source=source, mask=MASK)
+    request = request_for(family=family, source_processing=processing, source=source)
     assert request.mode is mode
     assert request.source == (None if mode is Mode.TXT2IMG else source)
+
+
+def test_nothing_to_inpaint_means_everything_and_the_requester_is_told(
+    request_for: Build, model: Callable[..., ServedModel]
+) -> None:
+    asked = {"source_processing": "inpainting", "source": SOURCE}
+    request = request_for(**asked)
+    assert request.mode is Mode.IMG2IMG
+    assert request.notes == (Note("information", "see_ref", "no mask, so the whole picture was painted over"),)
+    # The jobs room gives an inpainting model's picture a mask of its own.
+    assert request_for(model=model(inpainting=True), **asked).notes == ()
+
+
+def test_a_family_that_can_not_draw_small_pictures_draws_larger_ones(request_for: Build) -> None:
+    asked = {"width": 64, "height": 320}
+    request = request_for(asked, family=Family.STABLE_CASCADE)
+    assert (request.width, request.height) == (256, 320)
+    assert request_for(asked).width == 64
+
+
+def test_more_loras_embeddings_and_pictures_than_the_horde_allows_are_left_out(request_for: Build) -> None:
+    assert len(lora_wishes({"loras": [{"name": str(number)} for number in range(9)]})) == 5
+    assert len(embedding_wishes({"tis": [{"name": str(number)} for number in range(29)]})) == 20
+    assert len(request_for(extra_sources=[ExtraSource(SOURCE)] * 9).extra_sources) == 5
 
 
 def test_an_inpainting_model_always_inpaints(request_for: Build, model: Callable[..., ServedModel]) -> None:
@@ -238,10 +263,9 @@ def test_without_hires_the_first_pass_is_the_picture(request_for: Build) -> None
         ({}, {"family": Family.FLUX_1}),
         ({}, {"family": Family.QWEN_IMAGE}),
         ({}, {"family": Family.Z_IMAGE_TURBO}),
-        ({}, {"source": SOURCE, "source_processing": "inpainting"}),
-        ({}, {"source": SOURCE, "source_processing": "outpainting"}),
-        ({}, {"source": SOURCE, "source_processing": "img2img", "mask": MASK}),
-        ({}, {"source": SourceImage("s", 1, 1, has_alpha=True), "source_processing": "img2img"}),
+        ({}, {"source": MASKED, "source_processing": "inpainting"}),
+        ({}, {"source": MASKED, "source_processing": "outpainting"}),
+        ({}, {"source": MASKED, "source_processing": "img2img"}),
     ],
 )
 def test_hires_is_off_where_it_makes_no_sense(
@@ -284,7 +308,7 @@ KEYS = (
     payload=st.dictionaries(st.sampled_from(KEYS), JSON),
     family=st.sampled_from(Family),
     processing=st.text(max_size=5) | st.sampled_from(Mode).map(lambda mode: mode.value),
-    source=st.none() | st.just(SOURCE),
+    source=st.none() | st.sampled_from([SOURCE, MASKED]),
 )
 def test_no_payload_is_an_error(
     payload: dict[str, Any], family: Family, processing: str, source: SourceImage | None

@@ -9,7 +9,7 @@ from worker.workflows.library import Library, packaged_folder
 from worker.workflows.request import Family, LoraFile, RenderRequest, ServedModel, SourceImage
 from worker.workflows.select import explain, select
 
-from .conftest import SPLIT
+from .conftest import FILES, SPLIT
 
 Build = Callable[..., RenderRequest]
 SOURCE = SourceImage("source", 64, 64)
@@ -25,10 +25,15 @@ SOURCE = SourceImage("source", 64, 64)
         (Family.FLUX_1, "flux/checkpoint"),
         (Family.FLUX_SCHNELL, "flux/checkpoint"),
         (Family.FLUX_DEV, "flux/checkpoint"),
+        (Family.STABLE_CASCADE, "stable_cascade/two_stages"),
+        (Family.QWEN_IMAGE, "qwen_image/split"),
+        (Family.Z_IMAGE_TURBO, "z_image/split"),
     ],
 )
-def test_each_family_has_its_template(library: Library, request_for: Build, family: Family, template: str) -> None:
-    assert select(library, request_for(family=family)).template.name == template
+def test_each_family_has_its_template(
+    library: Library, request_for: Build, model: Callable[..., ServedModel], family: Family, template: str
+) -> None:
+    assert select(library, request_for(model=model(family, FILES[family]))).template.name == template
 
 
 def test_a_model_in_several_files_has_another_template_than_one_in_one(
@@ -51,11 +56,10 @@ def test_fragments_are_chosen_by_what_the_request_needs(library: Library, reques
 @pytest.mark.parametrize(
     ("payload", "arguments", "reason"),
     [
-        ({}, {"family": Family.STABLE_CASCADE}, "it is not for stable_cascade"),
+        ({}, {"family": Family.STABLE_CASCADE}, "the model has no file for stage_b and stage_c"),
         ({"tiling": True}, {}, "no fragment adds tiling to it"),
         ({"post_processing": ["GFPGAN", "NMKD_Siax"]}, {}, "no fragment adds upscale to it"),
         ({"workflow": "qr_code"}, {}, "it is not for the workflow qr_code"),
-        ({}, {"source": SOURCE, "source_processing": "img2img"}, "it can't do img2img"),
         ({"control_type": "canny"}, {"source": SOURCE}, "no fragment adds control to it"),
         ({}, {"model": ServedModel("A", Family.FLUX_1, {})}, "the model has no file for checkpoint"),
         (
@@ -174,14 +178,14 @@ def test_a_fragment_for_other_families_does_not_fit(
 ) -> None:
     own = folder(
         "fragments/invert",
-        "description: Inverts.\nwhen: tiling\nfamilies: [flux_1]\norder: 500\nnodes: {invert: ImageInvert}\n"
+        "description: Inverts.\nwhen: transparent\nfamilies: [flux_1]\norder: 500\nnodes: {invert: ImageInvert}\n"
         "in: {image: invert.image}\nout: {image: invert.0}",
         {"1": {"class_type": "ImageInvert", "inputs": {}, "_meta": {"title": "invert"}}},
     )
     with_invert = Library.load(packaged_folder(), own, approved_classes={"ImageInvert"})
-    tiled = {"tiling": True}
+    clear = {"transparent": True}
     assert "fragments/invert" in [
-        each.name for each in select(with_invert, request_for(tiled, Family.FLUX_1)).fragments
+        each.name for each in select(with_invert, request_for(clear, Family.FLUX_1)).fragments
     ]
-    with pytest.raises(JobNotServable, match="no fragment adds tiling"):
-        select(with_invert, request_for(tiled))
+    with pytest.raises(JobNotServable, match="no fragment adds transparent"):
+        select(with_invert, request_for(clear, Family.STABLE_DIFFUSION_2_768))
