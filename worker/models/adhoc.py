@@ -2,12 +2,13 @@
 
 CivitAI being slow, blocked or down costs the jobs that need it their LoRA, never others their time: every wait is
 bounded, what was not found is not asked for again soon, and after failures in a row nothing is asked for a while.
+However many jobs name a file, it is looked up once and fetched once, and that goes on when they stop waiting.
 """
 
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +17,16 @@ from loguru import logger
 
 from worker.aio import timeout
 from worker.errors import HordeUnreachable, WorkerError
+from worker.models.breaker import Breaker
 from worker.models.budget import GIB, choose_evictions
 from worker.models.cachefile import read_json, write_json
-from worker.models.civitai import Kind, NotThere, Offer, fits, look_up, read_name
+from worker.models.catalog import find_embedding, find_lora
+from worker.models.civitai import API, Kind, NotThere, Offer, fits, look_up, read_name
 from worker.models.download import Download, Downloader
 from worker.models.fetch import fetch_json
+from worker.models.hashes import find_damage
 from worker.models.store import Store
+from worker.models.transfer import DownloadFailed
 from worker.workflows.families import Family
 from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWish, Note, ServedModel
 
@@ -45,6 +50,9 @@ MAX_ENTRIES: Final = 5000
 
 _UNSAFE = re.compile(r"[^\w .()-]+")
 
+#: What is known of a wish: file, url, sha256, size, base_model, nsfw, words, asked_s.
+Entry = dict[str, Any]
+
 
 class Refused(WorkerError):
     """The file is there, and not for this job; `value` is gen_metadata's word for why."""
@@ -55,7 +63,10 @@ class Refused(WorkerError):
 
 
 class AdhocFiles:
-    """Finds and fetches. `nsfw` False refuses what CivitAI marks as such; `budget_bytes` bounds each folder."""
+    """Finds and fetches. `nsfw` False refuses what CivitAI marks as such; `budget_bytes` bounds each folder.
+
+    `wait_limit_s` bounds what a job waits for a file, below `WAIT_S` for its kind.
+    """
 
     def __init__(
         self,
@@ -65,19 +76,40 @@ class AdhocFiles:
         *,
         nsfw: bool = True,
         budget_bytes: int = 10 * GIB,
+        wait_limit_s: float = float("inf"),
+        api: str = API,
+        hordeling: str = HORDELING,
         now_s: Callable[[], float] = time.time,
     ) -> None:
+        self.nsfw = nsfw
+        self.wait_limit_s = wait_limit_s
         self._http = http
         self._store = store
         self._downloader = downloader
-        self._nsfw = nsfw
         self._budget_bytes = budget_bytes
+        self._api = api
+        self._hordeling = hordeling
         self._now_s = now_s
         index = read_json(store.root / INDEX)
-        self._index: dict[str, dict[str, Any]] = index if isinstance(index, dict) else {}
+        self._index: dict[str, Entry] = index if isinstance(index, dict) else {}
         self._not_there: dict[str, float] = {}
-        self._failures = 0
-        self._rest_until_s = 0.0
+        # Apart, since CivitAI's answers and its files come from different hosts.
+        self._answers = Breaker(MAX_FAILURES, REST_S)
+        self._files = Breaker(MAX_FAILURES, REST_S)
+        self._shared: dict[str, asyncio.Task[Any]] = {}
+
+    async def close(self) -> None:
+        """End what is still under way."""
+        tasks = list(self._shared.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._downloader.close()
+
+    def known_files(self, kind: Kind) -> frozenset[str]:
+        """Names of the files that were fetched here."""
+        start = f"{kind.folder}:"
+        return frozenset(str(entry["file"]) for key, entry in self._index.items() if key.startswith(start))
 
     async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | Note:
         """The LoRA's file, or what to tell the requester. Never raises for anything the network does."""
@@ -94,52 +126,73 @@ class AdhocFiles:
             return Note("ti", found.value, wish.name[:255])
         return Embedding(found[0].stem, wish.strength, wish.target)
 
+    async def mend(self, file: str) -> bool:
+        """After the engine failed to read a LoRA: set it aside if it is broken; whether it was."""
+        path = self._store.root / Kind.LORA.folder / file
+        sha256 = next((entry["sha256"] for entry in self._index.values() if entry["file"] == file), None)
+        if not path.is_file():
+            return False
+        self._store.hashes.forget(path)
+        is_wrong = sha256 is not None and sha256 != await asyncio.to_thread(self._store.hashes.compute, path)
+        if is_wrong or await asyncio.to_thread(find_damage, path):
+            self._store.quarantine(path)
+            return True
+        return False
+
     async def _provide(
         self, kind: Kind, name: str, family: Family, *, is_version: bool = False
     ) -> tuple[Path, Iterable[str]] | Refused:
         key = f"{kind.folder}:{'version' if is_version else 'name'}:{name.casefold()}"
+        wait_s = min(WAIT_S[kind], self.wait_limit_s)
         try:
-            async with timeout(WAIT_S[kind]):
+            async with timeout(wait_s):
                 entry = await self._entry(key, kind, name, is_version=is_version)
                 if not fits(entry["base_model"], family):
                     raise Refused(f"it is for {entry['base_model']}", "baseline_mismatch")
-                path = await self._file(kind, entry)
+                path = await self._file(key, kind, entry)
+            self._store.mark_used(path)
         except TimeoutError:
-            refused = Refused(f"it did not come within {WAIT_S[kind]:g} s")
+            refused = Refused(f"it did not come within {wait_s:g} s")
         except (Refused, NotThere) as error:
             refused = error if isinstance(error, Refused) else Refused(error.message)
         except (WorkerError, OSError) as error:
             refused = Refused(str(error))
         else:
-            self._store.mark_used(path)
             return path, entry["words"]
         logger.bind(action="adhoc_refused", kind=kind.folder).warning(
             "{} {} is left out: {}", kind.folder, name, refused
         )
         return refused
 
-    async def _entry(self, key: str, kind: Kind, name: str, *, is_version: bool) -> dict[str, Any]:
+    async def _entry(self, key: str, kind: Kind, name: str, *, is_version: bool) -> Entry:
         """What is known of a wish, asked for only if that is nothing, or long ago."""
         kept = self._index.get(key)
         if kept and (is_version or self._now_s() - kept["asked_s"] < FRESH_S) and self._path(kind, kept).is_file():
             return kept
         if self._not_there.get(key, 0.0) > self._now_s():
             raise NotThere("it was not there a moment ago.")
-        if self._rest_until_s > self._now_s():
-            if kept:
-                return kept
-            raise Refused("CivitAI does not answer these minutes")
+        try:
+            if self._answers.rests(self._now_s()):
+                raise HordeUnreachable("CivitAI does not answer these minutes.")
+            learned: Entry = await self._once(key, lambda: self._learn(key, kind, name, is_version=is_version))
+        except HordeUnreachable:
+            if found := kept or self._on_disk(kind, name, is_version=is_version):
+                return found
+            raise
+        return learned
+
+    async def _learn(self, key: str, kind: Kind, name: str, *, is_version: bool) -> Entry:
+        """Ask CivitAI, and keep what it says, also that there is no such thing."""
         try:
             offer = await self._ask(kind, name, is_version=is_version)
         except NotThere:
+            self._answers.succeeded()
             self._remember_missing(key)
             raise
-        except (HordeUnreachable, TimeoutError, asyncio.CancelledError) as error:
-            self._count_failure(error)
-            if kept and isinstance(error, HordeUnreachable):
-                return kept
+        except HordeUnreachable as error:
+            self._note_failure(self._answers, error)
             raise
-        self._failures = 0
+        self._answers.succeeded()
         entry = {
             "file": _file_name(kind, offer), "url": offer.url, "sha256": offer.sha256, "size": offer.size,
             "base_model": offer.base_model, "nsfw": offer.nsfw, "words": list(offer.words), "asked_s": self._now_s(),
@@ -148,33 +201,74 @@ class AdhocFiles:
         return entry
 
     async def _ask(self, kind: Kind, name: str, *, is_version: bool) -> Offer:
-        offer = await look_up(self._http, name, kind, is_version=is_version, nsfw=self._nsfw)
+        offer = await look_up(self._http, name, kind, is_version=is_version, nsfw=self.nsfw, api=self._api)
         if kind is not Kind.EMBEDDING:
             return offer
         try:
-            data = (await fetch_json(self._http, f"{HORDELING}/{offer.model_id}", timeout_s=10.0)).data
+            data = (await fetch_json(self._http, f"{self._hordeling}/{offer.model_id}", timeout_s=10.0)).data
             return Offer(**{**vars(offer), "url": str(data["url"]), "sha256": str(data["sha256"]).casefold()})
         except (HordeUnreachable, KeyError, TypeError) as error:
             logger.bind(action="hordeling_unavailable").debug("Hordeling has no {}: {}", name, error)
             return offer
 
-    async def _file(self, kind: Kind, entry: dict[str, Any]) -> Path:
-        if entry["nsfw"] and not self._nsfw:
+    async def _file(self, key: str, kind: Kind, entry: Entry) -> Path:
+        if entry["nsfw"] and not self.nsfw:
             raise Refused("it is marked nsfw, and this worker is not")
         path = self._path(kind, entry)
-        if path.is_file():
+        if path.is_file() and not await asyncio.to_thread(find_damage, path):
             return path
         if entry["size"] > MAX_BYTES[kind]:
             raise Refused(f"it has {entry['size'] // 1024**2} MiB, more than is fetched for a job")
+        if self._files.rests(self._now_s()):
+            raise Refused("the host of its file does not answer these minutes")
+        fetched: Path = await self._once(str(path), lambda: self._fetch(key, kind, entry, path))
+        return fetched
+
+    async def _fetch(self, key: str, kind: Kind, entry: Entry, path: Path) -> Path:
         await asyncio.to_thread(self._make_room, kind, entry["size"])
-        return await self._downloader.fetch(Download(entry["url"], path, entry["sha256"], entry["size"]))
+        try:
+            fetched = await self._downloader.fetch(
+                Download(entry["url"], path, entry["sha256"], entry["size"], max_bytes=MAX_BYTES[kind])
+            )
+        except DownloadFailed as error:
+            if error.final:
+                self._remember_missing(key)
+            else:
+                self._note_failure(self._files, error)
+            raise
+        self._files.succeeded()
+        return fetched
+
+    async def _once(self, key: str, start: Callable[[], Awaitable[Any]]) -> Any:
+        """The result of the one task for `key`; it outlives whoever waits for it."""
+        task = self._shared.get(key)
+        if task is None:
+            task = self._shared[key] = asyncio.ensure_future(start())
+            task.add_done_callback(lambda task: self._forget(key, task))
+        return await asyncio.shield(task)
+
+    def _forget(self, key: str, task: "asyncio.Task[Any]") -> None:
+        self._shared.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # every waiter may be gone; the failure has been counted
+
+    def _on_disk(self, kind: Kind, name: str, *, is_version: bool) -> Entry | None:
+        """A file that goes by this name, of which nothing else is known."""
+        path = (
+            find_lora(self._store, name, is_version=is_version)
+            if kind is Kind.LORA
+            else find_embedding(self._store, name)
+        )
+        if path is None:
+            return None
+        return {"file": path.name, "url": "", "sha256": None, "size": 0, "base_model": "", "nsfw": False, "words": []}
 
     def _make_room(self, kind: Kind, size: int) -> None:
         files = self._store.cached_files(kind.folder)
         for file in choose_evictions(files, self._budget_bytes, self._now_s(), needed_bytes=size):
             self._store.evict(file)
 
-    def _path(self, kind: Kind, entry: dict[str, Any]) -> Path:
+    def _path(self, kind: Kind, entry: Entry) -> Path:
         return self._store.root / kind.folder / str(entry["file"])
 
     def _remember_missing(self, key: str) -> None:
@@ -184,12 +278,9 @@ class AdhocFiles:
         if len(self._not_there) < MAX_ENTRIES:
             self._not_there[key] = now_s + NOT_THERE_S
 
-    def _count_failure(self, error: BaseException) -> None:
-        self._failures += 1
-        if self._failures >= MAX_FAILURES:
-            self._rest_until_s = self._now_s() + REST_S
-            self._failures = 0
-            logger.bind(action="civitai_resting").warning("CivitAI is not asked for {:.0f} s: {}", REST_S, error)
+    def _note_failure(self, breaker: Breaker, error: Exception) -> None:
+        if breaker.failed(self._now_s()):
+            logger.bind(action="civitai_resting").warning("CivitAI is left alone for {:.0f} s: {}", REST_S, error)
 
     async def _keep(self, key: str, entry: dict[str, Any]) -> None:
         self._index.pop(key, None)

@@ -15,6 +15,25 @@ from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWis
 VERSIONED = re.compile(r"(?P<name>.*)_(?P<version>\d+)")
 
 
+def find_lora(store: Store, name: str, *, is_version: bool) -> Path | None:
+    """A LoRA of the own tree by its name, or by the version's number where that is what is asked for."""
+    for path in _files(store, "lora"):
+        found = VERSIONED.fullmatch(path.stem)
+        names = {path.stem} | ({found["version"] if is_version else found["name"]} if found else set())
+        if name in names:
+            return path
+    return None
+
+
+def find_embedding(store: Store, name: str) -> Path | None:
+    """A textual inversion of the own tree by its name."""
+    return next((path for path in _files(store, "ti") if path.stem == name), None)
+
+
+def _files(store: Store, folder: str) -> list[Path]:
+    return sorted(path for path in (store.root / folder).glob("*") if path.suffix.lower() in MODEL_SUFFIXES)
+
+
 class Catalog:
     """Records the owner wants served, with their files."""
 
@@ -44,27 +63,22 @@ class Catalog:
 
     async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | Note:  # noqa: ARG002 - the baseline is in no file's name
         """A LoRA on disk: by its name, or by the version's number where the job names that."""
-        for path in self._files("lora"):
-            found = VERSIONED.fullmatch(path.stem)
-            names = {path.stem} | ({found["version"] if wish.is_version else found["name"]} if found else set())
-            if wish.name in names:
-                self._store.mark_used(path)
-                return LoraFile(path.name, wish.model, wish.clip, wish.inject_trigger)
-        return Note("lora", "download_failed", wish.name[:255])
+        path = find_lora(self._store, wish.name, is_version=wish.is_version)
+        if path is None:
+            return Note("lora", "download_failed", wish.name[:255])
+        self._store.mark_used(path)
+        return LoraFile(path.name, wish.model, wish.clip, wish.inject_trigger)
 
     async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | Note:  # noqa: ARG002 - see lora
         """A textual inversion on disk, by its name."""
-        for path in self._files("ti"):
-            if path.stem == wish.name:
-                self._store.mark_used(path)
-                return Embedding(path.stem, wish.strength, wish.target)
-        return Note("ti", "download_failed", wish.name[:255])
+        path = find_embedding(self._store, wish.name)
+        if path is None:
+            return Note("ti", "download_failed", wish.name[:255])
+        self._store.mark_used(path)
+        return Embedding(path.stem, wish.strength, wish.target)
 
     def broken(self, request: RenderRequest) -> None:
         """Files that were put here by hand are for that hand to mend."""
         logger.bind(action="model_broken", model=request.model.name).error(
             "The engine can't read a file of {}.", request.model.name
         )
-
-    def _files(self, folder: str) -> list[Path]:
-        return sorted(path for path in (self._store.root / folder).glob("*") if path.suffix.lower() in MODEL_SUFFIXES)

@@ -10,8 +10,8 @@ import hashlib
 import random
 import shutil
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
@@ -50,12 +50,13 @@ class State(str, Enum):
 
 @dataclass(frozen=True)
 class Download:
-    """A file to fetch. `size` is an estimate for plans; the server's word counts."""
+    """A file to fetch. `size` is an estimate for plans; the server's word counts, up to `max_bytes`."""
 
     url: str
     target: Path
     sha256: str | None = None
     size: int | None = None
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Downloader:
         *,
         tokens: Mapping[str, str] = MappingProxyType({}),
         limits: Limits = Limits(),  # noqa: B008 - frozen
-        bytes_per_s: float = 0.0,
+        throttle: Throttle | None = None,
         at_once: int = 2,
         first_pause_s: float = FIRST_PAUSE_S,
         reserve_bytes: int = RESERVE_BYTES,
@@ -100,7 +101,7 @@ class Downloader:
         self._hashes = hashes
         self._tokens = tokens
         self._limits = limits
-        self._throttle = Throttle(bytes_per_s)
+        self._throttle = throttle or Throttle()
         self._turns = asyncio.Semaphore(at_once)
         self._first_pause_s = first_pause_s
         self._reserve_bytes = reserve_bytes
@@ -121,7 +122,11 @@ class Downloader:
 
     async def close(self) -> None:
         """End all transfers; what arrived stays for the next start."""
-        tasks = list(self._running.values())
+        await self.keep_only(())
+
+    async def keep_only(self, targets: Collection[Path]) -> None:
+        """End the transfers of all other targets; what arrived stays."""
+        tasks = [task for target, task in self._running.items() if target not in targets]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -139,7 +144,9 @@ class Downloader:
             except (DownloadFailed, AddressRefused, OSError) as error:
                 text = getattr(error, "message", "") or f"the disk refuses: {error}"
                 failure = DownloadFailed(
-                    f"{download.target.name} from {_shown(download.url)}: {text}", remedy=getattr(error, "remedy", "")
+                    f"{download.target.name} from {_shown(download.url)}: {text}",
+                    remedy=getattr(error, "remedy", ""),
+                    final=not isinstance(error, OSError) and getattr(error, "final", True),
                 )
                 self._report(Progress(download, State.FAILED, message=str(failure)))
                 logger.bind(action="download_failed", file=download.target.name).error("{}", failure)
@@ -176,7 +183,11 @@ class Downloader:
                 reason = wrong
                 await asyncio.to_thread(part.discard)
             if fruitless >= MAX_FRUITLESS or restarts >= MAX_RESTARTS:
-                raise DownloadFailed(f"given up: {reason}.", remedy="Try again later; what arrived is kept.")
+                raise DownloadFailed(
+                    f"given up: {reason}.",
+                    remedy="Try again later; what arrived is kept.",
+                    final=isinstance(reason, str),  # a whole file that is the wrong one
+                )
             logger.bind(action="download_retry", file=part.target.name).info(
                 "{}: {}; trying again in {:.0f} s", part.target.name, reason, pause_s
             )
@@ -185,7 +196,7 @@ class Downloader:
     def _open(self, download: Download, part: PartFile) -> Transfer:
         return Transfer(
             self._http, download.url, part,
-            headers=self._headers(download.url), limits=self._limits, throttle=self._throttle,
+            headers=self._headers(download.url), limits=self._bounds(download), throttle=self._throttle,
             check_room=lambda total: self._check_room(download.target, total),
         )  # fmt: skip
 
@@ -209,6 +220,10 @@ class Downloader:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
+    def _bounds(self, download: Download) -> Limits:
+        bound = min(self._limits.max_bytes, download.max_bytes or self._limits.max_bytes)
+        return replace(self._limits, max_bytes=bound)
+
     def _finish(self, part: PartFile, sha256: str) -> None:
         part.finish()
         self._hashes.keep(part.target, sha256)
@@ -219,6 +234,7 @@ class Downloader:
             raise DownloadFailed(
                 f"it has {total / MIB:.0f} MiB, and the disk has {free / MIB:.0f} MiB left.",
                 remedy="Free disk space, or load fewer models.",
+                final=False,
             )
 
     def _headers(self, url: str) -> dict[str, str]:

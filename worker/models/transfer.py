@@ -35,7 +35,11 @@ FINAL: Final[Mapping[int, str]] = {
 
 
 class DownloadFailed(WorkerError):
-    """The file can't be had, and trying again at once would not change that."""
+    """The file can't be had. `final`: asking again later gives the same answer, unless the owner does something."""
+
+    def __init__(self, message: str, *, remedy: str = "", final: bool = True) -> None:
+        super().__init__(message, remedy=remedy)
+        self.final = final
 
 
 class TransferBroken(WorkerError):

@@ -29,6 +29,7 @@ class CivitAI:
     def __init__(self, content):
         self.content = content
         self.broken = None
+        self.broken_files = None
         self.asked = []
         self.model = {"id": 7, "name": "Add/Detail", "type": "LORA", "nsfw": False}
         self.version = {
@@ -46,6 +47,8 @@ class CivitAI:
         self.asked.append(f"{request.url.host}{request.url.path}")
         if self.broken:
             raise self.broken
+        if self.broken_files and request.url.host == "cdn":
+            raise self.broken_files
         whole = {**self.model, "modelVersions": [self.version, {"id": 1, "files": []}]}
         match request.url.host, request.url.path:
             case "civitai.com", "/api/v1/models/7":
@@ -72,17 +75,19 @@ def civitai(tmp_path, put):
 
 @pytest.fixture
 async def make(tmp_path, civitai):
-    clients = []
+    made = []
 
     def build(**options):
         http = httpx.AsyncClient(transport=httpx.MockTransport(civitai))
-        clients.append(http)
         store = Store(tmp_path / "own")
         downloader = Downloader(http, store.hashes, first_pause_s=0.0, reserve_bytes=0)
-        return AdhocFiles(http, store, downloader, **options)
+        files = AdhocFiles(http, store, downloader, **options)
+        made.append((files, http))
+        return files
 
     yield build
-    for http in clients:
+    for files, http in made:
+        await files.close()
         await http.aclose()
 
 
@@ -158,6 +163,65 @@ async def test_a_dead_civitai_is_left_alone_for_a_while(make, civitai):
     civitai.broken = None
     clock[0] += REST_S + 1
     assert isinstance(await files.lora(LoraWish("7"), SDXL), LoraFile)
+
+
+async def test_a_dead_file_host_is_left_alone_for_a_while_too(make, civitai):
+    clock = [1e9]
+    files = make(now_s=lambda: clock[0])
+    civitai.broken_files = httpx.ConnectError("down")
+    for _ in range(5):
+        assert isinstance(await files.lora(LoraWish("7"), SDXL), Note)
+    tries = civitai.files()
+    await files.lora(LoraWish("7"), SDXL)
+    assert civitai.files() == tries
+    civitai.broken_files = None
+    clock[0] += REST_S + 1
+    assert isinstance(await files.lora(LoraWish("7"), SDXL), LoraFile)
+
+
+async def test_jobs_that_name_the_same_lora_at_once_ask_once_and_fetch_once(make, civitai):
+    files = make()
+    found = await asyncio.gather(*(files.lora(LoraWish("7"), SDXL) for _ in range(5)))
+    assert set(found) == {found[0]}
+    assert isinstance(found[0], LoraFile)
+    assert civitai.asked == ["civitai.com/api/v1/models/7", "cdn/f"]
+
+
+@pytest.mark.parametrize("wish", [LoraWish("My Style"), LoraWish("12", is_version=True), LoraWish("My Style_12")])
+async def test_a_file_that_lay_there_before_serves_when_civitai_can_not_be_asked(make, tmp_path, civitai, put, wish):
+    put(tmp_path / "own" / "lora" / "My Style_12.safetensors")
+    put(tmp_path / "own" / "ti" / "99.safetensors")
+    civitai.broken = httpx.ConnectError("down")
+    files = make()
+    assert await files.lora(wish, SDXL) == LoraFile("My Style_12.safetensors", 1.0, 1.0, None, ())
+    assert await files.embedding(EmbeddingWish("99"), SDXL) == Embedding("99", 1.0, None)
+
+
+async def test_a_damaged_lora_on_disk_is_fetched_again(make, tmp_path, civitai):
+    files = make()
+    await files.lora(LoraWish("7"), SDXL)
+    path = tmp_path / "own" / "lora" / "AddDetail_70.safetensors"
+    path.write_bytes(civitai.content[:-1])
+    assert isinstance(await files.lora(LoraWish("7"), SDXL), LoraFile)
+    assert path.read_bytes() == civitai.content
+
+
+async def test_a_lora_the_engine_can_not_read_is_set_aside_only_if_it_is_not_the_right_one(make, tmp_path, civitai):
+    files = make()
+    await files.lora(LoraWish("7"), SDXL)
+    path = tmp_path / "own" / "lora" / "AddDetail_70.safetensors"
+    assert not await files.mend(path.name)
+    path.write_bytes(civitai.content[:-1] + b"?")
+    assert await files.mend(path.name)
+    assert not path.exists()
+    assert not await files.mend(path.name)
+
+
+async def test_a_file_larger_than_civitai_said_is_broken_off(make, civitai, monkeypatch):
+    monkeypatch.setattr(adhoc, "MAX_BYTES", dict.fromkeys(Kind, len(civitai.content) - 1))
+    civitai.version["files"][1]["sizeKB"] = 0.001
+    assert await make().lora(LoraWish("7"), SDXL) == Note("lora", "download_failed", "7")
+    assert civitai.files() == 1
 
 
 async def test_a_job_waits_only_so_long(make, civitai, monkeypatch):
