@@ -23,6 +23,7 @@ from worker.demo.horde.state import EmbeddedHorde
 from worker.horde.agent import bridge_agent
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.safety.checker import NoChecker, SafetyChecker
+from worker.workflows.auxiliary import AuxiliaryFile
 from worker.workflows.library import Library
 from worker.workflows.request import (
     Embedding,
@@ -59,6 +60,9 @@ class OneModel:
         return (
             ServedModel(name, Family.STABLE_DIFFUSION_1, {"checkpoint": "tiny.safetensors"}) if name == MODEL else None
         )
+
+    def has(self, file: AuxiliaryFile) -> bool:
+        return True
 
     async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | Note:
         return Note("lora", "download_failed", wish.name)

@@ -10,6 +10,7 @@ from worker.errors import JobNotServable, JobNotUnderstood
 from worker.horde.wire import GenMetadata
 from worker.jobs.job import Job
 from worker.jobs.pictures import Pictures
+from worker.workflows.auxiliary import AuxiliaryFile
 from worker.workflows.request import (
     Embedding,
     EmbeddingWish,
@@ -42,6 +43,10 @@ class ModelSource(Protocol):
 
     def model(self, name: str) -> ServedModel | None:
         """A model by its Horde name."""
+        ...
+
+    def has(self, file: AuxiliaryFile) -> bool:
+        """Whether a file beside the models is here and looks whole. Cheap enough to ask for every pop."""
         ...
 
     async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | Note:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from loguru import logger
 
+from worker.models.beside import as_file
 from worker.models.records import ModelRecord
 from worker.models.store import MODEL_SUFFIXES, Store
+from worker.workflows.auxiliary import AuxiliaryFile
 from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWish, Note, RenderRequest, ServedModel
 
 #: How a LoRA's file is called: its name, and the version's number on CivitAI.
@@ -60,6 +62,9 @@ class Catalog:
 
     def model(self, name: str) -> ServedModel | None:
         return self._served.get(name)
+
+    def has(self, file: AuxiliaryFile) -> bool:
+        return self._store.check(as_file(file)) is None
 
     async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | Note:  # noqa: ARG002 - the baseline is in no file's name
         """A LoRA on disk: by its name, or by the version's number where the job names that."""

@@ -57,7 +57,7 @@ async def fetch_month(
 ) -> MonthStatistics | None:
     """The month's table from the Horde, else as last fetched; None when there is neither."""
     path = cache_folder / CACHE_FILE
-    kept = _cached(path)
+    kept = cached_month(cache_folder)
     if kept and kept.age_s < fresh_s:
         return kept
     url = f"{horde_url.rstrip('/')}/v2/stats/img/models?model_state=known"
@@ -76,7 +76,9 @@ async def fetch_month(
     return MonthStatistics(month)
 
 
-def _cached(path: Path) -> MonthStatistics | None:
+def cached_month(cache_folder: Path) -> MonthStatistics | None:
+    """The month's table as last fetched, None where it never was."""
+    path = cache_folder / CACHE_FILE
     try:
         return MonthStatistics(read_month(read_json(path)), max(0.0, time.time() - path.stat().st_mtime))
     except (OSError, ValueError):
