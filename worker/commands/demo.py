@@ -13,6 +13,7 @@ from worker.errors import WorkerError
 def demo(
     *,
     jobs: Annotated[int, typer.Option("--jobs", min=1, max=1000, help="How many jobs to do.")] = 3,
+    slots: Annotated[int, typer.Option("--slots", min=1, max=16, help="How many engines do them.")] = 1,
     out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path("demo-out"),
     as_json: AsJson = False,
     verbose: Verbose = 0,
@@ -22,5 +23,5 @@ def demo(
     logs.set_up(LOGS_FOLDER, console_level=logs.level_name(verbose, quiet))
     from worker.demo.run import run_demo  # noqa: PLC0415 - the demo's Horde is of no use to the other commands
 
-    if not run_demo(complete_runtime(), jobs=jobs, out=out, as_json=as_json):
+    if not run_demo(complete_runtime(), jobs=jobs, slots=slots, out=out, as_json=as_json):
         raise WorkerError("Not every job of the demo arrived as asked.", remedy="See logs/bridge.log and bridge_1.log.")

@@ -77,10 +77,10 @@ class Result:
     ok: bool
 
 
-def run_demo(runtime: Runtime, *, jobs: int, out: Path, as_json: bool) -> bool:
-    """Run the demo and print its results on standard output; whether every job arrived as asked."""
+def run_demo(runtime: Runtime, *, jobs: int, slots: int = 1, out: Path, as_json: bool) -> bool:
+    """Run the demo on so many engines and print its results; whether every job arrived as asked."""
     out.mkdir(parents=True, exist_ok=True)
-    results = asyncio.run(_demo(runtime, list(islice(cycle(REQUESTS), jobs)), out))
+    results = asyncio.run(_demo(runtime, list(islice(cycle(REQUESTS), jobs)), out, slots=slots))
     ok = bool(results) and all(result.ok for result in results)
     if as_json:
         print(json.dumps({"ok": ok, "jobs": [asdict(result) for result in results]}))  # noqa: T201 - the command's answer
@@ -89,7 +89,7 @@ def run_demo(runtime: Runtime, *, jobs: int, out: Path, as_json: bool) -> bool:
     return ok
 
 
-async def _demo(runtime: Runtime, requests: Sequence[Request], out: Path) -> list[Result]:
+async def _demo(runtime: Runtime, requests: Sequence[Request], out: Path, *, slots: int) -> list[Result]:
     wanted = {request.model for request in requests}
     models = [model for model in TINY_MODELS if model.name in wanted]
     await _build(runtime, models)
@@ -97,7 +97,7 @@ async def _demo(runtime: Runtime, requests: Sequence[Request], out: Path) -> lis
     ids = [horde.enqueue(_asked(request)) for request in requests]
     with serve_in_thread(horde) as running:
         await _work_until_done(
-            tiny_setup(runtime, f"{running.url}/api", models),
+            tiny_setup(runtime, f"{running.url}/api", models, slots=slots),
             lambda: horde.wait(ids, timeout_s=JOB_TIMEOUT_S * len(ids)),
         )
     return [_look_at(request, horde.deliveries(id_), out) for request, id_ in zip(requests, ids, strict=True)]
@@ -117,13 +117,16 @@ def _asked(request: Request) -> ImageRequest:
     return ImageRequest(prompt=request.prompt, models=(request.model,), params=params, nsfw=False)
 
 
-def tiny_setup(runtime: Runtime, url: str, models: Sequence[TinyModel], *, logs: Path = LOGS_FOLDER) -> Setup:
+def tiny_setup(
+    runtime: Runtime, url: str, models: Sequence[TinyModel], *, slots: int = 1, logs: Path = LOGS_FOLDER
+) -> Setup:
     """A worker that serves tiny models on the CPU to the Horde whose API begins at `url`."""
     folder = tinies.tiny_folder(runtime)
     config = BridgeData.model_validate({
         "api_key": OWNER_KEY,
         "dreamer_name": "Demo worker",
         "queue_size": 1,
+        "max_threads": slots,
     })  # fmt: skip
     store = Store(tinies.models_folder(folder))
     return Setup(

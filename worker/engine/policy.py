@@ -37,13 +37,15 @@ class RestartPolicy:
 class RetryPolicy:
     """Whether a job that an engine failed gets another try."""
 
-    #: tries in all; the Horde counts a fault and a late answer the same, so more tries only cost other jobs
+    #: tries that an engine began; the Horde counts a fault and a late answer the same, so more only cost other jobs
     attempts: int = 2
+    #: tries in all: one that ended before the engine came to the job says nothing of the job
+    most_attempts: int = 4
     #: a retry needs at least this share of what the failed attempt took, before the ttl ends
     share_of_first: float = 1.0
 
     def next_try(self, error: EngineError, *, attempt: int, took_s: float, left_s: float) -> Retry:
-        """How to try again after attempt `attempt` (from 1) failed after `took_s` seconds, with `left_s` to go."""
+        """How to try again after `attempt` begun tries, the last failed after `took_s` seconds, with `left_s` to go."""
         if attempt >= self.attempts or left_s <= took_s * self.share_of_first:
             return Retry.NO
         return error.retry

@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loguru import logger
 
@@ -56,6 +56,20 @@ class _Wish:
     model: str
     #: the slot that just failed it
     avoid: EngineSlot | None
+
+
+class _Watched:
+    """A task for one try; tells whether an engine came to it."""
+
+    def __init__(self, task: RenderTask) -> None:
+        self.begun = False
+        self._on_progress = task.on_progress
+        self.task = replace(task, on_progress=self._note)
+
+    def _note(self, progress: Progress) -> None:
+        self.begun = True
+        if self._on_progress:
+            self._on_progress(progress)
 
 
 class EnginePool:
@@ -110,28 +124,32 @@ class EnginePool:
         Raises the EngineError of the last try.
         """
         loop = asyncio.get_running_loop()
-        how = Retry.SAME
+        save_memory = False
         failed: EngineSlot | None = None
-        for attempt in range(1, self._retry.attempts + 1):
+        begun = 0
+        for attempt in range(1, self._retry.most_attempts + 1):
             slot = await self._take(task.model, avoid=failed)
-            began = loop.time()
+            watched = _Watched(task)
+            started_at = loop.time()
             try:
-                return await self._render_on(slot, task, save_memory=how is Retry.DEGRADED)
+                return await self._render_on(slot, watched.task, save_memory=save_memory)
             except EngineError as error:
+                begun += watched.begun
                 how = self._retry.next_try(
-                    error, attempt=attempt, took_s=loop.time() - began, left_s=task.deadline - loop.time()
+                    error, attempt=begun, took_s=loop.time() - started_at, left_s=task.deadline - loop.time()
                 )
+                save_memory = save_memory or how is Retry.DEGRADED
                 failed = slot
                 if error.restarts_engine:
                     slot.restart(error)
-                if how is Retry.NO:
+                if how is Retry.NO or attempt == self._retry.most_attempts:
                     raise
                 logger.bind(action="render_retry", slot=slot.number, retry=how.value).warning(
                     "Engine {} failed a job, trying again: {}", slot.number, error
                 )
             finally:
                 self._give_back(slot)
-        raise AssertionError("the retry policy allows more attempts than it has")
+        raise AssertionError("the last attempt returns or raises")
 
     async def _render_on(self, slot: EngineSlot, task: RenderTask, *, save_memory: bool) -> list[RawImage]:
         client = slot.client

@@ -196,6 +196,30 @@ async def test_the_error_of_the_last_try_is_the_jobs(
     assert strikes(script_file)[FaultKind.OUT_OF_MEMORY] == 2
 
 
+async def test_a_job_that_no_engine_had_begun_is_not_charged_with_their_deaths(
+    settings: EngineSettings, sampler_graph: Build, play: Play, until: Until
+) -> None:
+    play(seconds=FOR_EVER_S)
+    async with EnginePool([settings]).running() as pool:
+        slot = await pool.ready()
+        slot.policy.backoff_s = (0.0,)
+        first, waiting = Job(sampler_graph(1)), Job(sampler_graph(2))
+        blocker = asyncio.ensure_future(pool.render(first.task()))
+        await until(lambda: slot.client.outstanding == 1)
+        behind = asyncio.ensure_future(pool.render(waiting.task()))
+        for deaths in (1, 2):
+            await until(lambda: slot.state is SlotState.READY and slot.client.outstanding == 2)
+            await first.begun.wait()
+            first.begun.clear()
+            psutil.Process(pid_of(slot)).kill()
+            await until(lambda deaths=deaths: slot.restarts == deaths)
+        play()
+
+        assert len(await behind) == 1
+        with pytest.raises(EngineDied):
+            await blocker
+
+
 async def test_nothing_is_tried_again_that_cannot_help(
     settings: EngineSettings, plain_graph: Build, play: Play, script_file: Path
 ) -> None:
