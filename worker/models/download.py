@@ -46,6 +46,8 @@ class State(str, Enum):
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
+    #: nobody wants it any more, or the worker ends
+    STOPPED = "stopped"
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,9 @@ class Downloader:
         async with self._turns:
             try:
                 return await self._persist(download)
+            except asyncio.CancelledError:
+                self._report(Progress(download, State.STOPPED))
+                raise
             except (DownloadFailed, AddressRefused, OSError) as error:
                 text = getattr(error, "message", "") or f"the disk refuses: {error}"
                 failure = DownloadFailed(

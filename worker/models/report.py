@@ -63,7 +63,7 @@ class DownloadReport:
             # What an earlier run left on disk did not arrive now.
             self._count(progress.done - before.done if before else 0)
             self._running[target] = progress
-        elif progress.state in (State.DONE, State.FAILED):
+        elif progress.state is not State.WAITING:
             if before and progress.state is State.DONE:
                 self._count(progress.done - before.done)
             self._running.pop(target, None)

@@ -5,8 +5,10 @@ that can't be had costs only itself.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from loguru import logger
@@ -38,9 +40,12 @@ class Plan:
     def __str__(self) -> str:
         if not self.downloads:
             return "nothing to download"
+        count, total, free = len(self.downloads), self.known_bytes / GIB, self.free_bytes / GIB
+        files = f"{count} file{'s' if count > 1 else ''}"
+        if self.unknown_files == count:
+            return f"{files} of unknown size to download, {free:.1f} GiB free"
         more = f" and {self.unknown_files} of unknown size" if self.unknown_files else ""
-        total, free = self.known_bytes / GIB, self.free_bytes / GIB
-        return f"{len(self.downloads)} files, {total:.1f} GiB{more} to download, {free:.1f} GiB free"
+        return f"{files}, {total:.1f} GiB{more} to download, {free:.1f} GiB free"
 
 
 def plan_supply(store: Store, records: Iterable[ModelRecord]) -> Plan:
@@ -97,18 +102,45 @@ async def complete(store: Store, record: ModelRecord, downloader: Downloader) ->
         raise DownloadFailed(f"{record.name} is not usable after its download: {left[0].reason}.")
 
 
-async def repair(store: Store, file: ModelFile) -> None:
+async def repair(store: Store, file: ModelFile) -> bool:
     """After the engine failed to read a file: check it against its checksum, and set it aside if it is broken.
+
+    Whether it was.
 
     Raises ConfigError for a broken file in a folder that is only read.
     """
     found = store.find(file)
     if found is None:
-        return
+        return False
     store.hashes.forget(found.path)
     sha256 = await asyncio.to_thread(store.hashes.compute, found.path) if file.sha256 else None
-    if sha256 != file.sha256 or store.check(file):
-        store.quarantine(found.path)
+    if sha256 == file.sha256 and not store.check(file):
+        return False
+    store.quarantine(found.path)
+    return True
+
+
+def fit_disk(
+    store: Store, records: Iterable[ModelRecord], *, reserve_bytes: int
+) -> tuple[tuple[ModelRecord, ...], Mapping[str, str]]:
+    """The records whose files there is room for, taken in order, and for each of the others by name why not."""
+    left = store.free_bytes() - reserve_bytes
+    chosen: list[ModelRecord] = []
+    refused: dict[str, str] = {}
+    seen: set[Path] = set()
+    for record in records:
+        new = [download for download in plan_supply(store, [record]).downloads if download.target not in seen]
+        needed, _ = estimate_bytes(new)
+        if needed > left:
+            room = max(0, left) / GIB
+            refused[record.name] = (
+                f"{needed / GIB:.1f} GiB are to be downloaded, the disk has {room:.1f} GiB left for it"
+            )
+            continue
+        left -= needed
+        seen |= {download.target for download in new}
+        chosen.append(record)
+    return tuple(chosen), MappingProxyType(refused)
 
 
 def _as_download(store: Store, record: ModelRecord, lack: MissingFile) -> Download:

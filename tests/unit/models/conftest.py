@@ -42,26 +42,39 @@ class FaultyServer:
 
     def __init__(self, content):
         self.content = content
+        #: path → other content
+        self.files = {}
+        #: path → what must happen before the end of it is sent
+        self.gates = {}
         self.etag = '"1"'
         self.ranges = True
         self.content_type = "application/octet-stream"
         self.faults = []
         self.requests = []
         self.url = ""
+        self._handlers = set()
 
     async def __aenter__(self):
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/m.bin"
+        self.base = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self.url = f"{self.base}/m.bin"
         return self
 
     async def __aexit__(self, *exc):
+        for gate in self.gates.values():
+            gate.set()
         self._server.close()
+        await asyncio.gather(*self._handlers, return_exceptions=True)
         await self._server.wait_closed()
 
     async def _serve(self, reader, writer):
+        handler = asyncio.current_task()
+        self._handlers.add(handler)
+        handler.add_done_callback(self._handlers.discard)
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
+            headers["path"] = head.split()[1]
             self.requests.append(headers)
             fault, _, value = (self.faults.pop(0) if self.faults else "").partition(":")
             await self._answer(writer, headers, fault, value)
@@ -73,7 +86,9 @@ class FaultyServer:
                 await writer.wait_closed()
 
     async def _answer(self, writer, headers, fault, value):
-        start, end = 0, len(self.content)
+        content = self.files.get(headers["path"], self.content)
+        gate = self.gates.get(headers["path"])
+        start, end = 0, len(content)
         asked = headers.get("range", "").removeprefix("bytes=")
         current = headers.get("if-range", self.etag) == self.etag
         status, extra = 200, ""
@@ -86,11 +101,11 @@ class FaultyServer:
         if asked and self.ranges and (current or fault == "ignore-if-range"):
             first, _, last = asked.partition("-")
             start, end = int(first), min(end, int(last) + 1 if last else end)
-            if start >= len(self.content):
-                await self._send(writer, 416, f"content-range: bytes */{len(self.content)}\r\n", b"")
+            if start >= len(content):
+                await self._send(writer, 416, f"content-range: bytes */{len(content)}\r\n", b"")
                 return
-            status, extra = 206, f"content-range: bytes {start}-{end - 1}/{len(self.content)}\r\n"
-        body = self.content[start:end]
+            status, extra = 206, f"content-range: bytes {start}-{end - 1}/{len(content)}\r\n"
+        body = content[start:end]
         extra += f"etag: {self.etag}\r\n" if self.etag else ""
         extra += f"content-type: {self.content_type}\r\n"
         length = len(body) + (100 if fault == "promise-more" else 0)
@@ -103,6 +118,12 @@ class FaultyServer:
                 writer.write(body[start : start + step])
                 await writer.drain()
                 await asyncio.sleep(0.02)
+            return
+        if gate:
+            await self._send(writer, status, extra, body[:-1], length)
+            await gate.wait()
+            writer.write(body[-1:])
+            await writer.drain()
             return
         if fault == "unbounded":
             await self._send(writer, status, extra, body, None)

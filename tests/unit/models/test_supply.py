@@ -10,7 +10,7 @@ from worker.errors import ConfigError
 from worker.models.download import Downloader
 from worker.models.records import Category, ModelFile, ModelRecord, Purpose
 from worker.models.store import Store
-from worker.models.supply import plan_supply, repair, supply
+from worker.models.supply import fit_disk, plan_supply, repair, supply
 from worker.workflows.families import Family
 
 
@@ -79,6 +79,15 @@ def test_the_plan_tells_sizes_and_room_and_each_file_once(store, put, whole):
     assert plan.unobtainable[0].startswith("c: ")
     assert not replace(plan, free_bytes=98).fits
     assert str(plan_supply(store, [])) == "nothing to download"
+
+
+def test_what_fits_on_the_disk_is_taken_in_order_and_shared_files_count_once(store, whole, monkeypatch):
+    monkeypatch.setattr(store, "free_bytes", lambda: 250)
+    models = [record(name, f"https://x/{name}", whole) for name in "abc"]
+    taken, refused = fit_disk(store, [models[0], models[0], *models], reserve_bytes=50)
+    assert [each.name for each in taken] == ["a", "a", "a", "b"]
+    assert list(refused) == ["c"]
+    assert "0.0 GiB" in refused["c"]
 
 
 async def test_a_file_the_engine_cant_read_is_set_aside_only_if_it_is_broken(store, put, whole):
