@@ -2,12 +2,22 @@
 
 import os
 import subprocess
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
+from worker.demo.tinies import records
 from worker.demo.tiny.recipes import build_command, engine_tree, models_folder
+from worker.engine.client import EngineClient
+from worker.engine.process import EngineProcess, EngineSettings
+from worker.models.catalog import Catalog
+from worker.models.store import Store
+from worker.workflows.library import Library
+
+from .studio import Studio
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,3 +56,28 @@ def tiny(engine_python: Path, comfyui_source: Path) -> Tiny:
     command = build_command(engine_python, comfyui_source, out)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=600)
     return Tiny(engine_tree(out), models_folder(out), engine_python)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def studio(tiny, tmp_path_factory) -> AsyncIterator[Studio]:
+    folder: Path = tmp_path_factory.mktemp("studio")
+    store = Store(tiny.models)
+    process = EngineProcess(
+        EngineSettings(
+            python=tiny.python,
+            comfyui=tiny.comfyui,
+            base_directory=folder,
+            log_file=folder / "engine.log",
+            model_paths=store.model_paths(),
+            arguments=("--cpu",),
+        )
+    )
+    await process.start()
+    client = EngineClient(process.url, process.token)
+    try:
+        await client.open()
+        yield Studio(client, Catalog(store, records()), Library.load())
+    finally:
+        client.expect_end()
+        await process.stop()
+        await client.close()

@@ -2,104 +2,23 @@
 
 import copy
 import dataclasses
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import pytest_asyncio
 
-from worker.demo.tinies import records
 from worker.demo.tiny.recipes import TINY_LORAS, TINY_MODELS
-from worker.engine.client import EngineClient
-from worker.engine.process import EngineProcess, EngineSettings
-from worker.images import RawImage
-from worker.models.catalog import Catalog
-from worker.models.store import Store
 from worker.workflows.audit import audit_library, snapshot
-from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect
-from worker.workflows.materialise import materialise
-from worker.workflows.request import LoraFile, RenderRequest, read_request
-from worker.workflows.select import select
+from worker.workflows.request import LoraFile
+
+from .studio import VISIBLE, difference, pixels
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
 
-#: Mean difference of a channel, of 255, that nobody would call equal.
-VISIBLE = 1.0
 LORA_OF = {addition.baseline: addition.file.file_name for addition in TINY_LORAS}
-PAYLOAD = {
-    "prompt": "a red fox in the snow ### blurry",
-    "width": 64,
-    "height": 64,
-    "ddim_steps": 2,
-    "n_iter": 1,
-    "seed": "42",
-    "sampler_name": "k_euler",
-    "cfg_scale": 5.0,
-    "karras": True,
-    "clip_skip": 1,
-}
 #: Families that have a template.
 SERVED = {"stable diffusion 1", "stable diffusion 2", "stable_diffusion_xl", "flux_1"}
 NAMES = [model.name for model in TINY_MODELS if model.baseline in SERVED and not model.inpainting]
 BASELINE_OF = {model.name: model.baseline for model in TINY_MODELS}
-
-
-@dataclasses.dataclass
-class Studio:
-    """A running engine with the tiny models, and jobs made the worker's way."""
-
-    client: EngineClient
-    catalog: Catalog
-    library: Library
-
-    def request(self, model: str, *, loras: tuple[LoraFile, ...] = (), **payload: Any) -> RenderRequest:
-        served = self.catalog.model(model)
-        assert served is not None, f"{model} is not built"
-        return read_request({**PAYLOAD, **payload}, model=served, loras=loras)
-
-    async def render(self, request: RenderRequest, dialect: Dialect = Dialect.PACK) -> list[RawImage]:
-        made = materialise(select(self.library, request), request, dialect=dialect)
-        return await self.client.render(made.graph, made.outputs, expected=request.batch)
-
-    async def picture(self, model: str, **payload: Any) -> np.ndarray:
-        [image] = await self.render(self.request(model, **payload))
-        return pixels(image)
-
-
-def pixels(image: RawImage) -> np.ndarray:
-    return np.asarray(image.to_pillow(), dtype=np.float32)
-
-
-def difference(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.abs(one - other).mean())
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def studio(tiny, tmp_path_factory) -> AsyncIterator[Studio]:
-    folder: Path = tmp_path_factory.mktemp("studio")
-    store = Store(tiny.models)
-    process = EngineProcess(
-        EngineSettings(
-            python=tiny.python,
-            comfyui=tiny.comfyui,
-            base_directory=folder,
-            log_file=folder / "engine.log",
-            model_paths=store.model_paths(),
-            arguments=("--cpu",),
-        )
-    )
-    await process.start()
-    client = EngineClient(process.url, process.token)
-    try:
-        await client.open()
-        yield Studio(client, Catalog(store, records()), Library.load())
-    finally:
-        client.expect_end()
-        await process.stop()
-        await client.close()
 
 
 async def test_the_live_engine_can_run_every_template_and_fragment(studio):

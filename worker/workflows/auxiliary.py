@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from worker.workflows.features import Feature
     from worker.workflows.request import RenderRequest
 
-_ANNOTATORS = "lllyasviel/Annotators"
 _PHHOFM = "https://github.com/Phhofm/models"
 _SD2 = (Family.STABLE_DIFFUSION_2_512, Family.STABLE_DIFFUSION_2_768)
 
@@ -56,9 +55,9 @@ def _upscaler(name: str, url: str) -> AuxiliaryFile:
     return AuxiliaryFile("esrgan", f"{name}.pth", url=url)
 
 
-def _annotator(name: str, sha256: str | None, repository: str = _ANNOTATORS) -> AuxiliaryFile:
+def _annotator(name: str, sha256: str | None, repository: str = "lllyasviel/Annotators", at: str = "") -> AuxiliaryFile:
     url = f"https://huggingface.co/{repository}/resolve/main/{name}"
-    return AuxiliaryFile("controlnet", f"annotators/{repository}/{name}", url=url, sha256=sha256)
+    return AuxiliaryFile("controlnet", f"annotator/ckpts/{at}{name}", url=url, sha256=sha256)
 
 
 #: Post-processor → the network it runs.
@@ -181,18 +180,15 @@ QR_CONTROLNETS: Final[Mapping[Family, AuxiliaryFile]] = MappingProxyType(
 )
 
 _HED = _annotator("ControlNetHED.pth", "5ca93762ffd68a29fee1af9d495bf6aab80ae86f08905fb35472a083a4c7a8fa")
-_UPERNET = "openmmlab/upernet-convnext-small"
-#: Control type → the networks that make its map from a picture; none where arithmetic will do.
+#: Control type → the networks that make its map from a picture; none where arithmetic will do. The names are those that
+#: worker/engine/nodes/annotators.py loads.
 ANNOTATORS: Final[Mapping[str, tuple[AuxiliaryFile, ...]]] = MappingProxyType(
     {
         "canny": (),
         "scribble": (),
         "hed": (_HED,),
         "fakescribbles": (_HED,),
-        "depth": (
-            _annotator("res101.pth", "1d696b2ef3e8336b057d0c15bc82d2fecef821bfebe5ef9d7671a5ec5dde520b"),
-            _annotator("latest_net_G.pth", "50ec735d74ed6499562d898f41b49343e521808b8dae589aa3c2f5c9ac9f7462"),
-        ),
+        "depth": (_annotator("res101.pth", "1d696b2ef3e8336b057d0c15bc82d2fecef821bfebe5ef9d7671a5ec5dde520b"),),
         "normal": (
             _annotator(
                 "dpt_hybrid-midas-501f0c75.pt", "501f0c75b3bca7daec6b3682c5054c09b366765aef6fa3a09d03a5cb4b230853"
@@ -200,12 +196,9 @@ ANNOTATORS: Final[Mapping[str, tuple[AuxiliaryFile, ...]]] = MappingProxyType(
         ),
         "openpose": (
             _annotator("body_pose_model.pth", "25a948c16078b0f08e236bda51a385d855ef4c153598947c28c0d47ed94bb746"),
-            _annotator("hand_pose_model.pth", "b76b00d1750901abd07b9f9d8c98cc3385b8fe834a26d4b4f0aad439e75fc600"),
-            _annotator("facenet.pth", "8beb52e548624ffcc4aed12af7aee7dcbfaeea420c75609fee999fe7add79d43"),
         ),
-        "seg": tuple(
-            _annotator(name, None, _UPERNET)
-            for name in ("config.json", "preprocessor_config.json", "model.safetensors")
+        "seg": (
+            _annotator("pytorch_model.bin", None, "openmmlab/upernet-convnext-small", at="upernet-convnext-small/"),
         ),
         "mlsd": (
             _annotator("mlsd_large_512_fp32.pth", "5696f168eb2c30d4374bbfd45436f7415bb4d88da29bea97eea0101520fba082"),
@@ -223,7 +216,7 @@ def needs(request: RenderRequest) -> tuple[AuxiliaryFile, ...]:
     """
     family = request.model.family
     files: list[AuxiliaryFile] = []
-    if request.control_type and not request.image_is_control:
+    if request.control_type and (request.return_control_map or not request.image_is_control):
         files += ANNOTATORS[request.control_type]
     if request.control_type and not request.return_control_map:
         files.append(_for_family(CONTROLNETS.get(family, {}).get(request.control_type), request.control_type, family))

@@ -97,7 +97,7 @@ def test_a_control_map_needs_the_annotator_alone_and_a_ready_one_the_network_alo
     payload = {"control_type": "mlsd"}
     asked = request_for(payload | {"return_control_map": True}, source=SOURCE)
     given = request_for(payload | {"image_is_control": True}, source=SOURCE)
-    assert names(needs(asked)) == ["annotators/lllyasviel/Annotators/mlsd_large_512_fp32.pth"]
+    assert names(needs(asked)) == ["annotator/ckpts/mlsd_large_512_fp32.pth"]
     assert names(needs(given)) == ["control_mlsd_fp16.safetensors"]
 
 

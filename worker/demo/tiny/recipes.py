@@ -40,6 +40,7 @@ class Purpose(str, Enum):
     UPSCALER = "esrgan"
     FACE_RESTORER = "gfpgan"
     FACE_FINDER = "facexlib"
+    ANNOTATOR = "annotator"
     LAYER_DIFFUSE = "layer_diffuse"
 
 
@@ -98,6 +99,11 @@ def _embedding(family: str, version_id: int, baseline: str) -> TinyAddition:
 
 def _control(kind: str, file_name: str, recipe: str) -> TinyFile:
     return TinyFile(f"control_{kind}", "control", f"controlnet/{file_name}", Purpose.CONTROLNET, recipe)
+
+
+def _annotator(file_name: str, recipe: str, needs: str = "controlnet_aux") -> TinyFile:
+    path = f"controlnet/annotator/ckpts/{file_name}"
+    return TinyFile(f"annotator_{recipe}", "annotate", path, Purpose.ANNOTATOR, recipe, needs)
 
 
 def _upscaler(file_name: str, recipe: str) -> TinyFile:
@@ -204,6 +210,16 @@ TINY_CONTROLNETS = (
     _control("qr_sdxl", "control_v1p_sdxl_qrcode_monster.safetensors", "sdxl_ordinary"),
 )
 
+#: What makes control maps of pictures.
+TINY_ANNOTATORS = (
+    _annotator("ControlNetHED.pth", "hed"),
+    _annotator("res101.pth", "leres"),
+    _annotator("dpt_hybrid-midas-501f0c75.pt", "midas"),
+    _annotator("body_pose_model.pth", "pose"),
+    _annotator("mlsd_large_512_fp32.pth", "lines"),
+    _annotator("upernet-convnext-small/pytorch_model.bin", "regions", needs="transformers"),
+)
+
 TINY_UPSCALERS = (
     _upscaler("RealESRGAN_x4plus.pth", "realesrgan_x4"),
     _upscaler("RealESRGAN_x4plus_anime_6B.pth", "realesrgan_x4"),
@@ -235,6 +251,7 @@ TINY_FILES: dict[str, TinyFile] = {
         *(file for model in TINY_MODELS for file in model.files),
         *(addition.file for addition in (*TINY_LORAS, *TINY_EMBEDDINGS)),
         *TINY_CONTROLNETS,
+        *TINY_ANNOTATORS,
         *TINY_UPSCALERS,
         *TINY_FACE_FILES,
         *TINY_LAYER_DIFFUSE,

@@ -20,6 +20,12 @@ Shapes = Mapping[str, torch.Size]
 #: Normal numbers that every tensor's values are cut from. A prime, so that no two rows of a matrix are alike.
 POOL_SIZE = 4_194_301
 
+#: Enough for a window over the largest matrix, with the steps of `_window`.
+THIN_POOL_SIZE = 262_144
+
+#: Endings of PyTorch's own archives.
+PICKLED = (".pth", ".pt", ".bin")
+
 #: Names of types in a safetensors header.
 TYPE_NAMES = {
     torch.float32: "F32",
@@ -53,7 +59,32 @@ def zeros(shapes: Shapes, dtype: torch.dtype) -> StateDict:
     return {name: torch.empty(shape, dtype=dtype, device="meta") for name, shape in shapes.items()}
 
 
+def thin(shapes: Shapes, seed: int) -> StateDict:
+    """Weights of the same sizes as `fill` gives, for networks that only exist in full size: all share a few numbers.
+
+    A matrix is a window that slides over the shared numbers, so that a file of it takes a few megabytes.
+    """
+    return {
+        name: _window(shape, seed) if math.prod(shape) > max(shape, default=1) else _vector(name, shape, torch.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def _window(shape: torch.Size, seed: int) -> torch.Tensor:
+    steps = (31, 7, 3, 1)[-len(shape) :]
+    numbers = _thin_pool(seed, round(math.log2(math.prod(shape[1:])) / 2))
+    return numbers.as_strided(shape, steps)
+
+
+@cache
+def _thin_pool(seed: int, halvings: int) -> torch.Tensor:
+    """Deviations in powers of two, so that there are few of them."""
+    return _pool(seed)[:THIN_POOL_SIZE] / 2**halvings
+
+
 def _vector(name: str, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+    if name.endswith("num_batches_tracked"):
+        return torch.zeros(shape, dtype=torch.int64)
     return (torch.zeros if name.endswith(("bias", "beta", "running_mean")) else torch.ones)(shape, dtype=dtype)
 
 
@@ -79,9 +110,10 @@ def _pool(seed: int) -> torch.Tensor:
 
 
 def save(state: StateDict, path: Path) -> None:
-    """Write the file whole or not at all: safetensors, or a PyTorch archive where the name ends with .pth."""
+    """Write the file whole or not at all: safetensors, or a PyTorch archive where the name says so."""
     partial = path.with_name(path.name + ".partial")
-    if path.suffix == ".pth":
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix in PICKLED:
         torch.save(state, partial)
     else:
         _save_with_holes(state, partial)

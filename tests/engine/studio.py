@@ -1,0 +1,74 @@
+"""A running engine with the tiny models, and jobs made the worker's way."""
+
+import dataclasses
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from worker.engine.client import EngineClient
+from worker.images import RawImage
+from worker.models.catalog import Catalog
+from worker.workflows.graph import Graph
+from worker.workflows.library import Library
+from worker.workflows.manifest import Dialect
+from worker.workflows.materialise import materialise
+from worker.workflows.request import LoraFile, RenderRequest, SourceImage, read_request
+from worker.workflows.select import select
+
+#: Mean difference of a channel, of 255, that nobody would call equal.
+VISIBLE = 1.0
+PAYLOAD = {
+    "prompt": "a red fox in the snow ### blurry",
+    "width": 64,
+    "height": 64,
+    "ddim_steps": 2,
+    "n_iter": 1,
+    "seed": "42",
+    "sampler_name": "k_euler",
+    "cfg_scale": 5.0,
+    "karras": True,
+    "clip_skip": 1,
+}
+
+
+@dataclasses.dataclass
+class Studio:
+    client: EngineClient
+    catalog: Catalog
+    library: Library
+
+    def request(
+        self, model: str, *, loras: tuple[LoraFile, ...] = (), source: SourceImage | None = None, **payload: Any
+    ) -> RenderRequest:
+        served = self.catalog.model(model)
+        assert served is not None, f"{model} is not built"
+        return read_request({**PAYLOAD, **payload}, model=served, loras=loras, source=source)
+
+    async def render(self, request: RenderRequest, dialect: Dialect = Dialect.PACK) -> list[RawImage]:
+        made = materialise(select(self.library, request), request, dialect=dialect)
+        return await self.client.render(made.graph, made.outputs, expected=request.batch)
+
+    async def picture(self, model: str, **payload: Any) -> np.ndarray:
+        [image] = await self.render(self.request(model, **payload))
+        return pixels(image)
+
+    async def run(self, graph: Graph, output: str, *, expected: int = 1) -> list[np.ndarray]:
+        """What a graph of one's own gives."""
+        return [pixels(image) for image in await self.client.render(graph, (output,), expected=expected)]
+
+    async def hand_in(self, key: str, picture: Image.Image) -> SourceImage:
+        """A picture in the engine's memory."""
+        out = io.BytesIO()
+        picture.save(out, "PNG")
+        await self.client.put_input(key, out.getvalue())
+        return SourceImage(key, picture.width, picture.height, has_alpha=picture.mode == "RGBA")
+
+
+def pixels(image: RawImage) -> np.ndarray:
+    return np.asarray(image.to_pillow(), dtype=np.float32)
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).mean())

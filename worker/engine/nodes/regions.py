@@ -1,0 +1,48 @@
+"""What is where in a picture, in the 150 colours of ADE20K: UPerNet on ConvNeXt, as transformers has it."""
+
+#: The short side the network was trained with, in pixels; larger pictures are made smaller for it.
+SHORT_SIDE_PX = 512
+#: What the network divides a side by.
+SIDE_STEP_PX = 32
+#: Mean and deviation of the training pictures' channels, red first.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLASSES = 150
+
+
+def network_shape():
+    """The configuration that belongs to the weights of openmmlab/upernet-convnext-small."""
+    from transformers import ConvNextConfig, UperNetConfig
+
+    backbone = ConvNextConfig(
+        depths=[3, 3, 27, 3],
+        hidden_sizes=[96, 192, 384, 768],
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    return UperNetConfig(backbone_config=backbone, num_labels=CLASSES, auxiliary_in_channels=384)
+
+
+def load_regions(path):
+    """The network, and the function that makes of uint8 [H, W, 3] the coloured regions."""
+    import torch
+    from transformers import UperNetForSemanticSegmentation
+
+    network = UperNetForSemanticSegmentation(network_shape())
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    network.eval()
+    return network, lambda pixels: coloured(pixels, network)
+
+
+def coloured(pixels, network):
+    import cv2
+    import numpy as np
+    import torch
+    from controlnet_aux.util import ade_palette
+
+    height, width = pixels.shape[:2]
+    scale = min(1, SHORT_SIDE_PX / min(height, width))
+    size = [max(1, round(side * scale / SIDE_STEP_PX)) * SIDE_STEP_PX for side in (width, height)]
+    scaled = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    values = torch.from_numpy((scaled - np.float32(MEAN)) / np.float32(DEVIATION)).permute(2, 0, 1)[None]
+    logits = network(pixel_values=values.to(network.device)).logits
+    logits = torch.nn.functional.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+    return np.array(ade_palette(), np.uint8)[logits[0].argmax(0).cpu().numpy()]
