@@ -1,6 +1,7 @@
 """A running engine with the tiny models, and jobs made the worker's way."""
 
 import dataclasses
+import hashlib
 import io
 from typing import Any
 
@@ -58,10 +59,11 @@ class Studio:
         """What a graph of one's own gives."""
         return [pixels(image) for image in await self.client.render(graph, (output,), expected=expected)]
 
-    async def hand_in(self, key: str, picture: Image.Image) -> SourceImage:
-        """A picture in the engine's memory."""
+    async def hand_in(self, picture: Image.Image) -> SourceImage:
+        """A picture in the engine's memory; equal pictures have equal keys, as the engine caches by them."""
         out = io.BytesIO()
         picture.save(out, "PNG")
+        key = hashlib.sha256(out.getvalue()).hexdigest()
         await self.client.put_input(key, out.getvalue())
         return SourceImage(key, picture.width, picture.height, has_alpha=picture.mode == "RGBA")
 

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from worker.workflows.graph import Graph, Input, Link, as_link
+from worker.workflows.graph import PINNED, Graph, Input, Link, as_link
 from worker.workflows.library import Library
 from worker.workflows.pieces import Fragment, Piece, Template
 
@@ -26,6 +26,7 @@ ANY_TYPE = "*"
 PORT_TYPES = {
     "model": "MODEL", "clip": "CLIP", "vae": "VAE", "positive": "CONDITIONING", "negative": "CONDITIONING",
     "latent": "LATENT", "sampled": "LATENT", "image": "IMAGE", "source": "IMAGE", "mask": "MASK",
+    "hint": "IMAGE",
     "clip_vision": "CLIP_VISION", "source_vae": "VAE", "decoder_model": "MODEL", "decoder_text": "CONDITIONING",
 }  # fmt: skip
 
@@ -120,7 +121,7 @@ def _audit_ports(piece: Piece, object_info: ObjectInfo) -> Iterator[str]:
         for port, places in piece.takes.items():
             for place in places:
                 spec = _spec_at(piece.graph, place, object_info)
-                wanted_type = PORT_TYPES.get(port, ANY_TYPE)
+                wanted_type = PORT_TYPES.get(port.removeprefix(PINNED), ANY_TYPE)
                 if spec is None and piece.graph[place.node]["class_type"] in object_info:
                     yield f"port {port}: {piece.graph[place.node]['class_type']} has no input {place.name}"
                 elif spec is not None and not _fits(wanted_type, spec.kind):

@@ -231,6 +231,12 @@ def needs(request: RenderRequest) -> tuple[AuxiliaryFile, ...]:
     return tuple(dict.fromkeys(files))
 
 
+def control_file(family: Family, use: str | None) -> str | None:
+    """The name of the ControlNet for a control type or a workflow, None where there is none for the family."""
+    file = QR_CONTROLNETS.get(family) if use == QR_WORKFLOW else CONTROLNETS.get(family, {}).get(use or "")
+    return file.name if file else None
+
+
 def of_post_processor(name: str) -> tuple[AuxiliaryFile, ...]:
     """The files of one name of the Horde's list. Raises KeyError for a name that is on no list."""
     if name in FACE_FIXERS:
@@ -241,7 +247,7 @@ def of_post_processor(name: str) -> tuple[AuxiliaryFile, ...]:
 def of_feature(feature: Feature) -> tuple[AuxiliaryFile, ...]:
     """Every file that may serve a feature, each once; none for a feature that needs no files of its own."""
     match feature.value:
-        case "control" | "control_map":
+        case "control" | "annotate" | "control_map":
             found: Iterable[AuxiliaryFile] = (
                 *(file for files in CONTROLNETS.values() for file in files.values()),
                 *(file for files in ANNOTATORS.values() for file in files),

@@ -27,7 +27,11 @@ class Feature(str, Enum):
     #: the picture is looked at, beside the prompt; and further ones
     REMIX = "remix"
     EXTRA_SOURCES = "extra_sources"
+    #: a map made of the picture, or the picture as a map, guides the sampler
     CONTROL = "control"
+    #: that map has to be made first
+    ANNOTATE = "annotate"
+    #: the map itself is what is asked for
     CONTROL_MAP = "control_map"
     TILING = "tiling"
     TRANSPARENT = "transparent"
@@ -54,6 +58,7 @@ def features_of(request: RenderRequest) -> frozenset[Feature]:
     repaints_parts = paints_over and request.mode is not Mode.IMG2IMG
     fills = repaints_parts and not request.model.inpainting and TRAITS[request.model.family].fills_grey
     begins_with_it = paints_over and not request.model.inpainting and not fills
+    guided = request.control_type is not None and not request.return_control_map
     wanted = set(request.post_processing)
     return frozenset(
         feature
@@ -68,7 +73,8 @@ def features_of(request: RenderRequest) -> frozenset[Feature]:
             Feature.REPEAT_PIXELS: paints_over and request.batch > MAX_REPEATED_LATENTS,
             Feature.REMIX: has_source and request.mode is Mode.REMIX,
             Feature.EXTRA_SOURCES: has_source and request.mode is Mode.REMIX and bool(request.extra_sources),
-            Feature.CONTROL: request.control_type is not None and not request.return_control_map,
+            Feature.CONTROL: guided,
+            Feature.ANNOTATE: guided and not request.image_is_control,
             Feature.CONTROL_MAP: request.return_control_map,
             Feature.TILING: request.tiling,
             Feature.TRANSPARENT: request.transparent,

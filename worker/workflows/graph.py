@@ -8,6 +8,9 @@ in any family's graph.
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
+#: Before the name of a port: as the template gave it, whatever was spliced in there since.
+PINNED = "template."
+
 Node = dict[str, Any]
 #: node id → {"class_type", "inputs", "_meta"}
 Graph = dict[str, Node]
@@ -34,6 +37,11 @@ def as_link(value: Any) -> Link | None:
         return None
     node, output = value
     return Link(node, output) if isinstance(node, str) and isinstance(output, int) else None
+
+
+def with_pinned(ports: Mapping[str, Link]) -> dict[str, Link]:
+    """A template's ports, each also under the name that always means the template's own."""
+    return {**ports, **{f"{PINNED}{name}": source for name, source in ports.items()}}
 
 
 def links(graph: Graph) -> Iterator[tuple[Input, Link]]:
@@ -94,7 +102,8 @@ def splice(
     """Put `piece` between ports and their consumers; `graph` and `ports` are changed.
 
     `takes`: port → inputs of the piece that its source feeds. `gives`: port → what is its source from now on, an
-    output of the piece or the source of another port. A port that only the piece gives is new afterwards.
+    output of the piece or the source of another port. A port that only the piece gives is new afterwards, a pinned one
+    stays what it was.
     Raises KeyError for a port that is not there.
     """
     given = {name: source if isinstance(source, Link) else ports[source] for name, source in gives.items()}
@@ -105,7 +114,8 @@ def splice(
     replaced = {ports[name]: new for name, new in given.items() if name in ports and ports[name] != new}
     rewire(graph, replaced, beside=piece)
     for name, source in ports.items():
-        ports[name] = replaced.get(source, source)
+        if not name.startswith(PINNED):
+            ports[name] = replaced.get(source, source)
     ports.update(given)
 
 

@@ -30,7 +30,7 @@ def materialise(plan: Plan, request: RenderRequest, *, dialect: Dialect = Dialec
     template = plan.template
     graph = graphs.copied(template.graph, without=template.outputs)
     _fill(graph, template, request)
-    ports = dict(template.ports)
+    ports = graphs.with_pinned(template.ports)
     outputs: list[str] = []
     for fragment in fragments:
         for number, item in enumerate(fragment.items(request), start=1):

@@ -176,6 +176,8 @@ class RenderRequest:
     tiling: bool
     transparent: bool
     control_type: str | None
+    #: the ControlNet for it, or for the workflow, and the model's family, as ComfyUI lists it; None where there is none
+    control_file: str | None
     control_strength: float
     image_is_control: bool
     return_control_map: bool
@@ -249,6 +251,7 @@ def read_request(
         mode = Mode.IMG2IMG
         notes.append(_information("no mask, so the whole picture was painted over"))
 
+    workflow = _read_workflow(payload)
     width, height = _read_side(payload, "width", model), _read_side(payload, "height", model)
     steps = coerce.whole(payload.get("ddim_steps"), 30, 1, 500)
     denoise = coerce.number(payload.get("denoising_strength"), 1.0, 0.01, 1.0)
@@ -270,7 +273,7 @@ def read_request(
     request = RenderRequest(
         model=model,
         mode=mode,
-        workflow=_read_workflow(payload),
+        workflow=workflow,
         prompt=prompt,
         negative_prompt=negative_prompt,
         seed=seed,
@@ -291,6 +294,7 @@ def read_request(
         tiling=coerce.flag(payload.get("tiling")),
         transparent=coerce.flag(payload.get("transparent")),
         control_type=control_type,
+        control_file=auxiliary.control_file(model.family, workflow or control_type),
         control_strength=coerce.number(payload.get("control_strength"), 1.0, 0.01, 3),
         image_is_control=coerce.flag(payload.get("image_is_control")),
         return_control_map=control_type is not None and coerce.flag(payload.get("return_control_map")),
@@ -387,7 +391,7 @@ def _with_hires(request: RenderRequest, payload: Mapping[str, Any]) -> RenderReq
     family, width, height = request.model.family, request.width, request.height
     repaints = request.mode in {Mode.INPAINTING, Mode.OUTPAINTING}
     masked = request.mode is Mode.IMG2IMG and request.masked
-    if not coerce.flag(payload.get("hires_fix")) or repaints or masked:
+    if not coerce.flag(payload.get("hires_fix")) or repaints or masked or request.return_control_map:
         return request
     if not hires.wants_second_pass(family, width, height):
         return request

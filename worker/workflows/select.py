@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from worker.errors import JobNotServable
 from worker.workflows.features import OPTIONAL, Feature, features_of
+from worker.workflows.graph import with_pinned
 from worker.workflows.library import Library
 from worker.workflows.pieces import Fragment, Template
 from worker.workflows.request import RenderRequest
@@ -57,6 +58,8 @@ def _plan(library: Library, template: Template, request: RenderRequest) -> tuple
     own = set(template.manifest.serves.features)
     reasons += [f"it is for requests with {feature.value} only" for feature in sorted(own - features)]
     needed = {feature for feature in features - own if not template.ignores(feature)}
+    if Feature.CONTROL in needed and request.control_file is None:
+        reasons.append(f"there is no ControlNet for {request.control_type} on {request.model.family.value}")
     fragments = _fragments(library, template, request, needed)
     covered = {fragment.when for fragment in fragments}
     reasons += [f"no fragment adds {feature.value} to it" for feature in sorted(needed - covered - OPTIONAL)]
@@ -83,7 +86,7 @@ def _mismatches(template: Template, request: RenderRequest) -> list[str]:
 
 def _fragments(library: Library, template: Template, request: RenderRequest, needed: set[Feature]) -> list[Fragment]:
     """For each feature the first fragment that fits, of every dialect it exists in; in splicing order."""
-    ports = set(template.ports)
+    ports = set(with_pinned(template.ports))
     chosen: dict[tuple[Feature, str | None], Fragment] = {}
     for fragment in library.fragments:
         manifest = fragment.manifest

@@ -1,10 +1,13 @@
 """Files beside the image models, against the model reference and the Horde's own lists."""
 
+import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+import worker.engine
 from worker.errors import JobNotServable
 from worker.workflows import auxiliary
 from worker.workflows.auxiliary import AuxiliaryFile, needs, of_feature, of_post_processor
@@ -104,3 +107,14 @@ def test_a_control_map_needs_the_annotator_alone_and_a_ready_one_the_network_alo
 def test_a_qr_code_has_a_network_of_its_own(request_for):
     request = request_for({"workflow": "qr_code"}, Family.STABLE_DIFFUSION_XL)
     assert names(needs(request)) == ["control_v1p_sdxl_qrcode_monster.safetensors"]
+
+
+def test_the_annotators_files_are_those_the_node_pack_loads(monkeypatch):
+    pack = Path(worker.engine.__file__).parent / "nodes" / "annotators.py"
+    spec = importlib.util.spec_from_file_location("annotators", pack)
+    module = importlib.util.module_from_spec(spec)
+    # Its dataclasses look for their module.
+    monkeypatch.setitem(sys.modules, "annotators", module)
+    spec.loader.exec_module(module)
+    ours = {kind: [file.name for file in files] for kind, files in auxiliary.ANNOTATORS.items()}
+    assert ours == {kind: [f"{module.FOLDER}/{file}"] if file else [] for kind, file in module.WEIGHTS.items()}

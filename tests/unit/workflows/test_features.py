@@ -38,7 +38,8 @@ INPAINTING_MODEL = ServedModel("m", Family.STABLE_DIFFUSION_1, {}, inpainting=Tr
         ({}, {**REPAINTED, "model": INPAINTING_MODEL}, {Feature.PICTURE, Feature.INPAINT_MODEL}),
         ({}, {"source": MASKED, "model": INPAINTING_MODEL}, {Feature.PICTURE, Feature.INPAINT_MODEL}),
         ({}, {"model": INPAINTING_MODEL}, set()),
-        ({"control_type": "canny"}, PAINTED, {Feature.PICTURE, Feature.CONTROL}),
+        ({"control_type": "canny"}, PAINTED, {Feature.PICTURE, Feature.ANNOTATE, Feature.CONTROL}),
+        ({"control_type": "canny", "image_is_control": True}, PAINTED, {Feature.PICTURE, Feature.CONTROL}),
         ({"control_type": "canny", "return_control_map": True}, PAINTED, {Feature.PICTURE, Feature.CONTROL_MAP}),
         (
             {},

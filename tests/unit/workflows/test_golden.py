@@ -133,6 +133,17 @@ CASES = {
     "sdxl_img2img_hires": Case(SDXL, {**HALF, "hires_fix": True, "width": 1536, "height": 1536}, FROM_PICTURE),
     "sdxl_mask": Case(SDXL, {**HALF, **LARGE}, MASKED),
     "sdxl_outpaint": Case(SDXL, LARGE, OUTPAINTING),
+    "sd1_control_batch": Case(SD1, {"control_type": "hough", "control_strength": 0.7, "n_iter": 2}, FROM_PICTURE),
+    "sd1_control_given_loras": Case(
+        SD1, {"control_type": "seg", "image_is_control": True, "clip_skip": 2}, {**FROM_PICTURE, "loras": LORAS}
+    ),
+    "sd1_control_hires": Case(
+        SD1, {"control_type": "canny", "hires_fix": True, "width": 768, "height": 768, "cfg_scale": 1}, FROM_PICTURE
+    ),
+    "sd2_control": Case(SD2, {"control_type": "fakescribbles"}, FROM_PICTURE),
+    "sdxl_control_map_batch": Case(
+        SDXL, {"control_type": "depth", "return_control_map": True, "n_iter": 2, "hires_fix": True}, FROM_PICTURE
+    ),
     "flux_img2img_batch": Case(SCHNELL, {**FEW_STEPS, **HALF, "n_iter": 2}, FROM_PICTURE),
     "flux_hires_is_ignored": Case(SCHNELL, {**FEW_STEPS, "hires_fix": True, "width": 1536, "height": 1536}),
     "flux_split_img2img": Case(DEV, {**FEW_STEPS, **HALF}, FROM_PICTURE, SPLIT),

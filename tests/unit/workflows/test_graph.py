@@ -13,6 +13,7 @@ from worker.workflows.graph import (
     rewire,
     splice,
     titles,
+    with_pinned,
 )
 
 
@@ -141,3 +142,9 @@ def test_pruning_keeps_what_is_needed_in_its_order() -> None:
     assert list(pruned(graph(), ["2"])) == ["1", "2"]
     with pytest.raises(KeyError):
         pruned(copied(graph(), without={"1"}), ["2"])
+
+
+def test_a_pinned_port_stays_what_the_template_gave() -> None:
+    ports = with_pinned({"model": Link("1", 0)})
+    put_lora(graph(), ports, "lora")
+    assert ports == {"model": Link("lora", 0), "template.model": Link("1", 0)}

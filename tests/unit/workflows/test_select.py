@@ -60,7 +60,21 @@ def test_fragments_are_chosen_by_what_the_request_needs(library: Library, reques
         ({"tiling": True}, {}, "no fragment adds tiling to it"),
         ({"post_processing": ["GFPGAN", "NMKD_Siax"]}, {}, "no fragment adds upscale to it"),
         ({"workflow": "qr_code"}, {}, "it is not for the workflow qr_code"),
-        ({"control_type": "canny"}, {"source": SOURCE}, "no fragment adds control to it"),
+        (
+            {"control_type": "canny"},
+            {"source": SOURCE, "family": Family.STABLE_DIFFUSION_XL},
+            "there is no ControlNet for canny on stable_diffusion_xl",
+        ),
+        (
+            {"control_type": "seg"},
+            {"source": SOURCE, "family": Family.STABLE_DIFFUSION_2_768},
+            "there is no ControlNet for seg on stable_diffusion_2_768",
+        ),
+        (
+            {"control_type": "depth", "image_is_control": True},
+            {"source": SOURCE, "family": Family.FLUX_SCHNELL},
+            "there is no ControlNet for depth on flux_schnell",
+        ),
         ({}, {"model": ServedModel("A", Family.FLUX_1, {})}, "the model has no file for checkpoint"),
         (
             {},
@@ -189,3 +203,19 @@ def test_a_fragment_for_other_families_does_not_fit(
     ]
     with pytest.raises(JobNotServable, match="no fragment adds transparent"):
         select(with_invert, request_for(clear, Family.STABLE_DIFFUSION_2_768))
+
+
+def test_a_map_is_made_only_of_a_picture_that_is_none(library: Library, request_for: Build) -> None:
+    asked = {"control_type": "canny"}
+    made = select(library, request_for(asked, source=SOURCE)).fragments
+    given = select(library, request_for({**asked, "image_is_control": True}, source=SOURCE)).fragments
+    assert [each.name for each in made][1:3] == ["fragments/annotate", "fragments/control"]
+    assert [each.name for each in given][1:2] == ["fragments/control_given"]
+
+
+@pytest.mark.parametrize("family", list(Family))
+def test_a_control_map_is_made_for_a_model_of_any_family(library: Library, request_for: Build, family: Family) -> None:
+    payload = {"control_type": "seg", "return_control_map": True, "hires_fix": True, "width": 2048, "height": 2048}
+    request = request_for(payload, family, source=SOURCE)
+    assert select(library, request).template.name == "control/map"
+    assert (request.first_width, request.first_height) == (2048, 2048)
