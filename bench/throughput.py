@@ -99,6 +99,7 @@ class Rig:
             self.bare,
             devices=(device,),
             model_paths=paths,
+            folder=self.runtime.folder / "engines",
             logs=self.scratch / "bare",
             # As ComfyUI comes: without our cache flags.
             memory_bytes=0,

@@ -24,6 +24,7 @@ from worker.jobs.brakes import FaultBrake, Floors
 from worker.jobs.forecast import Forecast
 from worker.jobs.intake import Intake, Room
 from worker.jobs.job import JobEvent, JobEvents, Stage
+from worker.jobs.journal import Journal, journalled
 from worker.jobs.offer import build_offer
 from worker.jobs.runner import JobRunner, Services
 from worker.jobs.sources import ModelSource
@@ -52,6 +53,8 @@ class Setup:
     library: Library
     safety: SafetyChecker
     events: JobEvents = field(default_factory=JobEvents)
+    #: None keeps none: what a killed run leaves open is then given up by the Horde when its time is over
+    journal: Journal | None = None
     drain_limit_s: float = DRAIN_LIMIT_S
 
     @property
@@ -79,6 +82,7 @@ async def serve(setup: Setup, stop: asyncio.Event) -> Tally:
         async with (
             setup.safety.running(),
             contextlib.aclosing(HordeClient(setup.horde_url, api_key, agent=setup.agent)) as horde,
+            journalled(setup.journal, setup.events, horde),
             setup.models.running(),
             pool.running(),
         ):

@@ -17,6 +17,8 @@ from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator, Host, detect_card
 from worker.errors import ConfigError, RuntimeMissing
 from worker.horde.agent import bridge_agent
+from worker.jobs.journal import FILE_NAME as JOURNAL_FILE
+from worker.jobs.journal import Journal
 from worker.models.catalog import Catalog
 from worker.models.custom import read_custom_models, shadowed, with_custom
 from worker.models.records import ModelRecord
@@ -50,8 +52,11 @@ class DeviceFlags:
         return Accelerator.ROCM if self.amd else None
 
 
-def compose(loaded: LoadedConfig, runtime: Runtime, *, flags: DeviceFlags, logs: Path) -> Setup:
-    """All of the worker; engines write their logs into `logs`. Raises ConfigError, RuntimeMissing."""
+def compose(loaded: LoadedConfig, runtime: Runtime, *, flags: DeviceFlags, logs: Path, home: Path) -> Setup:
+    """All of the worker. Engines write their logs into `logs`; `home` is the worker's own folder, whose lock is held.
+
+    Raises ConfigError and RuntimeMissing for what can't work.
+    """
     config = loaded.data
     _require_engine(config, runtime)
     custom = read_custom_models([entry.model_dump() for entry in config.custom_models])
@@ -77,6 +82,7 @@ def compose(loaded: LoadedConfig, runtime: Runtime, *, flags: DeviceFlags, logs:
             runtime,
             devices=devices_for(config, runtime, flags),
             model_paths=store.model_paths(),
+            folder=home / "engines",
             logs=logs,
             memory_bytes=psutil.virtual_memory().total,
             largest_model_bytes=max((_size(record) for record in records), default=UNKNOWN_MODEL_BYTES),
@@ -84,6 +90,7 @@ def compose(loaded: LoadedConfig, runtime: Runtime, *, flags: DeviceFlags, logs:
         models=catalog,
         library=_library(config),
         safety=NoChecker(),
+        journal=_journal(home),
     )
 
 
@@ -110,6 +117,13 @@ def _require_engine(config: BridgeData, runtime: Runtime) -> None:
             raise RuntimeMissing(
                 f"There is no {path}.", remedy="Run update-runtime, or mend comfyui_path and comfyui_python."
             )
+
+
+def _journal(home: Path) -> Journal:
+    try:
+        return Journal(home / JOURNAL_FILE)
+    except OSError as error:
+        raise ConfigError(f"{home} can't be written to: {error.strerror}.", remedy="Check its permissions.") from error
 
 
 def _library(config: BridgeData) -> Library:

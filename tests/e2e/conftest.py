@@ -111,6 +111,8 @@ class Owner:
         return environment | {
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
+            "AIWORKER_STATE_DIR": str(self.folder / "state"),
+            "TMPDIR": str(self.folder),
             SCRIPT_VARIABLE: str(self.folder / "script.json"),
         }
 

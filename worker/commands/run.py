@@ -1,6 +1,5 @@
 """`run`: the worker itself."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,6 +18,8 @@ from worker.commands.options import (
 )
 from worker.compose import DeviceFlags, compose
 from worker.engine.install import Runtime
+from worker.home import only_one, worker_folder
+from worker.orphans import end_orphans
 
 
 def run(
@@ -37,4 +38,9 @@ def run(
     logs.set_up(None if no_logging else LOGS_FOLDER, console_level=logs.level_name(verbose, quiet))
     loaded = load_settings(config, from_environment=from_environment, name=name)
     flags = DeviceFlags(amd=amd, directml=directml, cpu=cpu)
-    run_worker(compose(loaded, Runtime.locate(), flags=flags, logs=Path(LOGS_FOLDER).absolute()))
+    runtime = Runtime.locate()
+    who, where = loaded.data.dreamer_name, loaded.data.horde_url
+    home = worker_folder(runtime.folder, loaded.environment, name=who, horde_url=where)
+    with only_one(who, where):
+        end_orphans(home)
+        run_worker(compose(loaded, runtime, flags=flags, logs=LOGS_FOLDER.absolute(), home=home))

@@ -20,6 +20,8 @@ NO_KEYS = frozenset(
         "AIWORKER_LORA_CACHE_SIZE",
         "AIWORKER_NOT_RECOMMENDED_VERSION",
         "AIWORKER_NOT_REQUIRED_VERSION",
+        "AIWORKER_RUNTIME_DIR",
+        "AIWORKER_STATE_DIR",
     }
 )
 #: Hosts of the public Horde: naming one of them in the file is no decision against AI_HORDE_URL.

@@ -139,6 +139,7 @@ def tiny_setup(
             # Tiny models need no card, and a card in use is left alone.
             devices=(Device(Accelerator.CPU),),
             model_paths=store.model_paths(),
+            folder=runtime.folder / "engines",
             logs=logs,
             memory_bytes=psutil.virtual_memory().total,
             largest_model_bytes=LARGEST_TINY_BYTES,

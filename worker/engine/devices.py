@@ -60,16 +60,17 @@ def engine_settings(
     *,
     devices: Sequence[Device],
     model_paths: dict[str, dict[str, str]],
+    folder: Path,
     logs: Path,
     memory_bytes: int,
     largest_model_bytes: int,
 ) -> list[EngineSettings]:
-    """Settings for every engine: `max_threads` on each device, numbered from 1 in log files and folders."""
+    """Settings for every engine: `max_threads` on each device, numbered from 1 in log files and below `folder`."""
     machine = Machine(memory_bytes, largest_model_bytes, engines=len(devices) * config.max_threads)
     common = EngineSettings(
         python=config.comfyui_python or runtime.engine_python,
         comfyui=config.comfyui_path or runtime.comfyui,
-        base_directory=runtime.folder / "engines",
+        base_directory=folder,
         log_file=logs,
         model_paths=model_paths,
         own_custom_nodes=config.comfyui_path is not None,

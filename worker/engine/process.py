@@ -24,6 +24,7 @@ from loguru import logger
 
 from worker.aio import timeout
 from worker.errors import EngineStartFailed
+from worker.orphans import note_child
 
 #: Longest time from launch to the first answer. A cold start from a slow disk with a busy CPU takes a minute.
 START_TIMEOUT_S = 600.0
@@ -174,6 +175,8 @@ class EngineProcess:
                 raise EngineStartFailed(
                     f"The engine's Python {settings.python} can't be started: {error}.", remedy="Run update-runtime."
                 ) from error
+
+        note_child(settings.base_directory, self._child.pid)
 
     async def _wait_until_ready(self, deadline: float) -> None:
         """Ask until it answers, as long as it lives: a slow start is no reason to give up, a death is at once."""

@@ -1,0 +1,60 @@
+"""The worker's life as a process: killed and started again, told to stop, started twice."""
+
+import os
+import signal
+
+import psutil
+import pytest
+
+from worker.demo.horde.records import Outcome
+
+pytestmark = pytest.mark.e2e
+
+
+def children(owner):
+    return psutil.Process(owner.process.pid).children(recursive=True)
+
+
+def test_what_a_killed_worker_left_open_is_reported_by_its_next_start_before_new_work(owner):
+    owner.play(seconds=600.0)
+    requests = owner.ask(2)
+    owner.start()
+    owner.until(lambda: owner.outcomes()[Outcome.OPEN] == 2)
+    engines = children(owner)
+    owner.signal(signal.SIGKILL)
+    owner.end()
+    psutil.wait_procs(engines, timeout=60)
+    assert not any(engine.is_running() for engine in engines)
+    assert owner.outcomes() == {Outcome.OPEN: 2}
+
+    owner.play(seconds=0.0)
+    owner.start()
+    owner.done(requests)
+    owner.signal()
+    assert owner.end() == 0, owner.output
+    # The embedded Horde, like the real one, hands a faulted job out once more.
+    assert owner.outcomes() == {Outcome.FAULTED: 2, Outcome.OK: 2}
+    books = owner.horde.state.accounting()
+    assert books.duplicates == books.late == books.lost == 0
+    assert "2 image(s) unanswered" in owner.output
+
+
+def test_a_second_worker_of_the_same_name_does_not_start(owner):
+    owner.start()
+    owner.until(owner.horde.state.workers)
+    second = owner.command("run", "--cpu")
+    assert second.returncode == 1
+    assert f"process {owner.process.pid}" in second.stderr
+    third = owner.command("run", "--cpu", "--directml", "3", "-n", "e2e worker")
+    assert "runs on this machine already" in third.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_nothing_of_the_worker_is_left_after_sigterm(owner):
+    owner.start()
+    owner.until(owner.horde.state.workers)
+    engines = children(owner)
+    assert engines
+    owner.signal(signal.SIGTERM)
+    assert owner.end() == 0, owner.output
+    assert not any(engine.is_running() for engine in engines)

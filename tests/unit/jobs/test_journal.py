@@ -1,0 +1,199 @@
+"""What is popped stands in the journal until it is answered, whatever kills the worker in between."""
+
+import asyncio
+import json
+
+import pytest
+
+from worker.errors import HordeRefused, HordeUnreachable, JobGone
+from worker.horde.wire import PopResponse, SubmitResponse
+from worker.jobs import journal as journals
+from worker.jobs.job import Job, JobEvents, Stage
+from worker.jobs.journal import Journal, journalled, report_left
+
+NOW = 1_700_000_000.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "home" / "journal.jsonl"
+
+
+@pytest.fixture
+def start(path, clock):
+    """Opens the journal as the next start does; nobody closes it in order, as in a crash."""
+    opened = []
+
+    def _start():
+        opened.append(Journal(path, clock=clock))
+        return opened[-1]
+
+    yield _start
+    for journal in opened:
+        journal._file.close()
+
+
+@pytest.fixture
+def worker(start):
+    return Worker(start())
+
+
+def job(*ids, ttl=150.0):
+    return Job(PopResponse(ids=list(ids), ttl=ttl, payload={}))
+
+
+class Worker:
+    """Jobs that go through their stages, and the journal that listens."""
+
+    def __init__(self, journal) -> None:
+        self.journal = journal
+        self.events = JobEvents()
+        self.events.subscribe(self.journal.note)
+
+    def pop(self, *ids, **more):
+        popped = job(*ids, **more)
+        self.events.enter(popped, Stage.POPPED)
+        return popped
+
+    def answer(self, popped, *ids):
+        for id_ in ids or popped.pop.job_ids:
+            popped.owed.remove(id_)
+        self.events.enter(popped, Stage.DONE if not popped.owed else Stage.FAULTED)
+
+
+async def test_a_killed_worker_leaves_what_it_had_popped_and_not_answered(start, worker):
+    worker.answer(worker.pop("a"))
+    worker.pop("b", "c", ttl=200)
+    assert start().open_ids == {"b": NOW + 200, "c": NOW + 200}
+
+
+async def test_of_a_batch_only_what_is_still_owed_stays_open(start, worker):
+    worker.answer(worker.pop("a", "b", "c"), "a", "c")
+    assert set(start().open_ids) == {"b"}
+
+
+async def test_what_expired_meanwhile_is_forgotten(path, clock, start, worker):
+    worker.pop("a", ttl=100)
+    worker.pop("b", ttl=300)
+    clock.now += 200
+    assert set(start().open_ids) == {"b"}
+    clock.now += 200
+    assert start().open_ids == {}
+    assert path.read_text() == ""
+
+
+async def test_a_torn_last_line_costs_only_itself(path, start, worker):
+    worker.pop("a")
+    await worker.journal.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[: len(whole) // 2])
+    again = Worker(start())
+    assert set(again.journal.open_ids) == {"a"}
+    again.pop("b")
+    assert set(start().open_ids) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "line", ["", "[]", "3", '{"popped": 3, "until": 1}', '{"popped": ["x"]}', '{"answered": 5}', "\x00\x00", "{" * 999]
+)
+async def test_lines_without_sense_are_passed_over(path, line, start):
+    path.parent.mkdir()
+    good = json.dumps({"popped": ["a"], "until": NOW + 10})
+    path.write_text(f"{line}\n{good}\n{line}\n")
+    assert set(start().open_ids) == {"a"}
+
+
+async def test_the_file_does_not_grow_with_the_jobs_and_keeps_what_is_open(path, monkeypatch, start, worker):
+    monkeypatch.setattr(journals, "COMPACT_AFTER_LINES", 20)
+    worker.pop("open")
+    sizes = set()
+    for number in range(200):
+        worker.answer(worker.pop(f"id-{number}"))
+        sizes.add(len(path.read_text().splitlines()))
+    assert max(sizes) <= 20
+    assert set(start().open_ids) == {"open"}
+
+
+async def test_all_is_on_the_disk_when_it_is_closed(monkeypatch, worker):
+    synced = []
+    monkeypatch.setattr(journals.os, "fsync", synced.append)
+    for number in range(5):
+        worker.pop(f"id-{number}")
+    await worker.journal.close()
+    # The first pop and, once for all that came meanwhile, the others.
+    assert len(synced) == 2
+
+
+async def test_a_disk_that_takes_nothing_more_does_not_stop_the_jobs(monkeypatch, worker):
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(worker.journal._file, "write", full, raising=False)
+    worker.answer(worker.pop("a"))
+    assert worker.journal.open_ids == {}
+
+
+class Horde:
+    """Takes reports, or not."""
+
+    def __init__(self, **refusals) -> None:
+        self.refusals = refusals
+        self.reported = []
+        self.deadlines = []
+
+    async def submit(self, request, *, deadline):
+        self.reported.append((request.id, request.state))
+        self.deadlines.append(deadline)
+        if error := self.refusals.get(request.id):
+            raise error
+        return SubmitResponse()
+
+
+async def test_what_was_left_open_is_reported_as_faulted_and_struck(clock, start, worker):
+    worker.pop("a", "b")
+    journal, horde = start(), Horde()
+    await report_left(journal, horde, clock=clock)
+    assert sorted(horde.reported) == [("a", "faulted"), ("b", "faulted")]
+    assert start().open_ids == {}
+
+
+async def test_a_report_is_tried_no_longer_than_the_job_has_time(clock, start, worker):
+    worker.pop("a", ttl=100)
+    clock.now += 40
+    horde = Horde()
+    before = asyncio.get_running_loop().time()
+    await report_left(start(), horde, clock=clock)
+    assert 60 <= horde.deadlines[0] - before < 100
+
+
+@pytest.mark.parametrize("error", [JobGone("gone"), HordeRefused("another account's")])
+async def test_what_the_horde_wants_no_report_of_is_struck_too(clock, error, start, worker):
+    worker.pop("a")
+    await report_left(start(), Horde(a=error), clock=clock)
+    assert start().open_ids == {}
+
+
+async def test_what_could_not_be_reported_is_left_for_the_next_start(clock, start, worker):
+    worker.pop("a", "b")
+    await report_left(start(), Horde(a=HordeUnreachable("no network")), clock=clock)
+    assert set(start().open_ids) == {"a"}
+
+
+async def test_without_a_journal_nothing_is_kept():
+    events = JobEvents()
+    async with journalled(None, events, Horde()):
+        events.enter(job("a"), Stage.POPPED)

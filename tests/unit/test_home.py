@@ -1,0 +1,107 @@
+"""One worker of a name on a machine, and where it keeps its things."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from worker.errors import ConfigError
+from worker.home import only_one, worker_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+URL = "https://aihorde.net/api/"
+HOLD = """
+import sys, pathlib
+from worker.home import only_one
+with only_one(sys.argv[1], sys.argv[2], folder=pathlib.Path(sys.argv[3])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(folder: Path, name: str = "a worker") -> "subprocess.Popen[str]":
+    """Another process that holds the lock until its standard input ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, name, URL, str(folder)],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_worker_of_the_name_is_told_who_is_first_and_what_to_do(tmp_path):
+    first = holder(tmp_path)
+    try:
+        with pytest.raises(
+            ConfigError, match=f"'a worker' runs on this machine already .process {first.pid}"
+        ) as caught:
+            only_one("a worker", URL, folder=tmp_path).__enter__()
+        assert "-n NAME" in caught.value.remedy
+    finally:
+        end(first)
+
+
+def test_the_lock_of_a_killed_worker_is_free(tmp_path):
+    end(holder(tmp_path))
+    with only_one("a worker", URL, folder=tmp_path):
+        pass
+
+
+def test_a_lock_is_given_up_at_the_end_and_can_be_had_again(tmp_path):
+    for _ in range(2):
+        with only_one("a worker", URL, folder=tmp_path):
+            pass
+
+
+@pytest.mark.parametrize(("name", "url"), [("another", URL), ("a worker", "http://127.0.0.1:7001/api")])
+def test_another_name_or_another_horde_is_another_worker(tmp_path, name, url):
+    first = holder(tmp_path)
+    try:
+        with only_one(name, url, folder=tmp_path):
+            pass
+    finally:
+        end(first)
+
+
+def test_a_slash_at_the_end_of_the_address_makes_no_other_worker(tmp_path):
+    first = holder(tmp_path)
+    try:
+        with pytest.raises(ConfigError):
+            only_one("a worker", URL.rstrip("/"), folder=tmp_path).__enter__()
+    finally:
+        end(first)
+
+
+def test_a_link_in_place_of_the_lock_file_is_not_followed(tmp_path):
+    with only_one("a worker", URL, folder=tmp_path):
+        pass
+    [lock] = tmp_path.iterdir()
+    lock.unlink()
+    target = tmp_path / "target"
+    lock.symlink_to(target)
+    with pytest.raises(ConfigError, match="can't be opened"):
+        only_one("a worker", URL, folder=tmp_path).__enter__()
+    assert not target.exists()
+
+
+def test_workers_have_folders_of_their_own_that_tell_whose_they_are():
+    folders = {
+        worker_folder(Path("/r"), {}, name=name, horde_url=url)
+        for name in ("My worker!", "my worker", "…")
+        for url in (URL, "http://localhost/api")
+    }
+    assert len(folders) == 6
+    assert sum(folder.name.startswith("My-worker-") for folder in folders) == 2
+    assert {folder.parent for folder in folders} == {Path("/r/workers")}
+
+
+def test_an_owner_can_put_the_folder_elsewhere():
+    folder = worker_folder(Path("/r"), {"AIWORKER_STATE_DIR": "/elsewhere"}, name="w", horde_url=URL)
+    assert folder.parent == Path("/elsewhere")

@@ -1,0 +1,106 @@
+"""The place that one worker keeps its own things in, and the lock that lets only one of its name run on a machine."""
+
+import hashlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from worker.errors import ConfigError
+
+#: Names a folder for what workers keep between two runs, in place of the runtime's own.
+VARIABLE = "AIWORKER_STATE_DIR"
+#: Characters of a lock file that are read to tell who holds it.
+_LONGEST_HOLDER = 100
+
+
+def worker_folder(runtime: Path, environment: Mapping[str, str], *, name: str, horde_url: str) -> Path:
+    """Where the worker of this name on this Horde keeps its journal and its engines' files; need not exist."""
+    elsewhere = environment.get(VARIABLE, "").strip()
+    base = Path(elsewhere).expanduser().absolute() if elsewhere else runtime / "workers"
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] or "worker"
+    return base / f"{readable}-{_digest(name, horde_url)}"
+
+
+@contextmanager
+def only_one(name: str, horde_url: str, *, folder: Path | None = None) -> Iterator[None]:
+    """Holds the machine's lock on this name. Raises ConfigError while another process holds it.
+
+    The system gives the lock up when the process ends, however it ends; the file stays, for removing it would let
+    two workers lock two files of one name. It lies in the folder for temporary files, which all installations share.
+    """
+    path = (folder or Path(tempfile.gettempdir())) / f"horde-bridge-{_digest(name, horde_url)}.lock"
+    try:
+        descriptor = _open(path)
+    except OSError as error:
+        raise ConfigError(f"{path} can't be opened: {error.strerror}.", remedy="Remove it, or set TMPDIR.") from error
+    try:
+        if not _lock(descriptor):
+            raise ConfigError(
+                f"A worker named {name!r} runs on this machine already{_holder(descriptor)}.",
+                remedy="Stop it, or give this one another name (dreamer_name, or -n NAME).",
+            )
+        _sign(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _digest(name: str, horde_url: str) -> str:
+    return hashlib.sha256(f"{name}\n{horde_url.rstrip('/')}".encode()).hexdigest()[:12]
+
+
+def _open(path: Path) -> int:
+    """Never through a link that someone else has put there. Another user's file can be locked, though not signed."""
+    secure = getattr(os, "O_NOFOLLOW", 0)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | secure, 0o644)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | secure)
+
+
+def _sign(descriptor: int) -> None:
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}".encode())
+    except OSError:
+        return  # another user's file: the lock holds without a name on it
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        text = os.read(descriptor, _LONGEST_HOLDER).decode("ascii", "replace").strip()
+    except OSError:
+        return ""
+    return f" (process {text})" if text.isdecimal() else ""
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    #: A locked byte can't be read by others; this one lies behind everything that is written.
+    _LOCKED_BYTE = 1 << 20
+
+    def _lock(descriptor: int) -> bool:
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        return True
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

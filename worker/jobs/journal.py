@@ -1,0 +1,192 @@
+"""Popped ids on disk until they are answered, so that the start after a crash can report what was left open.
+
+One JSON line for each event: `{"popped": [ids], "until": seconds since 1970}`, `{"answered": [ids]}`. A line is in the
+system's hands before its job begins, which outlives the death of the worker; it is on the disk a moment later, which
+outlives that of the machine. Lines that make no sense, as the last one of a crash may, are passed over.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+
+from worker.errors import HordeError, HordeUnreachable, JobGone
+from worker.horde.client import HordeClient
+from worker.horde.wire import SubmitRequest
+from worker.jobs.job import JobEvent, JobEvents, Stage
+
+FILE_NAME = "journal.jsonl"
+#: Lines after which the file is written anew with the open ids only.
+COMPACT_AFTER_LINES = 2_000
+#: Bytes of an old journal that are read; compaction keeps real ones far below.
+LONGEST_BYTES = 8 * 1024 * 1024
+#: Open ids that are kept at most.
+MOST_OPEN = 10_000
+
+
+class Journal:
+    """Subscribe `note` to the job events. One process at a time may have it open."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Reads what an earlier run left, and begins a file with only that. Raises OSError."""
+        self._path = path
+        self._clock = clock
+        path.parent.mkdir(parents=True, exist_ok=True)
+        #: id -> the moment (seconds since 1970) after which no answer counts
+        self._open = {id_: until for id_, until in _read(path).items() if until > clock()}
+        self._lines = 0
+        self._syncing: asyncio.Future[None] | None = None
+        self._sync_again = False
+        self._failed = False
+        self._file = self._begin()
+
+    @property
+    def open_ids(self) -> dict[str, float]:
+        """Ids without an answer, each with the moment after which none counts."""
+        return dict(self._open)
+
+    def note(self, event: JobEvent) -> None:
+        """Write down what the event means for the job's ids. Called on the event loop."""
+        job = event.job
+        match event.stage:
+            case Stage.POPPED:
+                until = self._clock() + job.pop.ttl
+                self._open |= dict.fromkeys(job.pop.job_ids[: max(0, MOST_OPEN - len(self._open))], until)
+                self._write({"popped": job.pop.job_ids, "until": round(until, 3)})
+                self._sync_soon()
+            case Stage.DONE | Stage.FAULTED:
+                self.strike(id_ for id_ in job.pop.job_ids if id_ not in job.owed)
+
+    def strike(self, ids: Iterable[str]) -> None:
+        """These have their answer, or want none any more."""
+        answered = [id_ for id_ in ids if self._open.pop(id_, None) is not None]
+        if answered:
+            self._write({"answered": answered})
+
+    async def close(self) -> None:
+        """All that was written is on the disk afterwards."""
+        while self._syncing is not None:
+            await asyncio.wait([self._syncing])
+        self._file.close()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+            self._lines += 1
+            if self._lines >= COMPACT_AFTER_LINES:
+                self._file.close()
+                self._file = self._begin()
+        except (OSError, ValueError) as error:  # ValueError: the file could not be opened again
+            # Jobs go on: without a journal only a crash costs anything.
+            if not self._failed:
+                logger.bind(action="journal_failed").error("The journal {} can't be written: {}", self._path, error)
+            self._failed = True
+
+    def _begin(self) -> Any:
+        """A new file with the open ids, in the old one's place."""
+        now = self._clock()
+        self._open = {id_: until for id_, until in self._open.items() if until > now}
+        draft = self._path.with_name(f".{self._path.name}")
+        with draft.open("w", encoding="utf-8") as file:
+            file.writelines(
+                json.dumps({"popped": [id_], "until": round(until, 3)}) + "\n" for id_, until in self._open.items()
+            )
+        draft.replace(self._path)
+        self._lines = len(self._open)
+        return self._path.open("a", encoding="utf-8")
+
+    def _sync_soon(self) -> None:
+        """One sync at a time, off the loop; what is written meanwhile gets the next one."""
+        if self._syncing is not None:
+            self._sync_again = True
+            return
+        self._sync_again = False
+        with contextlib.suppress(OSError, ValueError):
+            # A descriptor of its own: the file may be replaced before the thread comes to it.
+            handle = os.dup(self._file.fileno())
+            self._syncing = asyncio.get_running_loop().run_in_executor(None, _sync, handle)
+            self._syncing.add_done_callback(self._synced)
+
+    def _synced(self, _: object) -> None:
+        self._syncing = None
+        if self._sync_again:
+            self._sync_soon()
+
+
+@asynccontextmanager
+async def journalled(journal: Journal | None, events: JobEvents, horde: HordeClient) -> AsyncIterator[None]:
+    """Keeps the journal of all jobs in the block, and reports meanwhile what it held before. Without one: nothing."""
+    if journal is None:
+        yield
+        return
+    events.subscribe(journal.note)
+    reporting = asyncio.ensure_future(report_left(journal, horde))
+    try:
+        yield
+    finally:
+        reporting.cancel()
+        await asyncio.gather(reporting, return_exceptions=True)
+        await journal.close()
+
+
+async def report_left(journal: Journal, horde: HordeClient, *, clock: Callable[[], float] = time.time) -> None:
+    """Tell the Horde that the ids an earlier run left open will not come; each until its own time is over."""
+    left = journal.open_ids
+    if not left:
+        return
+    logger.bind(action="journal_left", ids=list(left)).warning(
+        "An earlier run left {} image(s) unanswered; they are reported as faulted.", len(left)
+    )
+    loop = asyncio.get_running_loop()
+
+    async def report(id_: str, until: float) -> None:
+        submission = SubmitRequest(id=id_, generation="faulted", state="faulted", seed=0)
+        try:
+            await horde.submit(submission, deadline=loop.time() + max(until - clock(), 0.0))
+        except JobGone as gone:
+            logger.debug("{}: {}", id_, gone)
+        except HordeUnreachable as error:
+            logger.warning("{} could not be reported: {}", id_, error)
+            return
+        except HordeError as error:
+            logger.warning("The Horde takes no report of {}: {}", id_, error)
+        journal.strike([id_])
+
+    await asyncio.gather(*(report(id_, until) for id_, until in left.items()))
+
+
+def _sync(handle: int) -> None:
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        logger.warning("The journal could not be brought to the disk: {}", error)
+    finally:
+        os.close(handle)
+
+
+def _read(path: Path) -> dict[str, float]:
+    """Ids without an answer. A file that is absent or unreadable has none."""
+    found: dict[str, float] = {}
+    try:
+        with path.open("rb") as file:
+            text = file.read(LONGEST_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return found
+    for line in text.splitlines():
+        try:
+            content = json.loads(line)
+            if "popped" in content:
+                found |= dict.fromkeys(map(str, content["popped"]), float(content["until"]))
+            for id_ in content.get("answered", ()):
+                found.pop(str(id_), None)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+    return found
