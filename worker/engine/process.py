@@ -150,15 +150,22 @@ class EngineProcess:
             raise EngineStartFailed(
                 f"There is no ComfyUI in {settings.comfyui}.", remedy="Run update-runtime, or mend comfyui_path."
             )
-        model_paths_file = _prepare_folder(settings)
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.trim_log()
-        settings.log_file.parent.mkdir(parents=True, exist_ok=True)
         environment = {name: value for name, value in os.environ.items() if not _is_private(name)}
         environment |= {"PYTHONUNBUFFERED": "1", "PYTHONNOUSERSITE": "1", TOKEN_VARIABLE: self.token}
         environment |= settings.environment
-        with settings.log_file.open("ab") as log:
+        try:
+            model_paths_file = _prepare_folder(settings)
+            settings.log_file.parent.mkdir(parents=True, exist_ok=True)
+            log = settings.log_file.open("ab")
+        except OSError as error:
+            raise EngineStartFailed(
+                f"The engine's folder or log can't be written: {error}.",
+                remedy=f"Make room and see to the rights of {settings.base_directory} and {settings.log_file}.",
+            ) from error
+        with log:
             try:
                 # From this very thread: Linux ends the engine when the thread that started it ends.
                 self._child = await asyncio.create_subprocess_exec(
@@ -263,11 +270,16 @@ class EngineProcess:
         """Set the log aside when it has grown; the engine goes on writing to the emptied file."""
         log = self.settings.log_file
         try:
-            if log.stat().st_size > LOG_LIMIT_BYTES:
+            if log.stat().st_size <= LOG_LIMIT_BYTES:
+                return
+            # Where there is no room for the old lines, they are what has to go.
+            with contextlib.suppress(OSError):
                 shutil.copyfile(log, log.with_suffix(".log.1"))
-                os.truncate(log, 0)
+            os.truncate(log, 0)
         except FileNotFoundError:
             pass
+        except OSError as error:
+            logger.warning("The engine's log {} can't be set aside: {}", log, error)
 
 
 def _is_private(variable: str) -> bool:

@@ -14,6 +14,9 @@ from worker.engine.policy import RestartPolicy
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.errors import EngineDied, EngineError, EngineStartFailed
 
+#: How often a running engine's log is looked at, for it may run for months.
+LOG_LOOK_S = 60.0
+
 
 class SlotState(str, Enum):
     STARTING = "starting"
@@ -86,6 +89,9 @@ class EngineSlot:
                     await self._live()
                 except EngineError as error:
                     self.reason = error
+                except Exception as error:  # a defect of ours takes one engine out of service, not all jobs with it
+                    logger.exception("A defect in the worker: engine {} can't be run", self.number)
+                    self.reason = EngineStartFailed(f"internal error: {type(error).__name__}: {error}.")
                 if self._recycling:
                     self._recycling = False
                     continue
@@ -133,7 +139,9 @@ class EngineSlot:
         death = asyncio.ensure_future(process.wait())
         wish = asyncio.ensure_future(self._restart.wait())
         try:
-            await asyncio.wait((death, wish), return_when=asyncio.FIRST_COMPLETED)
+            while not (death.done() or wish.done()):
+                await asyncio.wait((death, wish), return_when=asyncio.FIRST_COMPLETED, timeout=LOG_LOOK_S)
+                process.trim_log()
             if death.done():
                 raise EngineDied(f"The engine ended with code {death.result()}.\n{process.log_tail()}")
         finally:

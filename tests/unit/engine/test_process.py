@@ -1,6 +1,7 @@
 """How an engine is started and ended: its command line, its environment, its log, its death."""
 
 import asyncio
+import errno
 import json
 import os
 import sys
@@ -300,6 +301,36 @@ def test_a_log_that_has_grown_is_set_aside_and_begins_anew(
 
     assert log.read_bytes() == b"new"
     assert log.with_name("engine.log.1").read_bytes() == b"0123456789x"
+
+
+def no_room(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_log_that_has_grown_is_emptied_even_when_the_disk_has_no_room_for_the_old_one(
+    settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "LOG_LIMIT_BYTES", 1)
+    monkeypatch.setattr(process_module.shutil, "copyfile", no_room)
+    settings.log_file.parent.mkdir(parents=True)
+    settings.log_file.write_bytes(b"0123456789")
+
+    EngineProcess(settings).trim_log()
+
+    assert settings.log_file.read_bytes() == b""
+
+
+async def test_a_full_disk_fails_the_start_with_a_remedy(
+    settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "write_text", no_room)
+    process = EngineProcess(settings)
+
+    with pytest.raises(EngineStartFailed, match="No space left") as caught:
+        await process.start()
+
+    assert "Make room" in caught.value.remedy
+    assert not process.alive
 
 
 def test_the_tail_of_a_log_is_its_last_lines_whatever_bytes_are_in_it(settings: EngineSettings) -> None:

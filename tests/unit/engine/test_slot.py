@@ -8,8 +8,10 @@ import psutil
 import pytest
 
 from worker.demo.engine.script import Fault, FaultKind, strikes
+from worker.engine import process as process_module
+from worker.engine import slot as slot_module
 from worker.engine.policy import RestartPolicy
-from worker.engine.process import EngineSettings
+from worker.engine.process import EngineProcess, EngineSettings
 from worker.engine.slot import EngineSlot, SlotState
 from worker.errors import EngineDied, EngineStalled, EngineStartFailed
 
@@ -87,6 +89,37 @@ async def test_too_many_deaths_set_the_slot_aside(slot: EngineSlot, script_file:
     assert slot.state is SlotState.RESTING
     assert isinstance(slot.reason, EngineStartFailed)
     assert strikes(script_file) == {FaultKind.START_FAILURE: 3}
+
+
+async def test_a_defect_of_ours_takes_the_engine_out_of_service_and_not_the_worker(
+    slot: EngineSlot, plain_graph: Build, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    async def fail(_: EngineProcess) -> None:
+        monkeypatch.undo()
+        raise ZeroDivisionError
+
+    await until(lambda: slot.state is SlotState.READY)
+    monkeypatch.setattr(EngineProcess, "start", fail)
+    slot.restart(EngineStalled("It stands still."))
+    await until(lambda: slot.restarts == 2)
+    assert "ZeroDivisionError" in str(slot.reason)
+
+    await until(lambda: slot.state is SlotState.READY)
+    assert len(await slot.client.render(plain_graph(), ("out",))) == 1
+
+
+async def test_the_log_of_a_running_engine_is_kept_short(
+    slot: EngineSlot, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    monkeypatch.setattr(slot_module, "LOG_LOOK_S", 0.01)
+    monkeypatch.setattr(process_module, "LOG_LIMIT_BYTES", 0)
+    await until(lambda: slot.state is SlotState.READY)
+
+    with slot.settings.log_file.open("ab") as log:
+        log.write(b"x" * 1000)
+
+    await until(lambda: slot.settings.log_file.stat().st_size == 0)
+    assert slot.state is SlotState.READY
 
 
 async def test_every_change_is_told(settings: EngineSettings, until: Until) -> None:
