@@ -33,6 +33,8 @@ LEAD_S = 3.0
 #: How often to look again for a reason that nobody announces (a pause ends, an engine is back).
 LOOK_AGAIN_S = 0.5
 
+SHUTTING_DOWN = "The worker is shutting down."
+
 
 @dataclass(frozen=True)
 class Room:
@@ -68,6 +70,7 @@ class Intake:
         self._width = 1
         self._errors = 0
         self._not_before = 0.0
+        self._unbegun: list[Job] = []
         self._changed = asyncio.Event()
         self._fetching = Average()
 
@@ -76,16 +79,21 @@ class Intake:
 
         Raises HordeRefused when the Horde turns this worker away for good.
         """
-        async with TaskGroup() as tasks:
-            while not stop.is_set():
-                if (request := self._next_pop()) is not None:
-                    self._asking += 1
-                    tasks.create_task(self._pop(request, tasks), name="pop")
-                    continue
-                self._changed.clear()
-                await _first_of(self._changed, stop, limit_s=self._patience_s())
-            if self.jobs:
-                logger.info("Waiting for {} job(s) to finish.", len(self.jobs))
+        try:
+            async with TaskGroup() as tasks:
+                while not stop.is_set():
+                    if (request := self._next_pop()) is not None:
+                        self._asking += 1
+                        tasks.create_task(self._pop(request, tasks), name="pop")
+                        continue
+                    self._changed.clear()
+                    await _first_of(self._changed, stop, limit_s=self._patience_s())
+                if self.jobs:
+                    logger.info("Waiting for {} job(s) to finish.", len(self.jobs))
+        finally:
+            # A task that is cancelled before its first step does nothing at all, not even give its job back.
+            for job in self._unbegun:
+                await self.runner.give_back(job, SHUTTING_DOWN)
 
     def _next_pop(self) -> PopRequest | None:
         """The pop that makes sense now, if any."""
@@ -134,7 +142,8 @@ class Intake:
                 logger.bind(action="message").info("Message from the Horde: {}", message.message)
             if answer.job_ids:
                 self._fetching.add(loop.time() - began)
-                self._start(tasks, Job(answer))
+                # The Horde's clock runs since it chose the job; how long its answer took is not known exactly.
+                self._start(tasks, Job(answer, popped_at=began))
             else:
                 pause_s = EMPTY_PAUSE_S
         finally:
@@ -153,14 +162,19 @@ class Intake:
             with contextlib.suppress(HordeError):
                 answer = await asking
                 if answer.job_ids:
-                    await self.runner.give_back(Job(answer), "The worker is shutting down.")
+                    await self.runner.give_back(Job(answer), SHUTTING_DOWN)
             raise
 
     def _start(self, tasks: TaskGroup, job: Job) -> None:
         self._unrendered += 1
         task = tasks.create_task(self.runner.run(job, on_rendered=self._free), name=f"job-{job.name}")
         self.jobs.add(task)
-        task.add_done_callback(self.jobs.discard)
+        task.add_done_callback(lambda ended: self._note_end(ended, job))
+
+    def _note_end(self, task: asyncio.Task[None], job: Job) -> None:
+        self.jobs.discard(task)
+        if job.ended_at is None:
+            self._unbegun.append(job)
 
     def _free(self) -> None:
         self._unrendered -= 1

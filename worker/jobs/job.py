@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from loguru import logger
+
 from worker.horde.wire import GenMetadata, PopResponse
 from worker.workflows.request import RenderRequest
 
@@ -97,4 +99,7 @@ class JobEvents:
         job.stage = stage
         event = JobEvent(job, stage)
         for listener in self._listeners:
-            listener(event)
+            try:
+                listener(event)
+            except Exception:  # who only listens must not cost a job its answer
+                logger.exception("A defect in the worker: a listener to job events failed at {}", stage.value)

@@ -85,8 +85,11 @@ class JobRunner:
             job.fault = f"internal error: {type(error).__name__}"
         finally:
             rendered.close()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.shield(self._fault_owed(job))
+            faulting = asyncio.ensure_future(self._fault_owed(job))
+            # One cancellation more may come from the end of a drain. Who cancels again does not want to wait.
+            for _ in range(2):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.shield(faulting)
             job.ended_at = asyncio.get_running_loop().time()
             events.enter(job, Stage.FAULTED if job.fault else Stage.DONE)
 
@@ -191,12 +194,15 @@ class JobRunner:
     async def _fault_owed(self, job: Job) -> None:
         """Tell the Horde of every image that will not come, so that another worker gets it at once."""
         deadline = asyncio.get_running_loop().time() + FAULT_TIMEOUT_S
-        if job.owed:
-            logger.bind(action="job_faulted", job_id=job.id).error("Job {} faulted: {}", job.name, job.fault)
-        for job_id in list(job.owed):
+
+        async def fault(job_id: str) -> None:
             submission = SubmitRequest(id=job_id, generation="faulted", state="faulted", seed=0)
             try:
                 await self._submit(job, submission, deadline=deadline)
                 job.faulted += 1
             except HordeError as error:
                 logger.error("Job {}: the fault could not be reported either: {}", job.name, error)
+
+        if job.owed:
+            logger.bind(action="job_faulted", job_id=job.id).error("Job {} faulted: {}", job.name, job.fault)
+        await asyncio.gather(*(fault(job_id) for job_id in job.owed))

@@ -1,0 +1,183 @@
+"""Every image of a job gets its answer, whatever fails on the way and whoever breaks in."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+
+from worker.aio import timeout
+from worker.errors import EngineDied, HordeUnreachable
+from worker.horde.wire import PopResponse, SubmitRequest, SubmitResponse
+from worker.jobs.intake import Intake, Room
+from worker.jobs.job import Job, JobEvents, Stage
+from worker.jobs.runner import JobRunner, Services
+from worker.workflows.library import Library
+from worker.workflows.request import Family, ServedModel
+
+PATIENCE_S = 60.0
+
+
+def popped(count: int = 1, *, ttl: float = 150) -> PopResponse:
+    ids = [f"image-{number}" for number in range(count)]
+    return PopResponse(id=ids[0], ids=ids, payload={"prompt": "a fox"}, model="a", ttl=ttl)
+
+
+class Horde:
+    """Notes what is submitted; `gate` holds every submit back."""
+
+    def __init__(self, *answers: PopResponse) -> None:
+        self.answers = list(answers)
+        self.submitted: list[SubmitRequest] = []
+        self.asked = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failure: Exception | None = None
+        self.before_answer: Any = None
+
+    async def pop(self, _: Any) -> PopResponse:
+        if self.before_answer:
+            await self.before_answer()
+        return self.answers.pop(0) if self.answers else PopResponse()
+
+    async def submit(self, submission: SubmitRequest, *, deadline: float) -> SubmitResponse:
+        self.asked += 1
+        await self.gate.wait()
+        if self.failure:
+            raise self.failure
+        self.submitted.append(submission)
+        return SubmitResponse()
+
+    @property
+    def faulted(self) -> list[str]:
+        return sorted(each.id for each in self.submitted if each.state == "faulted")
+
+
+class Models:
+    def names(self) -> tuple[str, ...]:
+        return ("a",)
+
+    def model(self, name: str) -> ServedModel | None:
+        return ServedModel(name, Family.STABLE_DIFFUSION_1, {"checkpoint": "a.safetensors"})
+
+    async def find(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("no job here names any")
+
+
+class Engines:
+    """Fails every job."""
+
+    async def render(self, _: Any) -> Any:
+        raise EngineDied("It is dead.")
+
+
+def runner_of(horde: Horde, events: JobEvents | None = None) -> JobRunner:
+    parts: dict[str, Any] = {"horde": horde, "engines": Engines(), "safety": None, "models": Models()}
+    return JobRunner(Services(library=Library.load(), events=events or JobEvents(), **parts))
+
+
+async def until(condition: Any) -> None:
+    async with timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_the_images_of_a_failed_batch_are_reported_side_by_side() -> None:
+    horde = Horde()
+    horde.gate.clear()
+    job = Job(popped(5))
+    running = asyncio.ensure_future(runner_of(horde).run(job))
+
+    await until(lambda: horde.asked == 5)
+    horde.gate.set()
+    await running
+
+    assert horde.faulted == job.pop.job_ids
+    assert (job.stage, job.faulted, job.owed) == (Stage.FAULTED, 5, [])
+
+
+async def test_one_report_that_fails_keeps_none_of_the_others() -> None:
+    horde = Horde()
+    horde.failure = HordeUnreachable("no route")
+    job = Job(popped(2))
+
+    await runner_of(horde).run(job)
+
+    assert (horde.asked, job.faulted, job.owed) == (2, 0, job.pop.job_ids)
+
+
+async def test_a_job_cancelled_while_it_is_reported_is_reported_all_the_same() -> None:
+    horde = Horde()
+    horde.gate.clear()
+    running = asyncio.ensure_future(runner_of(horde).run(Job(popped())))
+    await until(lambda: horde.asked)
+
+    running.cancel()
+    await asyncio.sleep(0)
+    assert not running.done()
+    horde.gate.set()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+    assert horde.faulted == ["image-0"]
+
+
+async def test_a_listener_that_fails_costs_no_job_its_answer() -> None:
+    events, told, horde = JobEvents(), [], Horde()
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    events.subscribe(fail)
+    events.subscribe(lambda event: told.append(event.stage))
+
+    await runner_of(horde, events).run(Job(popped()))
+
+    assert horde.faulted == ["image-0"]
+    assert (told[0], told[-1]) == (Stage.POPPED, Stage.FAULTED)
+
+
+def intake_of(horde: Any, runner: JobRunner | None = None) -> Intake:
+    offer: Any = object
+    return Intake(horde, runner or runner_of(horde), offer=offer, room=lambda: Room(engines=1, queue=0, idle_in_s=0.0))
+
+
+async def test_the_time_to_live_counts_from_the_question_for_its_answer_may_be_slow() -> None:
+    horde = Horde(popped())
+    asked_at: list[float] = []
+    jobs: list[Job] = []
+    events = JobEvents()
+    events.subscribe(lambda event: jobs.append(event.job))
+
+    async def be_slow() -> None:
+        asked_at.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(0.2)
+
+    horde.before_answer = be_slow
+    stop = asyncio.Event()
+    intake = asyncio.ensure_future(intake_of(horde, runner_of(horde, events)).run(stop))
+    await until(lambda: jobs)
+    stop.set()
+    await intake
+
+    assert jobs[0].popped_at <= asked_at[0]
+
+
+async def test_a_job_cancelled_before_its_first_step_is_given_back() -> None:
+    horde = Horde(popped(2))
+    intake = intake_of(horde)
+    running = asyncio.ensure_future(intake.run(asyncio.Event()))
+    start = intake._start
+
+    def start_and_cancel(*arguments: Any) -> None:
+        start(*arguments)
+        # As the task group does when another pop is refused for good at this very moment.
+        for job in intake.jobs:
+            job.cancel()
+        running.cancel()
+
+    intake._start = start_and_cancel
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert horde.faulted == ["image-0", "image-1"]
