@@ -129,7 +129,7 @@ class EnginePool:
         begun = 0
         for attempt in range(1, self._retry.most_attempts + 1):
             slot = await self._take(task.model, avoid=failed)
-            watched = _Watched(task)
+            watched, process = _Watched(task), slot.process
             started_at = loop.time()
             try:
                 return await self._render_on(slot, watched.task, save_memory=save_memory)
@@ -141,7 +141,7 @@ class EnginePool:
                 save_memory = save_memory or how is Retry.DEGRADED
                 failed = slot
                 if error.restarts_engine:
-                    slot.restart(error)
+                    slot.restart(error, of=process)
                 if how is Retry.NO or attempt == self._retry.most_attempts:
                     raise
                 logger.bind(action="render_retry", slot=slot.number, retry=how.value).warning(

@@ -62,9 +62,12 @@ class EngineSlot:
         """The node classes of the engine that runs or ran last."""
         return self._client.object_info if self._client else {}
 
-    def restart(self, reason: EngineError) -> None:
-        """End this engine's life now; the next one begins as the policy says."""
-        if self.state is SlotState.READY:
+    def restart(self, reason: EngineError, *, of: EngineProcess | None = None) -> None:
+        """End this engine's life now; the next one begins as the policy says.
+
+        With `of` only if that process still is the slot's: a job may be late to tell that an earlier one failed it.
+        """
+        if self.state is SlotState.READY and of in (None, self.process):
             self.reason = reason
             self._change(SlotState.RESTING)
             self._restart.set()

@@ -81,6 +81,19 @@ async def test_a_wish_for_a_restart_ends_the_engine_and_its_model(slot: EngineSl
     assert isinstance(slot.reason, EngineStalled)
 
 
+async def test_a_late_word_about_an_earlier_engine_does_not_end_the_present_one(slot: EngineSlot, until: Until) -> None:
+    await until(lambda: slot.state is SlotState.READY)
+    earlier = slot.process
+    slot.restart(EngineStalled("It stands still."), of=earlier)
+    await until(lambda: slot.state is SlotState.READY)
+
+    slot.restart(EngineStalled("It stood still for me as well."), of=earlier)
+
+    assert slot.state is SlotState.READY
+    slot.restart(EngineStalled("This one does too."), of=slot.process)
+    assert slot.state is SlotState.RESTING
+
+
 async def test_too_many_deaths_set_the_slot_aside(slot: EngineSlot, script_file: Any, play: Play, until: Until) -> None:
     play(faults=(Fault(FaultKind.START_FAILURE, times=None),))
 
