@@ -12,6 +12,7 @@ import pytest_asyncio
 from worker.demo.tinies import records
 from worker.demo.tiny.recipes import build_command, engine_tree, models_folder
 from worker.engine.client import EngineClient
+from worker.engine.install.layout import environment_python, runtime_folder
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.models.catalog import Catalog
 from worker.models.store import Store
@@ -19,7 +20,7 @@ from worker.workflows.library import Library
 
 from .studio import Studio
 
-ROOT = Path(__file__).resolve().parents[2]
+RUNTIME = runtime_folder(Path(__file__).resolve().parents[2], os.environ)
 
 
 @dataclass(frozen=True)
@@ -34,25 +35,25 @@ class Tiny:
 @pytest.fixture(scope="session")
 def engine_python() -> Path:
     """Python of the engine's environment; skips where there is none."""
-    python = ROOT / "runtime" / "engine" / "bin" / "python"
+    python = environment_python(RUNTIME / "engine")
     if not python.exists():
-        pytest.skip("no engine environment in runtime/; ./update-runtime.sh makes one")
+        pytest.skip(f"no engine environment in {RUNTIME}; ./update-runtime.sh makes one")
     return python
 
 
 @pytest.fixture(scope="session")
 def comfyui_source() -> Path:
     """ComfyUI as it was installed; skips where there is none."""
-    folder = ROOT / "runtime" / "comfyui"
+    folder = RUNTIME / "comfyui"
     if not folder.is_dir():
-        pytest.skip("no ComfyUI in runtime/; ./update-runtime.sh installs it")
+        pytest.skip(f"no ComfyUI in {RUNTIME}; ./update-runtime.sh installs it")
     return folder
 
 
 @pytest.fixture(scope="session")
 def tiny(engine_python: Path, comfyui_source: Path) -> Tiny:
-    """Tiny models below $HORDE_TINY_DIR or runtime/tiny, built where missing."""
-    out = Path(os.environ.get("HORDE_TINY_DIR", ROOT / "runtime" / "tiny"))
+    """Tiny models below $HORDE_TINY_DIR or the runtime folder, built where missing."""
+    out = Path(os.environ.get("HORDE_TINY_DIR", RUNTIME / "tiny"))
     command = build_command(engine_python, comfyui_source, out)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=600)
     return Tiny(engine_tree(out), models_folder(out), engine_python)
