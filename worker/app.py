@@ -5,7 +5,7 @@ import contextlib
 import shutil
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from loguru import logger
 from worker.aio import timeout, ungrouped
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
+from worker.engine.policy import RestartPolicy
 from worker.engine.pool import EnginePool
 from worker.engine.process import EngineSettings
 from worker.errors import ConfigError, WorkerError
@@ -42,6 +43,16 @@ READINGS_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
+class Tolerance:
+    """How much may go wrong before something is set aside. Makers, where each part keeps its own count."""
+
+    fault_brake: Callable[[], FaultBrake] = FaultBrake
+    restarts: Callable[[], RestartPolicy] = RestartPolicy
+    #: seconds in which a job's engine says nothing before it counts as stalled; None: the engine client's own
+    silence_limit_s: float | None = None
+
+
+@dataclass(frozen=True)
 class Setup:
     """All that a worker is made of."""
 
@@ -56,6 +67,7 @@ class Setup:
     #: None keeps none: what a killed run leaves open is then given up by the Horde when its time is over
     journal: Journal | None = None
     drain_limit_s: float = DRAIN_LIMIT_S
+    tolerance: Tolerance = field(default_factory=Tolerance)
 
     @property
     def config(self) -> BridgeData:
@@ -77,7 +89,7 @@ async def serve(setup: Setup, stop: asyncio.Event) -> Tally:
     tally = Tally()
     setup.events.subscribe(tally.note)
     api_key = setup.config.api_key.get_secret_value()
-    pool = EnginePool(setup.engines)
+    pool = EnginePool(setup.engines, restarts=setup.tolerance.restarts, silence_limit_s=setup.tolerance.silence_limit_s)
     with ungrouped():
         async with (
             setup.safety.running(),
@@ -116,7 +128,7 @@ class Brakes:
     """Everything that may hold the intake back: faults, memory, disk."""
 
     def __init__(self, setup: Setup) -> None:
-        self._faults = FaultBrake()
+        self._faults = setup.tolerance.fault_brake()
         self._floors = Floors()
         self._folder = setup.engines[0].base_directory
         self._readings_at = float("-inf")

@@ -60,9 +60,7 @@ def pool_of(tmp_path: Path, script_file: Path) -> Callable[[int], Any]:
     @asynccontextmanager
     async def run(count: int) -> AsyncIterator[EnginePool]:
         settings = [scripted_settings(tmp_path / str(number), script=script_file) for number in range(count)]
-        pool = EnginePool(settings, silence_limit_s=1.5)
-        for slot in pool.slots:
-            slot.policy = RestartPolicy(backoff_s=(0.0,), limit=1000)
+        pool = EnginePool(settings, restarts=lambda: RestartPolicy(backoff_s=(0.0,), limit=1000), silence_limit_s=1.5)
         async with pool.running():
             await until(lambda: pool.ready_slots == count)
             yield pool

@@ -15,7 +15,7 @@ from loguru import logger
 
 from worker.aio import TaskGroup, ungrouped
 from worker.engine.client import Graph, Progress
-from worker.engine.policy import RetryPolicy
+from worker.engine.policy import RestartPolicy, RetryPolicy
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot, SlotState
 from worker.errors import EngineError, EngineStartFailed, Retry
@@ -80,10 +80,11 @@ class EnginePool:
         settings: Sequence[EngineSettings],
         *,
         retry: RetryPolicy | None = None,
+        restarts: Callable[[], RestartPolicy] = RestartPolicy,
         silence_limit_s: float | None = None,
     ) -> None:
         self.slots = [
-            EngineSlot(number, each, silence_limit_s=silence_limit_s, on_change=self._on_change)
+            EngineSlot(number, each, restarts(), silence_limit_s=silence_limit_s, on_change=self._on_change)
             for number, each in enumerate(settings, start=1)
         ]
         self._retry = retry or RetryPolicy()
