@@ -120,7 +120,7 @@ async def _serve(setup: Setup, stop: asyncio.Event, horde: HordeClient, pool: En
         room=room,
         brake=brakes.pause,
     )
-    logger.info("Serving {} model(s) to {}", len(setup.models.names()), setup.horde_url)
+    logger.info("Serving {}; {} model(s) are here so far.", setup.horde_url, len(setup.models.names()))
     await _until_drained(intake, stop, setup.drain_limit_s)
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from loguru import logger
 
 from worker.app import Setup
 from worker.config.live import LiveConfig
@@ -19,12 +18,9 @@ from worker.errors import ConfigError, RuntimeMissing
 from worker.horde.agent import bridge_agent
 from worker.jobs.journal import FILE_NAME as JOURNAL_FILE
 from worker.jobs.journal import Journal
-from worker.models.catalog import Catalog
-from worker.models.custom import read_custom_models, shadowed, with_custom
+from worker.models.choice import custom_file_of, guess, tokens_of
 from worker.models.records import ModelRecord
-from worker.models.reference import CACHE_FOLDER, read_cache
-from worker.models.resolve import resolve
-from worker.models.store import Store
+from worker.models.room import ModelRoom
 from worker.safety.checker import NoChecker
 from worker.workflows.library import Library, packaged_folder
 
@@ -59,35 +55,24 @@ def compose(loaded: LoadedConfig, runtime: Runtime, *, flags: DeviceFlags, logs:
     """
     config = loaded.data
     _require_engine(config, runtime)
-    custom = read_custom_models([entry.model_dump() for entry in config.custom_models])
-    root = models_root(config, loaded.environment)
-    extra = [Path(folder).expanduser() for folder in config.extra_stable_diffusion_models_folders]
-    store = Store(root, extra, custom.records.values())
-    known = with_custom(reference := read_cache(root / CACHE_FOLDER, beta=True).images, custom)
-    chosen = resolve(config.models_to_load, config.models_to_skip, known, large=config.load_large_models)
-    for warning in (*custom.warnings, *shadowed(reference, custom), *chosen.warnings):
-        logger.warning("{}", warning)
-    records = [known[name] for name in chosen.load]
-    catalog = Catalog(store, records)
-    if not catalog.names():
-        raise ConfigError(
-            f"None of the models in models_to_load is in {root}.", remedy="Check models_to_load and cache_home."
-        )
+    live = LiveConfig(config)
+    models = _models(loaded)
+    live.subscribe(models.change)
     return Setup(
-        live=LiveConfig(config),
+        live=live,
         horde_url=config.horde_url,
         agent=config.bridge_agent or bridge_agent(AGENT_LEVEL, PROJECT_URL),
         engines=engine_settings(
             config,
             runtime,
             devices=devices_for(config, runtime, flags),
-            model_paths=store.model_paths(),
+            model_paths=models.store.model_paths(),
             folder=home / "engines",
             logs=logs,
             memory_bytes=psutil.virtual_memory().total,
-            largest_model_bytes=max((_size(record) for record in records), default=UNKNOWN_MODEL_BYTES),
+            largest_model_bytes=max(map(_size, guess(config, models.store.root)), default=UNKNOWN_MODEL_BYTES),
         ),
-        models=catalog,
+        models=models,
         library=_library(config),
         safety=NoChecker(),
         journal=_journal(home),
@@ -124,6 +109,16 @@ def _journal(home: Path) -> Journal:
         return Journal(home / JOURNAL_FILE)
     except OSError as error:
         raise ConfigError(f"{home} can't be written to: {error.strerror}.", remedy="Check its permissions.") from error
+
+
+def _models(loaded: LoadedConfig) -> ModelRoom:
+    config, environment = loaded.data, loaded.environment
+    return ModelRoom(
+        config,
+        models_root(config, environment),
+        tokens=tokens_of(config, environment),
+        custom_file=custom_file_of(environment),
+    )
 
 
 def _library(config: BridgeData) -> Library:

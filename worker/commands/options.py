@@ -12,6 +12,7 @@ from worker import logs
 from worker.config.load import LoadedConfig, load_config
 from worker.engine.install import Runtime, check
 from worker.errors import RuntimeMissing
+from worker.models.choice import tokens_of
 from worker.models.records import ModelRecord
 from worker.models.reference import read_cache, read_folder
 from worker.workflows.library import Library
@@ -37,7 +38,7 @@ def load_settings(
     """The settings, their secrets kept out of every log line from now on, their warnings said."""
     overrides: dict[str, Any] = {} if name is None else {"dreamer_name": name}
     loaded = load_config(file, environment=os.environ, from_env=from_environment, overrides=overrides)
-    logs.redactor.add([loaded.data.api_key.get_secret_value()])
+    logs.redactor.add([loaded.data.api_key.get_secret_value(), *tokens_of(loaded.data, loaded.environment).values()])
     if warn:
         for warning in loaded.warnings:
             logger.warning("{}", warning)

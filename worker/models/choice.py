@@ -1,6 +1,7 @@
 """What the owner's settings stand for: the lists, the month's figures, and the models chosen with them."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any, Final
 import httpx
 
 from worker.config.schema import BridgeData
+from worker.errors import ConfigError
 from worker.models.cachefile import read_json
+from worker.models.custom import FILE_NAME as CUSTOM_FILE
 from worker.models.custom import CustomModels, read_custom_models, shadowed, with_custom
 from worker.models.records import ModelRecord
 from worker.models.reference import (
@@ -23,6 +26,7 @@ from worker.models.reference import (
 )
 from worker.models.resolve import Resolution, needs_statistics, resolve
 from worker.models.statistics import cached_month, fetch_month, read_month
+from worker.models.store import Store
 
 #: Below a folder that `model_reference` names: the month's figures, as the Horde tells them.
 STATISTICS_FILE: Final = "statistics.json"
@@ -46,6 +50,27 @@ class Choice:
 def custom_of(config: BridgeData) -> CustomModels:
     """The owner's own models."""
     return read_custom_models([entry.model_dump() for entry in config.custom_models])
+
+
+def store_of(config: BridgeData, root: Path) -> Store:
+    """The owner's model folders."""
+    extra = [Path(folder).expanduser() for folder in config.extra_stable_diffusion_models_folders]
+    return Store(root, extra, custom_of(config).records.values())
+
+
+def tokens_of(config: BridgeData, environment: Mapping[str, str]) -> dict[str, str]:
+    """What hosts want from those who download: host → token."""
+    civitai = config.civitai_api_token
+    tokens = {
+        "civitai.com": civitai.get_secret_value() if civitai else "",
+        "huggingface.co": environment.get("HF_TOKEN") or environment.get("HUGGING_FACE_HUB_TOKEN") or "",
+    }
+    return {host: token for host, token in tokens.items() if token}
+
+
+def custom_file_of(environment: Mapping[str, str]) -> Path | None:
+    """Where `custom_models.json` is written; None where the variable names one that the owner writes."""
+    return None if environment.get("HORDELIB_CUSTOM_MODELS") else Path.cwd() / CUSTOM_FILE
 
 
 async def load_lists(
@@ -112,12 +137,11 @@ def choose(
 
 
 def guess(config: BridgeData, root: Path) -> tuple[ModelRecord, ...]:
-    """The models that will probably be served, by what an earlier run fetched; nothing is fetched now.
-
-    Raises ConfigError for a folder of lists that is none.
-    """
-    folder = _own_folder(config)
-    reference = read_folder(folder, beta=True) if folder else read_cache(root / CACHE_FOLDER, beta=True)
+    """The models that will probably be served, by what an earlier run fetched; nothing is fetched now."""
+    reference = read_cache(root / CACHE_FOLDER, beta=True)
+    if folder := _own_folder(config):
+        with contextlib.suppress(ConfigError):
+            reference = read_folder(folder, beta=True)
     table = cached_month(root / CACHE_FOLDER)
     return choose(config, reference, custom_of(config), month=table.month if table else None).records
 

@@ -21,13 +21,12 @@ from worker.config.schema import BridgeData
 from worker.errors import JobError, WorkerError
 from worker.models.adhoc import AdhocFiles
 from worker.models.beside import as_file, as_record, wanted_files
-from worker.models.choice import Choice, choose, custom_of, load_lists, load_month
+from worker.models.choice import Choice, choose, custom_of, load_lists, load_month, store_of
 from worker.models.custom import write_custom_file
 from worker.models.download import FIRST_PAUSE_S, RESERVE_BYTES, Downloader, open_client
 from worker.models.records import Category, ModelRecord
 from worker.models.reference import Reference
 from worker.models.report import DownloadReport, RoomState
-from worker.models.store import Store
 from worker.models.supply import fit_disk, plan_supply, repair, supply
 from worker.models.transfer import Throttle
 from worker.workflows.auxiliary import AuxiliaryFile, needs
@@ -82,8 +81,7 @@ class ModelRoom:
     ) -> None:
         self._config = config
         self._custom = custom_of(config)
-        extra = (Path(folder).expanduser() for folder in config.extra_stable_diffusion_models_folders)
-        self.store = Store(root, extra, self._custom.records.values())
+        self.store = store_of(config, root)
         self._tokens = tokens
         self._custom_file = custom_file
         self._pace = pace
