@@ -5,7 +5,7 @@ set -u
 script=$(readlink -f -- "${BASH_SOURCE[0]}" 2>/dev/null) || script=${BASH_SOURCE[0]}
 here=$(cd -- "$(dirname -- "$script")" && pwd -P) || exit 1
 runtime=${AIWORKER_RUNTIME_DIR:-$here/runtime}
-python=${runtime/#\~/$HOME}/worker/bin/python
+python=${runtime/#\~/${HOME:-}}/worker/bin/python
 
 is_complete() {
     # The code that lies here, since an environment in a copied folder still knows the one it was copied from.

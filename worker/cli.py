@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from worker import __version__
-from worker.commands import config, workflows
+from worker.commands import config, models, workflows
 from worker.commands.demo import demo
 from worker.commands.run import run
 from worker.errors import WorkerError
@@ -23,6 +23,7 @@ app.command()(run)
 app.command()(demo)
 app.command()(workflows.render)
 app.add_typer(config.app, name="config")
+app.add_typer(models.app, name="models")
 app.add_typer(workflows.app, name="workflows")
 
 ShowVersion = Annotated[bool, typer.Option("--version", help="Show the version and end.")]

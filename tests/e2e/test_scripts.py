@@ -96,6 +96,7 @@ def test_a_shell_script_hands_arguments_on_whole_and_waits_for_no_key(script):
 def test_there_is_a_script_of_each_name_an_owner_of_the_former_worker_knows():
     names = {path.name for path in (*SHELL_SCRIPTS, *BATCH_FILES)}
     assert {"horde-bridge.sh", "horde-bridge-rocm.sh", "update-runtime.sh", "update-runtime-rocm.sh"} <= names
+    assert {"preload-models.sh", "preload-models.cmd"} <= names
     assert {
         "horde-bridge.cmd",
         "horde-bridge-directml.cmd",
@@ -262,6 +263,22 @@ def test_the_rocm_launcher_sets_up_for_rocm_and_starts_the_same_worker(place, co
     assert done.stdout.splitlines()[1:] == ["-I", "-m", "worker.cli", "-n", "Instance 1"]
     assert "with FAST" in done.stdout
     assert done.stderr.strip() == told
+
+
+@pytest.mark.parametrize("name", ["preload-models.sh", "download_models.py"])
+def test_models_are_fetched_beforehand_under_the_names_the_former_worker_has_for_it(place, name):
+    with_runtime(place, check=0)
+    command = [place.clone / name, "--purge-unused-loras", "a b"]
+    if name.endswith(".py"):
+        shutil.copy2(ROOT / name, place.clone)
+        command.insert(0, sys.executable)
+    done = subprocess.run(
+        command, cwd=place.elsewhere, env={"PATH": str(place.system)}, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, check=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    first, *arguments = done.stdout.splitlines()
+    assert arguments == ["-I", "-m", "worker.cli", "models", "download", "--purge-unused-loras", "a b"]
+    assert f"in {place.elsewhere} " in first
 
 
 # test.sh

@@ -9,12 +9,13 @@ import typer
 from loguru import logger
 
 from worker import logs
-from worker.config.load import LoadedConfig, load_config
+from worker.config.load import FILE_NAME, LoadedConfig, load_config
+from worker.config.paths import models_root
 from worker.engine.install import Runtime, check
 from worker.errors import RuntimeMissing
 from worker.models.choice import tokens_of
 from worker.models.records import ModelRecord
-from worker.models.reference import read_cache, read_folder
+from worker.models.reference import CACHE_FOLDER, read_cache, read_folder
 from worker.workflows.library import Library
 
 LOGS_FOLDER = Path("logs")
@@ -45,6 +46,13 @@ def load_settings(
     return loaded
 
 
+def settings_or_defaults(file: Path | None, *, from_environment: bool = False) -> LoadedConfig:
+    """The settings; where there is no file and none is named, what counts without one."""
+    if file is None and not from_environment and not Path(FILE_NAME).exists():
+        from_environment = True
+    return load_settings(file, from_environment=from_environment, warn=False)
+
+
 def complete_runtime() -> Runtime:
     """Where everything lies. Raises RuntimeMissing when something is not there."""
     if missing := check():
@@ -61,4 +69,5 @@ def reference_models(reference: Path | None) -> Mapping[str, ModelRecord]:
     """The image models of a folder with the Horde's lists, or as they were last fetched."""
     if reference is not None:
         return read_folder(reference, beta=True).images
-    return read_cache(Runtime.locate().folder / "reference", beta=True).images
+    loaded = settings_or_defaults(None)
+    return read_cache(models_root(loaded.data, loaded.environment) / CACHE_FOLDER, beta=True).images

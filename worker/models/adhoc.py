@@ -106,11 +106,6 @@ class AdhocFiles:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._downloader.close()
 
-    def known_files(self, kind: Kind) -> frozenset[str]:
-        """Names of the files that were fetched here."""
-        start = f"{kind.folder}:"
-        return frozenset(str(entry["file"]) for key, entry in self._index.items() if key.startswith(start))
-
     async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | Note:
         """The LoRA's file, or what to tell the requester. Never raises for anything the network does."""
         found = await self._provide(Kind.LORA, read_name(wish.name), model.family, is_version=wish.is_version)
@@ -291,6 +286,16 @@ class AdhocFiles:
             await asyncio.to_thread(write_json, self._store.root / INDEX, dict(self._index))
         except OSError as error:
             logger.bind(action="civitai_index_not_kept").warning("What CivitAI said can't be kept: {}", error)
+
+
+def purge_unknown(store: Store) -> list[Path]:
+    """Delete the LoRAs of the own tree that were not fetched for a job; their paths. Raises OSError."""
+    index = read_json(store.root / INDEX)
+    known = {entry["file"] for entry in index.values()} if isinstance(index, dict) else set()
+    unknown = [file for file in store.cached_files(Kind.LORA.folder) if file.path.name not in known]
+    for file in unknown:
+        store.evict(file)
+    return [file.path for file in unknown]
 
 
 def _file_name(kind: Kind, offer: Offer) -> str:

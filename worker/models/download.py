@@ -7,6 +7,7 @@ blocked) is asked twice.
 
 import asyncio
 import hashlib
+import os
 import random
 import shutil
 import urllib.request
@@ -21,6 +22,7 @@ import httpx
 from loguru import logger
 
 from worker.models.address import AddressRefused, PublicTransport
+from worker.models.alone import alone
 from worker.models.hashes import BLOCK_BYTES, HashStore, find_damage
 from worker.models.part import PartFile, PartState
 from worker.models.transfer import MIB, DownloadFailed, Limits, Throttle, Transfer, TransferBroken, TransferStale
@@ -39,6 +41,8 @@ REPORT_EVERY_S: Final = 0.5
 #: Seconds without a byte, and for a connection.
 READ_TIMEOUT_S: Final = 30.0
 CONNECT_TIMEOUT_S: Final = 15.0
+#: Below the model root: what shows other workers that a file is being fetched.
+LOCKS: Final = "horde_model_reference/locks"
 
 
 class State(str, Enum):
@@ -140,7 +144,9 @@ class Downloader:
 
     async def _fetch(self, download: Download) -> Path:
         self._report(Progress(download, State.WAITING, total=download.size))
-        async with self._turns:
+        async with alone(self._lock_file(download.target)) as waited, self._turns:
+            if waited and download.target.is_file() and self._hashes.known(download.target) == download.sha256:
+                return download.target
             try:
                 return await self._persist(download)
             except asyncio.CancelledError:
@@ -224,6 +230,10 @@ class Downloader:
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+    def _lock_file(self, target: Path) -> Path:
+        name = hashlib.sha256(os.fsencode(target.absolute())).hexdigest()
+        return self._hashes.root / LOCKS / f"{name[:32]}.lock"
 
     def _bounds(self, download: Download) -> Limits:
         bound = min(self._limits.max_bytes, download.max_bytes or self._limits.max_bytes)

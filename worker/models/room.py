@@ -20,14 +20,15 @@ from loguru import logger
 from worker.config.schema import BridgeData
 from worker.errors import JobError, WorkerError
 from worker.models.adhoc import AdhocFiles
-from worker.models.beside import as_file, as_record, wanted_files
+from worker.models.beside import as_file
 from worker.models.choice import Choice, choose, custom_of, load_lists, load_month, store_of
 from worker.models.custom import write_custom_file
 from worker.models.download import FIRST_PAUSE_S, RESERVE_BYTES, Downloader, open_client
+from worker.models.lacking import find_lacking
 from worker.models.records import Category, ModelRecord
 from worker.models.reference import Reference
 from worker.models.report import DownloadReport, RoomState
-from worker.models.supply import fit_disk, plan_supply, repair, supply
+from worker.models.supply import repair, supply
 from worker.models.transfer import Throttle
 from worker.workflows.auxiliary import AuxiliaryFile, needs
 from worker.workflows.request import (
@@ -280,24 +281,18 @@ class ModelRoom:
             self._served.pop(record.name, None)
 
     async def _supply(self, choice: Choice, downloader: Downloader) -> None:
-        lacking = [r for r in choice.records if r.name not in self._served and r.name not in self._failed]
-        families = {record.family for record in choice.records if record.family}
-        beside = [as_record(file, choice.reference) for file in wanted_files(self._config, families)]
-        beside = [record for record in beside if await asyncio.to_thread(self.store.missing, record)]
-        first = 0 if self._served else 1
-        ordered = [*lacking[:first], *beside, *lacking[first:]]
-        fitting, refused = await asyncio.to_thread(
-            fit_disk, self.store, ordered, reserve_bytes=self._pace.reserve_bytes
-        )
-        for name, reason in refused.items():
+        lacking = await asyncio.to_thread(
+            find_lacking, self.store, self._config, choice,
+            reserve_bytes=self._pace.reserve_bytes, given_up=frozenset(self._failed),
+        )  # fmt: skip
+        for name, reason in lacking.refused.items():
             self._fail(name, reason, again=True)
             logger.bind(action="model_unavailable", model=name).error("{} is not fetched: {}.", name, reason)
-        plan = await asyncio.to_thread(plan_supply, self.store, fitting)
-        await downloader.keep_only({download.target for download in plan.downloads})
-        self._report.plan(plan.known_bytes)
-        if plan.downloads:
-            logger.bind(action="download_plan").info("Models: {}.", plan)
-        await supply(self.store, fitting, downloader, on_ready=self._arrived, on_failed=self._missed)
+        await downloader.keep_only({download.target for download in lacking.plan.downloads})
+        self._report.plan(lacking.plan.known_bytes)
+        if lacking.plan.downloads:
+            logger.bind(action="download_plan").info("Models: {}.", lacking.plan)
+        await supply(self.store, lacking.records, downloader, on_ready=self._arrived, on_failed=self._missed)
 
     def _arrived(self, record: ModelRecord) -> None:
         if record.category is Category.IMAGE:

@@ -8,7 +8,7 @@ from worker.models.catalog import Catalog
 from worker.models.records import Category, ModelFile, ModelRecord, Purpose
 from worker.models.reference import Reference, read_folder
 from worker.models.store import Store
-from worker.workflows.auxiliary import CONTROLNETS, FACE_DETECTOR, LAYER_DIFFUSE, QR_CONTROLNETS, UPSCALERS
+from worker.workflows.auxiliary import ANNOTATORS, CONTROLNETS, FACE_DETECTOR, LAYER_DIFFUSE, QR_CONTROLNETS, UPSCALERS
 from worker.workflows.families import Family
 
 SD1, SDXL = Family.STABLE_DIFFUSION_1, Family.STABLE_DIFFUSION_XL
@@ -33,7 +33,7 @@ def test_controlnets_come_for_the_families_served_only():
     files = wanted(SD1, allow_controlnet=True)
     assert set(CONTROLNETS[SD1].values()) <= set(files)
     assert not set(CONTROLNETS[Family.STABLE_DIFFUSION_2_768].values()) & set(files)
-    assert any(file.name.startswith("annotators/") for file in files)
+    assert {file for name in CONTROLNETS[SD1] for file in ANNOTATORS[name]} <= set(files)
     assert QR_CONTROLNETS[SD1] in files
     assert wanted(Family.FLUX_1, allow_controlnet=True) == ()
 

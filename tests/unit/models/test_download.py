@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from worker.aio import timeout
+from worker.models import alone as alone_module
 from worker.models.download import Download, Downloader, State, estimate_bytes
 from worker.models.hashes import HashStore
 from worker.models.part import PartFile
@@ -236,6 +237,21 @@ async def test_many_waiters_share_one_download(serve, target):
         download = Download(server.url, target, SHA256)
         assert await asyncio.gather(*(fetcher.fetch(download) for _ in range(5))) == [target] * 5
         assert len(server.requests) == 1
+
+
+async def test_two_workers_with_one_folder_fetch_a_file_once(serve, target, monkeypatch):
+    monkeypatch.setattr(alone_module, "LOOK_AGAIN_S", 0.01)
+    async with serve(CONTENT) as server, downloader(target.parents[1]) as one, downloader(target.parents[1]) as other:
+        server.held = {"/m.bin"}
+        first = asyncio.create_task(one.fetch(Download(server.url, target, SHA256)))
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        second = asyncio.create_task(other.fetch(Download(server.url, target, SHA256)))
+        await asyncio.sleep(0.05)
+        server.held.clear()
+        assert await asyncio.gather(first, second) == [target] * 2
+        assert len(server.requests) == 1
+    assert target.read_bytes() == CONTENT
 
 
 async def test_a_waiter_that_goes_leaves_the_download_running(serve, target):

@@ -82,15 +82,15 @@ async def test_each_model_is_served_as_soon_as_it_is_whole_and_the_owners_order_
     async with serve(place.whole) as server:
         place.list("first", "second", "third", url=server.base)
         put(place.own("third"))
-        server.gates = {"/first": asyncio.Event(), "/second": asyncio.Event()}
+        server.held = {"/first", "/second"}
         async with place.room() as room:
             await until(lambda: room.names() == ("third",))
             await until(lambda: room.state().downloads)
             assert room.state().waiting == ("first", "second")
-            server.gates["/first"].set()
+            server.held.remove("/first")
             await until(lambda: room.names() == ("first", "third"))
             assert room.model("second") is None
-            server.gates["/second"].set()
+            server.held.clear()
             await until(lambda: room.names() == ("first", "second", "third"))
             assert str(room.state()) == "3 of 3 models are here"
     assert place.own("second").read_bytes() == place.whole
@@ -173,7 +173,7 @@ async def test_other_settings_bring_other_models_and_end_downloads_nobody_wants_
     async with serve(place.whole) as server:
         place.list("old", "new", "coming", url=server.base)
         put(place.own("old"))
-        server.gates = {"/coming": asyncio.Event()}
+        server.held = {"/coming"}
         async with place.room(models_to_load=["old", "coming"]) as room:
             await until(lambda: room.state().downloads)
             before = room._config

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Fetches the models of the settings beforehand; the worker does the same by itself while it runs.
+set -u
+
+script=$(readlink -f -- "${BASH_SOURCE[0]}" 2>/dev/null) || script=${BASH_SOURCE[0]}
+here=$(cd -- "$(dirname -- "$script")" && pwd -P) || exit 1
+
+exec "$here/horde-bridge.sh" models download "$@"

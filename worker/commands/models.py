@@ -1,0 +1,227 @@
+"""`models …`: which models there are, what the settings stand for, and their files fetched and checked."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from loguru import logger
+from rich.console import Console
+from rich.table import Table
+
+from worker import logs
+from worker.commands.bars import Bars
+from worker.commands.options import (
+    AsJson,
+    ConfigFile,
+    FromEnvironment,
+    Quiet,
+    ReferenceFolder,
+    Verbose,
+    load_settings,
+    settings_or_defaults,
+)
+from worker.config.load import LoadedConfig
+from worker.config.paths import models_root
+from worker.config.schema import BridgeData
+from worker.errors import ConfigError, WorkerError
+from worker.models.adhoc import purge_unknown
+from worker.models.choice import Choice, choose, custom_file_of, custom_of, load_lists, load_month, store_of, tokens_of
+from worker.models.custom import write_custom_file
+from worker.models.download import RESERVE_BYTES, Downloader, open_client
+from worker.models.lacking import find_lacking
+from worker.models.records import ModelRecord
+from worker.models.store import Store
+from worker.models.supply import GIB, supply
+from worker.models.transfer import Throttle
+
+app = typer.Typer(help="Look at, fetch and check the models.", no_args_is_help=True)
+
+Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing; lists and figures as last fetched.")]
+Names = Annotated[list[str] | None, typer.Argument(help="Models; those of the settings if none is named.")]
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Someone's settings, and what they stand for."""
+
+    config: BridgeData
+    store: Store
+    choice: Choice
+
+
+@app.command("list")
+def list_(
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Every model there is, not only those to be loaded.")] = False,
+    config: ConfigFile = None,
+    from_environment: FromEnvironment = False,
+    reference: ReferenceFolder = None,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """The models to be loaded, with their sizes, and whether their files are there."""
+    logs.set_up(None, console_level="WARNING")
+    owner = _owner(settings_or_defaults(config, from_environment=from_environment), reference, offline=offline)
+    records = owner.choice.known.values() if every else owner.choice.records
+    rows = [_row(owner, record) for record in records]
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False))  # noqa: T201 - the command's answer
+        return
+    table = Table("model", "baseline", "GiB", "files", box=None)
+    for row in rows:
+        size = f"{row['bytes'] / GIB:.1f}" if row["bytes"] else "?"
+        table.add_row(row["name"], row["baseline"], size, "; ".join(row["lacks"]) or "all there")
+    Console().print(table)
+
+
+@app.command("resolve")
+def resolve(
+    commands: Annotated[
+        list[str] | None, typer.Argument(help="As in models_to_load, which is taken if there are none.")
+    ] = None,
+    *,
+    config: ConfigFile = None,
+    from_environment: FromEnvironment = False,
+    reference: ReferenceFolder = None,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Which models these names and commands stand for, and why."""
+    logs.set_up(None, console_level="WARNING")
+    loaded = settings_or_defaults(config, from_environment=from_environment)
+    choice = _owner(loaded, reference, offline=offline, wanted=commands).choice
+    why = dict(choice.resolution.why)
+    if as_json:
+        print(json.dumps({"load": list(choice.resolution.load), "why": why}, ensure_ascii=False))  # noqa: T201
+        return
+    table = Table("model", "why", box=None)
+    for name in choice.resolution.load:
+        table.add_row(name, why[name])
+    Console().print(table)
+
+
+@app.command("download")
+def download(
+    *,
+    config: ConfigFile = None,
+    from_environment: FromEnvironment = False,
+    reference: ReferenceFolder = None,
+    purge: Annotated[
+        bool, typer.Option("--purge-unused-loras", help="Delete LoRAs that were not fetched for a job.")
+    ] = False,
+    directml: Annotated[int | None, typer.Option("--directml", hidden=True)] = None,
+    verbose: Verbose = 0,
+    quiet: Quiet = 0,
+) -> None:
+    """Fetch everything the settings want; the worker does the same by itself while it runs."""
+    del directml  # other workers' launchers pass it on; files are the same for every card
+    logs.set_up(None, console_level=logs.level_name(verbose, quiet))
+    loaded = load_settings(config, from_environment=from_environment)
+    owner = _owner(loaded, reference, offline=False)
+    if purge or owner.config.purge_loras_on_download:
+        for path in purge_unknown(owner.store):
+            logger.info("{} is deleted: it was not fetched for a job.", path)
+    if custom_file := custom_file_of(loaded.environment):
+        write_custom_file(custom_file, custom_of(owner.config).records.values())
+    failed = asyncio.run(_fetch(owner, tokens_of(owner.config, loaded.environment)))
+    if failed:
+        raise WorkerError(
+            f"{len(failed)} could not be had: {'; '.join(f'{name}: {reason}' for name, reason in failed.items())}"
+        )
+
+
+@app.command("verify")
+def verify(
+    names: Names = None,
+    *,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Read every file, also where a checksum is on record.")
+    ] = False,
+    config: ConfigFile = None,
+    from_environment: FromEnvironment = False,
+    reference: ReferenceFolder = None,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the files' checksums with the Horde's lists; 1 when a file is not as it should be."""
+    logs.set_up(None, console_level="WARNING")
+    owner = _owner(settings_or_defaults(config, from_environment=from_environment), reference, offline=offline)
+    wrong: dict[str, list[str]] = {}
+    for record in _named(owner.choice, names):
+        lacks = [lack.reason for lack in owner.store.verify(record, fresh=fresh)]
+        if lacks:
+            wrong[record.name] = lacks
+        if not as_json:
+            print(f"{record.name}: {'; '.join(lacks) or 'as it should be'}")  # noqa: T201 - the command's answer
+    if as_json:
+        print(json.dumps({"ok": not wrong, "wrong": wrong}, ensure_ascii=False))  # noqa: T201 - the command's answer
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _owner(
+    loaded: LoadedConfig, reference: Path | None, *, offline: bool, wanted: Sequence[str] | None = None
+) -> Owner:
+    """The settings' models; `reference` takes the place of the settings' lists. Warnings are said."""
+    config = loaded.data
+    if reference is not None:
+        config = config.model_copy(update={"model_reference": str(reference)})
+    root = models_root(config, loaded.environment)
+    entries = (*(config.models_to_load if wanted is None else wanted), *config.models_to_skip)
+
+    async def gather() -> Choice:
+        async with httpx.AsyncClient() as http:
+            network = None if offline else http
+            lists = await load_lists(config, root, network)
+            month = await load_month(config, root, network, entries)
+        return choose(config, lists, custom_of(config), month=month, wanted=wanted)
+
+    choice = asyncio.run(gather())
+    if not choice.known:
+        raise ConfigError("No model list has ever been fetched.", remedy="Leave out --offline, or name --reference.")
+    for warning in choice.warnings:
+        logger.warning("{}", warning)
+    return Owner(config, store_of(config, root), choice)
+
+
+def _named(choice: Choice, names: Sequence[str] | None) -> Sequence[ModelRecord]:
+    if not names:
+        return choice.records
+    if unknown := [name for name in names if name not in choice.known]:
+        raise ConfigError(f"No model is called {' or '.join(map(repr, unknown))}.", remedy="See `models list --all`.")
+    return [choice.known[name] for name in names]
+
+
+def _row(owner: Owner, record: ModelRecord) -> dict[str, Any]:
+    lacks = [lack.reason for lack in owner.store.missing(record)]
+    return {
+        "name": record.name, "baseline": record.baseline, "bytes": record.size, "nsfw": record.nsfw,
+        "inpainting": record.inpainting, "lacks": lacks,
+    }  # fmt: skip
+
+
+async def _fetch(owner: Owner, tokens: dict[str, str]) -> dict[str, str]:
+    """Everything that is lacking; what could not be had, by name with the reason."""
+    lacking = find_lacking(owner.store, owner.config, owner.choice, reserve_bytes=RESERVE_BYTES)
+    failed = dict(lacking.refused)
+    logger.info("Models: {}.", lacking.plan)
+    async with open_client(private=owner.config.allow_private_downloads) as http:
+        with Bars() as bars:
+            downloader = Downloader(
+                http, owner.store.hashes, tokens=tokens, on_progress=bars.note,
+                throttle=Throttle(owner.config.download_bytes_per_s),
+            )  # fmt: skip
+            try:
+                await supply(
+                    owner.store, lacking.records, downloader,
+                    on_ready=lambda _: None,
+                    on_failed=lambda record, error: failed.update({record.name: str(error)}),
+                )  # fmt: skip
+            finally:
+                await downloader.close()
+    return failed
