@@ -15,7 +15,7 @@ from worker.workflows.graph import Graph
 from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect
 from worker.workflows.materialise import materialise
-from worker.workflows.request import LoraFile, RenderRequest, SourceImage, read_request
+from worker.workflows.request import ExtraSource, LoraFile, RenderRequest, SourceImage, read_request
 from worker.workflows.select import select
 
 #: Mean difference of a channel, of 255, that nobody would call equal.
@@ -41,11 +41,25 @@ class Studio:
     library: Library
 
     def request(
-        self, model: str, *, loras: tuple[LoraFile, ...] = (), source: SourceImage | None = None, **payload: Any
+        self,
+        model: str,
+        *,
+        loras: tuple[LoraFile, ...] = (),
+        source: SourceImage | None = None,
+        processing: str = "txt2img",
+        extra_sources: tuple[ExtraSource, ...] = (),
+        **payload: Any,
     ) -> RenderRequest:
         served = self.catalog.model(model)
         assert served is not None, f"{model} is not built"
-        return read_request({**PAYLOAD, **payload}, model=served, loras=loras, source=source)
+        return read_request(
+            {**PAYLOAD, **payload},
+            model=served,
+            loras=loras,
+            source=source,
+            source_processing=processing,
+            extra_sources=extra_sources,
+        )
 
     async def render(self, request: RenderRequest, dialect: Dialect = Dialect.PACK) -> list[RawImage]:
         made = materialise(select(self.library, request), request, dialect=dialect)

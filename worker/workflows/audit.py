@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from worker.workflows.graph import PINNED, Graph, Input, Link, as_link
+from worker.workflows.graph import PINNED, Graph, Input, Link, as_link, circle
 from worker.workflows.library import Library
 from worker.workflows.pieces import Fragment, Piece, Template
 
@@ -62,11 +62,15 @@ def audit_library(library: Library, object_info: ObjectInfo) -> dict[str, list[s
 
 def audit_graph(graph: Graph, object_info: ObjectInfo, *, unchecked: Collection[Input] = ()) -> list[str]:
     """What ComfyUI would refuse, drop or misread in a graph. `unchecked`: inputs that get their value later."""
-    return [
+    found = [
         f"{node.get('_meta', {}).get('title') or node_id}:{sentence}"
         for node_id, node in graph.items()
         for sentence in _audit_node(graph, node_id, object_info, unchecked)
     ]
+    if waiting := circle(graph):
+        # ComfyUI refuses such a graph without a word of why.
+        found.append(f"{waiting[0]}:: {' and '.join(waiting)} wait for one another")
+    return found
 
 
 def _audit_node(graph: Graph, node_id: str, object_info: ObjectInfo, unchecked: Collection[Input]) -> Iterator[str]:

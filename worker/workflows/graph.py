@@ -56,6 +56,20 @@ def dangling(graph: Graph) -> list[tuple[Input, Link]]:
     return [(place, link) for place, link in links(graph) if link.node not in graph]
 
 
+def circle(graph: Graph) -> list[str]:
+    """Ids of nodes that wait for one another; empty when every node can have its turn."""
+    feeds = {
+        node_id: {link.node for value in node["inputs"].values() if (link := as_link(value))} & graph.keys()
+        for node_id, node in graph.items()
+    }
+    while ready := [node_id for node_id, sources in feeds.items() if not sources]:
+        for node_id in ready:
+            del feeds[node_id]
+        for sources in feeds.values():
+            sources.difference_update(ready)
+    return list(feeds)
+
+
 def titles(graph: Graph) -> dict[str, list[str]]:
     """Title → ids of the nodes that carry it."""
     found: dict[str, list[str]] = {}

@@ -184,3 +184,12 @@ def test_the_snapshot_is_small_and_has_one_line_for_each_class() -> None:
     assert len(text) < 400_000
     assert len(text.splitlines()) == len(snapshot()) + 2
     assert {"HordeImageInput", "HordeImageOutput", "SaveImageWebsocket", "KSampler"} <= set(snapshot())
+
+
+def test_nodes_that_wait_for_one_another_are_found() -> None:
+    graph = {
+        "1": {"class_type": "ImageInvert", "inputs": {"image": ["2", 0]}},
+        "2": {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}},
+        "3": {"class_type": "SaveImageWebsocket", "inputs": {"images": ["2", 0]}},
+    }
+    assert audit_graph(graph, snapshot()) == ["1:: 1 and 2 and 3 wait for one another"]

@@ -10,7 +10,7 @@ import torch
 from comfy.supported_models_base import BASE
 from comfy.utils import unet_to_diffusers
 
-from . import dit, sd
+from . import cascade, dit, sd
 from .checkpoint import clip_shapes, unet_shapes
 from .weights import Shapes, StateDict, fill
 
@@ -20,6 +20,11 @@ STRENGTH = 1.0
 
 UNET_LAYERS = re.compile(r"(attn\d\.to_[qkv]|attn2\.to_out\.0|ff\.net\.(0\.proj|2)|proj_out)\.weight$")
 FLUX_LAYERS = re.compile(r"((img|txt)_(attn\.(qkv|proj)|mlp\.[02])|linear[12])\.weight$")
+QWEN_LAYERS = re.compile(r"(to_(q|k|v|out\.0)|add_\w_proj|to_add_out|(img|txt)_mlp\.net\.(0\.proj|2))\.weight$")
+Z_IMAGE_LAYERS = re.compile(r"(attention\.(qkv|out)|feed_forward\.w\d)\.weight$")
+CASCADE_LAYERS = re.compile(r"(to_[qkv]|out_proj|kv_mapper\.1|channelwise\.[04])\.weight$")
+#: Attention and MLP of a language model.
+LLM_LAYERS = re.compile(r"(self_attn\.[qkvo]_proj|mlp\.\w+_proj)\.weight$")
 CLIP_LAYERS = re.compile(r"^clip_(?P<kind>.)\.transformer\.(?P<layer>.*(self_attn\.\w+_proj|mlp\.fc\d))\.weight$")
 
 
@@ -43,6 +48,19 @@ def flux_lora() -> StateDict:
     return _lora(_own_names(config, FLUX_LAYERS), clip_shapes(config), {"l": "lora_te1"})
 
 
+def cascade_lora() -> StateDict:
+    config = cascade.cascade_c_config()
+    return _lora(_own_names(config, CASCADE_LAYERS), clip_shapes(config), {"g": "lora_te"})
+
+
+def qwen_lora() -> StateDict:
+    return _plain_lora(dit.qwen_config(), QWEN_LAYERS)
+
+
+def z_image_lora() -> StateDict:
+    return _plain_lora(dit.z_image_config(), Z_IMAGE_LAYERS)
+
+
 def _own_names(config: BASE, layers: re.Pattern[str]) -> dict[str, torch.Size]:
     return {name: shape for name, shape in unet_shapes(config).items() if layers.search(name)}
 
@@ -52,6 +70,18 @@ def _diffusers_names(config: BASE) -> dict[str, torch.Size]:
     return {name: own[at] for name, at in unet_to_diffusers(config.unet_config).items() if at in own}
 
 
+def _plain_lora(config: BASE, unet_layers: re.Pattern[str]) -> StateDict:
+    """With the names of the engine's own modules, as trainers of newer families write them."""
+    encoder = {name: shape for name, shape in clip_shapes(config).items() if LLM_LAYERS.search(name)}
+    return _pairs(
+        {
+            f"diffusion_model.{name.removesuffix('.weight')}": shape
+            for name, shape in _own_names(config, unet_layers).items()
+        }
+        | {f"text_encoders.{name.removesuffix('.weight')}": shape for name, shape in encoder.items()}
+    )
+
+
 def _lora(unet: Shapes, clip: Shapes, encoders: Mapping[str, str]) -> StateDict:
     """`encoders` says how the layers of each kind of CLIP begin in this family's files."""
     layers = {f"lora_unet_{_flat(name.removesuffix('.weight'))}": shape for name, shape in unet.items()}
@@ -59,6 +89,10 @@ def _lora(unet: Shapes, clip: Shapes, encoders: Mapping[str, str]) -> StateDict:
         found = CLIP_LAYERS.match(name)
         if found and found["kind"] in encoders:
             layers[f"{encoders[found['kind']]}_{_flat(found['layer'])}"] = shape
+    return _pairs(layers)
+
+
+def _pairs(layers: Mapping[str, torch.Size]) -> StateDict:
     pairs: dict[str, torch.Size] = {}
     for layer, (rows, columns, *kernel) in layers.items():
         pairs[f"{layer}.lora_down.weight"] = torch.Size((RANK, columns, *kernel))

@@ -183,6 +183,9 @@ TINY_LORAS = (
     _lora("sd2", 200001, "stable diffusion 2"),
     _lora("sdxl", 300001, "stable_diffusion_xl"),
     _lora("flux", 400001, "flux_1"),
+    _lora("cascade", 500001, "stable_cascade"),
+    _lora("qwen", 600001, "qwen_image"),
+    _lora("z_image", 700001, "z_image_turbo"),
 )
 
 TINY_EMBEDDINGS = (
