@@ -23,10 +23,11 @@ from worker.horde.client import HordeClient
 from worker.horde.wire import PopRequest
 from worker.jobs.brakes import FaultBrake, Floors
 from worker.jobs.forecast import Forecast
-from worker.jobs.intake import Intake, Room
+from worker.jobs.intake import Intake
 from worker.jobs.job import JobEvent, JobEvents, Stage
 from worker.jobs.journal import Journal, journalled
 from worker.jobs.offer import build_offer
+from worker.jobs.planner import Planner, Wish
 from worker.jobs.runner import JobRunner, Services
 from worker.jobs.sources import ModelSource
 from worker.jobs.tally import Tally
@@ -36,8 +37,6 @@ from worker.workflows.library import Library
 
 #: Longest time that jobs under way get after the worker was told to stop; then they are faulted.
 DRAIN_LIMIT_S = 120.0
-#: The Horde gives no job less time; a batch is kept small enough for a share of it.
-SHORTEST_TTL_S, TTL_SHARE = 150.0, 0.6
 #: Memory and disk are looked at this often.
 READINGS_EVERY_S = 5.0
 
@@ -107,17 +106,18 @@ async def _serve(setup: Setup, stop: asyncio.Event, horde: HordeClient, pool: En
     first = await pool.ready()
     library = _live(setup.library, first.object_info)
     forecast, brakes = Forecast(), Brakes(setup)
+    planner = Planner(lambda: setup.config, setup.models, pool, forecast)
+    pool.foresee = forecast.work_in_s
+    pool.on_failure = planner.engine_failed
     setup.events.subscribe(forecast.note)
+    setup.events.subscribe(planner.note)
     setup.events.subscribe(brakes.note)
-
-    def room() -> Room:
-        return Room(pool.ready_slots, setup.config.queue_size, forecast.idle_in_s(pool.ready_slots))
 
     intake = Intake(
         horde,
         JobRunner(Services(horde, pool, setup.safety, library, setup.models, setup.events)),
-        offer=lambda: _offer(setup, library, pool, forecast),
-        room=room,
+        offer=lambda asking: _offer(setup, library, planner.wish(asking)),
+        room=planner.room,
         brake=brakes.pause,
     )
     logger.info("Serving {}; {} model(s) are here so far.", setup.horde_url, len(setup.models.names()))
@@ -161,18 +161,18 @@ def _live(library: Library, object_info: Mapping[str, Any]) -> Library:
     return library.without(findings)
 
 
-def _offer(setup: Setup, library: Library, pool: EnginePool, forecast: Forecast) -> PopRequest | None:
-    engines = pool.ready_slots
-    # A batch has one ttl, which does not grow with its size; what waits before it counts as well.
-    in_time = forecast.images_within(SHORTEST_TTL_S * TTL_SHARE - forecast.idle_in_s(engines))
+def _offer(setup: Setup, library: Library, wish: Wish | None) -> PopRequest | None:
+    if wish is None:
+        return None
     return build_offer(
         setup.config,
-        models=setup.models.names(),
+        models=wish.models,
         modes={mode for template in library.templates for mode in template.manifest.serves.modes},
         features={fragment.when for fragment in library.fragments}
         | {feature for template in library.templates for feature in template.manifest.serves.features},
-        amount=max(1, min(setup.config.max_batch, in_time)),
-        threads=engines,
+        max_pixels=wish.max_pixels,
+        amount=wish.amount,
+        threads=wish.threads,
         agent=setup.agent,
     )
 

@@ -62,7 +62,7 @@ def pool_of(tmp_path: Path, script_file: Path) -> Callable[[int], Any]:
         settings = [scripted_settings(tmp_path / str(number), script=script_file) for number in range(count)]
         pool = EnginePool(settings, restarts=lambda: RestartPolicy(backoff_s=(0.0,), limit=1000), silence_limit_s=1.5)
         async with pool.running():
-            await until(lambda: pool.ready_slots == count)
+            await until(lambda: len(pool.ready_slots) == count)
             yield pool
 
     return run
@@ -120,7 +120,7 @@ async def test_an_engine_killed_in_the_middle_of_its_jobs_loses_none_of_them(
         async with timeout(PATIENCE_S):
             images = await asyncio.gather(*jobs)
         assert [len(each) for each in images] == [3, 1, 1]
-        await until(lambda: pool.ready_slots == count)
+        await until(lambda: len(pool.ready_slots) == count)
         assert [slot.restarts for slot in pool.slots] == [1, 0][:count]
 
 
@@ -225,7 +225,7 @@ async def test_under_random_faults_every_job_ends_and_nothing_is_left(
         async with timeout(4 * PATIENCE_S):
             ends = await asyncio.gather(*(render(seed) for seed in range(80)), return_exceptions=True)
         Script().write(script_file)
-        await until(lambda: pool.ready_slots == 2)
+        await until(lambda: len(pool.ready_slots) == 2)
 
         assert [slot.taken for slot in pool.slots] == [0, 0]
         assert not pool._waiting

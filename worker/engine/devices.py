@@ -19,6 +19,11 @@ class Device:
     index: int = 0
 
     @property
+    def name(self) -> str:
+        """In words, for people and to tell devices apart."""
+        return "cpu" if self.accelerator is Accelerator.CPU else f"{self.accelerator.value}:{self.index}"
+
+    @property
     def arguments(self) -> tuple[str, ...]:
         match self.accelerator:
             case Accelerator.CPU:
@@ -75,6 +80,7 @@ def engine_settings(
         model_paths=model_paths,
         own_custom_nodes=config.comfyui_path is not None,
         memory_limit_bytes=machine.engine_limit,
+        models_kept=machine.models_kept,
     )
     places = [device for device in devices for _ in range(config.max_threads)]
     return [
@@ -85,6 +91,7 @@ def engine_settings(
             arguments=device.arguments
             + memory_arguments(config, machine, has_card=device.accelerator is not Accelerator.CPU),
             environment=device.environment,
+            device=device.name,
         )
         for number, device in enumerate(places, start=1)
     ]

@@ -1,13 +1,13 @@
 """All engines of this machine: who renders what, and what happens to a job whose engine fails.
 
 A job takes a place in a slot, renders, and leaves. A slot has one place more than it renders at a time, so that the
-next graph is in the engine's queue before the current one ends. Places are given first come, first served; among
-the free ones to the slot that has the job's model, then to the emptiest.
+next graph is in the engine's queue before the current one ends. Places are given first come, first served: an idle
+slot before a busy one, and among equals the one that has the job's model in memory.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -47,13 +47,18 @@ class RenderTask:
     #: seconds on the loop's clock after which no new try makes sense
     deadline: float
     on_progress: Callable[[Progress], None] | None = None
+    #: told the number of the slot, for each try
+    on_placed: Callable[[int], None] = lambda _: None
+    #: of one image, and how many at once
+    pixels: int = 0
+    batch: int = 1
 
 
 @dataclass(frozen=True)
 class _Wish:
     """What a waiting job wants of a slot."""
 
-    model: str
+    task: RenderTask
     #: the slot that just failed it
     avoid: EngineSlot | None
 
@@ -90,6 +95,10 @@ class EnginePool:
         self._retry = retry or RetryPolicy()
         self._waiting: deque[tuple[_Wish, asyncio.Future[EngineSlot]]] = deque()
         self._changed = asyncio.Event()
+        #: told of each try that failed after an engine had begun with it
+        self.on_failure: Callable[[RenderTask, EngineError], None] = lambda _task, _error: None
+        #: seconds until slots have nothing to do, as far as known, by their numbers
+        self.foresee: Callable[[Collection[int]], Mapping[int, float]] = lambda slots: dict.fromkeys(slots, 0.0)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["EnginePool"]:
@@ -116,8 +125,8 @@ class EnginePool:
             await self._changed.wait()
 
     @property
-    def ready_slots(self) -> int:
-        return sum(slot.state is SlotState.READY for slot in self.slots)
+    def ready_slots(self) -> list[EngineSlot]:
+        return [slot for slot in self.slots if slot.state is SlotState.READY]
 
     async def render(self, task: RenderTask) -> list[RawImage]:
         """Render on some slot; once more after a failure that another try may mend, if the deadline allows.
@@ -129,13 +138,16 @@ class EnginePool:
         failed: EngineSlot | None = None
         begun = 0
         for attempt in range(1, self._retry.most_attempts + 1):
-            slot = await self._take(task.model, avoid=failed)
+            slot = await self._take(task, avoid=failed)
+            task.on_placed(slot.number)
             watched, process = _Watched(task), slot.process
             started_at = loop.time()
             try:
                 return await self._render_on(slot, watched.task, save_memory=save_memory)
             except EngineError as error:
-                begun += watched.begun
+                if watched.begun:
+                    begun += 1
+                    self.on_failure(task, error)
                 how = self._retry.next_try(
                     error, attempt=begun, took_s=loop.time() - started_at, left_s=task.deadline - loop.time()
                 )
@@ -154,7 +166,7 @@ class EnginePool:
 
     async def _render_on(self, slot: EngineSlot, task: RenderTask, *, save_memory: bool) -> list[RawImage]:
         client = slot.client
-        slot.model = task.model
+        slot.uses(task.model)
         if save_memory:
             await client.free()
         try:
@@ -171,9 +183,9 @@ class EnginePool:
 
     # Places
 
-    async def _take(self, model: str, *, avoid: EngineSlot | None = None) -> EngineSlot:
+    async def _take(self, task: RenderTask, *, avoid: EngineSlot | None = None) -> EngineSlot:
         """A place in the best slot; in `avoid` only while no other is ready."""
-        wish = _Wish(model, avoid)
+        wish = _Wish(task, avoid)
         slot = None if self._waiting else self._best(wish)
         if slot is None:
             place: asyncio.Future[EngineSlot] = asyncio.get_running_loop().create_future()
@@ -196,11 +208,25 @@ class EnginePool:
         self._serve_waiting()
 
     def _best(self, wish: "_Wish") -> EngineSlot | None:
-        ready = [slot for slot in self.slots if slot.state is SlotState.READY]
-        suitable = [slot for slot in ready if slot is not wish.avoid] or ready
+        """The best free place: an idle slot, then the one that will be idle first; with the model where that ties.
+
+        An idle slot beats one that has the model but is busy: loading costs less than waiting for a whole job.
+        """
+        ready, task = self.ready_slots, wish.task
+        suitable = [slot for slot in ready if slot.settings.takes(task.model, task.pixels)] or ready
+        suitable = [slot for slot in suitable if slot is not wish.avoid] or suitable
         free = [slot for slot in suitable if slot.taken < PLACES_PER_SLOT]
-        # An idle slot beats one that has the model but is busy: loading costs less than waiting for a whole job.
-        return min(free, key=lambda slot: (slot.taken, slot.model != wish.model, slot.number), default=None)
+        idle = self.foresee([slot.number for slot in free])
+        return min(
+            free,
+            key=lambda slot: (
+                slot.taken,
+                round(idle[slot.number]) if slot.taken else 0,
+                slot.distance_to(task.model),
+                slot.number,
+            ),
+            default=None,
+        )
 
     def _serve_waiting(self) -> None:
         """Give free places away in the order of asking, past those whom none of the free ones suits."""
@@ -212,7 +238,7 @@ class EnginePool:
             slot = self._best(wish)
             if slot is None:
                 unserved.append((wish, place))
-                if wish.avoid is None:
+                if all(slot.taken >= PLACES_PER_SLOT for slot in self.ready_slots):
                     break
                 continue
             slot.taken += 1

@@ -72,6 +72,22 @@ class EngineSettings:
     start_timeout_s: float = START_TIMEOUT_S
     #: an engine that has nothing to do and holds more than this is started afresh; 0: never
     memory_limit_bytes: int = 0
+    #: which device it uses, in words: engines with the same share it
+    device: str = "cpu"
+    #: models that stay in memory
+    models_kept: int = 1
+    #: largest picture for this device, width times height; 0: as for all
+    max_pixels: int = 0
+    #: models for this device; none: all
+    models: frozenset[str] = frozenset()
+
+    def serves(self, model: str) -> bool:
+        """Whether this engine is to have a model."""
+        return not self.models or model in self.models
+
+    def takes(self, model: str, pixels: int) -> bool:
+        """Whether a job of this model and size is meant for this engine."""
+        return self.serves(model) and pixels <= (self.max_pixels or pixels)
 
 
 def free_port() -> int:

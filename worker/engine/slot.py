@@ -37,8 +37,8 @@ class EngineSlot:
     #: called whenever the slot becomes ready or stops being so
     on_change: Callable[["EngineSlot"], None] = lambda _: None
     state: SlotState = SlotState.STARTING
-    #: name of the model that rendered last: very likely still in memory
-    model: str = ""
+    #: names of the models that are very likely still in memory, the last used first
+    models: tuple[str, ...] = ()
     #: jobs that hold a place here
     taken: int = 0
     #: why it does not run, when it does not
@@ -61,6 +61,15 @@ class EngineSlot:
     def object_info(self) -> Mapping[str, Any]:
         """The node classes of the engine that runs or ran last."""
         return self._client.object_info if self._client else {}
+
+    def uses(self, model: str) -> None:
+        """A job with this model begins here."""
+        kept = [model, *(other for other in self.models if other != model)]
+        self.models = tuple(kept[: self.settings.models_kept])
+
+    def distance_to(self, model: str) -> int:
+        """How far a model is from being used here: 0 the last used, then by age, most where it is not in memory."""
+        return self.models.index(model) if model in self.models else len(self.models) + 1
 
     def restart(self, reason: EngineError, *, of: EngineProcess | None = None) -> None:
         """End this engine's life now; the next one begins as the policy says.
@@ -115,7 +124,7 @@ class EngineSlot:
         """One life of the engine, from launch to death. Raises the reason of its death."""
         self._change(SlotState.STARTING)
         self._restart.clear()
-        self.model = ""
+        self.models = ()
         self.process = process = EngineProcess(self.settings)
         limit = {"silence_limit_s": self.silence_limit_s} if self.silence_limit_s else {}
         client: EngineClient | None = None

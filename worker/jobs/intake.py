@@ -28,8 +28,6 @@ MAINTENANCE_PAUSE_S = 15.0
 ERROR_PAUSE_S, ERROR_PAUSE_LIMIT_S = 2.0, 60.0
 #: Pops under way at most. One alone brings 10 jobs a second at 100 ms each; many engines need more.
 MOST_POPS = 16
-#: How long before an engine runs dry the next job is fetched, at least; else three times what fetching takes.
-LEAD_S = 3.0
 #: How often to look again for a reason that nobody announces (a pause ends, an engine is back).
 LOOK_AGAIN_S = 0.5
 
@@ -46,6 +44,8 @@ class Room:
     queue: int
     #: seconds until an engine has nothing to do any more, as far as known
     idle_in_s: float
+    #: how long before that the next job is fetched, at least; else three times what fetching takes
+    lead_s: float = 3.0
 
 
 @dataclass
@@ -54,8 +54,8 @@ class Intake:
 
     horde: HordeClient
     runner: JobRunner
-    #: what to ask for right now; None while nothing can be served
-    offer: Callable[[], PopRequest | None]
+    #: what to ask for right now, given how many pops are under way; None while nothing can be served
+    offer: Callable[[int], PopRequest | None]
     room: Callable[[], Room]
     #: seconds not to ask for, with the reason; 0 when all is well
     brake: Callable[[], tuple[float, str]] = lambda: (0.0, "")
@@ -110,9 +110,9 @@ class Intake:
         room, held = self.room(), self._unrendered + self._asking
         if reason or not room.engines or held >= room.engines + room.queue:
             return None
-        if held >= room.engines and room.idle_in_s > max(LEAD_S, 3 * (self._fetching.value or 0.0)):
+        if held >= room.engines and room.idle_in_s > max(room.lead_s, 3 * (self._fetching.value or 0.0)):
             return None
-        return self.offer()
+        return self.offer(self._asking)
 
     def _patience_s(self) -> float:
         now = asyncio.get_running_loop().time()

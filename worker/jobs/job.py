@@ -41,6 +41,8 @@ class Job:
     request: RenderRequest | None = None
     #: steps done of steps in all, of the node that works
     progress: tuple[float, float] = (0, 0)
+    #: number of the engine's slot that has it, once it has a place
+    slot: int | None = None
     #: when an engine began with it
     started_at: float | None = None
     rendered_at: float | None = None

@@ -121,13 +121,21 @@ class JobRunner:
             job.started_at = job.started_at or asyncio.get_running_loop().time()
             job.progress = (progress.value, progress.maximum)
 
+        def note_place(slot: int) -> None:
+            job.slot = slot
+            # Of a second try nothing is done yet.
+            job.started_at, job.progress = None, (0, 0)
+
         services.events.enter(job, Stage.RENDERING)
         task = RenderTask(
             model=job.pop.model,
+            pixels=request.width * request.height,
+            batch=request.batch,
             prepare=prepare,
             pictures=await pictures.encoded(request),
             deadline=job.deadline,
             on_progress=note_progress,
+            on_placed=note_place,
         )
         try:
             images = await services.engines.render(task)

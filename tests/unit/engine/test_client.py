@@ -270,10 +270,11 @@ async def test_jobs_that_are_given_up_one_after_another_do_not_hide_that_the_eng
     steps = Steps()
     jobs = [asyncio.ensure_future(client.render(sampler_graph(), OUT, on_progress=steps))]
     await steps.begun.wait()
-    heard_at = client._heard_at
+    await until(lambda: "Fault: hang" in engine.settings.log_file.read_text(encoding="utf-8"))
     jobs[0].cancel()
     await asyncio.wait(jobs)
     await until(lambda: not client._aside)
+    heard_at = client._heard_at
 
     jobs.append(asyncio.ensure_future(client.render(sampler_graph(2), OUT)))
     await until(lambda: client.outstanding == 1)

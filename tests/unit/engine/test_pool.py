@@ -62,7 +62,7 @@ class Job:
 
 
 async def both_ready(pool: EnginePool, until: Until) -> None:
-    await until(lambda: pool.ready_slots == len(pool.slots))
+    await until(lambda: len(pool.ready_slots) == len(pool.slots))
 
 
 def pid_of(slot: EngineSlot) -> int:
@@ -79,7 +79,7 @@ async def test_a_job_is_rendered_by_a_ready_slot_and_its_place_is_given_back(
         images = await pool.render(job.task())
 
         assert len(images) == 1
-        assert (slot.taken, slot.model) == (0, "a")
+        assert (slot.taken, slot.models) == (0, ("a",))
         assert job.asked == [(True, False)]
 
 
@@ -138,7 +138,7 @@ async def test_a_failure_that_is_not_the_engines_end_is_tried_on_another_slot(
         assert len(await pool.render(Job(sampler_graph()).task())) == 1
 
         assert [slot.restarts for slot in pool.slots] == [0, 0]
-        assert [slot.model for slot in pool.slots] == ["a", "a"]
+        assert [slot.models for slot in pool.slots] == [("a",), ("a",)]
 
 
 @pytest.mark.parametrize("goes_down", ["before", "meanwhile"])
@@ -294,7 +294,7 @@ async def test_a_caller_that_gives_up_as_it_gets_its_place_hands_it_on(
     async with pool.running():
         slot = await pool.ready()
         for _ in taken:
-            await pool._take("a")
+            await pool._take(Job(plain_graph()).task())
         gives_up = asyncio.ensure_future(pool.render(Job(plain_graph(1)).task()))
         patient = asyncio.ensure_future(pool.render(Job(plain_graph(2)).task()))
         await until(lambda: len(pool._waiting) == 2)
@@ -313,11 +313,11 @@ async def test_among_idle_slots_the_one_with_the_model_is_taken(
     async with EnginePool(two).running() as pool:
         await both_ready(pool, until)
         first, second = pool.slots
-        first.model, second.model = "a", "b"
+        first.models, second.models = ("a",), ("b",)
 
         for model, expected in [("b", second), ("a", first), ("c", first), ("b", second)]:
             await pool.render(Job(plain_graph(), model=model).task())
-            assert expected.model == model
+            assert expected.models == (model,)
 
 
 async def test_an_idle_slot_is_taken_before_one_that_has_the_model_but_works(
@@ -326,11 +326,11 @@ async def test_an_idle_slot_is_taken_before_one_that_has_the_model_but_works(
     async with EnginePool(two).running() as pool:
         await both_ready(pool, until)
         first, second = pool.slots
-        first.model, first.taken = "a", 1
+        first.models, first.taken = ("a",), 1
 
         await pool.render(Job(plain_graph(), model="a").task())
 
-        assert second.model == "a"
+        assert second.models == ("a",)
         first.taken = 0
 
 
@@ -344,7 +344,7 @@ async def test_nothing_goes_to_a_slot_that_is_not_ready(
 
         await pool.render(Job(plain_graph(), model="a").task())
 
-        assert second.model == "a"
+        assert second.models == ("a",)
 
 
 async def test_when_no_engine_starts_the_owner_gets_the_log(two: list[EngineSettings], play: Play) -> None:

@@ -69,7 +69,7 @@ async def test_a_dead_engine_is_replaced_by_a_new_one(slot: EngineSlot, plain_gr
 async def test_a_wish_for_a_restart_ends_the_engine_and_its_model(slot: EngineSlot, until: Until) -> None:
     await until(lambda: slot.state is SlotState.READY)
     first = pid_of(slot)
-    slot.model = "a model"
+    slot.uses("a model")
 
     slot.restart(EngineStalled("It stands still."))
     slot.restart(EngineDied("A second voice is not heard."))
@@ -77,7 +77,7 @@ async def test_a_wish_for_a_restart_ends_the_engine_and_its_model(slot: EngineSl
     await until(lambda: slot.state is SlotState.READY)
 
     assert not psutil.pid_exists(first)
-    assert (slot.restarts, slot.model) == (1, "")
+    assert (slot.restarts, slot.models) == (1, ())
     assert isinstance(slot.reason, EngineStalled)
 
 

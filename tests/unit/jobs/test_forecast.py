@@ -1,11 +1,12 @@
 """How long jobs take, learned from jobs."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 from worker.horde.wire import PopResponse
-from worker.jobs.forecast import Forecast
+from worker.jobs.forecast import Forecast, share_out
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.jobs.speed import KINDS, Speed, work_of
 from worker.workflows.request import Family, ServedModel, read_request
@@ -73,40 +74,83 @@ def finish(forecast: Forecast, one: Job, seconds: float) -> None:
     forecast.note(JobEvent(one, Stage.DONE))
 
 
-async def test_engines_are_idle_now_as_long_as_a_jobs_time_is_unknown():
+def learned(*seconds: float) -> Forecast:
+    """A forecast that has seen jobs of so many seconds."""
+    forecast = Forecast()
+    for each in seconds:
+        one = job()
+        forecast.note(JobEvent(one, Stage.RENDERING))
+        finish(forecast, one, each)
+    return forecast
+
+
+async def test_an_engine_is_idle_now_as_long_as_its_jobs_time_is_unknown():
     forecast = Forecast()
     forecast.note(JobEvent(job(), Stage.RENDERING))
-    assert forecast.idle_in_s(1) == 0.0
+    assert forecast.idle_in_s([1]) == {1: 0.0}
 
 
-async def test_what_jobs_under_way_have_left_is_shared_by_the_engines():
-    forecast, known = Forecast(), job()
-    forecast.note(JobEvent(known, Stage.RENDERING))
-    finish(forecast, known, 8.0)
-    running, waiting = job(), job()
-    for one in (running, waiting):
+async def test_each_engine_is_idle_when_what_it_has_is_done_and_who_waits_goes_where_it_is_first():
+    forecast = learned(8.0)
+    here, there, waiting = job(), job(), job()
+    for one in (here, there, waiting):
         forecast.note(JobEvent(one, Stage.RENDERING))
-    running.progress = (10, 20)
-    assert forecast.idle_in_s(1) == pytest.approx(12.0)
-    assert forecast.idle_in_s(2) == pytest.approx(6.0)
-    forecast.note(JobEvent(running, Stage.FAULTED))
-    assert forecast.idle_in_s(1) == pytest.approx(8.0)
+    here.slot, there.slot = 1, 2
+    here.progress = (10, 20)
+    assert forecast.idle_in_s([1, 2, 3]) == pytest.approx({1: 4.0, 2: 8.0, 3: 8.0})
+    assert forecast.idle_in_s([1, 2]) == pytest.approx({1: 12.0, 2: 8.0})
+    assert forecast.work_in_s([1, 2]) == pytest.approx({1: 4.0, 2: 8.0})
+    forecast.note(JobEvent(here, Stage.FAULTED))
+    assert forecast.idle_in_s([1]) == pytest.approx({1: 16.0})
+
+
+async def test_a_job_that_has_sampled_is_done_when_its_usual_time_is_over():
+    forecast, decoding, late = learned(8.0), job(), job()
+    now = asyncio.get_running_loop().time()
+    for one, slot, began in ((decoding, 1, now - 6), (late, 2, now - 60)):
+        one.slot, one.started_at, one.progress = slot, began, (20, 20)
+        forecast.note(JobEvent(one, Stage.RENDERING))
+    idle = forecast.idle_in_s([1, 2])
+    assert 1.0 < idle[1] <= 2.0
+    assert idle[2] == 0.0
+
+
+async def test_a_job_that_was_not_done_in_time_says_how_slow_the_engine_is():
+    forecast, late, lost = learned(8.0), job(), job()
+    for one, progress in ((late, (5, 20)), (lost, (0, 0))):
+        forecast.note(JobEvent(one, Stage.RENDERING))
+        one.started_at, one.ended_at, one.progress = 0.0, 30.0, progress
+        forecast.note(JobEvent(one, Stage.FAULTED))
+    assert 30.0 < forecast.unit_s(MODEL) * work_of(request()) < 120.0
+
+
+@pytest.mark.parametrize(
+    ("slots", "jobs", "expected"),
+    [
+        ([], [(None, 5.0)], {}),
+        ([1, 2], [], {1: 0.0, 2: 0.0}),
+        ([1, 2], [(1, 5.0), (1, 2.0), (2, 1.0)], {1: 7.0, 2: 1.0}),
+        ([1, 2], [(None, 5.0), (None, 3.0), (None, 1.0)], {1: 5.0, 2: 4.0}),
+        ([1, 2], [(1, 4.0), (None, 5.0)], {1: 4.0, 2: 5.0}),
+        ([1], [(2, 4.0)], {1: 4.0}),
+    ],
+)
+def test_work_is_shared_out_as_it_will_be_done(slots, jobs, expected):
+    assert share_out(slots, jobs) == expected
 
 
 async def test_a_model_load_does_not_count_as_slowness():
-    forecast = Forecast()
-    for seconds in (1.0, 60.0):
-        one = job()
-        forecast.note(JobEvent(one, Stage.RENDERING))
-        finish(forecast, one, seconds)
+    forecast = learned(1.0, 60.0)
     forecast.note(JobEvent(job(), Stage.RENDERING))
-    assert forecast.idle_in_s(1) < 3.0
+    assert forecast.idle_in_s([1])[1] < 3.0
 
 
-async def test_a_batch_is_no_larger_than_what_its_time_allows():
-    forecast = Forecast()
-    assert forecast.images_within(90) > 20
-    one = job()
-    forecast.note(JobEvent(one, Stage.RENDERING))
-    finish(forecast, one, 30.0)
-    assert forecast.images_within(90) == 3
+def test_a_model_never_seen_is_as_fast_as_its_family_or_as_another_by_its_weight():
+    speed = Speed()
+    assert speed.unit_s(MODEL) is None
+    speed.learn(request(), 8.0)
+    unit = 8.0 / work_of(request())
+    assert speed.unit_s(KIN) == pytest.approx(unit)
+    assert speed.unit_s(STRANGER) == pytest.approx(10 * unit)
+    speed.learn(request(STRANGER), 16.0)
+    assert speed.unit_s(STRANGER) == pytest.approx(2 * unit)

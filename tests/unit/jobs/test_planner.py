@@ -1,0 +1,173 @@
+"""What the next pop asks for."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.config.schema import BridgeData
+from worker.engine.pool import RenderTask
+from worker.engine.process import EngineSettings
+from worker.engine.slot import EngineSlot
+from worker.errors import DeviceLost, EngineDied, ModelBroken, NodeFailed, OutOfMemory
+from worker.horde.wire import PopResponse
+from worker.jobs import planner as planner_module
+from worker.jobs.job import Job, JobEvent, Stage
+from worker.jobs.planner import Planner, Wish
+from worker.workflows.request import Family, ServedModel
+
+FULL = 1024 * 1024
+SETTINGS = EngineSettings(Path("python"), Path("comfyui"), Path("engine"), Path("log"), models_kept=2)
+
+
+@dataclass
+class Stand:
+    """A planner among doubles, and what they say."""
+
+    config: dict[str, Any] = field(default_factory=dict)
+    slots: list[EngineSlot] = field(default_factory=lambda: [EngineSlot(1, SETTINGS)])
+    names: tuple[str, ...] = ("a", "b")
+    idle: dict[int, float] = field(default_factory=dict)
+    units: dict[str, float] = field(default_factory=dict)
+    roll: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.now = 0.0
+
+    @property
+    def ready_slots(self) -> list[EngineSlot]:
+        return self.slots
+
+    def model(self, name: str) -> ServedModel | None:
+        return ServedModel(name, Family.STABLE_DIFFUSION_1, {}) if name in self.names else None
+
+    def idle_in_s(self, slots: Any) -> dict[int, float]:
+        return {number: self.idle.get(number, 0.0) for number in slots}
+
+    def unit_s(self, model: ServedModel) -> float | None:
+        return self.units.get(model.name)
+
+    def planner(self) -> Planner:
+        data = BridgeData.model_validate({"max_power": 32, **self.config})
+        models = type("Models", (), {"names": lambda _: self.names, "model": lambda _, name: self.model(name)})()
+        return Planner(lambda: data, models, self, self, roll=lambda: self.roll)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The planner's clock, set by calling it."""
+    now = [0.0]
+    monkeypatch.setattr(planner_module.time, "monotonic", lambda: now[0])
+    return lambda seconds: now.__setitem__(0, seconds)
+
+
+def task(model: str = "a", *, pixels: int = FULL, batch: int = 1) -> RenderTask:
+    return RenderTask(model, lambda *_: [], {}, 0.0, pixels=pixels, batch=batch)
+
+
+def event(model: str, stage: Stage) -> JobEvent:
+    return JobEvent(Job(PopResponse(id="j", model=model), popped_at=0.0), stage)
+
+
+def test_with_nothing_known_everything_is_offered_one_image_at_a_time():
+    assert Stand(config={"max_batch": 8}).planner().wish() == Wish(("a", "b"), FULL, 1, 1)
+
+
+def test_without_an_engine_or_a_model_nothing_is_asked_for():
+    assert Stand(slots=[]).planner().wish() is None
+    assert Stand(names=()).planner().wish() is None
+
+
+def test_the_slowest_model_offered_decides_how_large_a_batch_may_be():
+    stand = Stand(config={"max_batch": 8}, units={"a": 0.2, "b": 2.0})
+    assert stand.planner().wish().amount == 2
+    stand.units["b"] = 0.1
+    assert stand.planner().wish().amount == 8
+
+
+def test_a_model_too_slow_for_the_size_is_offered_up_to_what_it_can_do_in_turns(clock):
+    planner = Stand(units={"a": 0.5, "b": 10.0}).planner()
+    wishes = [planner.wish() for _ in range(3)]
+    assert [(wish.models, wish.max_pixels) for wish in wishes] == [
+        (("a",), FULL), (("a", "b"), FULL // 4), (("a",), FULL),
+    ]  # fmt: skip
+    assert planner.withdrawn == {}
+
+
+def test_a_model_that_can_do_nothing_in_time_is_withdrawn_and_gets_another_chance_each_hour(clock):
+    planner = Stand(units={"a": 0.5, "b": 100.0}).planner()
+    assert planner.wish().models == ("a",)
+    assert "longer than the Horde gives" in planner.withdrawn["b"]
+    clock(3600.0)
+    assert planner.wish().models == ("a", "b")
+    planner.note(event("b", Stage.POPPED))
+    assert planner.wish().models == ("a",)
+
+
+def test_after_a_job_models_in_memory_of_the_next_free_engine_are_offered_alone_by_stickiness():
+    stand = Stand(config={"model_stickiness": 0.5}, slots=[EngineSlot(1, SETTINGS), EngineSlot(2, SETTINGS)])
+    stand.idle = {1: 5.0, 2: 1.0}
+    stand.slots[0].uses("a")
+    stand.slots[1].uses("b")
+    planner = stand.planner()
+    planner.note(event("a", Stage.POPPED))
+    assert planner.wish().models == ("b",)
+    assert planner.wish().models == ("a", "b"), "the last pop brought nothing"
+    planner.note(event("a", Stage.POPPED))
+    assert planner.wish(asking=1).models == ("a",), "a pop for the other engine is under way"
+    planner.note(event("a", Stage.POPPED))
+    stand.roll = 0.7
+    assert planner.wish().models == ("a", "b")
+
+
+@pytest.mark.parametrize("error", [EngineDied("it died\nlog"), DeviceLost("lost"), ModelBroken("unreadable")])
+def test_a_model_that_breaks_engines_is_withdrawn_for_a_while(clock, error):
+    planner = Stand().planner()
+    for _ in range(3):
+        assert planner.wish().models == ("a", "b")
+        planner.engine_failed(task(), error)
+    assert planner.wish().models == ("b",)
+    assert error.message.splitlines()[0] in planner.withdrawn["a"]
+    clock(1800.0)
+    assert planner.wish().models == ("a", "b")
+    assert planner.withdrawn == {}
+
+
+def test_a_model_that_works_in_between_is_not_withdrawn_and_neither_is_one_whose_graph_fails():
+    planner = Stand().planner()
+    for _ in range(5):
+        planner.engine_failed(task(), EngineDied("…"))
+        planner.note(event("a", Stage.DELIVERING))
+        planner.engine_failed(task("b"), NodeFailed("…"))
+    assert planner.wish().models == ("a", "b")
+
+
+def test_a_model_whose_memory_ran_out_is_offered_smaller(clock):
+    planner = Stand().planner()
+    planner.engine_failed(task(), OutOfMemory("…"))
+    wishes = [planner.wish() for _ in range(2)]
+    assert [(wish.models, wish.max_pixels) for wish in wishes] == [(("b",), FULL), (("a", "b"), FULL // 2)]
+
+
+def test_a_model_whose_memory_ran_out_with_a_batch_gets_smaller_batches(clock):
+    planner = Stand(config={"max_batch": 8}, units={"a": 0.1, "b": 0.1}).planner()
+    planner.engine_failed(task(batch=4), OutOfMemory("…"))
+    assert planner.wish().amount == 3
+
+
+def test_each_device_is_asked_for_by_its_own_limits():
+    small = replace(SETTINGS, device="cuda:1", max_pixels=FULL // 4, models=frozenset({"b"}))
+    stand = Stand(slots=[EngineSlot(1, replace(SETTINGS, device="cuda:0")), EngineSlot(2, small)], idle={1: 9.0})
+    planner = stand.planner()
+    assert planner.wish() == Wish(("b",), FULL // 4, 1, 2)
+    assert planner.wish(asking=1) == Wish(("a", "b"), FULL, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("config", "lead_s"), [({}, 3), ({"moderate_performance_mode": True}, 6), ({"high_performance_mode": True}, 10)]
+)
+def test_each_device_has_a_queue_and_the_mode_says_how_early_it_is_filled(config, lead_s):
+    two = [EngineSlot(number, replace(SETTINGS, device=f"cuda:{number // 2}")) for number in (0, 1, 2)]
+    room = Stand(config={"queue_size": 2, **config}, slots=two, idle={0: 4.0, 1: 2.0, 2: 8.0}).planner().room()
+    assert (room.engines, room.queue, room.idle_in_s, room.lead_s) == (3, 4, 2.0, lead_s)

@@ -1,0 +1,165 @@
+"""What the next pop asks for: which models, how large, how many, for the engine that will be free first.
+
+Learns from what becomes of jobs: how fast models are, which break engines, at which size memory runs out.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from loguru import logger
+
+from worker.config.schema import BridgeData
+from worker.engine.pool import EnginePool, RenderTask
+from worker.engine.slot import EngineSlot
+from worker.errors import EngineError, ModelBroken, OutOfMemory
+from worker.jobs.assortment import Limit, arrange, stick, tightest, withdrawn
+from worker.jobs.deadlines import Outlook
+from worker.jobs.forecast import Forecast
+from worker.jobs.intake import Room
+from worker.jobs.job import JobEvent, Stage
+from worker.jobs.quarantine import Ceilings, Quarantine
+from worker.jobs.sources import ModelSource
+
+#: A model that was too slow to be in time is tried again so often: what slowed the machine may be gone.
+ANOTHER_CHANCE_S = 3600.0
+#: How long before an engine runs dry its next job is fetched, at least, by the owner's mode.
+LEAD_S, MODERATE_LEAD_S, HIGH_LEAD_S = 3.0, 6.0, 10.0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to ask for. `max_pixels` is width times height."""
+
+    models: tuple[str, ...]
+    max_pixels: int
+    #: images of one job
+    amount: int
+    threads: int
+
+
+class Planner:
+    """Subscribe `note` to the job events, and `engine_failed` to the pool's failures."""
+
+    def __init__(
+        self,
+        config: Callable[[], BridgeData],
+        models: ModelSource,
+        pool: EnginePool,
+        forecast: Forecast,
+        *,
+        roll: Callable[[], float] = random.random,
+    ) -> None:
+        self._config = config
+        self._models = models
+        self._pool = pool
+        self._forecast = forecast
+        self._roll = roll
+        self._quarantine = Quarantine()
+        self._ceilings = Ceilings()
+        self._chances: dict[str, float] = {}
+        #: counts wishes, so that shelves take turns
+        self._turn = 0
+        #: the last wish brought a job
+        self._healthy = False
+        #: models that are here and not offered, with the reason
+        self.withdrawn: dict[str, str] = {}
+
+    def room(self) -> Room:
+        """What the engines can take."""
+        ready, config = self._pool.ready_slots, self._config()
+        idle = self._forecast.idle_in_s([slot.number for slot in ready])
+        devices = len({slot.settings.device for slot in ready})
+        lead_s = LEAD_S
+        if config.high_performance_mode or config.moderate_performance_mode:
+            lead_s = HIGH_LEAD_S if config.high_performance_mode else MODERATE_LEAD_S
+        return Room(len(ready), devices * config.queue_size, min(idle.values(), default=0.0), lead_s)
+
+    def wish(self, asking: int = 0) -> Wish | None:
+        """What to ask for besides `asking` pops that are under way; None when nothing can be served."""
+        slot, start_s = self._next_slot(asking)
+        if slot is None:
+            return None
+        config, now = self._config(), time.monotonic()
+        max_pixels = min(config.max_pixels, slot.settings.max_pixels or config.max_pixels)
+        names = [name for name in self._models.names() if slot.settings.serves(name)]
+        limits = self._limits(names, start_s, max_pixels, now)
+        self._tell(withdrawn(limits, max_pixels))
+        shelves = arrange(names, limits, max_pixels)
+        if not shelves:
+            return None
+        shelf = shelves[self._turn % len(shelves)]
+        self._turn += 1
+        stickiness, self._healthy = config.model_stickiness if self._healthy else 0.0, False
+        models = stick(shelf.models, slot.models, stickiness=stickiness, roll=self._roll())
+        amount = min(self._images(name, start_s, shelf.max_pixels, now) for name in models)
+        return Wish(models, shelf.max_pixels, amount, threads=len(self._pool.ready_slots))
+
+    def note(self, event: JobEvent) -> None:
+        model = event.job.pop.model
+        match event.stage:
+            case Stage.POPPED:
+                self._healthy = True
+                if model in self._chances:
+                    self._chances[model] = time.monotonic() + ANOTHER_CHANCE_S
+            case Stage.DELIVERING:
+                self._quarantine.succeeded(model)
+
+    def engine_failed(self, task: RenderTask, error: EngineError) -> None:
+        """An engine that had begun with a task failed it."""
+        now = time.monotonic()
+        if isinstance(error, OutOfMemory):
+            self._ceilings.ran_out(task.model, now, pixels=task.pixels, batch=task.batch)
+        elif error.restarts_engine or isinstance(error, ModelBroken):
+            self._quarantine.failed(task.model, now, error.message.splitlines()[0])
+
+    def _next_slot(self, asking: int) -> tuple[EngineSlot | None, float]:
+        """The slot that will have nothing to do first, past those for which a pop is under way."""
+        ready = {slot.number: slot for slot in self._pool.ready_slots}
+        idle = self._forecast.idle_in_s(ready)
+        order = sorted(ready, key=lambda number: (idle[number], ready[number].taken, number))
+        if not order:
+            return None, 0.0
+        number = order[asking % len(order)]
+        return ready[number], idle[number]
+
+    def _outlook(self, name: str, start_s: float) -> Outlook | None:
+        model = self._models.model(name)
+        if model is None:
+            return None
+        return Outlook(model.family, self._forecast.unit_s(model), start_s, self._config().extra_slow_worker)
+
+    def _limits(self, names: list[str], start_s: float, max_pixels: int, now: float) -> dict[str, Limit]:
+        found: dict[str, Limit] = {}
+        for name in names:
+            limit = tightest((
+                self._quarantine.limit_of(name, now),
+                self._ceilings.limit_of(name, now),
+                self._too_slow(name, start_s, max_pixels, now),
+            ))  # fmt: skip
+            if limit and limit.pixels < max_pixels:
+                found[name] = limit
+        return found
+
+    def _too_slow(self, name: str, start_s: float, max_pixels: int, now: float) -> Limit | None:
+        outlook = self._outlook(name, start_s)
+        if outlook is None or (pixels := outlook.largest_pixels(max_pixels)) == max_pixels:
+            self._chances.pop(name, None)
+            return None
+        if now >= self._chances.setdefault(name, now + ANOTHER_CHANCE_S):
+            return None
+        return Limit(pixels, f"a larger picture takes longer than the Horde gives, at {outlook.unit_s:.1f} s a unit")
+
+    def _images(self, name: str, start_s: float, pixels: int, now: float) -> int:
+        most = min(self._config().max_batch, self._ceilings.images(name, now) or self._config().max_batch)
+        outlook = self._outlook(name, start_s)
+        return outlook.most_images(pixels, most) if outlook else 1
+
+    def _tell(self, reasons: dict[str, str]) -> None:
+        for name, reason in reasons.items():
+            if name not in self.withdrawn:
+                logger.bind(action="model_withdrawn", model=name).warning("{} is not offered: {}.", name, reason)
+        for name in self.withdrawn.keys() - reasons.keys():
+            logger.bind(action="model_offered", model=name).info("{} is offered again.", name)
+        self.withdrawn = reasons
