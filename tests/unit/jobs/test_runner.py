@@ -138,7 +138,9 @@ async def test_a_listener_that_fails_costs_no_job_its_answer() -> None:
 
 
 def intake_of(horde: Any, runner: JobRunner | None = None) -> Intake:
-    offer: Any = object
+    def offer(_: int) -> Any:
+        return object()
+
     return Intake(horde, runner or runner_of(horde), offer=offer, room=lambda: Room(engines=1, queue=0, idle_in_s=0.0))
 
 
