@@ -5,16 +5,11 @@ and writes to a log file that never grows without bound. It dies with the worker
 """
 
 import asyncio
-import contextlib
 import json
-import os
 import secrets
-import shutil
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,18 +17,12 @@ import httpx
 import psutil
 from loguru import logger
 
-from worker.aio import timeout
+from worker.engine.child import STOP_TIMEOUT_S, child_environment, end_child, log_tail, spawn_options, trim_log
 from worker.errors import EngineStartFailed
 from worker.orphans import note_child
 
 #: Longest time from launch to the first answer. A cold start from a slow disk with a busy CPU takes a minute.
 START_TIMEOUT_S = 600.0
-#: How long an engine gets to end by itself before it is killed.
-STOP_TIMEOUT_S = 5.0
-#: A log file larger than this is set aside (one old file is kept).
-LOG_LIMIT_BYTES = 16 * 1024 * 1024
-#: Lines of the engine's log that go into an error.
-LOG_TAIL_LINES = 12
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 NODE_PACK = Path(__file__).with_name("nodes")
@@ -169,9 +158,7 @@ class EngineProcess:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.trim_log()
-        environment = {name: value for name, value in os.environ.items() if not _is_private(name)}
-        environment |= {"PYTHONUNBUFFERED": "1", "PYTHONNOUSERSITE": "1", TOKEN_VARIABLE: self.token}
-        environment |= settings.environment
+        environment = child_environment({TOKEN_VARIABLE: self.token, **settings.environment})
         try:
             model_paths_file = _prepare_folder(settings)
             settings.log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -190,9 +177,7 @@ class EngineProcess:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=environment,
-                    # Its own session: Ctrl+C in the terminal is for the worker, which lets the engine finish.
-                    start_new_session=sys.platform != "win32",
-                    creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+                    **spawn_options(),
                 )
             except OSError as error:
                 raise EngineStartFailed(
@@ -241,66 +226,13 @@ class EngineProcess:
 
     async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """End the process: politely first, by force after `timeout_s`. Harmless when it has ended."""
-        child = self._child
-        if child is None:
-            return
-        try:
-            if timeout_s > 0 and await self._ends(child, child.terminate, timeout_s):
-                return
-            killed = await self._ends(child, child.kill, STOP_TIMEOUT_S)
-        except asyncio.CancelledError:
-            # Nobody waits any longer, but the engine must not live on.
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            raise
-        if not killed:
-            # Stuck in a call of the driver: not even a kill ends it, and the worker must not hang with it.
-            logger.bind(action="engine_stuck", pid=child.pid).error(
-                "The engine (pid {}) does not end even when killed: its driver is stuck. Restart the machine.",
-                child.pid,
-            )
-
-    @staticmethod
-    async def _ends(child: asyncio.subprocess.Process, ask: Callable[[], None], timeout_s: float) -> bool:
-        with contextlib.suppress(ProcessLookupError):
-            ask()
-        try:
-            async with timeout(timeout_s):
-                await child.wait()
-        except TimeoutError:
-            return False
-        return True
+        if self._child is not None:
+            await end_child(self._child, timeout_s=timeout_s, name="engine")
 
     def log_tail(self) -> str:
         """The last lines the engine wrote."""
-        try:
-            with self.settings.log_file.open("rb") as log:
-                log.seek(0, os.SEEK_END)
-                log.seek(max(0, log.tell() - 8192))
-                lines = log.read().decode(errors="replace").splitlines()
-        except OSError:
-            return ""
-        return "\n".join(lines[-LOG_TAIL_LINES:])
+        return log_tail(self.settings.log_file)
 
     def trim_log(self) -> None:
-        """Set the log aside when it has grown; the engine goes on writing to the emptied file."""
-        log = self.settings.log_file
-        try:
-            if log.stat().st_size <= LOG_LIMIT_BYTES:
-                return
-            # Where there is no room for the old lines, they are what has to go.
-            with contextlib.suppress(OSError):
-                shutil.copyfile(log, log.with_suffix(".log.1"))
-            os.truncate(log, 0)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            logger.warning("The engine's log {} can't be set aside: {}", log, error)
-
-
-def _is_private(variable: str) -> bool:
-    """Whether a variable of the worker's environment is none of the engine's business: keys, tokens, Python paths."""
-    name = variable.upper()
-    return name.startswith(("AIWORKER_", "PYTHON", "VIRTUAL_ENV")) or any(
-        part in name for part in ("API_KEY", "APIKEY", "TOKEN", "SECRET", "PASSWORD")
-    )
+        """Set the log aside when it has grown."""
+        trim_log(self.settings.log_file)

@@ -15,7 +15,7 @@ import pytest
 
 from worker.demo.engine import FOLDER
 from worker.demo.engine.script import Fault, FaultKind
-from worker.engine import process as process_module
+from worker.engine import child
 from worker.engine.process import (
     LAUNCHER,
     PACK_FILE,
@@ -284,7 +284,7 @@ async def test_a_stop_that_is_given_up_still_kills(
 def test_a_log_that_has_grown_is_set_aside_and_begins_anew(
     settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process_module, "LOG_LIMIT_BYTES", 10)
+    monkeypatch.setattr(child, "LOG_LIMIT_BYTES", 10)
     log = settings.log_file
     log.parent.mkdir(parents=True)
     process = EngineProcess(settings)

@@ -1,0 +1,104 @@
+"""What all child processes of the worker have in common: what they may know, how they end, what they wrote.
+
+A child gets no key and no token of the worker's, sits in a session of its own, and leaves a log that never grows
+without bound.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+
+from worker.aio import timeout
+
+#: How long a child gets to end by itself before it is killed.
+STOP_TIMEOUT_S = 5.0
+#: A log file larger than this is set aside (one old file is kept).
+LOG_LIMIT_BYTES = 16 * 1024 * 1024
+#: Lines of a child's log that go into an error.
+LOG_TAIL_LINES = 12
+
+
+def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
+    """The worker's environment without what is private, and with the child's own variables."""
+    kept = {name: value for name, value in os.environ.items() if not _is_private(name)}
+    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONNOUSERSITE": "1", **additions}
+
+
+def spawn_options() -> dict[str, Any]:
+    """Its own session: Ctrl+C in the terminal is for the worker, which lets the child finish."""
+    return {
+        "start_new_session": sys.platform != "win32",
+        "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+    }
+
+
+async def end_child(child: asyncio.subprocess.Process, *, timeout_s: float, name: str) -> None:
+    """End the process: politely first, by force after `timeout_s`. Harmless when it has ended."""
+    try:
+        if timeout_s > 0 and await _ends(child, child.terminate, timeout_s):
+            return
+        killed = await _ends(child, child.kill, STOP_TIMEOUT_S)
+    except asyncio.CancelledError:
+        # Nobody waits any longer, but the child must not live on.
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        raise
+    if not killed:
+        # Stuck in a call of the driver: not even a kill ends it, and the worker must not hang with it.
+        logger.bind(action="child_stuck", pid=child.pid).error(
+            "The {} (pid {}) does not end even when killed: its driver is stuck. Restart the machine.", name, child.pid
+        )
+
+
+async def _ends(child: asyncio.subprocess.Process, ask: Callable[[], None], timeout_s: float) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        ask()
+    try:
+        async with timeout(timeout_s):
+            await child.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def log_tail(log_file: Path) -> str:
+    """The last lines the child wrote."""
+    try:
+        with log_file.open("rb") as log:
+            log.seek(0, os.SEEK_END)
+            log.seek(max(0, log.tell() - 8192))
+            lines = log.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(lines[-LOG_TAIL_LINES:])
+
+
+def trim_log(log_file: Path) -> None:
+    """Set the log aside when it has grown; the child goes on writing to the emptied file."""
+    try:
+        if log_file.stat().st_size <= LOG_LIMIT_BYTES:
+            return
+        # Where there is no room for the old lines, they are what has to go.
+        with contextlib.suppress(OSError):
+            shutil.copyfile(log_file, log_file.with_suffix(".log.1"))
+        os.truncate(log_file, 0)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        logger.warning("The log {} can't be set aside: {}", log_file, error)
+
+
+def _is_private(variable: str) -> bool:
+    """Whether a variable of the worker's environment is none of a child's business: keys, tokens, Python paths."""
+    name = variable.upper()
+    return name.startswith(("AIWORKER_", "PYTHON", "VIRTUAL_ENV")) or any(
+        part in name for part in ("API_KEY", "APIKEY", "TOKEN", "SECRET", "PASSWORD")
+    )
