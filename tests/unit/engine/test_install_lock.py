@@ -27,7 +27,7 @@ def locked(name: str, python: str) -> dict[str, Requirement]:
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize("name", ["worker.txt", "engine.txt", "pack.txt"])
+@pytest.mark.parametrize("name", ["worker.txt", "engine.txt", "pack.txt", "safety.txt"])
 def test_every_version_is_exact_and_named_once_for_each_python(name, python):
     pins = locked(name, python)
     assert pins
@@ -83,6 +83,14 @@ def test_the_packs_packages_and_comfyuis_never_disagree(python):
     assert not locked("pack.txt", python).keys() & locked("engine.txt", python).keys()
 
 
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_safety_checker_moves_nothing_that_the_engine_has(python):
+    others, safety = locked("engine.txt", python) | locked("pack.txt", python), locked("safety.txt", python)
+    for name in others.keys() & safety.keys():
+        assert others[name].specifier == safety[name].specifier
+
+
 def test_torch_is_no_business_of_the_lock():
-    names = set().union(*(locked(name, python) for python in PYTHONS for name in ("engine.txt", "pack.txt")))
+    files = ("engine.txt", "pack.txt", "safety.txt")
+    names = set().union(*(locked(name, python) for python in PYTHONS for name in files))
     assert not {name for name in names if name in {"torch", "torchvision", "triton"} or name.startswith("nvidia-")}

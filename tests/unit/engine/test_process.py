@@ -310,8 +310,8 @@ def no_room(*_: object, **__: object) -> None:
 def test_a_log_that_has_grown_is_emptied_even_when_the_disk_has_no_room_for_the_old_one(
     settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process_module, "LOG_LIMIT_BYTES", 1)
-    monkeypatch.setattr(process_module.shutil, "copyfile", no_room)
+    monkeypatch.setattr(child, "LOG_LIMIT_BYTES", 1)
+    monkeypatch.setattr(child.shutil, "copyfile", no_room)
     settings.log_file.parent.mkdir(parents=True)
     settings.log_file.write_bytes(b"0123456789")
 

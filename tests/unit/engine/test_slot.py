@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from worker.demo.engine.script import Fault, FaultKind, strikes
-from worker.engine import process as process_module
+from worker.engine import child
 from worker.engine import slot as slot_module
 from worker.engine.policy import RestartPolicy
 from worker.engine.process import EngineProcess, EngineSettings
@@ -125,7 +125,7 @@ async def test_the_log_of_a_running_engine_is_kept_short(
     slot: EngineSlot, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
     monkeypatch.setattr(slot_module, "LOG_LOOK_S", 0.01)
-    monkeypatch.setattr(process_module, "LOG_LIMIT_BYTES", 0)
+    monkeypatch.setattr(child, "LOG_LIMIT_BYTES", 0)
     await until(lambda: slot.state is SlotState.READY)
 
     with slot.settings.log_file.open("ab") as log:

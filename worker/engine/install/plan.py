@@ -33,6 +33,7 @@ FOUNDATIONS = frozenset({"python", "folder", "accelerator", "torch", "torch_inde
 DIGESTS = {
     "lock": "the lock file",
     "pack": "the lock file of the node pack",
+    "safety": "the safety checker's lock file",
     "project": "pyproject.toml",
     "requirements": "ComfyUI's requirements.txt",
 }
@@ -85,6 +86,7 @@ def ingredients(
         engine["lock"] = _digest(_text(LOCKS / "engine.txt"))
     if not choices.comfyui_python:
         engine["pack"] = _digest(_text(LOCKS / "pack.txt"))
+        engine["safety"] = _digest(_text(LOCKS / "safety.txt"))
     return {Part.WORKER: worker, Part.COMFYUI: tree, Part.ENGINE: engine}
 
 

@@ -97,8 +97,8 @@ class Works:
         torch = torch_requirements(self.card.accelerator)
         python = self.runtime.engine_python
         self.shell.pip(python, "install", *torch, "--requirement", str(requirements), log="engine", remedy=NO_NETWORK)
-        pack = ("--no-deps", "--requirement", str(LOCKS / "pack.txt"))
-        self.shell.pip(python, "install", *pack, log="engine", remedy=NO_NETWORK)
+        own_needs = (arg for lock in ("pack.txt", "safety.txt") for arg in ("--requirement", str(LOCKS / lock)))
+        self.shell.pip(python, "install", "--no-deps", *own_needs, log="engine", remedy=NO_NETWORK)
         self._look_at_torch(python)
 
     def _engine_with_torch(self, begin: Callable[[], None]) -> None:
