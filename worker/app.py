@@ -39,6 +39,8 @@ from worker.workflows.library import Library
 DRAIN_LIMIT_S = 120.0
 #: Memory and disk are looked at this often.
 READINGS_EVERY_S = 5.0
+#: So long nothing is asked for when the safety checker can't keep up or is down.
+SAFETY_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,12 @@ async def _serve(setup: Setup, stop: asyncio.Event, horde: HordeClient, pool: En
 
 
 class Brakes:
-    """Everything that may hold the intake back: faults, memory, disk."""
+    """Everything that may hold the intake back: faults, memory, disk, the safety checker."""
 
     def __init__(self, setup: Setup) -> None:
         self._faults = setup.tolerance.fault_brake()
         self._floors = Floors()
+        self._safety = setup.safety
         self._folder = setup.engines[0].base_directory
         self._readings_at = float("-inf")
         self._shortage = ""
@@ -147,7 +150,11 @@ class Brakes:
             self._shortage = self._floors.reason(
                 memory_free=psutil.virtual_memory().available, disk_free=shutil.disk_usage(self._folder).free
             )
-        return (READINGS_EVERY_S, self._shortage) if self._shortage else self._faults.pause(now)
+        if self._shortage:
+            return READINGS_EVERY_S, self._shortage
+        if hold := self._safety.hold():
+            return SAFETY_PAUSE_S, hold
+        return self._faults.pause(now)
 
 
 def _live(library: Library, object_info: Mapping[str, Any]) -> Library:

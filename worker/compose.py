@@ -8,7 +8,7 @@ import psutil
 from worker.app import Setup
 from worker.config.live import LiveConfig
 from worker.config.load import LoadedConfig
-from worker.config.paths import models_root
+from worker.config.paths import cache_home, models_root
 from worker.config.schema import BridgeData
 from worker.engine.cards import count_cards
 from worker.engine.devices import Device, choose_devices, engine_settings
@@ -21,7 +21,8 @@ from worker.jobs.journal import Journal
 from worker.models.choice import custom_file_of, guess, tokens_of
 from worker.models.records import ModelRecord
 from worker.models.room import ModelRoom
-from worker.safety.checker import NoChecker
+from worker.safety.horde import HordeChecker
+from worker.safety.settings import model_facts, safety_rules, safety_settings
 from worker.workflows.library import Library, packaged_folder
 
 PROJECT_URL = "https://github.com/horde-bridge/horde-bridge"
@@ -58,6 +59,8 @@ def compose(loaded: LoadedConfig, runtime: Runtime, *, flags: DeviceFlags, logs:
     live = LiveConfig(config)
     models = _models(loaded)
     live.subscribe(models.change)
+    devices = devices_for(config, runtime, flags)
+    weights = cache_home(config, loaded.environment)
     return Setup(
         live=live,
         horde_url=config.horde_url,
@@ -65,7 +68,7 @@ def compose(loaded: LoadedConfig, runtime: Runtime, *, flags: DeviceFlags, logs:
         engines=engine_settings(
             config,
             runtime,
-            devices=devices_for(config, runtime, flags),
+            devices=devices,
             model_paths=models.store.model_paths(),
             folder=home / "engines",
             logs=logs,
@@ -74,7 +77,11 @@ def compose(loaded: LoadedConfig, runtime: Runtime, *, flags: DeviceFlags, logs:
         ),
         models=models,
         library=_library(config),
-        safety=NoChecker(),
+        safety=HordeChecker(
+            settings=lambda: safety_settings(live.data, runtime, devices[0], cache_home=weights, home=home, logs=logs),
+            rules=lambda: safety_rules(live.data),
+            facts=lambda name: model_facts(models.record(name)),
+        ),
         journal=_journal(home),
     )
 

@@ -12,7 +12,8 @@ from worker.demo.horde.records import Outcome
 from worker.errors import ConfigError, EngineStartFailed, HordeRefused, SafetyUnavailable
 from worker.images import RawImage
 from worker.jobs.job import Stage
-from worker.safety.checker import NoChecker, Verdict
+from worker.safety.checker import NoChecker
+from worker.safety.verdict import Verdict
 
 pytestmark = pytest.mark.chaos
 

@@ -24,6 +24,8 @@ from worker.demo.horde.server import RunningHorde, serve_in_thread
 from worker.demo.horde.state import EmbeddedHorde
 
 ROOT = Path(__file__).resolve().parents[2]
+#: The commands, with a scripted safety checker: its weights are nothing a test can have.
+CLI = Path(__file__).with_name("cli.py")
 MODEL = "Tiny SD1.5"
 #: For everything a test waits for; a loaded machine needs seconds where an idle one needs milliseconds.
 PATIENCE_S = 180.0
@@ -100,7 +102,7 @@ class Owner:
 
     def start(self) -> None:
         self.configure()
-        command = [sys.executable, "-m", "worker.cli", "run", "--cpu", "--config", str(self.config_file)]
+        command = [sys.executable, str(CLI), "run", "--cpu", "--config", str(self.config_file)]
         with (self.folder / "output.txt").open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, *self.arguments],
@@ -116,6 +118,7 @@ class Owner:
             "AIWORKER_STATE_DIR": str(self.folder / "state"),
             "TMPDIR": str(self.folder),
             SCRIPT_VARIABLE: str(self.folder / "script.json"),
+            "SAFETY_SCRIPT": str(self.folder / "safety.json"),
         }
 
     def signal(self, number: int = signal.SIGTERM) -> None:

@@ -3,9 +3,11 @@
 import signal
 import subprocess
 
+import psutil
 import pytest
 
 from worker.demo.horde.records import Outcome
+from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
 from worker.demo.tiny.recipes import build_command, engine_tree, models_folder
 from worker.engine.install import Runtime
 
@@ -31,11 +33,26 @@ def test_the_name_on_the_command_line_is_the_workers(owner):
     assert [worker["name"] for worker in owner.horde.state.workers()] == ["another name"]
 
 
-def test_a_public_horde_is_not_served_without_a_safety_checker(owner):
-    owner.configure(horde_url="https://aihorde.net/api/")
-    done = owner.command("run", "--cpu")
-    assert done.returncode == 1
-    assert "safety checker" in done.stderr
+def test_no_job_is_taken_before_the_safety_checker_can_look_at_it_and_the_owner_is_told_why(owner):
+    broken = SafetyScript(faults=(SafetyFault(SafetyFaultKind.NO_WEIGHTS, times=2),))
+    broken.write(owner.folder / "safety.json")
+    requests = owner.ask(1)
+    owner.start()
+    owner.done(requests)
+    owner.signal()
+    assert owner.end() == 0, owner.output
+    assert owner.outcomes() == {Outcome.OK: 1}
+    assert "The weights can't be had: no network. Check the network." in owner.output
+
+
+def test_a_killed_worker_takes_its_safety_checker_with_it(owner):
+    owner.start()
+    owner.until(lambda: "Safety checker ready" in owner.output)
+    children = psutil.Process(owner.process.pid).children()
+    owner.signal(signal.SIGKILL)
+    owner.end()
+    owner.process = None
+    owner.until(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
 
 
 def test_a_worker_without_any_model_says_why_and_goes_on_trying(owner):

@@ -18,16 +18,21 @@ MAX_FOLDERS = 5_000
 def models_root(data: BridgeData, environment: Mapping[str, str]) -> Path:
     """The first folder, breadth first and by name, at or below `cache_home` that holds both compvis and clip; else
     `cache_home` itself, which need not exist.
+    """
+    home = cache_home(data, environment)
+    return next((folder for folder in _folders(home) if all((folder / mark).is_dir() for mark in MARKS)), home)
 
-    `~` and `$NAME` in it are filled in from the environment; of several folders between semicolons the first counts.
+
+def cache_home(data: BridgeData, environment: Mapping[str, str]) -> Path:
+    """`cache_home` as a path. `~` and `$NAME` in it are filled in from the environment; of several folders between
+    semicolons the first counts.
     """
     written = data.cache_home.split(";")[0].strip()
     home = Path(Template(written).safe_substitute(environment))
     if home.parts[:1] == ("~",):
         own = environment.get("HOME") or environment.get("USERPROFILE")
         home = Path(own, *home.parts[1:]) if own else home
-    home = home.absolute()
-    return next((folder for folder in _folders(home) if all((folder / mark).is_dir() for mark in MARKS)), home)
+    return home.absolute()
 
 
 def _folders(root: Path) -> Iterator[Path]:

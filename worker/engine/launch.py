@@ -18,10 +18,15 @@ import threading
 PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent() -> None:
-    """End this process at once when the worker ends."""
+def kill_with_parent() -> None:
+    """Have this process killed when the worker ends, where the system can do that."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def die_with_parent() -> None:
+    """End this process at once when the worker ends."""
+    kill_with_parent()
     lifeline = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

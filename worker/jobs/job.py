@@ -66,6 +66,12 @@ class Job:
         return self.id[:8]
 
     @property
+    def prompt(self) -> str:
+        """As the requester wrote it, with what is not wanted after `###`."""
+        prompt = self.pop.payload.get("prompt")
+        return prompt if isinstance(prompt, str) else ""
+
+    @property
     def censors_nsfw(self) -> bool:
         """The requester wants nothing that is not safe for work."""
         return bool(self.pop.payload.get("use_nsfw_censor"))

@@ -22,7 +22,8 @@ from worker.images import RawImage, encode_webp
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.pictures import fetch_pictures
 from worker.jobs.sources import ModelSource, find_model, read_job
-from worker.safety.checker import SafetyChecker, Verdict
+from worker.safety.checker import SafetyChecker
+from worker.safety.verdict import Verdict
 from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect
 from worker.workflows.materialise import materialise
@@ -164,7 +165,7 @@ class JobRunner:
         """Check, encode, upload and submit one image."""
         services, job_id = self._services, job.pop.job_ids[index]
         verdict = await services.safety.check(
-            image, prompt=request.prompt, model=job.pop.model, censor_nsfw=job.censors_nsfw
+            image, prompt=job.prompt, model=job.pop.model, censor_nsfw=job.censors_nsfw, deadline=job.deadline
         )
         async with self._encoders:
             data = await asyncio.to_thread(encode_webp, verdict.replacement or image)
@@ -174,7 +175,7 @@ class JobRunner:
         submission = SubmitRequest(
             id=job_id,
             generation="R2",
-            state="ok",
+            state=verdict.state,
             seed=min(request.seed, MAX_SEED),
             gen_metadata=self._metadata(job, index, verdict),
         )
@@ -191,10 +192,8 @@ class JobRunner:
     @staticmethod
     def _metadata(job: Job, index: int, verdict: Verdict) -> list[GenMetadata]:
         metadata = []
-        if verdict.csam or verdict.replacement:
-            metadata.append(GenMetadata(type="censorship", value="csam" if verdict.csam else "nsfw"))
-        elif verdict.nsfw:
-            metadata.append(GenMetadata(type="information", value="nsfw"))
+        if verdict.note:
+            metadata.append(GenMetadata(type=verdict.note[0], value=verdict.note[1]))
         if len(job.pop.job_ids) > 1:
             metadata.append(GenMetadata(type="batch_index", value="see_ref", ref=str(index)))
         return (metadata + job.metadata)[:MAX_METADATA]

@@ -108,6 +108,8 @@ class ModelRecord:
     description: str = ""
     version: str = ""
     style: str = ""
+    #: words about what it is made for: anime, furry …
+    tags: tuple[str, ...] = ()
     homepage: str = ""
     beta: bool = False
     custom: bool = False

@@ -113,6 +113,10 @@ class ModelRoom:
     def model(self, name: str) -> ServedModel | None:
         return self._served.get(name)
 
+    def record(self, name: str) -> ModelRecord | None:
+        """What is known of a model that the owner wants served."""
+        return next((record for record in self._wanted if record.name == name), None)
+
     def has(self, file: AuxiliaryFile) -> bool:
         return self.store.check(as_file(file)) is None
 

@@ -98,6 +98,7 @@ def _read_record(name: str, entry: Mapping[str, Any], category: Category, *, bet
         description=str(entry.get("description") or ""),
         version=str(entry.get("version") or ""),
         style=str(entry.get("style") or ""),
+        tags=tuple(str(item) for item in entry.get("tags") or ()),
         homepage=str(entry.get("homepage") or ""),
         beta=beta,
     )

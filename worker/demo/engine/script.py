@@ -84,9 +84,14 @@ class Script:
 
     def write(self, path: Path) -> None:
         """Put this script in force, with fresh counts."""
-        draft = path.with_name(f"{path.name}.{self.id}")
-        draft.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        draft.replace(path)
+        write_script(path, self.id, asdict(self))
+
+
+def write_script(path: Path, script_id: str, content: dict[str, Any]) -> None:
+    """Put a script in force in one step, so that nobody reads half of it."""
+    draft = path.with_name(f"{path.name}.{script_id}")
+    draft.write_text(json.dumps(content), encoding="utf-8")
+    draft.replace(path)
 
 
 def read_script(path: Path | None) -> Script:
@@ -109,7 +114,7 @@ def claim_fault(path: Path | None, kinds: frozenset[FaultKind], checkpoint: str 
     for number, fault in enumerate(script.faults):
         if fault.kind not in kinds or fault.checkpoint not in checkpoint or random.random() >= fault.chance:
             continue
-        if _count(path, script.id, number, fault):
+        if count_strike(path, script.id, number, kind=fault.kind.value, times=fault.times):
             return fault
     return None
 
@@ -123,14 +128,14 @@ def _marks(path: Path) -> Path:
     return path.with_name(f"{path.name}.strikes")
 
 
-def _count(path: Path, script_id: str, number: int, fault: Fault) -> bool:
+def count_strike(path: Path, script_id: str, number: int, *, kind: str, times: int | None) -> bool:
     """Note one more strike; False when the fault has struck often enough. One file each: safe between processes."""
     folder = _marks(path)
     folder.mkdir(exist_ok=True)
     strike = sum(1 for _ in folder.glob(f"{script_id}.{number}.*"))
-    while fault.times is None or strike < fault.times:
+    while times is None or strike < times:
         with contextlib.suppress(FileExistsError):
-            mark = folder / f"{script_id}.{number}.{strike}.{fault.kind.value}"
+            mark = folder / f"{script_id}.{number}.{strike}.{kind}"
             os.close(os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             return True
         strike += 1

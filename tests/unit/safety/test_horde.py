@@ -1,0 +1,202 @@
+"""The checker and its child, a real process: whatever happens to it, each image gets one verdict or none."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from worker.aio import timeout
+from worker.demo.safety import scripted_safety
+from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
+from worker.engine.policy import RestartPolicy
+from worker.errors import SafetyUnavailable
+from worker.images import RawImage
+from worker.safety.horde import BACKLOG, HordeChecker
+from worker.safety.process import SafetySettings
+from worker.safety.verdict import Rules
+
+PATIENCE_S = 120.0
+IMAGE = RawImage(64, 32, "RGB", bytes(64 * 32 * 3))
+LOOK_FAULTS = [
+    SafetyFaultKind.CRASH, SafetyFaultKind.HANG, SafetyFaultKind.GARBAGE, SafetyFaultKind.NO_VERDICT,
+    SafetyFaultKind.WRONG_IMAGE, SafetyFaultKind.ERROR,
+]  # fmt: skip
+
+
+class Rig:
+    """A checker on the double, and its script."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.script = folder / "safety.json"
+
+    def play(self, *faults: SafetyFault, **content) -> None:
+        SafetyScript(faults=faults, **content).write(self.script)
+
+    def checker(self, **limits) -> HordeChecker:
+        settings = scripted_safety(self.folder, script=self.script, **limits)
+        return HordeChecker(lambda: settings, policy=RestartPolicy(backoff_s=(0.0,), limit=1000))
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+async def look(checker: HordeChecker, prompt: str = "a fox", *, censor_nsfw: bool = False, left_s: float = 600.0):
+    deadline = asyncio.get_running_loop().time() + left_s
+    async with timeout(PATIENCE_S):
+        return await checker.check(IMAGE, prompt=prompt, model="m", censor_nsfw=censor_nsfw, deadline=deadline)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_each_image_gets_its_own_verdict_in_whatever_order_they_come(rig):
+    checker = rig.checker()
+    async with checker.running():
+        verdicts = await asyncio.gather(
+            look(checker), look(checker, "[nsfw]"), look(checker, "[csam]"), look(checker, "[nsfw]", censor_nsfw=True)
+        )
+    assert [(each.nsfw, each.csam, each.replacement is not None) for each in verdicts] == [
+        (False, False, False), (True, False, False), (True, True, True), (True, False, True),
+    ]  # fmt: skip
+    assert (verdicts[2].replacement.width, verdicts[2].replacement.height) == (64, 32)
+
+
+async def test_the_owners_rules_count_at_the_moment_of_the_verdict(rig):
+    rules = [Rules()]
+    checker = rig.checker()
+    checker.rules = lambda: rules[0]
+    async with checker.running():
+        assert (await look(checker, "[nsfw]")).replacement is None
+        rules[0] = Rules(allows_nsfw=False)
+        assert (await look(checker, "[nsfw]")).replacement is not None
+
+
+async def test_the_models_facts_decide_with_the_owners_rules(rig):
+    checker = rig.checker()
+    checker.rules = lambda: Rules(censors_unasked=True)
+    checker.facts = lambda name: {"name": name, "nsfw": name == "bold"}
+    async with checker.running():
+        for model, withheld in (("bold", False), ("plain", True)):
+            verdict = await checker.check(IMAGE, prompt="[nsfw]", model=model, censor_nsfw=False)
+            assert (verdict.replacement is not None) is withheld
+
+
+@pytest.mark.parametrize("kind", LOOK_FAULTS, ids=lambda kind: kind.value)
+async def test_a_look_that_fails_once_is_taken_again(rig, kind):
+    rig.play(SafetyFault(kind))
+    checker = rig.checker(check_timeout_s=2.0 if kind is SafetyFaultKind.HANG else 60.0)
+    async with checker.running():
+        assert (await look(checker, "[nsfw]")).nsfw
+        assert not (await look(checker)).nsfw
+
+
+@pytest.mark.parametrize("kind", LOOK_FAULTS, ids=lambda kind: kind.value)
+async def test_an_image_on_which_the_child_fails_twice_gets_no_verdict_and_the_next_does(rig, kind):
+    rig.play(SafetyFault(kind, times=2))
+    checker = rig.checker(check_timeout_s=2.0 if kind is SafetyFaultKind.HANG else 60.0)
+    async with checker.running():
+        with pytest.raises(SafetyUnavailable):
+            await look(checker, "[nsfw]")
+        assert (await look(checker, "[nsfw]")).nsfw
+
+
+@pytest.mark.parametrize("kind", [SafetyFaultKind.START_CRASH, SafetyFaultKind.NO_WEIGHTS], ids=lambda kind: kind.value)
+async def test_an_image_waits_for_a_child_that_does_not_start_at_once(rig, kind):
+    rig.play(SafetyFault(kind, times=2))
+    checker = rig.checker()
+    async with checker.running():
+        assert not (await look(checker)).nsfw
+
+
+async def test_a_child_that_never_gets_ready_is_started_anew(rig):
+    rig.play(SafetyFault(SafetyFaultKind.START_HANG))
+    checker = rig.checker(start_silence_s=2.0)
+    async with checker.running():
+        assert not (await look(checker)).nsfw
+
+
+async def test_without_a_child_an_image_waits_until_its_time_is_nearly_over_and_no_longer(rig):
+    rig.play(SafetyFault(SafetyFaultKind.NO_WEIGHTS, times=None))
+    checker = rig.checker()
+    checker.policy = RestartPolicy(backoff_s=(3600.0,))
+    async with checker.running():
+        await until(lambda: "no network" in checker.hold())
+        with pytest.raises(SafetyUnavailable, match="No verdict within the job's time: .*no network"):
+            await look(checker, left_s=0.2)
+        assert checker._waiting == type(checker._waiting)()
+
+
+async def test_no_jobs_are_taken_while_the_child_is_not_ready(rig):
+    checker = rig.checker()
+    assert checker.hold()
+    async with checker.running():
+        await until(lambda: not checker.hold())
+        psutil.Process(checker.process.pid).kill()
+        await until(checker.hold)
+        await until(lambda: not checker.hold())
+
+
+async def test_no_jobs_are_taken_while_too_many_images_wait(rig):
+    rig.play(seconds=3600.0)
+    checker = rig.checker()
+    async with checker.running():
+        await until(lambda: not checker.hold())
+        looks = [asyncio.ensure_future(look(checker)) for _ in range(BACKLOG + 1)]
+        await until(checker.hold)
+        looks.pop().cancel()
+        await until(lambda: not checker.hold())
+        for each in looks:
+            each.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
+
+
+async def test_a_look_given_up_does_not_disturb_the_next(rig):
+    rig.play(seconds=0.3)
+    checker = rig.checker()
+    async with checker.running():
+        await until(lambda: not checker.hold())
+        given_up = asyncio.ensure_future(look(checker, "[csam]"))
+        await until(lambda: checker.process._asked)
+        given_up.cancel()
+        assert not (await look(checker)).csam
+
+
+async def test_the_child_is_gone_when_the_checker_is_done(rig):
+    checker = rig.checker()
+    async with checker.running():
+        await until(lambda: not checker.hold())
+        pid = checker.process.pid
+    assert not psutil.pid_exists(pid)
+
+
+async def test_the_child_gets_no_key_and_no_token(rig, monkeypatch):
+    monkeypatch.setenv("AIWORKER_API_KEY", "0123456789")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    checker = rig.checker()
+    async with checker.running():
+        await until(lambda: not checker.hold())
+        environment = psutil.Process(checker.process.pid).environ()
+    assert not {"AIWORKER_API_KEY", "HF_TOKEN"} & environment.keys()
+
+
+async def test_a_python_that_is_not_there_is_named_with_what_to_do(tmp_path):
+    checker = HordeChecker(lambda: SafetySettings((str(tmp_path / "no-python"),), tmp_path, tmp_path / "log"))
+    checker.policy = RestartPolicy(backoff_s=(3600.0,))
+    async with checker.running():
+        await until(lambda: "can't be started" in checker.hold())
+
+
+async def test_a_large_image_goes_through_the_pipe_whole(rig):
+    side = 3072
+    image = RawImage(side, side, "RGBA", bytes(side * side * 4))
+    checker = rig.checker()
+    async with checker.running():
+        assert not (await checker.check(image, prompt="", model="m", censor_nsfw=False)).nsfw

@@ -1,0 +1,195 @@
+"""The checker that serves the Horde: horde-safety in a child process, started again whenever it dies.
+
+Images wait in order of coming and are looked at one after another. While the child is down they go on waiting, each
+until its own deadline; an image on which the child fails twice gets no third look. Nothing leaves unchecked.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from loguru import logger
+
+from worker.aio import timeout_at
+from worker.engine.policy import RestartPolicy
+from worker.errors import SafetyUnavailable
+from worker.images import RawImage
+from worker.safety.process import SafetyProcess, SafetySettings
+from worker.safety.replacement import draw_replacement
+from worker.safety.verdict import Finding, Rules, Verdict, Wish, judge
+
+#: After the verdict an image must still be encoded, uploaded and submitted.
+DELIVERY_RESERVE_S = 10.0
+#: Looks at one image that may fail.
+LOOKS = 2
+STARTING = "the safety checker is starting"
+#: More images than this waiting for their look, and no more jobs are taken: the checker is slower than the engines.
+BACKLOG = 8
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """An image that waits for its look."""
+
+    image: RawImage
+    prompt: str
+    model: Mapping[str, Any]
+    found: "asyncio.Future[Finding]"
+    failed: int = 0
+
+
+@dataclass(eq=False)
+class HordeChecker:
+    """`async with checker.running():` around all use."""
+
+    #: asked before each start of the child
+    settings: Callable[[], SafetySettings]
+    #: what the owner wants, at this moment
+    rules: Callable[[], Rules] = Rules
+    #: what the model reference knows of a model: name, nsfw, style, tags …; empty for a custom model
+    facts: Callable[[str], Mapping[str, Any]] = lambda _: {}
+    policy: RestartPolicy = field(default_factory=RestartPolicy)
+    #: why there are no looks at the moment; empty when the child is ready
+    down: str = STARTING
+    process: SafetyProcess | None = None
+
+    def __post_init__(self) -> None:
+        self._waiting: deque[_Waiting] = deque()
+        self._come = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The child starts in the background on entry and is ended on exit."""
+        life = asyncio.create_task(self._run(), name="safety")
+        try:
+            yield
+        finally:
+            life.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await life
+
+    def may_serve(self, horde_url: str) -> bool:  # noqa: ARG002 - any: this is the real one
+        return True
+
+    def hold(self) -> str:
+        if self.down:
+            return self.down
+        return "images wait for the safety checker" if len(self._waiting) > BACKLOG else ""
+
+    async def check(
+        self, image: RawImage, *, prompt: str, model: str, censor_nsfw: bool, deadline: float = float("inf")
+    ) -> Verdict:
+        facts = self.facts(model)
+        loop = asyncio.get_running_loop()
+        reserve_s = min(DELIVERY_RESERVE_S, (deadline - loop.time()) / 2)
+        waiting = _Waiting(image, prompt, facts, loop.create_future())
+        self._waiting.append(waiting)
+        self._come.set()
+        try:
+            async with timeout_at(deadline - reserve_s if deadline < float("inf") else None):
+                finding = await waiting.found
+        except TimeoutError as error:
+            reason = self.down or "other images were before it"
+            raise SafetyUnavailable(f"No verdict within the job's time: {reason}.") from error
+        finally:
+            waiting.found.cancel()
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(waiting)
+        censorship = judge(finding, self.rules(), Wish(censor_nsfw, nsfw_model=bool(facts.get("nsfw"))))
+        if censorship is None:
+            return Verdict(nsfw=finding.nsfw)
+        logger.bind(action="censored", reason=censorship.name).info("An image is withheld: {}", censorship.name.lower())
+        replacement = await asyncio.to_thread(draw_replacement, image.width, image.height, censorship)
+        return Verdict(nsfw=finding.nsfw, csam=finding.csam, replacement=replacement)
+
+    async def _run(self) -> None:
+        """Keep a child running until cancelled."""
+        while True:
+            try:
+                await self._live()
+            except SafetyUnavailable as error:
+                pause_s = self.policy.died(time.monotonic())
+                self.down = f"the safety checker is down: {error.message.splitlines()[0]}"
+                then = f"Next start in {pause_s:.0f} s." if pause_s else "Starting it again."
+                logger.bind(action="safety_down", pause_s=pause_s).error("{} {}", error, then)
+                await asyncio.sleep(pause_s)
+
+    async def _live(self) -> None:
+        """One life of the child, from launch to death. Raises SafetyUnavailable with the reason of its death."""
+        self.process = process = SafetyProcess(self.settings())
+        began = time.monotonic()
+        try:
+            await process.start()
+            while said := await process.said():
+                self.down = STARTING
+                logger.bind(action="safety_start").info("Safety checker: {}", said)
+            self.down = ""
+            logger.bind(action="safety_ready", pid=process.pid).info(
+                "Safety checker ready after {:.1f} s (pid {})", time.monotonic() - began, process.pid
+            )
+            errors = 0
+            while errors < LOOKS:
+                waiting = await self._next(process)
+                errors = 0 if await self._look(process, waiting) else errors + 1
+            raise SafetyUnavailable("The safety checker fails on every image.")
+        finally:
+            await process.stop()
+
+    async def _next(self, process: SafetyProcess) -> _Waiting:
+        """The image whose turn it is. Raises SafetyUnavailable when the child dies meanwhile."""
+        death = asyncio.ensure_future(process.wait())
+        try:
+            while not self._waiting:
+                self._come.clear()
+                come = asyncio.ensure_future(self._come.wait())
+                try:
+                    await asyncio.wait((death, come), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    come.cancel()
+                if death.done():
+                    death.result()
+            return self._waiting[0]
+        finally:
+            death.cancel()
+
+    async def _look(self, process: SafetyProcess, waiting: _Waiting) -> bool:
+        """One look at one image; whether there is a finding. Raises SafetyUnavailable when the child is lost."""
+        try:
+            answer = await process.ask(waiting.image, prompt=waiting.prompt, model=waiting.model)
+            finding = _finding(answer)
+        except SafetyUnavailable as error:
+            self._failed(waiting, error)
+            raise
+        if finding is None:
+            self._failed(waiting, SafetyUnavailable(f"The safety checker failed: {answer.get('error')}."))
+            return False
+        self._settle(waiting)
+        if not waiting.found.done():
+            waiting.found.set_result(finding)
+        return True
+
+    def _failed(self, waiting: _Waiting, error: SafetyUnavailable) -> None:
+        waiting.failed += 1
+        if waiting.failed >= LOOKS:
+            self._settle(waiting)
+            if not waiting.found.done():
+                waiting.found.set_exception(error)
+
+    def _settle(self, waiting: _Waiting) -> None:
+        with contextlib.suppress(ValueError):  # its job has given up meanwhile
+            self._waiting.remove(waiting)
+
+
+def _finding(answer: Mapping[str, Any]) -> Finding | None:
+    """What an answer says; None for an error, SafetyUnavailable for what is no answer at all."""
+    if "error" in answer:
+        return None
+    nsfw, csam = answer.get("nsfw"), answer.get("csam")
+    if not isinstance(nsfw, bool) or not isinstance(csam, bool):
+        raise SafetyUnavailable("The safety checker's answer can't be read.")
+    return Finding(nsfw, csam)

@@ -1,0 +1,146 @@
+"""The safety child as the worker sees it: started, asked, ended. One object is one life of the child."""
+
+import asyncio
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from worker.aio import timeout
+from worker.engine.child import child_environment, end_child, log_tail, spawn_options, trim_log
+from worker.errors import SafetyUnavailable
+from worker.images import RawImage
+from worker.orphans import note_child
+from worker.safety.child.service import PREFIX, pack, unpack_header, unpack_prefix
+
+#: The program for the engine's Python.
+CHILD = Path(__file__).with_name("child")
+#: While it starts, the child tells whatever gets on; so long a silence means that nothing does. The phrases that
+#: CLIP compares with take a small CPU minutes.
+START_SILENCE_S = 900.0
+#: For one image. A busy CPU of two cores takes half a minute.
+CHECK_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 2.0
+#: Pixels go into the pipe in pieces, so that nothing else waits for a large image.
+PIECE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class SafetySettings:
+    """Everything that decides how the child runs."""
+
+    command: tuple[str, ...]
+    #: the child's own, where the next run finds what a killed one left
+    folder: Path
+    log_file: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    start_silence_s: float = START_SILENCE_S
+    check_timeout_s: float = CHECK_TIMEOUT_S
+
+
+class SafetyProcess:
+    """`start` once, `ask` one image after another, `stop` once. Raises SafetyUnavailable for whatever goes wrong."""
+
+    def __init__(self, settings: SafetySettings) -> None:
+        self._settings = settings
+        self._child: asyncio.subprocess.Process | None = None
+        self._asked = 0
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid if self._child else 0
+
+    async def start(self) -> None:
+        """Launch. `ready` tells when it can be asked."""
+        settings = self._settings
+        trim_log(settings.log_file)
+        try:
+            settings.folder.mkdir(parents=True, exist_ok=True)
+            settings.log_file.parent.mkdir(parents=True, exist_ok=True)
+            log = settings.log_file.open("ab")
+        except OSError as error:
+            raise SafetyUnavailable(
+                f"The safety checker's folder or log can't be written: {error}.", remedy="Make room on the disk."
+            ) from error
+        with log:
+            try:
+                # From this very thread: Linux ends the child when the thread that started it ends.
+                self._child = await asyncio.create_subprocess_exec(
+                    *settings.command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    env=child_environment(settings.environment),
+                    **spawn_options(),
+                )
+            except OSError as error:
+                raise SafetyUnavailable(
+                    f"The safety checker's Python {settings.command[0]} can't be started: {error}.",
+                    remedy="Run update-runtime.",
+                ) from error
+        note_child(settings.folder, self._child.pid)
+
+    async def said(self) -> str:
+        """What the child says next while it starts; empty once it is ready."""
+        message = await self._read(self._settings.start_silence_s, "said nothing")
+        if "failed" in message:
+            raise SafetyUnavailable(str(message["failed"]), remedy=str(message.get("remedy", "")))
+        return "" if "ready" in message else str(message.get("said") or "something")
+
+    async def ask(self, image: RawImage, *, prompt: str, model: Mapping[str, Any]) -> dict[str, Any]:
+        """The child's answer on one image."""
+        self._asked += 1
+        question = {
+            "id": self._asked, "width": image.width, "height": image.height, "mode": image.mode, "prompt": prompt,
+            "model": dict(model),
+        }  # fmt: skip
+        limit_s = self._settings.check_timeout_s
+        try:
+            async with timeout(limit_s):
+                await self._write(pack(question, len(image.pixels)), image.pixels)
+        except (OSError, TimeoutError) as error:
+            raise self._lost("took no image") from error
+        answer = await self._read(limit_s, "did not answer")
+        if answer.get("id") != self._asked:
+            raise self._lost("answered what it was not asked")
+        return answer
+
+    async def wait(self) -> None:
+        """Until the child has ended; raises SafetyUnavailable then."""
+        assert self._child is not None
+        await self._child.wait()
+        raise self._lost("ended by itself")
+
+    async def stop(self) -> None:
+        """End it. Nothing in it is worth waiting for."""
+        if self._child is not None:
+            await end_child(self._child, timeout_s=STOP_TIMEOUT_S, name="safety checker")
+
+    async def _write(self, head: bytes, pixels: bytes) -> None:
+        assert self._child is not None
+        assert self._child.stdin is not None
+        self._child.stdin.write(head)
+        view = memoryview(pixels)
+        for begin in range(0, len(view), PIECE_BYTES):
+            self._child.stdin.write(view[begin : begin + PIECE_BYTES])
+            await self._child.stdin.drain()
+
+    async def _read(self, limit_s: float, what: str) -> dict[str, Any]:
+        assert self._child is not None
+        assert self._child.stdout is not None
+        try:
+            async with timeout(limit_s):
+                header_bytes, body_bytes = unpack_prefix(await self._child.stdout.readexactly(PREFIX.size))
+                header = await self._child.stdout.readexactly(header_bytes)
+                await self._child.stdout.readexactly(body_bytes)
+            return unpack_header(header)
+        except TimeoutError as error:
+            raise self._lost(f"{what} for {limit_s:.0f} s") from error
+        except asyncio.IncompleteReadError as error:
+            raise self._lost("ended") from error
+        except ValueError as error:
+            raise self._lost("answered garbage") from error
+
+    def _lost(self, what: str) -> SafetyUnavailable:
+        return SafetyUnavailable(f"The safety checker {what}.\n{log_tail(self._settings.log_file)}".strip())
