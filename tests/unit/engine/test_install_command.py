@@ -265,7 +265,7 @@ def test_an_owners_comfyui_is_used_with_its_own_requirements(machine, tmp_path):
     assert main(["--comfyui", str(own)]) == 0
     assert not (machine.folder / "comfyui").exists()
     installs = [words for words in machine.ran if words[:3] == ("engine", "pip", "install")]
-    assert [words[-1] for words in installs[-2:]] == [str(own / "requirements.txt"), str(steps.LOCKS / "pack.txt")]
+    assert [words[-1] for words in installs[-2:]] == [str(own / "requirements.txt"), str(steps.LOCKS / "safety.txt")]
 
 
 def test_an_owners_python_is_asked_for_torch_and_nothing_is_installed(machine, tmp_path):
