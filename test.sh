@@ -3,6 +3,8 @@
 #   ./test.sh                      all of that; every step runs, whatever an earlier one said
 #   ./test.sh tests/unit -k name   only pytest, with these arguments
 #   ./test.sh --bench NAME|all     a measurement of bench/ in the tests' environment; its JSON is the last line
+#   ./test.sh --soak SECONDS       a worker under random faults for so long (--json, --seed N, --engines N, --real);
+#                                  the last line says whether every popped job was answered once and nothing leaked
 set -u -o pipefail
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P) && cd -- "$here" || exit 1
@@ -49,6 +51,7 @@ case "${1:-}" in
             "") echo "Usage: ./test.sh --bench all|$(benches | paste -sd '|')" >&2; exit 2 ;;
             *) exec "$bin/python" "bench/$2.py" "${@:3}" ;;
         esac ;;
+    --soak) exec "$bin/python" -m tests.chaos.soak "${@:2}" ;;
     *) exec "$bin/python" -m pytest "$@" ;;
 esac
 

@@ -322,6 +322,13 @@ def test_arguments_go_to_pytest_alone(place):
     assert done.stdout.splitlines() == ["setting up --dev", "python -m pytest tests/unit -k a b"]
 
 
+def test_a_soak_gets_its_arguments_and_its_exit_code_is_the_scripts(place):
+    with_tools(place, failing="-m tests.chaos.soak 60 --json")
+    done = place.run("test.sh", "--soak", "60", "--json")
+    assert done.stdout.splitlines() == ["setting up --dev", "python -m tests.chaos.soak 60 --json"]
+    assert done.returncode == 1
+
+
 def with_benches(place: Place, **benches: str) -> None:
     program(place.clone / "update-runtime.sh", "exit 0")
     program(place.clone / "runtime" / "worker" / "bin" / "python", f'exec {sys.executable} "$@"')

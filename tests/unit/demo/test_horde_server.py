@@ -101,7 +101,7 @@ def test_a_job_whose_answer_was_destroyed_is_on_nobodys_account(
     assert (len(books.outcomes), len(books.undelivered), books.popped, books.lost) == (1, 1, 0, 0)
 
 
-def test_a_submit_whose_answer_is_lost_has_counted_and_its_repetition_is_a_duplicate(
+def test_a_submit_whose_answer_is_lost_counts_and_its_repetition_is_no_duplicate(
     horde: RunningHorde, client: httpx.Client
 ) -> None:
     horde.state.enqueue(FOX)
@@ -111,7 +111,7 @@ def test_a_submit_whose_answer_is_lost_has_counted_and_its_repetition_is_a_dupli
         client.post("/generate/submit", json=body)
     assert client.post("/generate/submit", json=body).json()["rc"] == "DuplicateGen"
     books = horde.state.accounting()
-    assert (books.count(Outcome.OK), books.duplicates) == (1, 1)
+    assert (books.count(Outcome.OK), books.repeats, books.duplicates) == (1, 1, 0)
 
 
 def test_a_hanging_answer_lets_the_client_time_out(horde: RunningHorde, client: httpx.Client) -> None:

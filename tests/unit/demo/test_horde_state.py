@@ -452,7 +452,8 @@ def test_the_books_balance_over_every_kind_of_end(worker: Worker, clock: Clock) 
     assert books.outcomes[ok] is Outcome.OK
     assert books.as_dict() == {
         "popped": 4, "answered": 2, "open": 2, "ok": 1, "faulted": 1, "aborted": 0, "undelivered": 1,
-        "duplicates": 1, "late": 1, "unknown": 1, "kudos": books.kudos, "delivered_at": books.delivered_at,
+        "duplicates": 1, "repeats": 0, "late": 1, "unknown": 1, "kudos": books.kudos,
+        "delivered_at": books.delivered_at,
     }  # fmt: skip
     worker.submit(still_open)
     clock.now += 1000

@@ -100,7 +100,12 @@ class HordeApp:
         return JSONResponse(answer)
 
     async def _submit(self, request: Request) -> Response:
-        return JSONResponse(self._state.submit(_api_key(request), await _body(request)))
+        body = await _body(request)
+        request.state.submitted = str(body.get("id")) if isinstance(body, dict) else ""
+        answer = self._state.submit(_api_key(request), body)
+        if await request.is_disconnected():
+            self._state.unheard(request.state.submitted)
+        return JSONResponse(answer)
 
     async def _async(self, request: Request) -> Response:
         status, answer = self._state.request_images(_api_key(request), await _body(request))
@@ -163,6 +168,8 @@ class HordeApp:
 
         def lost() -> None:
             self._state.undelivered(_handed_out(request))
+            if submitted := getattr(request.state, "submitted", ""):
+                self._state.unheard(submitted)
 
         match fault.kind:
             case FaultKind.CLOCK_SKEW:

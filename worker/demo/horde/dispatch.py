@@ -36,6 +36,8 @@ class Rules:
     faults_window_s: float = 3600.0
     #: a request with so many faulted jobs is given up by the sweep
     give_up_faults: int = 3
+    #: times to live, as a share of the live server's
+    ttl_share: float = 1.0
     #: 30 on the live server; 0 takes a worker's switches from every pop
     checkin_debounce_s: float = 0.0
 
@@ -121,7 +123,9 @@ class Dispatch:
         )
         seed = seed_number(params.get("seed"), self._random) + params.get("seed_variation", 0) * request.waiting
         named = [self._models[name].baseline for name in asked.models or (model,) if name in self._models]
-        ttl_s = time_to_live(params, named, extra_slow=worker.switches["extra_slow_worker"])
+        ttl_s = int(
+            time_to_live(params, named, extra_slow=worker.switches["extra_slow_worker"]) * self._rules.ttl_share
+        )
         jobs = [Job(self._new_id(), request, worker, model, seed, now, ttl_s) for _ in range(amount)]
         self.queue.add_images(request, -amount)
         request.processing += amount

@@ -239,10 +239,12 @@ class Accounting:
     outcomes: Mapping[str, Outcome]
     #: ids whose pop answer was destroyed on its way by an injected fault: no worker knows of them
     undelivered: frozenset[str]
-    #: answers to jobs that were already answered with an image
+    #: needless answers to jobs that were already answered with an image
     duplicates: int
     #: answers to jobs that were faulted or taken away before
     late: int
+    #: answers to settled jobs whose submit had been answered, but not within the worker's hearing
+    repeats: int
     #: answers to ids that never existed
     unknown: int
     #: kudos credited for delivered images
@@ -277,6 +279,7 @@ class Accounting:
             **{outcome.value: counts[outcome] for outcome in Outcome},
             "undelivered": len(self.undelivered),
             "duplicates": self.duplicates,
+            "repeats": self.repeats,
             "late": self.late,
             "unknown": self.unknown,
             "kudos": round(self.kudos, 2),

@@ -71,10 +71,11 @@ class EmbeddedHorde:
         users: Iterable[User] | None = None,
         rules: Rules | None = None,
         clock: Callable[[], float] = time.time,
+        storage: ObjectStorage | None = None,
         seed: int | None = None,
     ) -> None:
         self.clock = clock
-        self.storage = ObjectStorage()
+        self.storage = storage or ObjectStorage()
         self._models = models
         self._rules = rules or Rules()
         self._random = random.Random(seed)
@@ -272,6 +273,11 @@ class EmbeddedHorde:
         """The pop answer that carried these ids was destroyed on its way; no worker is to blame for them."""
         with self._changed:
             self._books.undelivered(job_ids)
+
+    def unheard(self, job_id: str) -> None:
+        """The answer to this id's submit was destroyed on its way; to send it again is the worker's only choice."""
+        with self._changed:
+            self._books.unheard(job_id)
 
     def set_maintenance(self, name_or_id: str, *, on: bool, message: str = "") -> None:
         """Puts a worker into maintenance, or ends it."""

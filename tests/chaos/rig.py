@@ -1,0 +1,159 @@
+"""A whole worker in this process: the embedded Horde on one side, scripted engines on the other."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from worker.aio import timeout
+from worker.app import Setup, Tolerance, serve
+from worker.config.live import LiveConfig
+from worker.config.schema import BridgeData
+from worker.demo.engine import scripted_settings
+from worker.demo.engine.script import Script
+from worker.demo.horde.directory import OWNER_KEY
+from worker.demo.horde.records import ImageRequest, Outcome
+from worker.demo.horde.server import RunningHorde
+from worker.horde.agent import bridge_agent
+from worker.jobs.job import Job, JobEvents, Stage
+from worker.jobs.journal import Journal
+from worker.safety.checker import NoChecker, SafetyChecker
+from worker.workflows.auxiliary import AuxiliaryFile
+from worker.workflows.library import Library
+from worker.workflows.request import (
+    Embedding,
+    EmbeddingWish,
+    Family,
+    LoraFile,
+    LoraWish,
+    Note,
+    RenderRequest,
+    ServedModel,
+)
+
+#: For everything a test waits for; a loaded machine needs seconds where an idle one needs milliseconds.
+PATIENCE_S = 120.0
+MODEL = "Tiny SD1.5"
+
+
+class OneModel:
+    """A models room with one model and no LoRA."""
+
+    def __init__(self) -> None:
+        self.unreadable: list[str] = []
+
+    def running(self) -> AbstractAsyncContextManager[object]:
+        return nullcontext()
+
+    def broken(self, request: RenderRequest) -> None:
+        self.unreadable.append(request.model.name)
+
+    def names(self) -> tuple[str, ...]:
+        return (MODEL,)
+
+    def model(self, name: str) -> ServedModel | None:
+        return (
+            ServedModel(name, Family.STABLE_DIFFUSION_1, {"checkpoint": "tiny.safetensors"}) if name == MODEL else None
+        )
+
+    def has(self, file: AuxiliaryFile) -> bool:
+        return True
+
+    async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | Note:
+        return Note("lora", "download_failed", wish.name)
+
+    async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | Note:
+        return Note("ti", "download_failed", wish.name)
+
+
+@dataclass
+class Rig:
+    """The worker's parts, and what a test does to them."""
+
+    horde: RunningHorde
+    folder: Path
+    engines: int = 1
+    safety: SafetyChecker = field(default_factory=NoChecker)
+    models: OneModel = field(default_factory=OneModel)
+    config: dict[str, Any] = field(default_factory=dict)
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    journal: Path | None = None
+    jobs: list[Job] = field(default_factory=list)
+
+    @property
+    def script_file(self) -> Path:
+        return self.folder / "script.json"
+
+    def play(self, **content: Any) -> None:
+        """Put an engine script in force."""
+        Script(**content).write(self.script_file)
+
+    def ask(self, count: int = 1, **params: Any) -> list[str]:
+        """Queue requests; their ids."""
+        asked = {"width": 64, "height": 64, "steps": 4, "cfg_scale": 5.0, **params}
+        return [
+            self.horde.state.enqueue(ImageRequest(prompt=f"fox {number}", models=(MODEL,), params=asked, nsfw=False))
+            for number in range(count)
+        ]
+
+    def setup(self) -> Setup:
+        first = scripted_settings(self.folder / "engine", script=self.script_file)
+        engines = [
+            replace(
+                first, base_directory=self.folder / f"engine-{number}", log_file=self.folder / f"bridge_{number}.log"
+            )
+            for number in range(1, self.engines + 1)
+        ]
+        events = JobEvents()
+        events.subscribe(lambda event: self.jobs.append(event.job) if event.stage is Stage.POPPED else None)
+        data = {"api_key": OWNER_KEY, "dreamer_name": "chaos", "queue_size": 1, **self.config}
+        return Setup(
+            live=LiveConfig(BridgeData.model_validate(data)),
+            horde_url=f"{self.horde.url}/api",
+            agent=bridge_agent("13.0.0", "https://example.invalid"),
+            engines=engines,
+            models=self.models,
+            library=Library.load(),
+            safety=self.safety,
+            events=events,
+            journal=Journal(self.journal) if self.journal else None,
+            drain_limit_s=PATIENCE_S,
+            tolerance=self.tolerance,
+        )
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[asyncio.Event]:
+        """A worker at work until the block ends; then it drains. The event is its stop."""
+        stop = asyncio.Event()
+        serving = asyncio.ensure_future(serve(self.setup(), stop))
+        try:
+            yield stop
+        except BaseException:
+            if serving.done():
+                await serving
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            raise
+        stop.set()
+        async with timeout(PATIENCE_S):
+            await serving
+
+    async def serve(self) -> None:
+        """A worker at work until it ends by itself."""
+        async with timeout(PATIENCE_S):
+            await serve(self.setup(), asyncio.Event())
+
+    async def done(self, request_ids: list[str]) -> None:
+        """Wait until the Horde has nothing more to expect for these requests."""
+        await asyncio.to_thread(self.horde.state.wait, request_ids, timeout_s=PATIENCE_S)
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with timeout(PATIENCE_S):
+            while not condition():
+                await asyncio.sleep(0.02)
+
+    def outcomes(self) -> Counter[Outcome]:
+        return Counter(self.horde.state.accounting().outcomes.values())

@@ -1,0 +1,35 @@
+"""The soak, in its short form."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from worker.aio import timeout
+
+from .soak import DRAIN_S
+
+pytestmark = pytest.mark.chaos
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 60
+
+
+async def test_the_books_balance_and_nothing_is_left_after_a_minute_of_random_faults() -> None:
+    soak = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.chaos.soak", str(SECONDS), "--seed", "1"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    async with timeout(SECONDS + 2 * DRAIN_S):
+        out, words = await soak.communicate()
+
+    balance = json.loads(out.splitlines()[-1])
+    assert soak.returncode == 0, words.decode()
+    assert balance["popped"] == balance["answered"] > 0
+    assert (balance["lost"], balance["duplicate"], balance["leaks"]) == (0, 0, [])
+    assert balance["faults_injected"] >= 10
