@@ -28,6 +28,7 @@ from worker.jobs.job import JobEvent, JobEvents, Stage
 from worker.jobs.journal import Journal, journalled
 from worker.jobs.offer import build_offer
 from worker.jobs.planner import Planner, Wish
+from worker.jobs.quarantine import Ceilings, Quarantine
 from worker.jobs.runner import JobRunner, Services
 from worker.jobs.sources import ModelSource
 from worker.jobs.tally import Tally
@@ -49,6 +50,8 @@ class Tolerance:
 
     fault_brake: Callable[[], FaultBrake] = FaultBrake
     restarts: Callable[[], RestartPolicy] = RestartPolicy
+    quarantine: Callable[[], Quarantine] = Quarantine
+    ceilings: Callable[[], Ceilings] = Ceilings
     #: seconds in which a job's engine says nothing before it counts as stalled; None: the engine client's own
     silence_limit_s: float | None = None
 
@@ -108,7 +111,14 @@ async def _serve(setup: Setup, stop: asyncio.Event, horde: HordeClient, pool: En
     first = await pool.ready()
     library = _live(setup.library, first.object_info)
     forecast, brakes = Forecast(), Brakes(setup)
-    planner = Planner(lambda: setup.config, setup.models, pool, forecast)
+    planner = Planner(
+        lambda: setup.config,
+        setup.models,
+        pool,
+        forecast,
+        quarantine=setup.tolerance.quarantine(),
+        ceilings=setup.tolerance.ceilings(),
+    )
     pool.foresee = forecast.work_in_s
     pool.on_failure = planner.engine_failed
     setup.events.subscribe(forecast.note)

@@ -1,7 +1,8 @@
 """What befalls a worker in a soak: one misfortune at a time, by a seeded chance, each harmless in the end.
 
 Engines are killed and stopped, jobs fail inside them, the Horde answers nonsense or not at all, the network is gone
-for a while, pictures can't be fetched, the checker has no verdict. What is done is undone; nothing outlives `calm`.
+for a while, pictures can't be fetched, the safety checker dies and hangs. What is done is undone; nothing outlives
+`calm`.
 """
 
 import asyncio
@@ -10,17 +11,17 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
 from worker.demo.engine.script import Fault as EngineFault
 from worker.demo.engine.script import FaultKind as EngineFaultKind
-from worker.demo.engine.script import strikes
+from worker.demo.engine.script import struck
 from worker.demo.horde.faults import Fault, FaultKind, Route
 from worker.demo.horde.records import Refused
-from worker.errors import SafetyUnavailable
-from worker.images import RawImage
-from worker.safety.checker import NoChecker, Verdict
+from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
+from worker.engine.process import LAUNCHER
 
 from .rig import Rig
 
@@ -40,6 +41,16 @@ ENGINE_CHANCES: Mapping[EngineFaultKind, float] = {
     EngineFaultKind.SOCKET_LOST: 0.03,
     EngineFaultKind.REFUSAL: 0.01,
     EngineFaultKind.START_FAILURE: 0.1,
+}
+#: What strikes a share of the looks at images, and of the checker's starts.
+SAFETY_CHANCES: Mapping[SafetyFaultKind, float] = {
+    SafetyFaultKind.CRASH: 0.02,
+    SafetyFaultKind.HANG: 0.01,
+    SafetyFaultKind.GARBAGE: 0.01,
+    SafetyFaultKind.NO_VERDICT: 0.01,
+    SafetyFaultKind.WRONG_IMAGE: 0.01,
+    SafetyFaultKind.ERROR: 0.02,
+    SafetyFaultKind.START_CRASH: 0.1,
 }
 
 _ERROR = Fault(FaultKind.STATUS, status=500)
@@ -70,26 +81,6 @@ HORDE_FAULTS: Mapping[Route, tuple[Fault, ...]] = {
 }  # fmt: skip
 
 
-class MoodyChecker(NoChecker):
-    """Has now and then no verdict, or takes its time, or lets nothing pass."""
-
-    def __init__(self, chance: random.Random) -> None:
-        self.strikes = 0
-        self.calm = False
-        self._chance = chance
-
-    async def check(self, image: RawImage, *, prompt: str, model: str, censor_nsfw: bool) -> Verdict:
-        mood = 1.0 if self.calm else self._chance.random()
-        if mood < 0.02:
-            self.strikes += 1
-            raise SafetyUnavailable("The checker is down.")
-        if mood < 0.06:
-            await asyncio.sleep(0.5)
-        elif mood < 0.08:
-            return Verdict(nsfw=True, replacement=RawImage(1, 1, "RGB", b"\0\0\0"))
-        return await super().check(image, prompt=prompt, model=model, censor_nsfw=censor_nsfw)
-
-
 @dataclass
 class Misfortunes:
     """Strikes a rig until cancelled, and counts."""
@@ -103,16 +94,23 @@ class Misfortunes:
     struck: Counter[str] = field(default_factory=Counter)
     _stopped: set[int] = field(default_factory=set)
 
+    @property
+    def safety_script(self) -> Path:
+        return self.rig.folder / "safety.json"
+
     def begin(self) -> None:
         """Let jobs fail inside the engines from now on."""
         chances = tuple(EngineFault(kind, times=None, chance=share) for kind, share in ENGINE_CHANCES.items())
         self.rig.play(**PACE, faults=chances)
+        looks = tuple(SafetyFault(kind, times=None, chance=share) for kind, share in SAFETY_CHANCES.items())
+        SafetyScript(faults=looks).write(self.safety_script)
 
     async def strike(self) -> None:
         """One after another, for ever."""
         ways: list[tuple[int, Callable[[], Awaitable[None]]]] = [
             (3, self._kill_an_engine),
             (3, self._stop_an_engine),
+            (1, self._kill_the_checker),
             (20, self._spoil_an_answer),
             (1, self._cut_the_network),
             (1, self._set_maintenance),
@@ -127,6 +125,7 @@ class Misfortunes:
         """Nothing goes wrong any more, and what stood still goes on."""
         self.rig.horde.faults.stop()
         self.rig.play(**PACE)
+        SafetyScript().write(self.safety_script)
         for pid in list(self._stopped):
             self._go_on(pid)
         for worker in self.rig.horde.state.workers():
@@ -135,16 +134,22 @@ class Misfortunes:
     @property
     def counts(self) -> Counter[str]:
         """What has struck so far, whoever struck."""
-        inside = {f"engine/{kind.value}": count for kind, count in strikes(self.rig.script_file).items()}
-        return self.struck + Counter(inside) + Counter(self.rig.horde.faults.struck)
+        inside = {f"engine/{kind}": count for kind, count in struck(self.rig.script_file).items()}
+        looks = {f"safety/{kind}": count for kind, count in struck(self.safety_script).items()}
+        return self.struck + Counter(inside) + Counter(looks) + Counter(self.rig.horde.faults.struck)
 
     async def _kill_an_engine(self) -> None:
-        if engines := _engines():
+        if engines := _children(of="engine"):
             self.struck["engine/kill -9"] += 1
             _signal(self.chance.choice(engines), "kill")
 
+    async def _kill_the_checker(self) -> None:
+        if checkers := _children(of="safety"):
+            self.struck["safety/kill -9"] += 1
+            _signal(checkers[0], "kill")
+
     async def _stop_an_engine(self) -> None:
-        if not (engines := _engines()):
+        if not (engines := _children(of="engine")):
             return
         engine = self.chance.choice(engines)
         self.struck["engine/stands still"] += 1
@@ -188,9 +193,15 @@ class Misfortunes:
                 self.rig.horde.state.cancel(self.chance.choice(pending), base_url=self.rig.horde.url)
 
 
-def _engines() -> list[psutil.Process]:
-    """The engines of this process, as they are at this moment."""
-    return [child for child in psutil.Process().children() if child.is_running()]
+def _children(*, of: str) -> list[psutil.Process]:
+    """The engines or the safety checker of this process, as they are at this moment."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            is_engine = any(str(LAUNCHER) in word for word in child.cmdline())
+            if is_engine == (of == "engine"):
+                found.append(child)
+    return found
 
 
 def _signal(process: psutil.Process, what: str) -> None:

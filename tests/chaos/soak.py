@@ -35,16 +35,19 @@ from worker.demo.horde.records import Baseline, ImageRequest, ModelFacts
 from worker.demo.horde.server import serve_in_thread
 from worker.demo.horde.state import EmbeddedHorde
 from worker.demo.horde.storage import ObjectStorage
+from worker.demo.safety import scripted_safety
 from worker.engine.install.layout import Runtime
 from worker.engine.policy import RestartPolicy
 from worker.jobs import intake
 from worker.jobs.brakes import FaultBrake
 from worker.jobs.journal import Journal
+from worker.jobs.quarantine import Ceilings, Quarantine
 from worker.models.store import Store
+from worker.safety.horde import HordeChecker
 from worker.workflows.audit import SNAPSHOT_FILE
 
 from .leaks import GROWTH_BYTES, Holdings, Readings, leaks_since, listening, remains, resident_bytes
-from .misfortunes import Misfortunes, MoodyChecker
+from .misfortunes import Misfortunes
 from .rig import MODEL, Rig
 
 #: A session of one worker, in seconds.
@@ -61,6 +64,8 @@ RULES = Rules(most_faults=10**9, request_expiry_s=120.0, sweep_s=1.0, ttl_share=
 TOLERANCE = Tolerance(
     fault_brake=lambda: FaultBrake(in_a_row=10**9, per_hour=10**9),
     restarts=lambda: RestartPolicy(backoff_s=(0.0, 0.2), limit=10**9),
+    quarantine=lambda: Quarantine(limit=10**9),
+    ceilings=lambda: Ceilings(lasts_s=0.0),
     silence_limit_s=3.0,
 )
 CONFIG = {"max_batch": 4, "queue_size": 2, "allow_lora": True, "allow_img2img": True, "allow_painting": True}
@@ -118,7 +123,9 @@ class Requester:
             pictures["source_image"] = _picture(chance)
             if chance.random() < 0.3:
                 pictures |= {"source_mask": _picture(chance), "source_processing": "inpainting"}
-        return ImageRequest(prompt=f"fox {chance.random()}", models=(MODEL,), params=params, nsfw=False, **pictures)
+        nude = chance.random() < 0.1
+        prompt = f"{'[nsfw] ' if nude else ''}fox {chance.random()}"
+        return ImageRequest(prompt, (MODEL,), params, nsfw=False, censor_nsfw=nude, **pictures)
 
 
 def _picture(chance: random.Random) -> bytes:
@@ -140,7 +147,6 @@ class Soak:
         self.rig = rig
         self._tell = tell
         self._chance = random.Random(seed)
-        self._checker = rig.safety = MoodyChecker(random.Random(seed + 1))
         self._requester = Requester(rig, random.Random(seed + 2))
         self._misfortunes = Misfortunes(rig, random.Random(seed + 3), lambda: list(self._requester.ids))
         self._real = real
@@ -179,11 +185,9 @@ class Soak:
 
     async def _warm_up(self) -> None:
         """Everything that is made once is made now, so that it does not count as left behind."""
-        self._checker.calm = True
         self.rig.play()
         async with self.rig.working():
             await self.rig.done(self.rig.ask(2))
-        self._checker.calm = False
 
     async def _session(self, seconds: float, *, broken_off: bool) -> None:
         misfortunes = self._misfortunes
@@ -213,6 +217,13 @@ class Soak:
             raise end
 
     def _setup(self) -> Setup:
+        checker = scripted_safety(
+            self.rig.folder / "safety",
+            script=self._misfortunes.safety_script,
+            check_timeout_s=3.0,
+            start_silence_s=10.0,
+        )
+        self.rig.safety = HordeChecker(lambda: checker, policy=TOLERANCE.restarts())
         setup = self.rig.setup()
         # All that the real engine's nodes allow is offered.
         every_class = ("--object-info", str(SNAPSHOT_FILE))
@@ -250,7 +261,7 @@ class Soak:
             answered=books.answered,
             lost=books.lost,
             duplicate=books.duplicates + books.late + books.unknown,
-            faults_injected=self._misfortunes.counts.total() + self._checker.strikes,
+            faults_injected=self._misfortunes.counts.total(),
             leaks=list(self._leaks),
         )
 

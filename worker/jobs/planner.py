@@ -50,14 +50,16 @@ class Planner:
         forecast: Forecast,
         *,
         roll: Callable[[], float] = random.random,
+        quarantine: Quarantine | None = None,
+        ceilings: Ceilings | None = None,
     ) -> None:
         self._config = config
         self._models = models
         self._pool = pool
         self._forecast = forecast
         self._roll = roll
-        self._quarantine = Quarantine()
-        self._ceilings = Ceilings()
+        self._quarantine = quarantine or Quarantine()
+        self._ceilings = ceilings or Ceilings()
         self._chances: dict[str, float] = {}
         #: counts wishes, so that shelves take turns
         self._turn = 0

@@ -121,7 +121,12 @@ def claim_fault(path: Path | None, kinds: frozenset[FaultKind], checkpoint: str 
 
 def strikes(path: Path) -> Counter[FaultKind]:
     """How often each kind of fault has struck, over all scripts that stood in this file."""
-    return Counter(FaultKind(mark.name.split(".")[-1]) for mark in _marks(path).glob("*"))
+    return Counter({FaultKind(kind): count for kind, count in struck(path).items()})
+
+
+def struck(path: Path) -> Counter[str]:
+    """The same for any double's script, by the kinds' values."""
+    return Counter(mark.name.split(".")[-1] for mark in _marks(path).glob("*"))
 
 
 def _marks(path: Path) -> Path:
