@@ -160,6 +160,12 @@ def horde() -> Iterator[RunningHorde]:
 
 
 @pytest.fixture
-def owner(tmp_path: Path, horde: RunningHorde) -> Iterator[Owner]:
-    with contextlib.closing(Owner(tmp_path / "owner", horde)) as owner:
-        yield owner
+def owner_at(tmp_path: Path) -> Iterator[Callable[[RunningHorde], Owner]]:
+    """An owner whose worker serves this Horde."""
+    with contextlib.ExitStack() as stack:
+        yield lambda horde: stack.enter_context(contextlib.closing(Owner(tmp_path / "owner", horde)))
+
+
+@pytest.fixture
+def owner(owner_at: Callable[[RunningHorde], Owner], horde: RunningHorde) -> Owner:
+    return owner_at(horde)
