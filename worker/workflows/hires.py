@@ -43,12 +43,13 @@ def first_pass_size(family: Family, width: int, height: int) -> tuple[int, int]:
             if min(width, height) <= FIRST_PASS_PX:
                 return width, height
             shrink = min(width, height) / FIRST_PASS_PX
-    return _shrunk(width, shrink), _shrunk(height, shrink)
+    # A very long, narrow picture must not lose its short side altogether.
+    least = TRAITS[family].min_side_px
+    return max(_shrunk(width, shrink), least), max(_shrunk(height, shrink), least)
 
 
 def _shrunk(side: int, shrink: float) -> int:
-    # A very long, narrow picture must not lose its short side altogether.
-    return max(int(side // (shrink * STRIDE_PX)) * STRIDE_PX, STRIDE_PX)
+    return int(side // (shrink * STRIDE_PX)) * STRIDE_PX
 
 
 def second_pass_steps(family: Family, width: int, height: int, steps: int, denoise: float) -> int:

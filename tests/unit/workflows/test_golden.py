@@ -3,8 +3,9 @@
 After a change on purpose: pytest tests/unit/workflows --snapshot-update
 """
 
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from worker.workflows.request import (
 )
 from worker.workflows.select import select
 
-from .conftest import CASCADE, FUSED, ONE_ENCODER, SPLIT
+from .conftest import CASCADE, FILES, FUSED, ONE_ENCODER, SPLIT
 
 GOLDEN = Path(__file__).with_name("golden")
 PAYLOAD = {
@@ -171,6 +172,17 @@ CASES = {
     ),
     "z_image_img2img": Case(Z_IMAGE, {**FEW_STEPS, **HALF, "ddim_steps": 9}, FROM_PICTURE, ONE_ENCODER),
     "z_image_mask": Case(Z_IMAGE, {**FEW_STEPS, **HALF, "ddim_steps": 9}, MASKED, ONE_ENCODER),
+    "sd1_lcm_mask_hires_is_ignored": Case(
+        SD1, {**HALF, **LARGE, "hires_fix": True, "cfg_scale": 1, "sampler_name": "lcm"}, MASKED
+    ),
+    "flux_mask_loras": Case(SCHNELL, {**FEW_STEPS, **HALF}, {**MASKED, "loras": LORAS}),
+    "flux_img2img_large_batch": Case(SCHNELL, {**FEW_STEPS, **HALF, "n_iter": 70}, FROM_PICTURE),
+    "flux_split_mask_batch_loras": Case(DEV, {**FEW_STEPS, **HALF, "n_iter": 2}, {**MASKED, "loras": LORAS}, SPLIT),
+    "flux_split_outpaint_large_batch": Case(DEV, {**FEW_STEPS, "n_iter": 70}, OUTPAINTING, SPLIT),
+    "cascade_mask_large_batch_cfg_1": Case(CASCADE_1, {**LARGE, "n_iter": 70, "cfg_scale": 1}, MASKED, CASCADE),
+    "qwen_mask_large_batch_cfg_1": Case(QWEN, {**LARGE, "n_iter": 70, "cfg_scale": 1}, MASKED, ONE_ENCODER),
+    "z_image_outpaint_batch": Case(Z_IMAGE, {**FEW_STEPS, "ddim_steps": 9, "n_iter": 2}, OUTPAINTING, ONE_ENCODER),
+    "z_image_img2img_large_batch": Case(Z_IMAGE, {**FEW_STEPS, "n_iter": 70}, FROM_PICTURE, ONE_ENCODER),
 }
 
 
@@ -208,3 +220,33 @@ def test_every_template_and_fragment_occurs_in_a_golden_graph(
         used.add(plan.template.name)
         used.update(each.name for each in plan.fragments if each.manifest.dialect in {None, case.dialect})
     assert used == {piece.name for piece in (*library.templates, *library.fragments)}
+
+
+def every_request(request_for: Callable[..., RenderRequest]) -> Iterator[RenderRequest]:
+    """One of each kind that occurs: families and their files, what is done with a picture, batches, additions."""
+    models = [
+        *(ServedModel("m", family, FILES[family]) for family in Family),
+        *(ServedModel("m", family, SPLIT) for family in (Family.FLUX_1, SCHNELL, DEV)),
+        *(ServedModel("m", family, FUSED, inpainting=True) for family in (SD1, SD2, SDXL)),
+    ]
+    pictures = ({}, FROM_PICTURE, MASKED, INPAINTING, OUTPAINTING, {**REMIX, **TWO_EXTRAS})
+    for model, picture, batch, hires, cfg, loras in itertools.product(
+        models, pictures, (1, 2, 70), (False, True), (1, 5), ((), LORAS)
+    ):
+        payload = {**LARGE, "width": 1152, "height": 1152, "n_iter": batch, "hires_fix": hires, "cfg_scale": cfg}
+        yield request_for(payload, model=model, loras=loras, **picture)
+
+
+def pairs(library: Library, request: RenderRequest) -> set[tuple[str, str]]:
+    plan = select(library, request)
+    return {(plan.template.name, fragment.name) for fragment in plan.fragments}
+
+
+def test_every_pair_of_template_and_fragment_that_occurs_is_in_a_golden_graph(
+    library: Library, request_for: Callable[..., RenderRequest]
+) -> None:
+    occurring = set[tuple[str, str]]().union(*(pairs(library, each) for each in every_request(request_for)))
+    known: set[tuple[str, str]] = set()
+    for case in CASES.values():
+        known |= pairs(library, request_for({**PAYLOAD, **case.payload}, model=case.model, **case.arguments))
+    assert occurring - known == set()

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.workflows.families import Family
+from worker.workflows.families import TRAITS, Family
 from worker.workflows.hires import first_pass_size, second_pass_steps, wants_second_pass
 
 SD1, SDXL = Family.STABLE_DIFFUSION_1, Family.STABLE_DIFFUSION_XL
@@ -13,6 +13,7 @@ SIDES = st.integers(1, 128).map(lambda n: n * 64)
     ("family", "size", "first"),
     [
         (SD1, (768, 768), (512, 512)),
+        (Family.STABLE_CASCADE, (2112, 512), (1024, 256)),
         (SD1, (768, 1024), (512, 640)),
         (SD1, (832, 1216), (512, 704)),
         (SD1, (1024, 576), (896, 512)),
@@ -80,8 +81,10 @@ def test_a_second_pass_is_for_large_pictures_of_families_that_can(
     st.floats(0.01, 1.0),
 )
 def test_both_passes_stay_within_reason(family: Family, width: int, height: int, steps: int, denoise: float) -> None:
+    least = TRAITS[family].min_side_px
+    width, height = max(width, least), max(height, least)
     first = first_pass_size(family, width, height)
-    assert all(side >= 64 and side % 64 == 0 for side in first)
+    assert all(side >= least and side % 64 == 0 for side in first)
     if family is not SDXL:
         assert first[0] <= width
         assert first[1] <= height
