@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from worker import logs
-from worker.app import run
 from worker.demo.run import tiny_setup
 from worker.demo.tiny.recipes import TINY_MODELS
 from worker.engine.install import Runtime
 from worker.engine.process import EngineSettings
+from worker.lifecycle import run
 
 
 def with_threads(settings: EngineSettings, threads: int) -> EngineSettings:

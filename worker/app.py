@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import shutil
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,16 +11,18 @@ from typing import Any
 import psutil
 from loguru import logger
 
-from worker.aio import timeout, ungrouped
+from worker.aio import ungrouped
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.engine.policy import RestartPolicy
 from worker.engine.pool import EnginePool
 from worker.engine.process import EngineSettings
-from worker.errors import ConfigError, WorkerError
+from worker.engine.slot import EngineSlot
+from worker.errors import ConfigError
 from worker.horde.client import HordeClient
 from worker.horde.wire import PopRequest
 from worker.jobs.brakes import FaultBrake, Floors
+from worker.jobs.drain import DRAIN_LIMIT_S, until_drained
 from worker.jobs.forecast import Forecast
 from worker.jobs.intake import Intake
 from worker.jobs.job import JobEvent, JobEvents, Stage
@@ -29,15 +30,15 @@ from worker.jobs.journal import Journal, journalled
 from worker.jobs.offer import build_offer
 from worker.jobs.planner import Planner, Wish
 from worker.jobs.quarantine import Ceilings, Quarantine
+from worker.jobs.roster import Roster
 from worker.jobs.runner import JobRunner, Services
 from worker.jobs.sources import ModelSource
 from worker.jobs.tally import Tally
+from worker.running import Attendant, Running, attended
 from worker.safety.checker import SafetyChecker
 from worker.workflows.audit import audit_library
 from worker.workflows.library import Library
 
-#: Longest time that jobs under way get after the worker was told to stop; then they are faulted.
-DRAIN_LIMIT_S = 120.0
 #: Memory and disk are looked at this often.
 READINGS_EVERY_S = 5.0
 #: So long nothing is asked for when the safety checker can't keep up or is down.
@@ -72,6 +73,7 @@ class Setup:
     journal: Journal | None = None
     drain_limit_s: float = DRAIN_LIMIT_S
     tolerance: Tolerance = field(default_factory=Tolerance)
+    attendants: Sequence[Attendant] = ()
 
     @property
     def config(self) -> BridgeData:
@@ -79,8 +81,8 @@ class Setup:
         return self.live.data
 
 
-async def serve(setup: Setup, stop: asyncio.Event) -> Tally:
-    """Serve the Horde until told to stop; what this session earned.
+async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None = None) -> Tally:
+    """Serve the Horde until told to stop, and then perhaps to make haste; what this session earned.
 
     Raises ConfigError before anything starts, EngineStartFailed when no engine comes up, HordeRefused when the
     Horde turns the worker away. On cancellation the jobs under way are faulted first.
@@ -102,15 +104,37 @@ async def serve(setup: Setup, stop: asyncio.Event) -> Tally:
             setup.models.running(),
             pool.running(),
         ):
-            await _serve(setup, stop, horde, pool)
+            first = await _first_engine(pool, stop)
+            if first is None:
+                return tally
+            running = _begin(setup, horde, pool, tally, first)
+            async with attended(running, setup.attendants):
+                tally.given_back = await until_drained(
+                    running.intake,
+                    running.roster,
+                    stop=stop,
+                    hasten=hasten or asyncio.Event(),
+                    limit_s=setup.drain_limit_s,
+                )
     return tally
 
 
-async def _serve(setup: Setup, stop: asyncio.Event, horde: HordeClient, pool: EnginePool) -> None:
+async def _first_engine(pool: EnginePool, stop: asyncio.Event) -> EngineSlot | None:
+    """The engine that is ready first; None when the worker is told to stop before."""
     logger.info("Starting {} engine(s); ComfyUI takes a moment.", len(pool.slots))
-    first = await pool.ready()
+    ready, told = asyncio.ensure_future(pool.ready()), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((ready, told), return_when=asyncio.FIRST_COMPLETED)
+        return ready.result() if ready.done() else None
+    finally:
+        ready.cancel()
+        told.cancel()
+
+
+def _begin(setup: Setup, horde: HordeClient, pool: EnginePool, tally: Tally, first: EngineSlot) -> Running:
+    """The parts that serve, put together for what the engine can do."""
     library = _live(setup.library, first.object_info)
-    forecast, brakes = Forecast(), Brakes(setup)
+    forecast, brakes, roster = Forecast(), Brakes(setup), Roster()
     planner = Planner(
         lambda: setup.config,
         setup.models,
@@ -121,6 +145,7 @@ async def _serve(setup: Setup, stop: asyncio.Event, horde: HordeClient, pool: En
     )
     pool.foresee = forecast.work_in_s
     pool.on_failure = planner.engine_failed
+    setup.events.subscribe(roster.note)
     setup.events.subscribe(forecast.note)
     setup.events.subscribe(planner.note)
     setup.events.subscribe(brakes.note)
@@ -133,7 +158,7 @@ async def _serve(setup: Setup, stop: asyncio.Event, horde: HordeClient, pool: En
         brake=brakes.pause,
     )
     logger.info("Serving {}; {} model(s) are here so far.", setup.horde_url, len(setup.models.names()))
-    await _until_drained(intake, stop, setup.drain_limit_s)
+    return Running(setup.live, horde, pool, intake, setup.models, setup.events, roster, tally)
 
 
 class Brakes:
@@ -192,51 +217,3 @@ def _offer(setup: Setup, library: Library, wish: Wish | None) -> PopRequest | No
         threads=wish.threads,
         agent=setup.agent,
     )
-
-
-async def _until_drained(intake: Intake, stop: asyncio.Event, limit_s: float) -> None:
-    running = asyncio.ensure_future(intake.run(stop))
-    told = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait((running, told), return_when=asyncio.FIRST_COMPLETED)
-        with contextlib.suppress(TimeoutError):
-            async with timeout(limit_s):
-                await asyncio.shield(running)
-    finally:
-        told.cancel()
-        if not running.done():
-            logger.warning("Stopping now; {} job(s) are given back to the Horde.", len(intake.jobs))
-            running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-
-
-def run(setup: Setup) -> Tally:
-    """`serve` until SIGINT or SIGTERM; a second signal does not wait for jobs any more.
-
-    Raises what `serve` raises.
-    """
-
-    async def until_signalled() -> Tally:
-        stop = asyncio.Event()
-        serving = asyncio.ensure_future(serve(setup, stop))
-
-        def on_signal() -> None:
-            if stop.is_set():
-                serving.cancel()
-            else:
-                logger.info("Stopping: no new jobs; those under way are finished. Once more to stop at once.")
-                stop.set()
-
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                loop.add_signal_handler(number, on_signal)
-            except NotImplementedError:  # Windows: signal.signal is all there is, outside the loop
-                signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
-        try:
-            return await serving
-        except asyncio.CancelledError:
-            raise WorkerError("Stopped before the jobs under way were done.") from None
-
-    return asyncio.run(until_signalled())

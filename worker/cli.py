@@ -38,7 +38,7 @@ def main() -> None:
         code = app(arguments, standalone_mode=False, prog_name="horde-bridge")
     except typer.Exit as done:
         code = done.exit_code
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         code = 130
     except WorkerError as error:
         print(f"horde-bridge: {error}", file=sys.stderr)  # noqa: T201 - the command's answer

@@ -19,7 +19,8 @@ def test_what_a_killed_worker_left_open_is_reported_by_its_next_start_before_new
     owner.play(seconds=600.0)
     requests = owner.ask(2)
     owner.start()
-    owner.until(lambda: owner.outcomes()[Outcome.OPEN] == 2)
+    # What the Horde has handed out may still be on its way.
+    owner.until(lambda: sum(journal.read_text().count("popped") for journal in owner.folder.glob("**/*.jsonl")) == 2)
     engines = children(owner)
     owner.signal(signal.SIGKILL)
     owner.end()
@@ -57,4 +58,42 @@ def test_nothing_of_the_worker_is_left_after_sigterm(owner):
     assert engines
     owner.signal(signal.SIGTERM)
     assert owner.end() == 0, owner.output
+    assert not any(engine.is_running() for engine in engines)
+
+
+def test_told_to_stop_while_its_engines_start_it_ends_at_once(owner):
+    owner.play(start_seconds=600.0)
+    owner.start()
+    owner.until(lambda: children(owner))
+    owner.signal(signal.SIGINT)
+    assert owner.end() == 0, owner.output
+
+
+def test_jobs_under_way_are_finished_after_the_first_signal(owner):
+    owner.play(seconds=2.0)
+    owner.ask(6)
+    owner.start()
+    owner.until(lambda: owner.outcomes()[Outcome.OPEN] >= 2)
+    owner.signal(signal.SIGTERM)
+    assert owner.end() == 0, owner.output
+    outcomes = owner.outcomes()
+    assert set(outcomes) == {Outcome.OK}
+    assert outcomes[Outcome.OK] >= 2
+
+
+@pytest.mark.parametrize("signals", [2, 3])
+def test_a_signal_more_gives_back_what_waits_and_one_more_everything(owner, signals):
+    owner.play(seconds=600.0)
+    owner.ask(6)
+    owner.start()
+    owner.until(lambda: (owner.outcomes()[Outcome.OPEN] == 2 and "Job" in owner.output) or "%" in owner.output)
+    engines = children(owner)
+    for said in ("Stopping: no new jobs", "In haste", "Stopping at once")[:signals]:
+        owner.signal(signal.SIGTERM)
+        owner.until(lambda text=said: text in owner.output)
+    assert owner.end() == 1, owner.output
+    assert "went back to the Horde" in owner.output or "before the jobs under way were done" in owner.output
+    books = owner.horde.state.accounting()
+    assert set(books.outcomes.values()) == {Outcome.FAULTED}
+    assert books.lost == 0
     assert not any(engine.is_running() for engine in engines)

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from worker import logs
-from worker.app import run as run_worker
 from worker.commands.options import (
     LOGS_FOLDER,
     ConfigFile,
@@ -19,6 +18,7 @@ from worker.commands.options import (
 from worker.compose import DeviceFlags, compose
 from worker.engine.install import Runtime
 from worker.home import only_one, worker_folder
+from worker.lifecycle import run as run_worker
 from worker.orphans import end_orphans
 
 

@@ -77,7 +77,7 @@ class JobRunner:
         except TimeoutError:
             job.fault = str(JobLate(f"The job was not done within its {job.pop.ttl:.0f} s."))
         except asyncio.CancelledError:
-            job.fault = "The worker is shutting down."
+            job.fault = job.fault or "The worker is shutting down."
             raise
         except WorkerError as error:
             job.fault = str(error)

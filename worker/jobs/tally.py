@@ -14,6 +14,8 @@ class Tally:
     faulted: int = 0
     images: int = 0
     kudos: float = 0.0
+    #: jobs that were not done because the worker had to stop
+    given_back: int = 0
 
     def note(self, event: JobEvent) -> None:
         match event.stage:

@@ -1,0 +1,81 @@
+"""The end of the intake: jobs under way are finished, within limits that the owner's signals shorten."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+from loguru import logger
+
+from worker.jobs.intake import Intake
+from worker.jobs.job import Job, Stage
+from worker.jobs.roster import Roster
+
+#: Longest time that jobs under way get after the worker was told to stop; then they are faulted. With the faults and
+#: the engines' end it stays within the two minutes that a container is usually given.
+DRAIN_LIMIT_S = 100.0
+#: The same for jobs that an engine has begun with, once the owner is in a hurry.
+HASTE_LIMIT_S = 10.0
+SHUTTING_DOWN = "The worker is shutting down."
+
+
+async def until_drained(
+    intake: Intake,
+    roster: Roster,
+    *,
+    stop: asyncio.Event,
+    hasten: asyncio.Event,
+    limit_s: float = DRAIN_LIMIT_S,
+    haste_limit_s: float = HASTE_LIMIT_S,
+) -> int:
+    """Run the intake until told to stop and everything under way is answered; how many jobs were given back undone.
+
+    Cancelling gives back all at once. Raises what the intake raises.
+    """
+    running = asyncio.ensure_future(intake.run(stop))
+    given_back = 0
+    try:
+        await _any(running, stop)
+        if not running.done():
+            logger.info(
+                "Stopping: no new jobs; {} under way get up to {:.0f} s. Once more to hasten.",
+                len(roster.jobs),
+                limit_s,
+            )
+        await _any(running, hasten, within_s=limit_s)
+        if hasten.is_set() and not running.done():
+            waiting = [job for job in roster.jobs if _waits(job)]
+            for job in waiting:
+                roster.drop(job, SHUTTING_DOWN)
+            given_back = len(waiting)
+            logger.info(
+                "In haste: {} waiting job(s) go back, {} in work get up to {:.0f} s. Once more to stop at once.",
+                len(waiting),
+                len(roster.jobs) - len(waiting),
+                haste_limit_s,
+            )
+            await _any(running, within_s=haste_limit_s)
+    finally:
+        left = [job for job in roster.jobs if not job.fault]
+        given_back += len(left)
+        if not running.done():
+            if left:
+                logger.warning("Stopping now; {} job(s) are given back to the Horde.", len(left))
+            running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+    return given_back
+
+
+def _waits(job: Job) -> bool:
+    """No engine has begun with it."""
+    return job.started_at is None and job.stage in {Stage.POPPED, Stage.FETCHING, Stage.RENDERING}
+
+
+async def _any(running: "asyncio.Future[None]", *events: asyncio.Event, within_s: float | None = None) -> None:
+    """Until the intake ends, an event is set or the time is over; the intake is not touched."""
+    waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait([running, *waits], timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,85 @@
+"""A worker from its start to its end in this process, as signals say."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import psutil
+from loguru import logger
+
+from worker.app import Setup, serve
+from worker.errors import WorkerError
+from worker.jobs.tally import Tally
+from worker.signals import signals
+
+#: After the third signal: what is not over by then is cut off.
+END_LIMIT_S = 20.0
+
+
+@dataclass
+class Ending:
+    """How urgently the worker is to end: each signal is one step further."""
+
+    #: gives everything back at once
+    cancel: Callable[[], object]
+    #: ends the process as it is
+    die: Callable[[], object]
+    #: no new jobs; those under way are finished
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    #: those that no engine has begun with are given back, the others get a moment
+    hasten: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: bool = False
+
+    def further(self) -> None:
+        """One step."""
+        if not self.stop.is_set():
+            self.stop.set()
+        elif not self.hasten.is_set():
+            self.hasten.set()
+        elif not self.cancelled:
+            self.at_once()
+        else:
+            self.die()
+
+    def at_once(self) -> None:
+        """The third step, whatever came before."""
+        self.cancelled = True
+        self.stop.set()
+        self.hasten.set()
+        self.cancel()
+
+
+def run(setup: Setup, *, reload: Callable[[], None] = lambda: None) -> Tally:
+    """`serve` until SIGINT or SIGTERM; the second hastens, the third stops at once, the fourth cuts off.
+
+    `reload` is called on SIGHUP. Raises what `serve` raises, and WorkerError when jobs had to be given back.
+    """
+
+    async def until_signalled() -> Tally:
+        loop = asyncio.get_running_loop()
+
+        def cancel() -> None:
+            logger.warning("Stopping at once.")
+            loop.call_later(END_LIMIT_S, cut_off)
+            serving.cancel()
+
+        ending = Ending(cancel, cut_off)
+        serving = asyncio.ensure_future(serve(setup, ending.stop, ending.hasten))
+        with signals(stop=ending.further, close=ending.at_once, reload=reload):
+            try:
+                tally = await serving
+            except asyncio.CancelledError:
+                raise WorkerError("Stopped before the jobs under way were done.") from None
+        if tally.given_back:
+            raise WorkerError(f"Stopped before {tally.given_back} job(s) were done; they went back to the Horde.")
+        return tally
+
+    return asyncio.run(until_signalled())
+
+
+def cut_off() -> None:
+    """End this process and its children now. What is left open stands in the journal."""
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+    os._exit(1)

@@ -1,0 +1,78 @@
+"""What the system tells a process: to stop, to read its settings again, that its console is being closed."""
+
+import asyncio
+import ctypes
+import errno
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+#: Windows' console events that end the process as soon as their handler returns, or five seconds later.
+CTRL_CLOSE, CTRL_LOGOFF, CTRL_SHUTDOWN = 2, 5, 6
+#: How long such an event is held up for a clean end.
+CLOSE_WAIT_S = 4.5
+
+
+@contextmanager
+def signals(*, stop: Callable[[], None], close: Callable[[], None], reload: Callable[[], None]) -> Iterator[None]:
+    """Calls these on the running event loop while the block lasts.
+
+    `stop`: SIGINT, SIGTERM, Ctrl+C, Ctrl+Break, a lost terminal. `close`: Windows closes the console, and the process
+    with it in a few seconds. `reload`: SIGHUP, unless it comes from a terminal that went away.
+    """
+    loop = asyncio.get_running_loop()
+    if sys.platform == "win32":  # the loop takes no signals there; the interpreter does
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)}
+        for number in before:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+        with console_close(lambda: loop.call_soon_threadsafe(close), ctypes.windll.kernel32):
+            yield
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        return
+    loop.add_signal_handler(signal.SIGINT, stop)
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_signal_handler(signal.SIGHUP, lambda: stop() if terminal_lost() else reload())
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def console_close(close: Callable[[], Any], kernel32: Any) -> Iterator[None]:
+    """Calls `close` (in a thread of the system's) when the console goes, and holds it until the block has ended."""
+    ended = threading.Event()
+
+    def handle(event: int) -> bool:
+        if event not in (CTRL_CLOSE, CTRL_LOGOFF, CTRL_SHUTDOWN):
+            return False
+        close()
+        ended.wait(CLOSE_WAIT_S)
+        return True
+
+    # Kept in a variable: the system has only its address.
+    handler = getattr(ctypes, "WINFUNCTYPE", ctypes.CFUNCTYPE)(ctypes.c_int, ctypes.c_uint)(handle)
+    kernel32.SetConsoleCtrlHandler(handler, 1)
+    try:
+        yield
+    finally:
+        ended.set()
+        kernel32.SetConsoleCtrlHandler(handler, 0)
+
+
+def terminal_lost() -> bool:
+    """Whether standard error is a terminal that is not there any more: its window was closed, its line hung up."""
+    if sys.platform == "win32":
+        return False
+    import termios  # noqa: PLC0415 - not on Windows
+
+    try:
+        termios.tcgetattr(2)
+    except termios.error as error:
+        return bool(error.args[0] == errno.EIO)
+    return False
