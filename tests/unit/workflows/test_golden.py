@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from worker.demo.engine.graph import Size, Workflow
+from worker.workflows.audit import snapshot
 from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect
 from worker.workflows.materialise import materialise
@@ -250,3 +252,16 @@ def test_every_pair_of_template_and_fragment_that_occurs_is_in_a_golden_graph(
     for case in CASES.values():
         known |= pairs(library, request_for({**PAYLOAD, **case.payload}, model=case.model, **case.arguments))
     assert occurring - known == set()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_comes_out_has_the_size_and_the_number_that_were_asked_for(
+    name: str, library: Library, request_for: Callable[..., RenderRequest]
+) -> None:
+    case = CASES[name]
+    request = request_for({**PAYLOAD, **case.payload}, model=case.model, **case.arguments)
+    rendered = materialise(select(library, request), request, dialect=case.dialect)
+    handed_in = {"job-0": Size(request.first_width, request.first_height)}
+    [output] = rendered.outputs
+    size = Workflow(rendered.graph, snapshot()).size(output, handed_in)
+    assert size == Size(request.width, request.height, request.batch)
