@@ -9,6 +9,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,6 +55,14 @@ _UNSAFE = re.compile(r"[^\w .()-]+")
 Entry = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Hosts:
+    """Where is asked for what jobs name."""
+
+    civitai: str = API
+    hordeling: str = HORDELING
+
+
 class Refused(WorkerError):
     """The file is there, and not for this job; `value` is gen_metadata's word for why."""
 
@@ -77,8 +86,7 @@ class AdhocFiles:
         nsfw: bool = True,
         budget_bytes: int = 10 * GIB,
         wait_limit_s: float = float("inf"),
-        api: str = API,
-        hordeling: str = HORDELING,
+        hosts: Hosts = Hosts(),
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self.nsfw = nsfw
@@ -87,8 +95,7 @@ class AdhocFiles:
         self._store = store
         self._downloader = downloader
         self._budget_bytes = budget_bytes
-        self._api = api
-        self._hordeling = hordeling
+        self._hosts = hosts
         self._now_s = now_s
         index = read_json(store.root / INDEX)
         self._index: dict[str, Entry] = index if isinstance(index, dict) else {}
@@ -196,11 +203,11 @@ class AdhocFiles:
         return entry
 
     async def _ask(self, kind: Kind, name: str, *, is_version: bool) -> Offer:
-        offer = await look_up(self._http, name, kind, is_version=is_version, nsfw=self.nsfw, api=self._api)
+        offer = await look_up(self._http, name, kind, is_version=is_version, nsfw=self.nsfw, api=self._hosts.civitai)
         if kind is not Kind.EMBEDDING:
             return offer
         try:
-            data = (await fetch_json(self._http, f"{self._hordeling}/{offer.model_id}", timeout_s=10.0)).data
+            data = (await fetch_json(self._http, f"{self._hosts.hordeling}/{offer.model_id}", timeout_s=10.0)).data
             return Offer(**{**vars(offer), "url": str(data["url"]), "sha256": str(data["sha256"]).casefold()})
         except (HordeUnreachable, KeyError, TypeError) as error:
             logger.bind(action="hordeling_unavailable").debug("Hordeling has no {}: {}", name, error)

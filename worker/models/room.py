@@ -19,7 +19,7 @@ from loguru import logger
 
 from worker.config.schema import BridgeData
 from worker.errors import JobError, WorkerError
-from worker.models.adhoc import AdhocFiles
+from worker.models.adhoc import AdhocFiles, Hosts
 from worker.models.beside import as_file
 from worker.models.choice import Choice, choose, custom_of, load_lists, load_month, store_of
 from worker.models.custom import write_custom_file
@@ -79,6 +79,7 @@ class ModelRoom:
         tokens: Mapping[str, str] = MappingProxyType({}),
         custom_file: Path | None = None,
         pace: Pace = Pace(),
+        hosts: Hosts = Hosts(),  # noqa: B008 - frozen
     ) -> None:
         self._config = config
         self._custom = custom_of(config)
@@ -86,6 +87,7 @@ class ModelRoom:
         self._tokens = tokens
         self._custom_file = custom_file
         self._pace = pace
+        self._hosts = hosts
         self._throttle = Throttle(config.download_bytes_per_s)
         self._report = DownloadReport()
         self._reference = NO_LISTS
@@ -187,7 +189,7 @@ class ModelRoom:
             self._adhoc = AdhocFiles(
                 public, self.store, additions,
                 nsfw=self._config.nsfw, budget_bytes=self._config.lora_cache_bytes,
-                wait_limit_s=self._config.download_timeout,
+                wait_limit_s=self._config.download_timeout, hosts=self._hosts,
             )  # fmt: skip
             stack.push_async_callback(self._adhoc.close)
             await asyncio.to_thread(self._write_custom_file)
