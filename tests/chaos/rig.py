@@ -42,7 +42,8 @@ MODEL = "Tiny SD1.5"
 class OneModel:
     """A models room with one model and no LoRA."""
 
-    def __init__(self) -> None:
+    def __init__(self, checkpoint: str = "tiny.safetensors") -> None:
+        self._checkpoint = checkpoint
         self.unreadable: list[str] = []
 
     def running(self) -> AbstractAsyncContextManager[object]:
@@ -55,9 +56,7 @@ class OneModel:
         return (MODEL,)
 
     def model(self, name: str) -> ServedModel | None:
-        return (
-            ServedModel(name, Family.STABLE_DIFFUSION_1, {"checkpoint": "tiny.safetensors"}) if name == MODEL else None
-        )
+        return ServedModel(name, Family.STABLE_DIFFUSION_1, {"checkpoint": self._checkpoint}) if name == MODEL else None
 
     def has(self, file: AuxiliaryFile) -> bool:
         return True

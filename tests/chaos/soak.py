@@ -48,7 +48,7 @@ from worker.workflows.audit import SNAPSHOT_FILE
 
 from .leaks import GROWTH_BYTES, Holdings, Readings, leaks_since, listening, remains, resident_bytes
 from .misfortunes import Misfortunes
-from .rig import MODEL, Rig
+from .rig import MODEL, OneModel, Rig
 
 #: A session of one worker, in seconds.
 SHORTEST_SESSION_S, LONGEST_SESSION_S = 15.0, 120.0
@@ -68,6 +68,8 @@ TOLERANCE = Tolerance(
     ceilings=lambda: Ceilings(lasts_s=0.0),
     silence_limit_s=3.0,
 )
+#: The real engine says nothing while it loads its libraries for the first job.
+REAL_SILENCE_S = 30.0
 CONFIG = {"max_batch": 4, "queue_size": 2, "allow_lora": True, "allow_img2img": True, "allow_painting": True}
 READING_S = 1.0
 #: Pictures that the Horde keeps.
@@ -275,6 +277,10 @@ async def soak(
     state = EmbeddedHorde(models={MODEL: ModelFacts(Baseline.SD1)}, rules=RULES, storage=storage, seed=seed)
     with serve_in_thread(state) as horde:
         rig = Rig(horde, folder, engines=engines, config=CONFIG, tolerance=TOLERANCE, journal=folder / "journal.jsonl")
+        if real:
+            await tinies.build(Runtime.locate(), {"sd15"}, on_file=lambda _: None)
+            rig.models = OneModel("tiny_sd15.safetensors")
+            rig.tolerance = replace(TOLERANCE, silence_limit_s=REAL_SILENCE_S)
         return await Soak(rig, seed=seed, real=real, tell=tell).run(seconds)
 
 
