@@ -18,12 +18,11 @@ from worker.workflows.samplers import DEFAULT_SAMPLER, sampler_for
 
 RENDERED = {
     "txt2img", "txt2img_batch_n3", "sdxl", "flux", "hires_fix", "loras_tis", "cascade", "img2img", "inpaint_mask",
-    "controlnet_canny",
+    "controlnet_canny", "post_processing",
 }  # fmt: skip
 #: Jobs that need fragments or templates we do not have yet, and the reason each must be refused with.
 REFUSED = {
     "qr_code": "it is not for the workflow qr_code",
-    "post_processing": "no fragment adds face_fix",
 }
 #: What makes the difference of a job with a picture.
 ENCODERS = {"img2img": "VAEEncode", "inpaint_mask": "InpaintModelConditioning", "controlnet_canny": "HordeAnnotator"}

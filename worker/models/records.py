@@ -54,7 +54,8 @@ class Purpose(str, Enum):
 
 #: Folders a record's file may lie in, directly below the model root.
 KNOWN_FOLDERS: Final = frozenset(
-    {category.folder for category in Category} | {"vae", "text_encoders", "unet", "clip_vision", "lora", "ti", "blip"}
+    {category.folder for category in Category}
+    | {"vae", "text_encoders", "unet", "clip_vision", "lora", "ti", "blip", "rembg"}
 )
 #: Baselines written otherwise than the family's value. Keys are folded by `fold_baseline`.
 BASELINE_ALIASES: Final = MappingProxyType(

@@ -26,7 +26,7 @@ class Layout(str, Enum):
 
 Folders = Mapping[str, tuple[str, ...]]
 
-#: The keys beyond ComfyUI's own are read by our node pack: face restorers and layered-diffusion weights.
+#: The keys beyond ComfyUI's own are read by our node pack: face restorers, layered-diffusion weights, cut-outs.
 LAYOUTS: Final[Mapping[Layout, Folders]] = MappingProxyType(
     {
         Layout.HORDE: {
@@ -41,6 +41,7 @@ LAYOUTS: Final[Mapping[Layout, Folders]] = MappingProxyType(
             "clip_vision": ("clip_vision",),
             "facerestore_models": ("gfpgan", "codeformer"),
             "layer_model": ("miscellaneous",),
+            "rembg": ("rembg",),
         },
         Layout.COMFYUI: {
             "checkpoints": ("checkpoints",),
@@ -54,6 +55,7 @@ LAYOUTS: Final[Mapping[Layout, Folders]] = MappingProxyType(
             "clip_vision": ("clip_vision",),
             "facerestore_models": ("facerestore_models",),
             "layer_model": ("layer_model",),
+            "rembg": ("rembg",),
         },
         Layout.A1111: {
             "checkpoints": ("models/Stable-diffusion",),
@@ -79,6 +81,7 @@ KEY_OF_FOLDER: Final[Mapping[str, str]] = MappingProxyType(
         "codeformer": "facerestore_models",
         "miscellaneous": "layer_model",
         "clip_vision": "clip_vision",
+        "rembg": "rembg",
     }
 )
 #: Which of ComfyUI's folders the loader of a purpose looks into.

@@ -223,8 +223,6 @@ def needs(request: RenderRequest) -> tuple[AuxiliaryFile, ...]:
     if request.workflow == QR_WORKFLOW:
         files.append(_for_family(QR_CONTROLNETS.get(family), QR_WORKFLOW, family))
     if request.transparent:
-        if family not in LAYER_DIFFUSE:
-            raise JobNotServable(f"There are no weights for transparent pictures of {family.value}.")
         files += [LAYER_DIFFUSE[family].model, LAYER_DIFFUSE[family].decoder]
     for name in request.post_processing:
         files += of_post_processor(name)

@@ -80,7 +80,7 @@ class TemplateManifest(Manifest):
 class FragmentManifest(Manifest):
     when: Feature
     #: one instance for each element of this tuple of the request
-    each: Literal["loras", "extra_sources"] | None = None
+    each: Literal["loras", "extra_sources", "face_fixers", "upscalers"] | None = None
     #: families it is for; all, if none are named
     families: list[Family] = []
     #: only where this dialect is spoken

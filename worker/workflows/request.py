@@ -16,7 +16,8 @@ from worker.workflows.families import TRAITS, Family
 
 __all__ = [
     "Embedding", "EmbeddingTarget", "EmbeddingWish", "ExtraSource", "ExtraText", "Family", "LoraFile", "LoraWish",
-    "Mode", "Note", "RenderRequest", "ServedModel", "SourceImage", "embedding_wishes", "lora_wishes", "read_request",
+    "Mode", "Network", "Note", "RenderRequest", "ServedModel", "SourceImage",
+    "embedding_wishes", "lora_wishes", "read_request",
 ]  # fmt: skip
 
 MAX_SIDE_PX, SIDE_STEP_PX = 8192, 64
@@ -140,6 +141,13 @@ class ExtraText:
 
 
 @dataclass(frozen=True)
+class Network:
+    """A network that works on finished pictures, `file` as ComfyUI lists it."""
+
+    file: str
+
+
+@dataclass(frozen=True)
 class Note:
     """Something the requester should know, in the words of the Horde's gen_metadata."""
 
@@ -183,6 +191,9 @@ class RenderRequest:
     return_control_map: bool
     #: face fixers, then upscalers, then strip_background
     post_processing: tuple[str, ...]
+    #: the networks of these
+    face_fixers: tuple[Network, ...]
+    upscalers: tuple[Network, ...]
     face_fixer_strength: float
     loras: tuple[LoraFile, ...]
     source: SourceImage | None
@@ -244,6 +255,9 @@ def read_request(
     seed = _read_seed(payload)
     control_type = CONTROL_TYPES.get(coerce.text(payload.get("control_type")).strip().lower()) if source else None
     notes: list[Note] = []
+    transparent = coerce.flag(payload.get("transparent"))
+    if transparent and model.family not in auxiliary.LAYER_DIFFUSE:
+        notes.append(Note("information", "see_ref", f"{model.family.value} has no transparent pictures"))
     mode = _mode_for(model, source_processing, source, control_type)
     if mode is Mode.TXT2IMG and not control_type:
         source = None
@@ -292,13 +306,15 @@ def read_request(
         batch=coerce.whole(payload.get("n_iter"), 1, 1, 100),
         clip_skip=coerce.whole(payload.get("clip_skip"), 1, 1, 20),
         tiling=coerce.flag(payload.get("tiling")),
-        transparent=coerce.flag(payload.get("transparent")),
+        transparent=transparent and model.family in auxiliary.LAYER_DIFFUSE,
         control_type=control_type,
         control_file=auxiliary.control_file(model.family, workflow or control_type),
         control_strength=coerce.number(payload.get("control_strength"), 1.0, 0.01, 3),
         image_is_control=coerce.flag(payload.get("image_is_control")),
         return_control_map=control_type is not None and coerce.flag(payload.get("return_control_map")),
         post_processing=post_processing,
+        face_fixers=_networks(auxiliary.FACE_FIXERS, post_processing),
+        upscalers=_networks(auxiliary.UPSCALERS, post_processing),
         face_fixer_strength=coerce.number(payload.get("facefixer_strength"), 1.0, 0, 1),
         # A LoRA without any strength changes nothing but would still be loaded.
         loras=tuple(lora for lora in loras if lora.model or lora.clip),
@@ -371,6 +387,10 @@ def _read_post_processing(payload: Mapping[str, Any]) -> tuple[str, ...]:
     names = _asked_post_processing(payload)
     groups = (FACE_FIXERS, UPSCALERS, {STRIP_BACKGROUND})
     return tuple(name for group in groups for name in names if name in group)
+
+
+def _networks(files: Mapping[str, auxiliary.AuxiliaryFile], names: Sequence[str]) -> tuple[Network, ...]:
+    return tuple(Network(files[name].name) for name in names if name in files)
 
 
 def _asked_post_processing(payload: Mapping[str, Any]) -> list[str]:

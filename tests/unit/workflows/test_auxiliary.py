@@ -72,9 +72,11 @@ def test_transparent_pictures_need_the_weights_of_their_family(request_for, fami
     assert needs(request_for({"transparent": True}, family))[0].name == weights
 
 
-def test_transparent_pictures_of_a_family_without_weights_are_refused(request_for):
-    with pytest.raises(JobNotServable, match="transparent pictures of flux_schnell"):
-        needs(request_for({"transparent": True}, Family.FLUX_SCHNELL))
+def test_a_family_without_transparent_pictures_renders_an_ordinary_one_and_says_so(request_for):
+    request = request_for({"transparent": True}, Family.FLUX_SCHNELL)
+    assert not request.transparent
+    assert needs(request) == ()
+    assert [note.ref for note in request.notes] == ["flux_schnell has no transparent pictures"]
 
 
 def test_a_control_net_is_its_familys(request_for):

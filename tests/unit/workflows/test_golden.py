@@ -185,6 +185,20 @@ CASES = {
     "qwen_mask_large_batch_cfg_1": Case(QWEN, {**LARGE, "n_iter": 70, "cfg_scale": 1}, MASKED, ONE_ENCODER),
     "z_image_outpaint_batch": Case(Z_IMAGE, {**FEW_STEPS, "ddim_steps": 9, "n_iter": 2}, OUTPAINTING, ONE_ENCODER),
     "z_image_img2img_large_batch": Case(Z_IMAGE, {**FEW_STEPS, "n_iter": 70}, FROM_PICTURE, ONE_ENCODER),
+    "sd1_face_fix": Case(SD1, {"post_processing": ["CodeFormers"], "facefixer_strength": 0.7}),
+    "sd1_strip_background": Case(SD1, {"post_processing": ["strip_background"]}),
+    "sdxl_post_processing": Case(
+        SDXL, {"n_iter": 2, "post_processing": ["strip_background", "NMKD_Siax", "GFPGAN", "RestoreFormer"]}
+    ),
+    "sd1_tiling_hires_loras": Case(
+        SD1, {"tiling": True, "hires_fix": True, "width": 1024, "height": 768}, {"loras": LORAS}
+    ),
+    "sd1_transparent_tiling": Case(SD1, {"transparent": True, "tiling": True}),
+    "sdxl_transparent_hires_loras": Case(
+        SDXL, {"transparent": True, "hires_fix": True, "width": 1536, "height": 1536}, {"loras": LORAS}
+    ),
+    "sd1_upscale": Case(SD1, {"n_iter": 2, "post_processing": ["RealESRGAN_x4plus"]}),
+    "sd1_upscale_stock": Case(SD1, {"post_processing": ["4x_AnimeSharp"]}, dialect=Dialect.STOCK),
 }
 
 

@@ -57,8 +57,6 @@ def test_fragments_are_chosen_by_what_the_request_needs(library: Library, reques
     ("payload", "arguments", "reason"),
     [
         ({}, {"family": Family.STABLE_CASCADE}, "the model has no file for stage_b and stage_c"),
-        ({"tiling": True}, {}, "no fragment adds tiling to it"),
-        ({"post_processing": ["GFPGAN", "NMKD_Siax"]}, {}, "no fragment adds upscale to it"),
         ({"workflow": "qr_code"}, {}, "it is not for the workflow qr_code"),
         (
             {"control_type": "canny"},
@@ -192,17 +190,19 @@ def test_a_fragment_for_other_families_does_not_fit(
 ) -> None:
     own = folder(
         "fragments/invert",
-        "description: Inverts.\nwhen: transparent\nfamilies: [flux_1]\norder: 500\nnodes: {invert: ImageInvert}\n"
+        "description: Inverts.\nwhen: strip_background\nfamilies: [flux_1]\norder: 500\nnodes: {invert: ImageInvert}\n"
         "in: {image: invert.image}\nout: {image: invert.0}",
         {"1": {"class_type": "ImageInvert", "inputs": {}, "_meta": {"title": "invert"}}},
     )
     with_invert = Library.load(packaged_folder(), own, approved_classes={"ImageInvert"})
-    clear = {"transparent": True}
-    assert "fragments/invert" in [
-        each.name for each in select(with_invert, request_for(clear, Family.FLUX_1)).fragments
-    ]
-    with pytest.raises(JobNotServable, match="no fragment adds transparent"):
-        select(with_invert, request_for(clear, Family.STABLE_DIFFUSION_2_768))
+    stripped = {"post_processing": ["strip_background"]}
+    for family, name in (
+        (Family.FLUX_1, "fragments/invert"),
+        (Family.STABLE_DIFFUSION_1, "fragments/strip_background"),
+    ):
+        chosen = [each.name for each in select(with_invert, request_for(stripped, family)).fragments]
+        assert name in chosen
+        assert len(chosen) == len(select(library, request_for(stripped, family)).fragments)
 
 
 def test_a_map_is_made_only_of_a_picture_that_is_none(library: Library, request_for: Build) -> None:

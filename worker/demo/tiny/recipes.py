@@ -19,6 +19,7 @@ MODEL_FOLDERS = (
     "gfpgan",
     "lora",
     "miscellaneous",
+    "rembg",
     "text_encoders",
     "ti",
     "vae",
@@ -42,6 +43,7 @@ class Purpose(str, Enum):
     FACE_FINDER = "facexlib"
     ANNOTATOR = "annotator"
     LAYER_DIFFUSE = "layer_diffuse"
+    BACKGROUND = "rembg"
 
 
 @dataclass(frozen=True)
@@ -236,9 +238,12 @@ TINY_FACE_FILES = (
     TinyFile("retinaface", "face", "gfpgan/detection_Resnet50_Final.pth", Purpose.FACE_FINDER, needs="facexlib"),
     TinyFile("parsenet", "face", "gfpgan/parsing_parsenet.pth", Purpose.FACE_FINDER, needs="facexlib"),
     TinyFile("gfpgan", "face", "gfpgan/GFPGANv1.4.pth", Purpose.FACE_RESTORER),
+    TinyFile("gfpgan_13", "face", "gfpgan/GFPGANv1.3.pth", Purpose.FACE_RESTORER, "gfpgan"),
     TinyFile("restoreformer", "face", "gfpgan/RestoreFormer.pth", Purpose.FACE_RESTORER),
     TinyFile("codeformer", "face", "codeformer/CodeFormers.pth", Purpose.FACE_RESTORER, needs="spandrel_extra_arches"),
 )
+
+TINY_BACKGROUND = TinyFile("u2net", "background", "rembg/u2net.onnx", Purpose.BACKGROUND)
 
 #: The units for SD1.5 fit "Tiny SD1.5 Deep" only.
 TINY_LAYER_DIFFUSE = (
@@ -257,6 +262,7 @@ TINY_FILES: dict[str, TinyFile] = {
         *TINY_ANNOTATORS,
         *TINY_UPSCALERS,
         *TINY_FACE_FILES,
+        TINY_BACKGROUND,
         *TINY_LAYER_DIFFUSE,
     )
 }

@@ -109,11 +109,13 @@ def _pool(seed: int) -> torch.Tensor:
     return torch.randn(POOL_SIZE, generator=torch.Generator().manual_seed(seed))
 
 
-def save(state: StateDict, path: Path) -> None:
-    """Write the file whole or not at all: safetensors, or a PyTorch archive where the name says so."""
+def save(state: StateDict | bytes, path: Path) -> None:
+    """Write the file whole or not at all: bytes as they are, safetensors, or a PyTorch archive by the name."""
     partial = path.with_name(path.name + ".partial")
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix in PICKLED:
+    if isinstance(state, bytes):
+        partial.write_bytes(state)
+    elif path.suffix in PICKLED:
         torch.save(state, partial)
     else:
         _save_with_holes(state, partial)

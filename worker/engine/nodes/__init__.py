@@ -1,24 +1,50 @@
 """The worker's node pack, loaded by ComfyUI itself. Nothing here may import the worker.
 
 `auth` (only the worker may talk to this engine), `inputs` (pictures in memory, never on disk), `output` (raw pixels
-over the websocket instead of PNG files), `annotators` and `regions` (a picture as the map that steers a ControlNet).
+over the websocket instead of PNG files), `annotators` and `regions` (a picture as the map that steers a ControlNet),
+`upscale` (a batch image by image), `faces` (restored), `background` (gone), `tiling` (edges
+that fit), `layers` and `transparency` (pictures drawn on nothing).
 
-A class whose libraries this engine lacks is not there at all: so the worker sees what it can't ask for.
+A class whose libraries this engine lacks is not there at all: so the worker sees what it can't ask for. It names them
+in PACKAGES.
 """
 
-from . import auth
-from .annotators import HordeAnnotator, can_annotate
-from .inputs import HordeImageInput, add_input_routes
-from .output import HordeImageOutput
+import logging
+from importlib.util import find_spec
 
-NODE_CLASS_MAPPINGS = {node.__name__: node for node in (HordeImageInput, HordeImageOutput)}
-if can_annotate():
-    NODE_CLASS_MAPPINGS[HordeAnnotator.__name__] = HordeAnnotator
-NODE_DISPLAY_NAME_MAPPINGS = {
-    "HordeAnnotator": "Horde: control map",
-    "HordeImageInput": "Horde: image from memory",
-    "HordeImageOutput": "Horde: raw image to the worker",
+from . import auth
+from .annotators import HordeAnnotator
+from .background import HordeStripBackground
+from .faces import HordeFaceModelLoader, HordeFaceRestore
+from .inputs import HordeImageInput, add_input_routes
+from .layers import HordeLayerModel
+from .output import HordeImageOutput
+from .tiling import HordeTiling
+from .transparency import HordeTransparentDecode
+from .upscale import HordeImageUpscale
+
+
+def _usable(node):
+    missing = [name for name in getattr(node, "PACKAGES", ()) if find_spec(name) is None]
+    if missing:
+        logging.getLogger(__name__).warning("%s is left out: %s is not installed", node.__name__, ", ".join(missing))
+    return not missing
+
+
+NODES = {
+    HordeAnnotator: "Horde: control map",
+    HordeFaceModelLoader: "Horde: load face restorer",
+    HordeFaceRestore: "Horde: restore faces",
+    HordeImageInput: "Horde: image from memory",
+    HordeImageOutput: "Horde: raw image to the worker",
+    HordeImageUpscale: "Horde: upscale image by image",
+    HordeLayerModel: "Horde: draw on nothing",
+    HordeStripBackground: "Horde: strip background",
+    HordeTiling: "Horde: tiling picture",
+    HordeTransparentDecode: "Horde: decode transparency",
 }
+NODE_CLASS_MAPPINGS = {node.__name__: node for node in NODES if _usable(node)}
+NODE_DISPLAY_NAME_MAPPINGS = {name: NODES[node] for name, node in NODE_CLASS_MAPPINGS.items()}
 
 auth.install()
 add_input_routes()

@@ -4,7 +4,6 @@ Networks come from controlnet-aux and transformers, their weights from the model
 Several need a card for a moment only, so they wait in main memory between jobs.
 """
 
-import importlib.util
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,13 +75,11 @@ class Shelf:
 SHELF = Shelf(CAPACITY_BYTES)
 
 
-def can_annotate() -> bool:
-    """Whether this engine has what the networks are built from; an owner's own environment need not."""
-    return all(importlib.util.find_spec(name) for name in ("controlnet_aux", "cv2", "transformers"))
-
-
 class HordeAnnotator:
     """The map for one kind of ControlNet, of every picture of a batch, in the size of the picture."""
+
+    #: an owner's own environment need not have them
+    PACKAGES = ("controlnet_aux", "cv2", "transformers")
 
     @classmethod
     def INPUT_TYPES(cls):

@@ -1,0 +1,85 @@
+"""The subject of a picture without its background, by rembg, whose network comes from the owner's folders."""
+
+import numpy as np
+import torch
+
+from .folders import listed, path_of
+
+BACKGROUND = "rembg"
+#: Channels of a picture without transparency.
+COLOURS = 3
+#: What counts as surely subject and surely background of 255, and how far the unsure seam reaches, in pixels.
+MATTING = {
+    "alpha_matting": True,
+    "alpha_matting_foreground_threshold": 240,
+    "alpha_matting_background_threshold": 10,
+    "alpha_matting_erode_size": 10,
+}
+#: The fine edge of a larger picture is worked out at this size: its equations would take minutes and tens of gigabytes.
+MATTING_LIMIT_PX = 1024 * 1024
+
+
+class HordeStripBackground:
+    """Every picture with its background transparent. What was transparent stays so."""
+
+    PACKAGES = ("rembg", "onnxruntime", "pymatting")
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"images": ("IMAGE",), "model_name": (listed(BACKGROUND),)}}
+
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "strip"
+    CATEGORY = "horde"
+
+    def strip(self, images, model_name):
+        from comfy import model_management, utils
+
+        session = _session(path_of(BACKGROUND, model_name))
+        count, height, width, channels = images.shape
+        result = torch.empty((count, height, width, 4))
+        progress = utils.ProgressBar(count)
+        for image, stripped in zip(images, result, strict=True):
+            model_management.throw_exception_if_processing_interrupted()
+            colours = image[..., :3].clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+            stripped[:] = torch.from_numpy(_strip(colours, session).astype(np.float32) / 255)
+            if channels > COLOURS:
+                stripped[..., 3] = torch.minimum(stripped[..., 3], image[..., 3].cpu())
+            progress.update(1)
+        return (result,)
+
+
+def _strip(colours, session):
+    """Red, green, blue in, and alpha out with them."""
+    from PIL import Image
+    from rembg import remove
+
+    picture = Image.fromarray(colours)
+    excess = picture.width * picture.height / MATTING_LIMIT_PX
+    if excess <= 1:
+        return np.asarray(remove(picture, session=session, **MATTING))
+    size = [max(1, round(side / excess**0.5)) for side in picture.size]
+    small = remove(picture.resize(size, Image.Resampling.LANCZOS), session=session, **MATTING)
+    picture.putalpha(small.getchannel("A").resize(picture.size, Image.Resampling.BICUBIC))
+    return np.asarray(picture)
+
+
+_kept = {}
+
+
+def _session(path):
+    """The network, loaded; the last one is kept. It runs on the CPU: the card is busy with the next picture."""
+    from onnxruntime import SessionOptions
+    from rembg.sessions.u2net import U2netSession
+
+    class Stored(U2netSession):
+        """Never fetches its file by itself."""
+
+        @classmethod
+        def download_models(cls, *_args, **_options):
+            return path
+
+    if path not in _kept:
+        _kept.clear()
+        _kept[path] = Stored("u2net", SessionOptions(), providers=["CPUExecutionProvider"])
+    return _kept[path]
