@@ -20,6 +20,7 @@ from worker.demo.horde.server import RunningHorde
 from worker.horde.agent import bridge_agent
 from worker.jobs.job import Job, JobEvent, JobEvents, Stage
 from worker.jobs.journal import Journal
+from worker.models.report import RoomState
 from worker.safety.checker import NoChecker, SafetyChecker
 from worker.workflows.auxiliary import AuxiliaryFile
 from worker.workflows.library import Library
@@ -48,6 +49,9 @@ class OneModel:
 
     def running(self) -> AbstractAsyncContextManager[object]:
         return nullcontext()
+
+    def state(self) -> RoomState:
+        return RoomState(self.names())
 
     def broken(self, request: RenderRequest) -> None:
         self.unreadable.append(request.model.name)

@@ -35,6 +35,7 @@ from worker.models.custom import write_custom_file
 from worker.models.download import RESERVE_BYTES, Downloader, open_client
 from worker.models.lacking import find_lacking
 from worker.models.records import ModelRecord
+from worker.models.reference import TIMEOUT_S
 from worker.models.store import Store
 from worker.models.supply import GIB, supply
 from worker.models.transfer import Throttle
@@ -175,7 +176,7 @@ def _owner(
     entries = (*(config.models_to_load if wanted is None else wanted), *config.models_to_skip)
 
     async def gather() -> Choice:
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:
             network = None if offline else http
             lists = await load_lists(config, root, network)
             month = await load_month(config, root, network, entries)

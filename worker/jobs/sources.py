@@ -10,6 +10,7 @@ from worker.errors import JobNotServable, JobNotUnderstood
 from worker.horde.wire import GenMetadata
 from worker.jobs.job import Job
 from worker.jobs.pictures import Pictures
+from worker.models.report import RoomState
 from worker.workflows.auxiliary import AuxiliaryFile
 from worker.workflows.request import (
     Embedding,
@@ -55,6 +56,10 @@ class ModelSource(Protocol):
 
     async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | Note:
         """The file for a textual inversion, or what to tell the requester when there is none."""
+        ...
+
+    def state(self) -> RoomState:
+        """What is here, what is on its way, what can't be had."""
         ...
 
     def broken(self, request: RenderRequest) -> None:

@@ -9,6 +9,7 @@ from loguru import logger
 
 from worker.models.beside import as_file
 from worker.models.records import ModelRecord
+from worker.models.report import RoomState
 from worker.models.store import MODEL_SUFFIXES, Store
 from worker.workflows.auxiliary import AuxiliaryFile
 from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWish, Note, RenderRequest, ServedModel
@@ -81,6 +82,9 @@ class Catalog:
             return Note("ti", "download_failed", wish.name[:255])
         self._store.mark_used(path)
         return Embedding(path.stem, wish.strength, wish.target)
+
+    def state(self) -> RoomState:
+        return RoomState(self.names())
 
     def broken(self, request: RenderRequest) -> None:
         """Files that were put here by hand are for that hand to mend."""

@@ -26,7 +26,7 @@ from worker.models.custom import write_custom_file
 from worker.models.download import FIRST_PAUSE_S, RESERVE_BYTES, Downloader, open_client
 from worker.models.lacking import find_lacking
 from worker.models.records import Category, ModelRecord
-from worker.models.reference import Reference
+from worker.models.reference import TIMEOUT_S, Reference
 from worker.models.report import DownloadReport, RoomState
 from worker.models.supply import repair, supply
 from worker.models.transfer import Throttle
@@ -174,7 +174,7 @@ class ModelRoom:
         async with contextlib.AsyncExitStack() as stack:
             public = await stack.enter_async_context(open_client(private=self._config.allow_private_downloads))
             # Whom the owner names in the settings may be anywhere.
-            own = await stack.enter_async_context(httpx.AsyncClient())
+            own = await stack.enter_async_context(httpx.AsyncClient(timeout=TIMEOUT_S))
             models = Downloader(
                 public, self.store.hashes,
                 tokens=self._tokens, throttle=self._throttle, on_progress=self._report.note,
