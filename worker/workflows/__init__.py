@@ -4,5 +4,5 @@
 `features` (what a request needs), `library` (all templates and fragments; `manifest` is their shape, `reader` checks
 a folder, `pieces` what comes of it), `bind` (fields into inputs; `cascade` has figures for it), `select` (which
 template serves a request, and why not the others), `graph` (ports, splicing), `materialise` (the graph for ComfyUI),
-`audit` (against /object_info).
+`audit` (against /object_info), `describe` (docs/payload.md).
 """
