@@ -172,6 +172,7 @@ ENTRIES = (
         "post_processing",
         "post_processing",
         "Each once, in this order: face fixers, upscalers, `strip_background`. An unknown name is left out and told.",
+        also=("face_fixers", "upscalers"),
     ),
     Entry(
         "facefixer_strength",
@@ -294,12 +295,12 @@ def _bounds(entry: Entry) -> str:
 def _places(library: Library, entry: Entry) -> list[str]:
     """Class and input of every node that gets the field, or something of its elements."""
     names = {entry.field, *entry.also} - {""}
-    each = [piece for piece in library.fragments if piece.manifest.each in names]
+    each = [piece.name for piece in library.fragments if piece.manifest.each in names]
     places = {
         f"{piece.graph[binding.place.node]['class_type']}.{binding.place.name}"
         for piece in (*library.templates, *library.fragments)
         for binding in piece.bindings
-        if binding.field in names or (piece in each and binding.field.startswith(f"{ITEM}."))
+        if binding.field in names or (piece.name in each and binding.field.startswith(f"{ITEM}."))
     }
     return sorted(places)
 

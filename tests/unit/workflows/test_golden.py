@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from worker.demo.engine.graph import Size, Workflow
+from worker.errors import JobNotServable
 from worker.workflows.audit import snapshot
 from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect
@@ -85,6 +86,7 @@ REMIX = {"source": PICTURE, "source_processing": "remix"}
 TWO_EXTRAS = {"extra_sources": [ExtraSource(SourceImage("job-1", 8, 8), 0.7), ExtraSource(SourceImage("job-2", 8, 8))]}
 HALF = {"denoising_strength": 0.5}
 LARGE = {"width": 1024, "height": 1024}
+EVERYTHING_AFTER = {"post_processing": ["GFPGAN", "RealESRGAN_x2plus", "strip_background"], "n_iter": 2}
 FEW_STEPS = {"cfg_scale": 1, "ddim_steps": 4, "sampler_name": "k_euler", "width": 1024, "height": 1024}
 CASES = {
     "sd1": Case(SD1),
@@ -185,6 +187,11 @@ CASES = {
     "qwen_mask_large_batch_cfg_1": Case(QWEN, {**LARGE, "n_iter": 70, "cfg_scale": 1}, MASKED, ONE_ENCODER),
     "z_image_outpaint_batch": Case(Z_IMAGE, {**FEW_STEPS, "ddim_steps": 9, "n_iter": 2}, OUTPAINTING, ONE_ENCODER),
     "z_image_img2img_large_batch": Case(Z_IMAGE, {**FEW_STEPS, "n_iter": 70}, FROM_PICTURE, ONE_ENCODER),
+    "flux_post_processing": Case(SCHNELL, {**FEW_STEPS, **EVERYTHING_AFTER}),
+    "flux_split_post_processing": Case(DEV, {**FEW_STEPS, **EVERYTHING_AFTER}, files=SPLIT),
+    "cascade_hires_post_processing": Case(CASCADE_1, {**LARGE, **EVERYTHING_AFTER, "hires_fix": True}, files=CASCADE),
+    "qwen_post_processing": Case(QWEN, {**LARGE, **EVERYTHING_AFTER}, files=ONE_ENCODER),
+    "z_image_post_processing": Case(Z_IMAGE, {**FEW_STEPS, **EVERYTHING_AFTER}, files=ONE_ENCODER),
     "sd1_face_fix": Case(SD1, {"post_processing": ["CodeFormers"], "facefixer_strength": 0.7}),
     "sd1_strip_background": Case(SD1, {"post_processing": ["strip_background"]}),
     "sdxl_post_processing": Case(
@@ -249,12 +256,26 @@ def every_request(request_for: Callable[..., RenderRequest]) -> Iterator[RenderR
     for model, picture, batch, hires, cfg, loras in itertools.product(
         models, pictures, (1, 2, 70), (False, True), (1, 5), ((), LORAS)
     ):
-        payload = {**LARGE, "width": 1152, "height": 1152, "n_iter": batch, "hires_fix": hires, "cfg_scale": cfg}
+        payload = {"width": 1152, "height": 1152, "n_iter": batch, "hires_fix": hires, "cfg_scale": cfg}
         yield request_for(payload, model=model, loras=loras, **picture)
+    additions = (
+        {"tiling": True},
+        {"transparent": True},
+        {"control_type": "canny"},
+        {"control_type": "canny", "image_is_control": True},
+        {"control_type": "canny", "return_control_map": True},
+        {"post_processing": ["GFPGAN", "NMKD_Siax", "strip_background"]},
+    )
+    for model, addition in itertools.product(models, additions):
+        yield request_for(addition, model=model, **(FROM_PICTURE if "control_type" in addition else {}))
 
 
 def pairs(library: Library, request: RenderRequest) -> set[tuple[str, str]]:
-    plan = select(library, request)
+    """None where no template does what is asked."""
+    try:
+        plan = select(library, request)
+    except JobNotServable:
+        return set()
     return {(plan.template.name, fragment.name) for fragment in plan.fragments}
 
 
