@@ -7,7 +7,6 @@ from loguru import logger
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as RichProgress
-from typing_extensions import Self
 
 from worker.models.download import Progress, State
 
@@ -27,7 +26,7 @@ class Bars:
         self._bars: dict[Path, TaskID] = {}
         self._told: dict[Path, int] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Bars":  # noqa: PYI034 - Self is newer than Python 3.10
         if self._console.is_terminal:
             self._rich.start()
         return self

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from typing_extensions import Self
-
 #: Seconds between two pieces of a drip, and between two looks whether a held file is let go.
 PAUSE_S: Final = 0.02
 THREAD_LIMIT_S: Final = 30.0
@@ -48,7 +46,7 @@ class FileServer:
         """The address of `content`."""
         return f"{self.base}/m.bin"
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> "FileServer":  # noqa: PYI034 - Self is newer than Python 3.10
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.base = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
@@ -61,7 +59,7 @@ class FileServer:
         await self._server.wait_closed()
 
     @contextlib.contextmanager
-    def in_thread(self) -> Iterator[Self]:
+    def in_thread(self) -> Iterator["FileServer"]:
         """Serve from a thread of its own, for callers without an event loop."""
         started, stop = threading.Event(), threading.Event()
 
