@@ -125,18 +125,21 @@ async def fetch_reference(
         except HordeUnreachable as error:
             return error
 
-    answers = await asyncio.gather(*(one(*wanted) for wanted in _wanted(beta=bool(beta_branch))))
+    wanted = _wanted(beta=bool(beta_branch))
+    answers = await asyncio.gather(*(one(*each) for each in wanted))
     reference = _join(
         [answer for answer in answers if isinstance(answer, _Part)],
         [answer.message for answer in answers if isinstance(answer, WorkerError)],
     )
-    if not reference.images:
-        raise HordeUnreachable(
-            f"The list of image models can't be had: {' '.join(reference.problems)}",
-            remedy="Check the network; once fetched, the list is kept for times without.",
-        )
     for problem in reference.problems:
         logger.bind(action="model_reference_problem").debug("Model reference: {}", problem)
+    if not reference.images:
+        official = answers[wanted.index((Category.IMAGE, False))]
+        reason = official.message if isinstance(official, WorkerError) else "it is empty."
+        raise HordeUnreachable(
+            f"The list of image models can't be had: {reason}",
+            remedy="Check the network; once fetched, the list is kept for times without.",
+        )
     return reference
 
 
