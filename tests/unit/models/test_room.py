@@ -10,6 +10,7 @@ import pytest
 
 from worker.aio import timeout
 from worker.config.schema import BridgeData
+from worker.models.choice import custom_of
 from worker.models.room import ModelRoom, Pace
 from worker.workflows.auxiliary import LAYER_DIFFUSE
 from worker.workflows.families import Family
@@ -56,7 +57,10 @@ class Place:
 
     @asynccontextmanager
     async def room(self, *, pace=PATIENT, **settings):
-        room = ModelRoom(self.config(**settings), self.root, pace=pace, custom_file=self.folder / "custom_models.json")
+        config = self.config(**settings)
+        room = ModelRoom(
+            config, self.root, pace=pace, custom=custom_of(config, {}), custom_file=self.folder / "custom_models.json"
+        )
         async with room.running():
             yield room
 
