@@ -100,9 +100,14 @@ def renamed(graph: Graph, ids: Mapping[str, str]) -> Graph:
 
 def rewire(graph: Graph, sources: Mapping[Link, Link], *, beside: Collection[str] = ()) -> None:
     """Feed every consumer of an old source from its new one, but for the nodes in `beside`."""
-    for place, link in list(links(graph)):
-        if link in sources and place.node not in beside:
-            graph[place.node]["inputs"][place.name] = list(sources[link])
+    if not sources:
+        return
+    for node_id, node in graph.items():
+        if node_id not in beside:
+            inputs = node["inputs"]
+            for name, value in inputs.items():
+                if (link := as_link(value)) and link in sources:
+                    inputs[name] = list(sources[link])
 
 
 def splice(

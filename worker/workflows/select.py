@@ -31,32 +31,39 @@ class Verdict:
 
 
 def select(library: Library, request: RenderRequest) -> Plan:
-    """The first template that serves the request. Raises JobNotServable with every template's reasons."""
+    """The first template that serves the request. Raises JobNotServable with the reasons of those for its family."""
     rejected = []
+    features = features_of(request)
     for template in library.templates:
-        plan, reasons = _plan(library, template, request)
+        plan, reasons = _plan(library, template, request, features)
         if not reasons:
             return plan
-        rejected.append(f"{template.name}: {', '.join(reasons)}")
+        if _is_for(template, request):
+            rejected.append(f"{template.name}: {', '.join(reasons)}")
     rejected.extend(f"{name}: switched off ({reason})" for name, reason in library.disabled.items())
     raise JobNotServable(
         f"No workflow serves {request.model.name} ({request.model.family.value}, {request.mode.value}). "
-        + "; ".join(rejected),
+        + ("; ".join(rejected) or "There is none for its family."),
         remedy="`horde-bridge workflows explain` tells more.",
     )
 
 
 def explain(library: Library, request: RenderRequest) -> list[Verdict]:
     """A verdict on every template, in the order in which they are tried; the first that serves is taken."""
-    verdicts = [Verdict(each.name, tuple(_plan(library, each, request)[1])) for each in library.templates]
+    features = features_of(request)
+    verdicts = [Verdict(each.name, tuple(_plan(library, each, request, features)[1])) for each in library.templates]
     return verdicts + [Verdict(name, (f"switched off: {reason}",)) for name, reason in library.disabled.items()]
 
 
-def _plan(library: Library, template: Template, request: RenderRequest) -> tuple[Plan, list[str]]:
+def _plan(
+    library: Library, template: Template, request: RenderRequest, features: frozenset[Feature]
+) -> tuple[Plan, list[str]]:
     reasons = _mismatches(template, request)
-    features = features_of(request)
     own = set(template.manifest.serves.features)
     reasons += [f"it is for requests with {feature.value} only" for feature in sorted(own - features)]
+    if reasons:
+        # Which fragments would fit is of no interest any more, and this is asked of every template for every job.
+        return Plan(template, ()), reasons
     needed = {feature for feature in features - own if not template.ignores(feature)}
     if Feature.CONTROL in needed and request.control_file is None:
         reasons.append(f"there is no ControlNet for {request.control_type} on {request.model.family.value}")
@@ -66,10 +73,15 @@ def _plan(library: Library, template: Template, request: RenderRequest) -> tuple
     return Plan(template, tuple(fragments)), reasons
 
 
+def _is_for(template: Template, request: RenderRequest) -> bool:
+    families = template.manifest.serves.families
+    return not families or request.model.family in families
+
+
 def _mismatches(template: Template, request: RenderRequest) -> list[str]:
     serves, model = template.manifest.serves, request.model
     reasons = []
-    if serves.families and model.family not in serves.families:
+    if not _is_for(template, request):
         reasons.append(f"it is not for {model.family.value}")
     if serves.models and model.name not in serves.models:
         reasons.append(f"it is for {' and '.join(serves.models)} only")

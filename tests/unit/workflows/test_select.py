@@ -219,3 +219,10 @@ def test_a_control_map_is_made_for_a_model_of_any_family(library: Library, reque
     request = request_for(payload, family, source=SOURCE)
     assert select(library, request).template.name == "control/map"
     assert (request.first_width, request.first_height) == (2048, 2048)
+
+
+def test_the_reasons_are_those_of_templates_for_the_family(library: Library, request_for: Build) -> None:
+    with pytest.raises(JobNotServable) as raised:
+        select(library, request_for({"workflow": "unheard_of"}))
+    assert "stable_diffusion/checkpoint: it is not for the workflow unheard_of" in raised.value.message
+    assert "flux" not in raised.value.message
