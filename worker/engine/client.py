@@ -19,6 +19,7 @@ from loguru import logger
 from worker.aio import timeout
 from worker.engine import events
 from worker.engine.faults import classify
+from worker.engine.patience import Watch
 from worker.engine.reader import SocketReader, discard, open_socket
 from worker.errors import EngineDied, EngineError, EngineStalled, GraphRejected, NodeFailed, RenderCancelled
 from worker.images import RawImage
@@ -27,9 +28,11 @@ Graph = Mapping[str, Mapping[str, Any]]
 
 #: Answers to small questions; the engine's loop may be busy for a while during a model load.
 HTTP_TIMEOUT_S = 30.0
-#: Nothing heard of a running prompt for so long: ask whether it still runs, then call it stalled. Loading a large
-#: model from a slow disk says nothing for a minute or two.
+#: Nothing heard of a running prompt for so long: ask whether it still runs, then call it stalled. Only for prompts
+#: that nobody watches more closely (see patience.py): loading from a slow disk says nothing for a minute or two.
 SILENCE_LIMIT_S = 240.0
+#: How often to look whether the limit has changed with what the prompt does.
+LOOK_S = 5.0
 #: How often, and how far apart, a running prompt is told to stop.
 CANCEL_ATTEMPTS, CANCEL_PAUSE_S = 10, 0.2
 #: A caller who gives up waits no longer for the engine to notice; his time may be needed to report the job.
@@ -57,6 +60,7 @@ class _Prompt:
     ended: asyncio.Future[None]
     #: images per output node where the engine does not tell
     expected: int
+    watch: Watch | None = None
     images: dict[str, dict[int, RawImage]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     failure: EngineError | None = None
@@ -77,7 +81,7 @@ class _Prompt:
 class EngineClient:
     """One connection to one engine. Use `open` before and `close` after; safe for many prompts at once."""
 
-    def __init__(self, url: str, token: str = "", *, silence_limit_s: float = SILENCE_LIMIT_S) -> None:
+    def __init__(self, url: str, token: str = "", *, silence_limit_s: float | None = None) -> None:
         self._url = url
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client_id = uuid.uuid4().hex
@@ -88,6 +92,8 @@ class EngineClient:
         self._given_up: set[str] = set()
         #: last sign of life since there is something to do; one prompt runs at a time, so it speaks for all
         self._heard_at = 0.0
+        #: the prompt that spoke last, while it runs
+        self._running: _Prompt | None = None
         self._reader: SocketReader | None = None
         self._lost: asyncio.Task[None] | None = None
         #: what is seen through without its caller
@@ -134,17 +140,19 @@ class EngineClient:
         *,
         expected: int = 1,
         on_progress: Callable[[Progress], None] | None = None,
+        watch: Watch | None = None,
     ) -> list[RawImage]:
         """Queue a graph and wait for the images of its output nodes, in the order of nodes and batch.
 
         `expected` images per output node count as complete on an engine that does not tell the size of a batch.
+        `watch` says how long the prompt may stand still.
 
         Cancelling the caller cancels exactly this prompt. Raises an EngineError: GraphRejected for a graph that
         ComfyUI does not accept, RenderCancelled when it was interrupted from outside, what faults.classify makes of
         a node's exception, EngineStalled after a long silence, EngineDied when the engine is gone.
         """
         for again in (False, True):
-            prompt = await self._queue(graph, outputs, expected, on_progress)
+            prompt = await self._queue(graph, outputs, expected, on_progress, watch)
             try:
                 await self._wait(prompt)
             except asyncio.CancelledError:
@@ -215,13 +223,14 @@ class EngineClient:
         outputs: Collection[str],
         expected: int,
         on_progress: Callable[[Progress], None] | None,
+        watch: Watch | None,
     ) -> _Prompt:
         if self._gone:
             raise EngineDied("The engine is gone.")
         if not self._prompts and not await self._still_busy():
             self._heard_at = time.monotonic()
         ended = asyncio.get_running_loop().create_future()
-        prompt = _Prompt(uuid.uuid4().hex, frozenset(outputs), on_progress, ended, expected)
+        prompt = _Prompt(uuid.uuid4().hex, frozenset(outputs), on_progress, ended, expected, watch)
         # Known before it is sent: its first events may overtake the answer.
         self._prompts[prompt.id] = prompt
         posting = asyncio.ensure_future(
@@ -270,16 +279,24 @@ class EngineClient:
         while not prompt.ended.done():
             silence = time.monotonic() - self._heard_at
             try:
-                async with timeout(max(self._silence_limit_s - silence, 0.01)):
+                async with timeout(min(max(self._limit_s - silence, 0.01), LOOK_S)):
                     await asyncio.shield(prompt.ended)
             except TimeoutError:
-                if prompt.ended.done() or time.monotonic() - self._heard_at < self._silence_limit_s:
+                if prompt.ended.done() or time.monotonic() - self._heard_at < self._limit_s:
                     continue
                 await self._look_after(prompt)
         if prompt.ended.exception():
             prompt.ended.result()
         # The history keeps whole prompts; they are the requester's words and nobody reads them.
         await self._forget(prompt.id)
+
+    @property
+    def _limit_s(self) -> float:
+        """Seconds of silence that are nothing to worry about now."""
+        if self._silence_limit_s is not None:
+            return self._silence_limit_s
+        watch = self._running.watch if self._running else None
+        return watch.limit_s if watch else SILENCE_LIMIT_S
 
     async def _forget(self, prompt_id: str) -> None:
         try:
@@ -292,7 +309,7 @@ class EngineClient:
         queue = (await self._request("GET", "/queue")).json()
         # Whether it runs or waits makes no difference: nothing in this engine has moved for so long.
         if any(prompt.id == item[1] for item in queue["queue_running"] + queue["queue_pending"]):
-            raise EngineStalled(f"The engine has been silent for {self._silence_limit_s:.0f} s in the middle of a job.")
+            raise EngineStalled(f"The engine has been silent for {self._limit_s:.0f} s in the middle of a job.")
         if not prompt.ended.done():
             # It ended and the message got lost.
             prompt.ended.set_result(None)
@@ -304,8 +321,18 @@ class EngineClient:
         self._heard_at = time.monotonic()
         if isinstance(event, events.Finished):
             self._given_up.discard(event.prompt_id)
+        self._running = prompt
         if prompt is None or prompt.ended.done():
             return
+        if prompt.watch:
+            steps = (event.value, event.maximum) if isinstance(event, events.Progress) else (0, 0)
+            prompt.watch.moved(self._heard_at, done=steps[0], total=steps[1])
+        if isinstance(event, events.Finished):
+            self._running = None
+        self._tell(prompt, event)
+
+    @staticmethod
+    def _tell(prompt: _Prompt, event: events.Event) -> None:
         match event:
             case events.Started() if prompt.on_progress:
                 prompt.on_progress(Progress("", 0, 0))

@@ -17,13 +17,17 @@ class RestartPolicy:
     backoff_s: tuple[float, ...] = (0.0, 2.0, 10.0, 30.0, 60.0)
     #: more deaths than this within `window_s` and the slot is set aside
     limit: int = 5
-    window_s: float = 600.0
+    window_s: float = 3600.0
+    #: an engine that served so long was sound; what was before it does not count
+    stable_s: float = 600.0
     #: how long a slot that is set aside rests before it gets another chance
     quarantine_s: float = 900.0
     _deaths: deque[float] = field(default_factory=deque, repr=False)
 
-    def died(self, now: float) -> float:
-        """Note a death; seconds to wait before the next start."""
+    def died(self, now: float, *, served_s: float = 0.0) -> float:
+        """Note a death after so many seconds of service; seconds to wait before the next start."""
+        if served_s >= self.stable_s:
+            self._deaths.clear()
         self._deaths.append(now)
         while self._deaths and self._deaths[0] <= now - self.window_s:
             self._deaths.popleft()

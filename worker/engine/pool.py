@@ -15,6 +15,7 @@ from loguru import logger
 
 from worker.aio import TaskGroup, ungrouped
 from worker.engine.client import Graph, Progress
+from worker.engine.patience import Patience, Watch
 from worker.engine.policy import RestartPolicy, RetryPolicy
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot, SlotState
@@ -85,6 +86,7 @@ class EnginePool:
         settings: Sequence[EngineSettings],
         *,
         retry: RetryPolicy | None = None,
+        patience: Patience | None = None,
         restarts: Callable[[], RestartPolicy] = RestartPolicy,
         silence_limit_s: float | None = None,
     ) -> None:
@@ -93,6 +95,7 @@ class EnginePool:
             for number, each in enumerate(settings, start=1)
         ]
         self._retry = retry or RetryPolicy()
+        self._patience = patience
         self._waiting: deque[tuple[_Wish, asyncio.Future[EngineSlot]]] = deque()
         self._changed = asyncio.Event()
         #: told of each try that failed after an engine had begun with it
@@ -118,7 +121,8 @@ class EnginePool:
             for slot in self.slots:
                 if slot.state is SlotState.READY:
                     return slot
-            failures = [slot.reason for slot in self.slots if slot.state is SlotState.RESTING and slot.reason]
+            out = (SlotState.RESTING, SlotState.STUCK)
+            failures = [slot.reason for slot in self.slots if slot.state in out and slot.reason]
             if len(failures) == len(self.slots):
                 raise EngineStartFailed(str(failures[0]), remedy=f"See {self.slots[0].settings.log_file}.")
             self._changed.clear()
@@ -175,11 +179,18 @@ class EnginePool:
             images: list[RawImage] = []
             for each in task.prepare(client.has_node_pack, save_memory):
                 images += await client.render(
-                    each.graph, each.outputs, expected=each.count, on_progress=task.on_progress
+                    each.graph,
+                    each.outputs,
+                    expected=each.count,
+                    on_progress=task.on_progress,
+                    watch=self._watch(task, each.count),
                 )
             return images
         finally:
             await client.drop_inputs(task.pictures.keys())
+
+    def _watch(self, task: RenderTask, images: int) -> Watch | None:
+        return Watch(self._patience, task.model, task.pixels * images / 1e6) if self._patience else None
 
     # Places
 

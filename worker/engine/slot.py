@@ -23,6 +23,8 @@ class SlotState(str, Enum):
     READY = "ready"
     #: dead, waiting for its next start
     RESTING = "resting"
+    #: its engine does not even die: the device is left alone until it has
+    STUCK = "stuck"
     STOPPED = "stopped"
 
 
@@ -46,6 +48,8 @@ class EngineSlot:
     restarts: int = 0
     process: EngineProcess | None = None
     _client: EngineClient | None = None
+    #: when the engine became ready in this life; 0: not yet
+    _ready_at: float = 0.0
     _restart: asyncio.Event = field(default_factory=asyncio.Event)
     #: the next end of the engine is one of ours, and no failure
     _recycling: bool = False
@@ -104,12 +108,14 @@ class EngineSlot:
                 except Exception as error:  # a defect of ours takes one engine out of service, not all jobs with it
                     logger.exception("A defect in the worker: engine {} can't be run", self.number)
                     self.reason = EngineStartFailed(f"internal error: {type(error).__name__}: {error}.")
+                await self._until_gone()
                 if self._recycling:
                     self._recycling = False
                     continue
                 self._change(SlotState.RESTING)
                 self.restarts += 1
-                pause_s = self.policy.died(time.monotonic())
+                now = time.monotonic()
+                pause_s = self.policy.died(now, served_s=now - self._ready_at if self._ready_at else 0.0)
                 logger.bind(action="engine_died", slot=self.number, pause_s=pause_s).error(
                     "Engine {} is down: {} {}",
                     self.number,
@@ -124,18 +130,19 @@ class EngineSlot:
         """One life of the engine, from launch to death. Raises the reason of its death."""
         self._change(SlotState.STARTING)
         self._restart.clear()
+        self._ready_at = 0.0
         self.models = ()
         self.process = process = EngineProcess(self.settings)
-        limit = {"silence_limit_s": self.silence_limit_s} if self.silence_limit_s else {}
         client: EngineClient | None = None
         try:
             await process.start()
-            client = EngineClient(process.url, process.token, **limit)
+            client = EngineClient(process.url, process.token, silence_limit_s=self.silence_limit_s)
             try:
                 await client.open()
             except EngineError as error:
                 raise EngineStartFailed(f"The engine started, but can't be talked to: {error}") from error
             self._client = client
+            self._ready_at = time.monotonic()
             self._change(SlotState.READY)
             await self._watch(process)
         finally:
@@ -145,6 +152,17 @@ class EngineSlot:
             await process.stop()
             if client is not None:
                 await client.close()
+
+    async def _until_gone(self) -> None:
+        """Wait for an engine that could not be killed: a second one on the same device would get stuck as well."""
+        if self.process and self.process.alive:
+            self._change(SlotState.STUCK)
+            logger.bind(action="slot_fenced", slot=self.number).error(
+                "Engine {} ({}) is out of service until its process ends; the others go on.",
+                self.number,
+                self.settings.device,
+            )
+            await self.process.wait()
 
     async def _watch(self, process: EngineProcess) -> None:
         """Return when a restart is wanted; raise EngineDied when the process ends."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from loguru import logger
 
 from worker.config.schema import BridgeData
+from worker.engine.patience import FIRST_MARGIN, Phase
 from worker.engine.pool import EnginePool, RenderTask
 from worker.engine.slot import EngineSlot
 from worker.errors import EngineError, ModelBroken, OutOfMemory
@@ -26,6 +27,19 @@ from worker.jobs.sources import ModelSource
 ANOTHER_CHANCE_S = 3600.0
 #: How long before an engine runs dry its next job is fetched, at least, by the owner's mode.
 LEAD_S, MODERATE_LEAD_S, HIGH_LEAD_S = 3.0, 6.0, 10.0
+#: An extra slow machine stands still for so many times longer.
+EXTRA_SLOW_PATIENCE = 3.0
+
+
+def stall_limits_s(config: BridgeData) -> dict[Phase, float]:
+    """The owner's time-outs by what an engine does."""
+    slowness = EXTRA_SLOW_PATIENCE if config.extra_slow_worker else 1.0
+    return {
+        # Of a load never seen before, as much as an engine may say nothing at all.
+        Phase.LOADING: slowness * max(config.preload_timeout, config.process_timeout / FIRST_MARGIN),
+        Phase.STEPPING: slowness * config.inference_step_timeout,
+        Phase.FINISHING: slowness * config.post_process_limit_s,
+    }
 
 
 @dataclass(frozen=True)

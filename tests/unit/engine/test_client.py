@@ -13,6 +13,7 @@ from PIL import Image
 from worker.demo.engine.script import Fault, FaultKind
 from worker.engine import client as client_module
 from worker.engine.client import EngineClient, Progress, describe_rejection
+from worker.engine.patience import Patience, Phase, Watch
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.errors import (
     DeviceLost,
@@ -425,3 +426,39 @@ async def test_an_engine_tells_its_memory_and_its_nodes(client: EngineClient) ->
     assert stats["devices"][0]["vram_total"] > 0
     assert client.has_node_pack
     assert "KSampler" in client.object_info
+
+
+async def test_a_sampler_that_stands_still_is_found_out_although_the_engine_goes_on_talking(
+    engine: EngineProcess, sampler_graph: Build, play: Play
+) -> None:
+    patience = Patience(lambda: {Phase.LOADING: FOR_EVER_S, Phase.STEPPING: 0.1, Phase.FINISHING: FOR_EVER_S})
+    play(faults=(Fault(FaultKind.HANG),))
+    client = EngineClient(engine.url, engine.token)
+    await client.open()
+
+    async def chatter() -> None:
+        # Each makes the engine tell everybody how long its queue is.
+        while True:
+            await client._request("POST", "/queue", json={"delete": ["nothing"]})
+            await asyncio.sleep(0.02)
+
+    talking = asyncio.ensure_future(chatter())
+    with pytest.raises(EngineStalled, match="silent"):
+        await client.render(sampler_graph(), OUT, watch=Watch(patience, "a", 0.1))
+
+    talking.cancel()
+    await client.close()
+
+
+async def test_a_model_that_takes_long_to_load_is_waited_for(
+    engine: EngineProcess, sampler_graph: Build, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "SILENCE_LIMIT_S", 2.0)
+    patience = Patience(lambda: {Phase.LOADING: FOR_EVER_S, Phase.STEPPING: 10.0, Phase.FINISHING: 10.0})
+    play(load_seconds=3.0)
+    client = EngineClient(engine.url, engine.token)
+    await client.open()
+
+    assert len(await client.render(sampler_graph(), OUT, watch=Watch(patience, "a", 0.1))) == 1
+
+    await client.close()

@@ -33,6 +33,20 @@ def test_deaths_before_the_window_are_forgotten() -> None:
     assert [policy.died(now) for now in (0, 100, 200, 299)] == [0.0, 0.0, 0.0, policy.quarantine_s]
 
 
+def test_an_engine_that_served_for_long_makes_up_for_the_deaths_before_it() -> None:
+    policy = RestartPolicy(backoff_s=(0.0, 2.0, 10.0), limit=2, window_s=3600, stable_s=600)
+
+    assert [policy.died(now, served_s=served) for now, served in ((0, 0), (100, 50), (800, 650), (900, 50))] == [
+        0.0, 2.0, 0.0, 2.0,
+    ]  # fmt: skip
+
+
+def test_an_engine_that_takes_minutes_to_die_each_time_is_set_aside_all_the_same() -> None:
+    policy = RestartPolicy()
+
+    assert policy.quarantine_s in [policy.died(now, served_s=150) for now in range(0, 1500, 250)]
+
+
 @given(st.lists(st.floats(min_value=0.001, max_value=1000), min_size=1, max_size=50))
 def test_no_window_ever_holds_more_restarts_than_the_limit(gaps: list[float]) -> None:
     policy = RestartPolicy(limit=3, window_s=600, quarantine_s=900)

@@ -164,3 +164,25 @@ async def test_the_end_of_a_slot_is_the_end_of_its_engine(
 
     assert slot.state is SlotState.STOPPED
     assert not psutil.pid_exists(pid)
+
+
+async def test_an_engine_that_can_not_be_killed_is_fenced_until_it_is_gone(
+    slot: EngineSlot, monkeypatch: pytest.MonkeyPatch, until: Until, plain_graph: Build
+) -> None:
+    async def in_vain(*_: object) -> bool:
+        return False
+
+    await until(lambda: slot.state is SlotState.READY)
+    stuck = pid_of(slot)
+    with monkeypatch.context() as patch:
+        patch.setattr(EngineProcess, "_ends", staticmethod(in_vain))
+        slot.restart(EngineStalled("It stands still."))
+        await until(lambda: slot.state is SlotState.STUCK)
+
+    with pytest.raises(EngineDied):
+        _ = slot.client
+    assert psutil.pid_exists(stuck)
+    psutil.Process(stuck).kill()
+    await until(lambda: slot.state is SlotState.READY)
+    assert pid_of(slot) != stuck
+    assert len(await slot.client.render(plain_graph(), ("out",))) == 1

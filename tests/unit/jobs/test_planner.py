@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from worker.config.schema import BridgeData
+from worker.engine.patience import Phase
 from worker.engine.pool import RenderTask
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot
@@ -14,7 +15,7 @@ from worker.errors import DeviceLost, EngineDied, ModelBroken, NodeFailed, OutOf
 from worker.horde.wire import PopResponse
 from worker.jobs import planner as planner_module
 from worker.jobs.job import Job, JobEvent, Stage
-from worker.jobs.planner import Planner, Wish
+from worker.jobs.planner import Planner, Wish, stall_limits_s
 from worker.workflows.request import Family, ServedModel
 
 FULL = 1024 * 1024
@@ -171,3 +172,16 @@ def test_each_device_has_a_queue_and_the_mode_says_how_early_it_is_filled(config
     two = [EngineSlot(number, replace(SETTINGS, device=f"cuda:{number // 2}")) for number in (0, 1, 2)]
     room = Stand(config={"queue_size": 2, **config}, slots=two, idle={0: 4.0, 1: 2.0, 2: 8.0}).planner().room()
     assert (room.engines, room.queue, room.idle_in_s, room.lead_s) == (3, 4, 2.0, lead_s)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, (80, 15, 63)),
+        ({"process_timeout": 1200}, (300, 15, 63)),
+        ({"extra_slow_worker": True, "max_batch": 4}, (240, 45, 216)),
+    ],
+)
+def test_how_long_an_engine_may_stand_still_is_the_owners_to_say(config, expected):
+    limits = stall_limits_s(BridgeData.model_validate(config))
+    assert tuple(limits[phase] for phase in (Phase.LOADING, Phase.STEPPING, Phase.FINISHING)) == expected

@@ -1,0 +1,72 @@
+"""How long an engine may stand still, by what it does."""
+
+import pytest
+
+from worker.engine.patience import FIRST_MARGIN, KINDS, MARGIN, Patience, Phase, Watch
+
+FLOORS = {Phase.LOADING: 80.0, Phase.STEPPING: 15.0, Phase.FINISHING: 60.0}
+
+
+@pytest.fixture
+def patience() -> Patience:
+    return Patience(lambda: FLOORS)
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_of_what_was_never_seen_much_is_expected(patience: Patience, phase: Phase) -> None:
+    assert patience.limit_s("a", phase, 0.25) == FIRST_MARGIN * FLOORS[phase]
+    assert patience.limit_s("a", phase, 4.0) == 4 * FIRST_MARGIN * FLOORS[phase]
+
+
+@pytest.mark.parametrize(
+    ("phase", "seen", "asked_mp", "expected"),
+    [
+        (Phase.STEPPING, [(1.0, 0.5)], 1.0, 15.0),  # quick: the owner's time-out
+        (Phase.STEPPING, [(1.0, 10.0)], 1.0, 10.0 * MARGIN),
+        (Phase.STEPPING, [(1.0, 10.0)], 4.0, 40.0 * MARGIN),  # a larger picture
+        (Phase.STEPPING, [(1.0, 10.0), (1.0, 1.0)], 1.0, 10.0 * MARGIN),  # the longest counts
+        (Phase.STEPPING, [(4.0, 40.0), (1.0, 20.0)], 1.0, 20.0 * MARGIN),
+        (Phase.STEPPING, [(0.01, 10.0)], 0.01, 10.0 * MARGIN),  # small pictures are no quicker
+        (Phase.LOADING, [(4.0, 100.0)], 1.0, 100.0 * MARGIN),  # a model is as large for any picture
+        (Phase.LOADING, [(4.0, 1.0)], 1.0, 80.0),
+        (Phase.FINISHING, [(1.0, 30.0)], 2.0, 60.0 * MARGIN),
+    ],
+)
+def test_the_limit_follows_the_longest_pause_of_the_model_and_phase(
+    patience: Patience, phase: Phase, seen: list[tuple[float, float]], asked_mp: float, expected: float
+) -> None:
+    for megapixels, pause_s in seen:
+        patience.learn("a", phase, megapixels, pause_s)
+
+    assert patience.limit_s("a", phase, asked_mp) == pytest.approx(expected)
+    assert patience.limit_s("b", phase, 1.0) == FIRST_MARGIN * FLOORS[phase]
+
+
+def test_memory_is_bounded(patience: Patience) -> None:
+    for number in range(KINDS + 10):
+        patience.learn(str(number), Phase.LOADING, 1.0, 1.0)
+
+    assert len(patience._longest) == KINDS
+
+
+def test_a_prompt_is_followed_through_its_phases_and_teaches_their_pauses(patience: Patience) -> None:
+    watch = Watch(patience, "a", 1.0)
+    moves = [
+        # when, steps done, of, the phase from then on
+        (100.0, 0, 0, Phase.LOADING),
+        (150.0, 0, 0, Phase.LOADING),  # a node: the sampler begins, and loads the model
+        (170.0, 1, 3, Phase.STEPPING),
+        (176.0, 2, 3, Phase.STEPPING),
+        (182.0, 3, 3, Phase.FINISHING),
+        (183.0, 0, 0, Phase.FINISHING),  # the decoder
+        (203.0, 0, 0, Phase.FINISHING),  # a second sampler
+        (210.0, 1, 3, Phase.STEPPING),
+    ]
+    for now, done, total, phase in moves:
+        watch.moved(now, done=done, total=total)
+        assert watch.phase is phase
+
+    assert patience.limit_s("a", Phase.LOADING, 1.0) == 50.0 * MARGIN
+    assert patience.limit_s("a", Phase.STEPPING, 1.0) == 6.0 * MARGIN
+    assert patience.limit_s("a", Phase.FINISHING, 1.0) == 20.0 * MARGIN
+    assert watch.limit_s == 6.0 * MARGIN

@@ -1,0 +1,82 @@
+"""How long an engine may stand still in the middle of a prompt before it counts as stuck. Pure: clocks are numbers.
+
+What is long depends on what it does: a first load of a large model from a slow disk says nothing for minutes, while
+the steps of a sampler come at a pace that is soon known. So the longest pause of each model and phase is remembered,
+and the limit is a multiple of it, with the owner's time-outs as the least.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Phase(str, Enum):
+    """What a prompt's next sign of life is waited for in."""
+
+    #: reading prompts and models, until the first step
+    LOADING = "loading"
+    STEPPING = "stepping"
+    #: after a sampler's last step: decoding, post-processing, another sampler's models
+    FINISHING = "finishing"
+
+
+#: The limit is so many times the longest pause seen.
+MARGIN = 5.0
+#: The least limit is so many times the owner's time-out as long as nothing was seen.
+FIRST_MARGIN = 4.0
+#: Pauses remembered at most; the least recently learned goes first.
+KINDS = 512
+#: Pictures smaller than this are no quicker by their size.
+LEAST_MEGAPIXELS = 0.25
+
+
+@dataclass
+class Patience:
+    """Learns the pauses of every model. One for all engines."""
+
+    #: seconds by phase that the owner allows at least
+    floors_s: Callable[[], dict[Phase, float]]
+    #: longest pause seen in seconds, per megapixel where size matters
+    _longest: dict[tuple[str, Phase], float] = field(default_factory=dict, init=False)
+
+    def limit_s(self, model: str, phase: Phase, megapixels: float) -> float:
+        floor_s = self.floors_s()[phase]
+        longest = self._longest.get((model, phase))
+        if longest is None:
+            return floor_s * FIRST_MARGIN * max(1.0, megapixels)
+        return max(floor_s, MARGIN * longest * _size(phase, megapixels))
+
+    def learn(self, model: str, phase: Phase, megapixels: float, pause_s: float) -> None:
+        before = self._longest.pop((model, phase), 0.0)
+        self._longest[model, phase] = max(before, pause_s / _size(phase, megapixels))
+        while len(self._longest) > KINDS:
+            del self._longest[next(iter(self._longest))]
+
+
+@dataclass
+class Watch:
+    """Follows one prompt. `megapixels` of all its images together."""
+
+    patience: Patience
+    model: str
+    megapixels: float
+    phase: Phase = Phase.LOADING
+    #: when it last moved; None before the engine began with it
+    moved_at: float | None = None
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds that it may stand still now."""
+        return self.patience.limit_s(self.model, self.phase, self.megapixels)
+
+    def moved(self, now: float, *, done: float = 0, total: float = 0) -> None:
+        """A sign of life: a node began, or came to `done` of `total` steps."""
+        if self.moved_at is not None:
+            self.patience.learn(self.model, self.phase, self.megapixels, now - self.moved_at)
+        self.moved_at = now
+        if total:
+            self.phase = Phase.STEPPING if done < total else Phase.FINISHING
+
+
+def _size(phase: Phase, megapixels: float) -> float:
+    return 1.0 if phase is Phase.LOADING else max(megapixels, LEAST_MEGAPIXELS)
