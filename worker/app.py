@@ -14,6 +14,7 @@ from loguru import logger
 from worker.aio import ungrouped
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
+from worker.engine.patience import Patience
 from worker.engine.policy import RestartPolicy
 from worker.engine.pool import EnginePool
 from worker.engine.process import EngineSettings
@@ -28,7 +29,7 @@ from worker.jobs.intake import Intake
 from worker.jobs.job import JobEvent, JobEvents, Stage
 from worker.jobs.journal import Journal, journalled
 from worker.jobs.offer import build_offer
-from worker.jobs.planner import Planner, Wish
+from worker.jobs.planner import Planner, Wish, stall_limits_s
 from worker.jobs.quarantine import Ceilings, Quarantine
 from worker.jobs.roster import Roster
 from worker.jobs.runner import JobRunner, Services
@@ -53,7 +54,7 @@ class Tolerance:
     restarts: Callable[[], RestartPolicy] = RestartPolicy
     quarantine: Callable[[], Quarantine] = Quarantine
     ceilings: Callable[[], Ceilings] = Ceilings
-    #: seconds in which a job's engine says nothing before it counts as stalled; None: the engine client's own
+    #: seconds in which a job's engine says nothing before it counts as stalled; None: by what it does
     silence_limit_s: float | None = None
 
 
@@ -95,7 +96,12 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
     tally = Tally()
     setup.events.subscribe(tally.note)
     api_key = setup.config.api_key.get_secret_value()
-    pool = EnginePool(setup.engines, restarts=setup.tolerance.restarts, silence_limit_s=setup.tolerance.silence_limit_s)
+    pool = EnginePool(
+        setup.engines,
+        restarts=setup.tolerance.restarts,
+        patience=Patience(lambda: stall_limits_s(setup.config)),
+        silence_limit_s=setup.tolerance.silence_limit_s,
+    )
     with ungrouped():
         async with (
             setup.safety.running(),

@@ -38,12 +38,15 @@ from worker.workflows.request import (
 #: For everything a test waits for; a loaded machine needs seconds where an idle one needs milliseconds.
 PATIENCE_S = 120.0
 MODEL = "Tiny SD1.5"
+#: Known to the Horde; served where a test says so.
+OTHER = "another"
 
 
 class OneModel:
-    """A models room with one model and no LoRA."""
+    """A models room with one model, or more of its kind, and no LoRA."""
 
     def __init__(self, checkpoint: str = "tiny.safetensors") -> None:
+        self.served: tuple[str, ...] = (MODEL,)
         self._checkpoint = checkpoint
         self.unreadable: list[str] = []
 
@@ -57,10 +60,11 @@ class OneModel:
         self.unreadable.append(request.model.name)
 
     def names(self) -> tuple[str, ...]:
-        return (MODEL,)
+        return self.served
 
     def model(self, name: str) -> ServedModel | None:
-        return ServedModel(name, Family.STABLE_DIFFUSION_1, {"checkpoint": self._checkpoint}) if name == MODEL else None
+        file = self._checkpoint if name == MODEL else f"{name}.safetensors"
+        return ServedModel(name, Family.STABLE_DIFFUSION_1, {"checkpoint": file}) if name in self.served else None
 
     def has(self, file: AuxiliaryFile) -> bool:
         return True
@@ -96,11 +100,11 @@ class Rig:
         """Put an engine script in force."""
         Script(**content).write(self.script_file)
 
-    def ask(self, count: int = 1, **params: Any) -> list[str]:
+    def ask(self, count: int = 1, *, model: str = MODEL, **params: Any) -> list[str]:
         """Queue requests; their ids."""
         asked = {"width": 64, "height": 64, "steps": 4, "cfg_scale": 5.0, **params}
         return [
-            self.horde.state.enqueue(ImageRequest(prompt=f"fox {number}", models=(MODEL,), params=asked, nsfw=False))
+            self.horde.state.enqueue(ImageRequest(prompt=f"fox {number}", models=(model,), params=asked, nsfw=False))
             for number in range(count)
         ]
 

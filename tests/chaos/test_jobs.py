@@ -4,6 +4,7 @@ import asyncio
 
 import psutil
 import pytest
+from loguru import logger
 
 from worker.demo.engine.script import Fault as EngineFault
 from worker.demo.engine.script import FaultKind as EngineFaultKind
@@ -14,6 +15,8 @@ from worker.images import RawImage
 from worker.jobs.job import Stage
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
+
+from .rig import OTHER
 
 pytestmark = pytest.mark.chaos
 
@@ -95,6 +98,25 @@ async def test_a_job_that_fails_on_every_try_is_reported_as_faulted(rig):
     await serve_all(rig, rig.ask(1))
     # The embedded Horde, like the real one, offers a faulted job once more.
     settled(rig, faulted=2)
+
+
+async def test_a_model_that_breaks_engines_is_no_longer_offered_and_the_others_are_served(rig):
+    rig.engines = 2
+    rig.models.served = (*rig.models.served, OTHER)
+    rig.play(**engine_fault(EngineFaultKind.CRASH, times=None, checkpoint=OTHER))
+    said: list[str] = []
+    sink = logger.add(said.append, filter=lambda record: record["extra"].get("action") == "model_withdrawn")
+    bad = rig.ask(1, model=OTHER)
+    async with rig.working():
+        await rig.done(bad)
+        good = rig.ask(2)
+        rig.ask(1, model=OTHER)
+        await rig.done(good)
+    logger.remove(sink)
+    # Two tries of each offer; what was asked later was not even popped.
+    settled(rig, faulted=2, ok=2)
+    assert len(said) == 1
+    assert "another is not offered: it broke 3 engines in a row" in said[0]
 
 
 async def test_a_graph_that_comfyui_refuses_is_not_tried_twice(rig):
