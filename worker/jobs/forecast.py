@@ -47,7 +47,7 @@ class Forecast:
         return [(job.slot, _left_s(job, need, now)) for job, need in self._needs.items()]
 
     def unit_s(self, model: ServedModel) -> float | None:
-        """Seconds that a megapixelstep of this model takes; None as long as nothing like it was seen."""
+        """Seconds that a megapixelstep of this model takes; None as long as nothing is certain."""
         return self._speed.unit_s(model)
 
     def _learn(self, job: Job, estimate: float | None) -> None:
@@ -66,7 +66,7 @@ class Forecast:
             return
         seconds = (job.ended_at - job.started_at) * total / done
         if estimate is None or seconds > estimate:
-            self._speed.learn(job.request, seconds)
+            self._speed.learn(job.request, seconds, finished=False)
 
 
 def share_out(slots: Collection[int], jobs: Iterable[tuple[int | None, float]]) -> dict[int, float]:

@@ -15,6 +15,8 @@ from worker.workflows.request import RenderRequest, ServedModel
 NEWEST = 0.3
 #: Kinds remembered at most; the least recently learned goes first.
 KINDS = 512
+#: A smaller job is mostly overhead: it is taken for one of so many megapixelsteps where larger ones are judged by it.
+LEAST_WORK = 1.0
 #: Samplers that evaluate the model twice a step.
 TWICE = frozenset({"heun", "dpm_2", "dpm_2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde"})
 #: How much longer a megapixelstep takes than with SD 1.5, roughly: for a family of which nothing was seen yet.
@@ -51,13 +53,30 @@ def _kinds(request: RenderRequest) -> Iterator[Hashable]:
 
 
 @dataclass
+class _Pace:
+    """Seconds per unit of a model or family, as far as larger jobs may be judged by it."""
+
+    seconds: float
+    #: the first job also loads the model: alone it only says that no job is slower
+    certain: bool
+
+    def add(self, seconds: float, *, certain: bool) -> None:
+        if not self.certain and not certain:
+            self.seconds = min(self.seconds, seconds)
+        else:
+            self.seconds += NEWEST * (seconds - self.seconds)
+        self.certain = True
+
+
+@dataclass
 class Speed:
     """Learned seconds per unit of work."""
 
     _seconds_per_unit: dict[Hashable, float] = field(default_factory=dict)
+    _paces: dict[str | Family, _Pace] = field(default_factory=dict)
 
-    def learn(self, request: RenderRequest, seconds: float) -> None:
-        """A job like this kept an engine busy for so long."""
+    def learn(self, request: RenderRequest, seconds: float, *, finished: bool = True) -> None:
+        """A job like this kept an engine busy for so long, or would have if it had been let finish."""
         measured = seconds / work_of(request)
         for kind in _kinds(request):
             before = self._seconds_per_unit.pop(kind, measured)
@@ -65,6 +84,13 @@ class Speed:
             self._seconds_per_unit[kind] = before + NEWEST * (measured - before)
         while len(self._seconds_per_unit) > KINDS:
             del self._seconds_per_unit[next(iter(self._seconds_per_unit))]
+        unit = seconds / max(work_of(request), LEAST_WORK)
+        for name in (request.model.name, request.model.family):
+            if pace := self._paces.pop(name, None):
+                pace.add(unit, certain=not finished)
+            self._paces[name] = pace or _Pace(unit, certain=not finished)
+        while len(self._paces) > KINDS:
+            del self._paces[next(iter(self._paces))]
 
     def estimate(self, request: RenderRequest) -> float | None:
         """Seconds an engine will need; None before anything of the family was seen."""
@@ -74,14 +100,15 @@ class Speed:
         return None
 
     def unit_s(self, model: ServedModel) -> float | None:
-        """Seconds per unit with this model, if need be by its family or by another; None before anything was seen."""
-        for kind in (model.name, model.family):
-            if kind in self._seconds_per_unit:
-                return self._seconds_per_unit[kind]
+        """Seconds per unit with this model, if need be by its family or by another; None while nothing is certain."""
+        known = {name: pace.seconds for name, pace in self._paces.items() if pace.certain}
+        for name in (model.name, model.family):
+            if name in known:
+                return known[name]
         kin = [
-            seconds * HEAVINESS[model.family] / HEAVINESS[kind]
-            for kind, seconds in self._seconds_per_unit.items()
-            if isinstance(kind, Family)
+            seconds * HEAVINESS[model.family] / HEAVINESS[name]
+            for name, seconds in known.items()
+            if isinstance(name, Family)
         ]
         return max(kin, default=None)
 

@@ -148,9 +148,22 @@ async def test_a_model_load_does_not_count_as_slowness():
 def test_a_model_never_seen_is_as_fast_as_its_family_or_as_another_by_its_weight():
     speed = Speed()
     assert speed.unit_s(MODEL) is None
-    speed.learn(request(), 8.0)
+    for _ in range(2):
+        speed.learn(request(), 8.0)
     unit = 8.0 / work_of(request())
     assert speed.unit_s(KIN) == pytest.approx(unit)
     assert speed.unit_s(STRANGER) == pytest.approx(10 * unit)
-    speed.learn(request(STRANGER), 16.0)
+    for _ in range(2):
+        speed.learn(request(STRANGER), 16.0)
     assert speed.unit_s(STRANGER) == pytest.approx(2 * unit)
+
+
+def test_larger_jobs_are_judged_neither_by_the_job_that_loaded_the_model_nor_by_the_overhead_of_small_ones():
+    speed = Speed()
+    speed.learn(request(), 90.0)
+    assert speed.unit_s(MODEL) is None
+    speed.learn(request(), 8.0)
+    assert speed.unit_s(MODEL) == pytest.approx(8.0 / work_of(request()))
+    for _ in range(20):
+        speed.learn(request(width=64, height=64, ddim_steps=4), 2.0)
+    assert speed.unit_s(MODEL) < 2.1
