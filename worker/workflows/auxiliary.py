@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from worker.errors import JobNotServable
 from worker.workflows.families import Family
+from worker.workflows.qr import WORKFLOW as QR_WORKFLOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -205,8 +206,6 @@ ANNOTATORS: Final[Mapping[str, tuple[AuxiliaryFile, ...]]] = MappingProxyType(
         ),
     }
 )
-
-QR_WORKFLOW: Final = "qr_code"
 
 
 def needs(request: RenderRequest) -> tuple[AuxiliaryFile, ...]:

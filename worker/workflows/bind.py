@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from worker.workflows import cascade
+from worker.workflows import cascade, qr
 from worker.workflows.graph import Input
 from worker.workflows.request import RenderRequest
 
@@ -42,6 +42,10 @@ TRANSFORMS = {
     "cascade_decoder_steps": Transform(int, int, cascade.decoder_steps),
     "cascade_compression": Transform(bool, int, cascade.compression),
     "cascade_decoder_cfg": Transform(bool, float, cascade.decoder_cfg),
+    "qr_settled_step": Transform(int, int, qr.settled_step),
+    "qr_patterns_step": Transform(int, int, qr.patterns_step),
+    "qr_patterns_strength": Transform(float, float, qr.patterns_strength),
+    "qr_whole_strength": Transform(float, float, qr.whole_strength),
 }
 
 

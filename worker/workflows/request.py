@@ -13,6 +13,8 @@ from typing import Any
 
 from worker.workflows import auxiliary, coerce, hires, prompts, samplers
 from worker.workflows.families import TRAITS, Family
+from worker.workflows.qr import WORKFLOW as QR_WORKFLOW
+from worker.workflows.qr import QrCode, read_qr
 
 __all__ = [
     "Embedding", "EmbeddingTarget", "EmbeddingWish", "ExtraSource", "ExtraText", "Family", "LoraFile", "LoraWish",
@@ -199,6 +201,8 @@ class RenderRequest:
     source: SourceImage | None
     extra_sources: tuple[ExtraSource, ...]
     extra_texts: tuple[ExtraText, ...]
+    #: the code of the QR-code workflow
+    qr: QrCode | None = None
     notes: tuple[Note, ...] = ()
 
     @property
@@ -282,6 +286,7 @@ def read_request(
         for name in _asked_post_processing(payload)
         if name not in post_processing
     )
+    extra_texts = _read_extra_texts(payload)
     prompt, negative_prompt = _read_prompts(payload, seed, loras, embeddings)
 
     request = RenderRequest(
@@ -323,7 +328,8 @@ def read_request(
             replace(extra, strength=coerce.number(extra.strength, 1.0, 0, 5))
             for extra in extra_sources[:MAX_EXTRA_SOURCES]
         ),
-        extra_texts=_read_extra_texts(payload),
+        extra_texts=extra_texts,
+        qr=read_qr({each.reference: each.text for each in extra_texts}, prompt) if workflow == QR_WORKFLOW else None,
         notes=tuple(notes),
     )
     return _with_hires(request, payload)

@@ -149,6 +149,12 @@ CASES = {
     "sdxl_control_map_batch": Case(
         SDXL, {"control_type": "depth", "return_control_map": True, "n_iter": 2, "hires_fix": True}, FROM_PICTURE
     ),
+    "qr_code_sdxl": Case(
+        SDXL, {**LARGE, "workflow": "qr_code", "extra_texts": [{"text": "https://aihorde.net", "reference": "qr_code"}]}
+    ),
+    "qr_code_sd1_loras_batch": Case(
+        SD1, {"workflow": "qr_code", "n_iter": 2, "control_strength": 0.8, "clip_skip": 2}, {"loras": LORAS}
+    ),
     "flux_img2img_batch": Case(SCHNELL, {**FEW_STEPS, **HALF, "n_iter": 2}, FROM_PICTURE),
     "flux_hires_is_ignored": Case(SCHNELL, {**FEW_STEPS, "hires_fix": True, "width": 1536, "height": 1536}),
     "flux_split_img2img": Case(DEV, {**FEW_STEPS, **HALF}, FROM_PICTURE, SPLIT),

@@ -57,7 +57,8 @@ def test_fragments_are_chosen_by_what_the_request_needs(library: Library, reques
     ("payload", "arguments", "reason"),
     [
         ({}, {"family": Family.STABLE_CASCADE}, "the model has no file for stage_b and stage_c"),
-        ({"workflow": "qr_code"}, {}, "it is not for the workflow qr_code"),
+        ({"workflow": "unheard_of"}, {}, "it is not for the workflow unheard_of"),
+        ({"workflow": "qr_code"}, {"family": Family.FLUX_DEV}, "it is not for flux_dev"),
         (
             {"control_type": "canny"},
             {"source": SOURCE, "family": Family.STABLE_DIFFUSION_XL},

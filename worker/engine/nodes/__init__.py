@@ -3,7 +3,7 @@
 `auth` (only the worker may talk to this engine), `inputs` (pictures in memory, never on disk), `output` (raw pixels
 over the websocket instead of PNG files), `annotators` and `regions` (a picture as the map that steers a ControlNet),
 `upscale` (a batch image by image), `faces` (restored), `background` (gone), `tiling` (edges
-that fit), `layers` and `transparency` (pictures drawn on nothing).
+that fit), `layers` and `transparency` (pictures drawn on nothing), `qr` (a QR code in layers).
 
 A class whose libraries this engine lacks is not there at all: so the worker sees what it can't ask for. It names them
 in PACKAGES.
@@ -19,6 +19,7 @@ from .faces import HordeFaceModelLoader, HordeFaceRestore
 from .inputs import HordeImageInput, add_input_routes
 from .layers import HordeLayerModel
 from .output import HordeImageOutput
+from .qr import HordeQrCode
 from .tiling import HordeTiling
 from .transparency import HordeTransparentDecode
 from .upscale import HordeImageUpscale
@@ -39,6 +40,7 @@ NODES = {
     HordeImageOutput: "Horde: raw image to the worker",
     HordeImageUpscale: "Horde: upscale image by image",
     HordeLayerModel: "Horde: draw on nothing",
+    HordeQrCode: "Horde: QR code in layers",
     HordeStripBackground: "Horde: strip background",
     HordeTiling: "Horde: tiling picture",
     HordeTransparentDecode: "Horde: decode transparency",
