@@ -28,7 +28,7 @@ from worker.jobs.forecast import Forecast
 from worker.jobs.intake import Intake
 from worker.jobs.job import JobEvent, JobEvents, Stage
 from worker.jobs.journal import Journal, journalled
-from worker.jobs.offer import build_offer
+from worker.jobs.offer import Offers, build_offer
 from worker.jobs.planner import Planner, Wish, stall_limits_s
 from worker.jobs.quarantine import Ceilings, Quarantine
 from worker.jobs.roster import Roster
@@ -151,6 +151,7 @@ def _begin(setup: Setup, horde: HordeClient, pool: EnginePool, tally: Tally, fir
     )
     pool.foresee = forecast.work_in_s
     pool.on_failure = planner.engine_failed
+    offers = Offers(library, setup.agent, setup.models.has)
     setup.events.subscribe(roster.note)
     setup.events.subscribe(forecast.note)
     setup.events.subscribe(planner.note)
@@ -159,7 +160,7 @@ def _begin(setup: Setup, horde: HordeClient, pool: EnginePool, tally: Tally, fir
     intake = Intake(
         horde,
         JobRunner(Services(horde, pool, setup.safety, library, setup.models, setup.events)),
-        offer=lambda asking: _offer(setup, library, planner.wish(asking)),
+        offer=lambda asking: _offer(setup, offers, planner.wish(asking)),
         room=planner.room,
         brake=brakes.pause,
     )
@@ -209,17 +210,16 @@ def _live(library: Library, object_info: Mapping[str, Any]) -> Library:
     return library.without(findings)
 
 
-def _offer(setup: Setup, library: Library, wish: Wish | None) -> PopRequest | None:
+def _offer(setup: Setup, offers: Offers, wish: Wish | None) -> PopRequest | None:
     if wish is None:
         return None
+    # Of all models, not of those wished for now: the server takes note of switches only now and then.
+    models = tuple(model for name in setup.models.names() if (model := setup.models.model(name)))
     return build_offer(
         setup.config,
+        offers.capabilities(setup.config, models),
         models=wish.models,
-        modes={mode for template in library.templates for mode in template.manifest.serves.modes},
-        features={fragment.when for fragment in library.fragments}
-        | {feature for template in library.templates for feature in template.manifest.serves.features},
         max_pixels=wish.max_pixels,
         amount=wish.amount,
         threads=wish.threads,
-        agent=setup.agent,
     )

@@ -16,6 +16,7 @@ from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator, Host, detect_card
 from worker.errors import ConfigError, RuntimeMissing
 from worker.horde.agent import bridge_agent
+from worker.horde.gates import HIGHEST_LEVEL
 from worker.jobs.journal import FILE_NAME as JOURNAL_FILE
 from worker.jobs.journal import Journal
 from worker.models.choice import custom_file_of, custom_of, guess, tokens_of
@@ -27,8 +28,8 @@ from worker.safety.settings import model_facts, safety_rules, safety_settings
 from worker.workflows.library import Library, packaged_folder
 
 PROJECT_URL = "https://github.com/horde-bridge/horde-bridge"
-#: The feature level told to the Horde; see worker.horde.agent.
-AGENT_LEVEL = "9.0.0"
+#: The highest feature level there is; each pop claims what works here, which may be less.
+AGENT_LEVEL = f"{HIGHEST_LEVEL}.0.0"
 #: What a model is taken to need when nobody tells its size.
 UNKNOWN_MODEL_BYTES = 7 * 1024**3
 

@@ -31,6 +31,21 @@ def bridge_agent(level: str, project_url: str) -> str:
     return agent
 
 
+def level_of(agent: str) -> int | None:
+    """The feature level an agent claims; None for another worker's name, to which other rules apply."""
+    name, _, rest = agent.partition(":")
+    version = _LEVEL.fullmatch(rest.partition(":")[0])
+    return int(version.group(1)) if name == NAME and version else None
+
+
+def lowered(agent: str, level: int) -> str:
+    """The same agent, claiming no more than this level."""
+    claimed = level_of(agent)
+    if claimed is None or claimed <= level:
+        return agent
+    return bridge_agent(f"{level}.0.0", agent.split(":", 2)[2])
+
+
 def is_header_text(text: str) -> bool:
     """Whether the text may stand in an HTTP header as it is: printable ASCII, no space at either end."""
     return text.isascii() and text.isprintable() and text == text.strip()

@@ -1,55 +1,186 @@
-"""What this worker asks the Horde for: the owner's wishes, cut down to what templates, files and engines can do."""
+"""What this worker asks the Horde for: the owner's wishes, cut down to what templates, files and engines can do.
 
-from collections.abc import Collection, Sequence
+A switch is on only where every job it lets in can be served. What comes without a switch is held back by the feature
+level, as far as the server's table has one for it.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from loguru import logger
 
 from worker.config.schema import BridgeData
+from worker.horde.agent import level_of, lowered
+from worker.horde.gates import CASCADE_LEVEL, FLUX_LEVEL, Gate, level_without
 from worker.horde.wire import PopRequest
+from worker.jobs.abilities import Ability, Survey, survey
+from worker.workflows.auxiliary import QR_CONTROLNETS, AuxiliaryFile, of_feature
+from worker.workflows.families import Family
 from worker.workflows.features import Feature
-from worker.workflows.request import Mode
+from worker.workflows.library import Library
+from worker.workflows.request import ServedModel
 
 #: A pop names at most this many models; the server uses no more.
 MAX_MODELS = 300
 #: The server counts threads for its queue estimates only, and refuses more.
 MAX_THREADS = 50
+FLUX: Final = frozenset({Family.FLUX_1, Family.FLUX_SCHNELL, Family.FLUX_DEV})
+#: Files are looked for this often; a file that comes or goes is noticed then.
+LOOK_EVERY_S: Final = 5.0
+
+#: All files beside the models that any ability needs.
+_FILES: Final = tuple(
+    dict.fromkeys([*(file for feature in Feature for file in of_feature(feature)), *QR_CONTROLNETS.values()])
+)
+#: Switch of the pop → what it lets in, beside what its own switches need.
+SWITCHES: Final = {
+    "allow_img2img": (Ability.IMG2IMG, Ability.REMIX),
+    "allow_painting": (Ability.PAINTING,),
+    "allow_post_processing": (Ability.POST_PROCESSING,),
+    "allow_controlnet": (Ability.CONTROL,),
+    "allow_sdxl_controlnet": (Ability.TRANSPARENT, Ability.QR_CODE),
+    "allow_lora": (Ability.LORAS,),
+}
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What may be offered. `off`: a switch the owner left on, a model or a gate → why it is not offered."""
+
+    models: tuple[str, ...]
+    switches: frozenset[str]
+    level: int
+    agent: str
+    off: tuple[tuple[str, str], ...] = ()
+    #: what comes all the same and has to be turned away
+    unavoidable: tuple[tuple[str, str], ...] = ()
+
+
+def decide(config: BridgeData, found: Survey, agent: str) -> Capabilities:
+    """Pure. `agent` claims the highest level; the owner's own in the settings goes before it."""
+    off = [(name, reason) for name, reason in found.lacking.get(Ability.PICTURES, {}).items()]
+    families = {model.name: model.family for model in found.models}
+    # Stable Cascade's second pass comes without a switch; its further pictures come with those of img2img.
+    own = [Ability.HIRES] + ([Ability.REMIX] if config.allow_img2img else [])
+    for ability in own:
+        off += [
+            (name, reason)
+            for name, reason in found.lacking.get(ability, {}).items()
+            if families[name] is Family.STABLE_CASCADE and name not in dict(off)
+        ]
+    found = found.among(name for name in families if name not in dict(off))
+    switches = set()
+    for switch, abilities in SWITCHES.items():
+        if getattr(config, switch):
+            reason = next(filter(None, map(found.reason, abilities)), "")
+            if reason:
+                off.append((switch, reason))
+            else:
+                switches.add(switch)
+    closed = _closed_gates(found, switches)
+    level = level_without(closed)
+    off += [(gate.value, reason) for gate, reason in closed.items()]
+    agent = config.bridge_agent or lowered(agent, level)
+    claimed = level_of(agent) or 0
+    for name, family in families.items():
+        least = FLUX_LEVEL if family in FLUX else CASCADE_LEVEL if family is Family.STABLE_CASCADE else 0
+        if claimed < least and name not in dict(off):
+            off.append((name, f"needs the feature level {least}, and the agent claims {claimed}"))
+    names = tuple(name for name in families if name not in dict(off))
+    return Capabilities(names, frozenset(switches), level, agent, tuple(off), tuple(_unavoidable(found.among(names))))
+
+
+def _closed_gates(found: Survey, switches: Iterable[str]) -> dict[Gate, str]:
+    """What no switch holds back, and would come, and can't be served."""
+    closed = {}
+    sdxl = any(model.family is Family.STABLE_DIFFUSION_XL for model in found.models)
+    # With a model of SDXL in the list, the server asks for that switch before it offers a QR code.
+    comes = not sdxl or "allow_sdxl_controlnet" in switches
+    if comes and not found.works(Ability.QR_CODE):
+        closed[Gate.QR_CODE] = found.reason(Ability.QR_CODE)
+    if "allow_post_processing" in switches and not found.works(Ability.NEW_POST_PROCESSING):
+        closed[Gate.NEW_POST_PROCESSING] = found.reason(Ability.NEW_POST_PROCESSING)
+    return closed
+
+
+def _unavoidable(found: Survey) -> Iterable[tuple[str, str]]:
+    for ability in (Ability.HIRES, Ability.TILING):
+        if not found.works(ability):
+            yield ability.value, found.reason(ability)
+
+
+class Offers:
+    """The capabilities of now, looked at anew when the settings, the models or the files are others."""
+
+    def __init__(self, library: Library, agent: str, has: Callable[[AuxiliaryFile], bool]) -> None:
+        self._library, self._agent, self._has = library, agent, has
+        self._looked_at = float("-inf")
+        self._absent: frozenset[AuxiliaryFile] = frozenset()
+        self._known_for: tuple[object, ...] = ()
+        self._found = Survey((), {})
+        self._decided: tuple[object, Capabilities] | None = None
+
+    def capabilities(self, config: BridgeData, models: tuple[ServedModel, ...]) -> Capabilities:
+        now = time.monotonic()
+        if now - self._looked_at > LOOK_EVERY_S:
+            self._looked_at = now
+            self._absent = frozenset(file for file in _FILES if not self._has(file))
+        known_for = (models, self._absent)
+        if known_for != self._known_for:
+            self._known_for = known_for
+            self._found = survey(self._library, models, lambda file: file not in self._absent)
+            self._decided = None
+        if self._decided is None or self._decided[0] is not config:
+            decided = decide(config, self._found, self._agent)
+            if self._decided is None or self._decided[1] != decided:
+                _tell(decided)
+            self._decided = (config, decided)
+        return self._decided[1]
+
+
+def _tell(capabilities: Capabilities) -> None:
+    logger.bind(action="capabilities").info(
+        "Offering {} model(s) at feature level {}, with {}",
+        len(capabilities.models), capabilities.level, ", ".join(sorted(capabilities.switches)) or "no switch on",
+    )  # fmt: skip
+    for what, reason in capabilities.off:
+        logger.bind(action="not_offered").warning("Not offered: {} ({})", what, reason)
 
 
 def build_offer(
     config: BridgeData,
+    capabilities: Capabilities,
     *,
     models: Sequence[str],
-    modes: Collection[Mode],
-    features: Collection[Feature],
     max_pixels: int,
     amount: int,
     threads: int,
-    agent: str,
 ) -> PopRequest | None:
-    """The next pop, or None when there is no model to offer.
-
-    `modes` and `features` are what the enabled templates can do; a switch the owner left on is sent as off where
-    they can't.
-    """
-    if not models:
+    """The next pop, for those of `models` that can be served, or None when there is no such model."""
+    names = [name for name in models if name in capabilities.models]
+    if not names:
         return None
+    on = capabilities.switches
     return PopRequest(
         name=config.dreamer_name,
         priority_usernames=list(config.priority_usernames),
         nsfw=config.nsfw,
-        models=list(models[:MAX_MODELS]),
-        bridge_agent=agent,
+        models=names[:MAX_MODELS],
+        bridge_agent=capabilities.agent,
         threads=min(threads, MAX_THREADS),
         require_upfront_kudos=config.require_upfront_kudos,
         amount=amount,
         extra_slow_worker=config.extra_slow_worker,
         max_pixels=max_pixels,
         blacklist=list(config.blacklist),
-        allow_img2img=config.allow_img2img and Mode.IMG2IMG in modes,
-        allow_painting=config.allow_painting and Mode.INPAINTING in modes,
+        allow_img2img="allow_img2img" in on,
+        allow_painting="allow_painting" in on,
         allow_unsafe_ipaddr=config.allow_unsafe_ip,
-        allow_post_processing=config.allow_post_processing
-        and {Feature.UPSCALE, Feature.FACE_FIX, Feature.STRIP_BACKGROUND} <= set(features),
-        allow_controlnet=config.allow_controlnet and Feature.CONTROL in features,
-        allow_sdxl_controlnet=config.allow_sdxl_controlnet and Feature.TRANSPARENT in features,
-        allow_lora=config.allow_lora and Feature.LORAS in features,
+        allow_post_processing="allow_post_processing" in on,
+        allow_controlnet="allow_controlnet" in on,
+        allow_sdxl_controlnet="allow_sdxl_controlnet" in on,
+        allow_lora="allow_lora" in on,
         limit_max_steps=config.limit_max_steps,
     )

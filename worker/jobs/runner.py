@@ -21,7 +21,7 @@ from worker.horde.wire import GenMetadata, SubmitRequest
 from worker.images import RawImage, encode_webp
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.pictures import fetch_pictures
-from worker.jobs.sources import ModelSource, find_model, read_job
+from worker.jobs.sources import ModelSource, find_model, read_job, require_files
 from worker.safety.checker import SafetyChecker
 from worker.safety.verdict import Verdict
 from worker.workflows.library import Library
@@ -107,6 +107,7 @@ class JobRunner:
         pictures = await fetch_pictures(job, model, services.horde)
         job.request = request = await read_job(job, model, services.models, pictures)
         plan = select(services.library, request)
+        require_files(request, plan, services.models)
 
         def prepare(has_node_pack: bool, save_memory: bool) -> list[Rendering]:
             dialect = Dialect.PACK if has_node_pack else Dialect.STOCK

@@ -11,7 +11,7 @@ from worker.horde.wire import GenMetadata
 from worker.jobs.job import Job
 from worker.jobs.pictures import Pictures
 from worker.models.report import RoomState
-from worker.workflows.auxiliary import AuxiliaryFile
+from worker.workflows.auxiliary import AuxiliaryFile, needs
 from worker.workflows.request import (
     Embedding,
     EmbeddingWish,
@@ -24,6 +24,7 @@ from worker.workflows.request import (
     lora_wishes,
     read_request,
 )
+from worker.workflows.select import Plan
 
 #: Of a job's time, what its additions may take to arrive; the rest is for making and delivering the picture.
 ADDITIONS_SHARE = 0.4
@@ -75,6 +76,15 @@ def find_model(job: Job, models: ModelSource) -> ServedModel:
     if model is None:
         raise JobNotServable(f"The model {job.pop.model!r} is not here.")
     return model
+
+
+def require_files(request: RenderRequest, plan: Plan, models: ModelSource) -> None:
+    """Raises JobNotServable when a file beside the model's own is not here."""
+    absent = [file for file in needs(request, but_for=plan.does_without) if not models.has(file)]
+    if absent:
+        raise JobNotServable(
+            f"The job needs {' and '.join(f'{file.folder}/{file.name}' for file in absent)}, not here."
+        )
 
 
 async def read_job(job: Job, model: ServedModel, models: ModelSource, pictures: Pictures) -> RenderRequest:

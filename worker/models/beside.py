@@ -32,7 +32,9 @@ def wanted_files(config: BridgeData, families: Iterable[Family]) -> tuple[Auxili
         types = dict.fromkeys(name for types in controlled.values() for name in types)
         files += [file for name in types for file in ANNOTATORS[name]]
         files += [file for types in controlled.values() for file in types.values()]
-        files += [file for family, file in QR_CONTROLNETS.items() if family in served and _allows_qr(config, family)]
+    # QR codes come without a switch, unless a model of SDXL is in the list.
+    if config.allow_sdxl_controlnet or Family.STABLE_DIFFUSION_XL not in served:
+        files += [file for family, file in QR_CONTROLNETS.items() if family in served]
     if config.allow_sdxl_controlnet:
         files += [
             file for family, both in LAYER_DIFFUSE.items() if family in served for file in (both.model, both.decoder)
@@ -55,7 +57,3 @@ def as_record(file: AuxiliaryFile, reference: Reference) -> ModelRecord:
     """The same as a record of its own, so that each is fetched, and may fail, by itself."""
     category = _CATEGORIES.get(file.category, Category.MISCELLANEOUS)
     return ModelRecord(f"{file.folder}/{file.name}", category, (as_file(file, reference),))
-
-
-def _allows_qr(config: BridgeData, family: Family) -> bool:
-    return family is not Family.STABLE_DIFFUSION_XL or config.allow_sdxl_controlnet

@@ -15,7 +15,7 @@ from worker.workflows.families import Family
 from worker.workflows.qr import WORKFLOW as QR_WORKFLOW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from worker.workflows.features import Feature
     from worker.workflows.request import RenderRequest
@@ -208,23 +208,28 @@ ANNOTATORS: Final[Mapping[str, tuple[AuxiliaryFile, ...]]] = MappingProxyType(
 )
 
 
-def needs(request: RenderRequest) -> tuple[AuxiliaryFile, ...]:
+def needs(request: RenderRequest, *, but_for: Collection[str] = ()) -> tuple[AuxiliaryFile, ...]:
     """Every file beside the model's own that the request's graph loads, each once.
 
+    `but_for`: features, or workflows, that a template does in its own way or not at all.
     Raises JobNotServable where no file exists that could do it, as for a ControlNet on SDXL.
     """
     family = request.model.family
     files: list[AuxiliaryFile] = []
-    if request.control_type and (request.return_control_map or not request.image_is_control):
+    if (
+        request.control_type
+        and "annotate" not in but_for
+        and (request.return_control_map or not request.image_is_control)
+    ):
         files += ANNOTATORS[request.control_type]
-    if request.control_type and not request.return_control_map:
+    if request.control_type and not request.return_control_map and "control" not in but_for:
         files.append(_for_family(CONTROLNETS.get(family, {}).get(request.control_type), request.control_type, family))
-    if request.workflow == QR_WORKFLOW:
+    if request.workflow == QR_WORKFLOW and QR_WORKFLOW not in but_for:
         files.append(_for_family(QR_CONTROLNETS.get(family), QR_WORKFLOW, family))
-    if request.transparent:
+    if request.transparent and "transparent" not in but_for:
         files += [LAYER_DIFFUSE[family].model, LAYER_DIFFUSE[family].decoder]
     for name in request.post_processing:
-        files += of_post_processor(name)
+        files += () if feature_of_post_processor(name) in but_for else of_post_processor(name)
     return tuple(dict.fromkeys(files))
 
 
@@ -232,6 +237,11 @@ def control_file(family: Family, use: str | None) -> str | None:
     """The name of the ControlNet for a control type or a workflow, None where there is none for the family."""
     file = QR_CONTROLNETS.get(family) if use == QR_WORKFLOW else CONTROLNETS.get(family, {}).get(use or "")
     return file.name if file else None
+
+
+def feature_of_post_processor(name: str) -> str:
+    """What a fragment is called by that runs this processor."""
+    return "face_fix" if name in FACE_FIXERS else "strip_background" if name == "strip_background" else "upscale"
 
 
 def of_post_processor(name: str) -> tuple[AuxiliaryFile, ...]:

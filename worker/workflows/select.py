@@ -6,7 +6,8 @@ from worker.errors import JobNotServable
 from worker.workflows.features import OPTIONAL, Feature, features_of
 from worker.workflows.graph import with_pinned
 from worker.workflows.library import Library
-from worker.workflows.pieces import Fragment, Template
+from worker.workflows.pieces import Fragment, Piece, Template
+from worker.workflows.qr import WORKFLOW as QR_WORKFLOW
 from worker.workflows.request import RenderRequest
 
 
@@ -16,6 +17,18 @@ class Plan:
 
     template: Template
     fragments: tuple[Fragment, ...]
+
+    @property
+    def does_without(self) -> frozenset[str]:
+        """What is done in a template's own way, or not at all, so that none of our files is needed for it."""
+        pieces: tuple[Piece, ...] = (self.template, *self.fragments)
+        spliced = {fragment.when.value for fragment in self.fragments}
+        without = {"transparent", "face_fix", "upscale", "strip_background"} - spliced
+        if not any(binding.field == "control_file" for piece in pieces for binding in piece.bindings):
+            without |= {"control", QR_WORKFLOW}
+        if not any("HordeAnnotator" in piece.classes for piece in pieces):
+            without.add("annotate")
+        return frozenset(without)
 
 
 @dataclass(frozen=True)

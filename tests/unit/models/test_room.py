@@ -24,7 +24,7 @@ def entry(name, content, url, *, folder="", **more):
     file = {"path": f"{name}.safetensors", "sha256sum": hashlib.sha256(content).hexdigest().upper()}
     download = [{"file_name": f"{name}.safetensors", "file_path": folder, "file_url": url}] if url else []
     return {
-        "name": name, "baseline": "stable diffusion 1", "type": "ckpt", "nsfw": False, "inpainting": False,
+        "name": name, "baseline": "stable_diffusion_xl", "type": "ckpt", "nsfw": False, "inpainting": False,
         "config": {"files": [file], "download": download}, **more,
     }  # fmt: skip
 

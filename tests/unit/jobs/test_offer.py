@@ -1,0 +1,243 @@
+"""What is offered follows from templates, files and settings; each gate of the server's table has its test."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from worker.config.schema import BridgeData
+from worker.horde.agent import bridge_agent
+from worker.horde.gates import GATES, Gate, opened_by
+from worker.jobs.abilities import (
+    NEW_PROCESSORS,
+    OLD_PROCESSORS,
+    Ability,
+    Survey,
+    obstacle,
+    probes_for,
+    survey,
+)
+from worker.jobs.offer import SWITCHES, Capabilities, Offers, build_offer, decide
+from worker.workflows.auxiliary import QR_CONTROLNETS, AuxiliaryFile
+from worker.workflows.families import Family
+from worker.workflows.library import Library
+from worker.workflows.request import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS, ServedModel
+
+AGENT = bridge_agent("13.0.0", "https://example.invalid")
+FUSED = {"checkpoint": "a.safetensors"}
+SD1 = ServedModel("SD1", Family.STABLE_DIFFUSION_1, FUSED)
+SD2 = ServedModel("SD2", Family.STABLE_DIFFUSION_2_512, FUSED)
+SDXL = ServedModel("SDXL", Family.STABLE_DIFFUSION_XL, FUSED)
+FLUX = ServedModel("Flux", Family.FLUX_SCHNELL, FUSED)
+CASCADE = ServedModel("Cascade", Family.STABLE_CASCADE, {"stage_b": "b", "stage_c": "c"})
+EVERYTHING = dict.fromkeys(SWITCHES, True)
+
+
+def config(**keys: Any) -> BridgeData:
+    return BridgeData.model_validate({**EVERYTHING, **keys})
+
+
+@pytest.fixture(scope="module")
+def library() -> Library:
+    return Library.load()
+
+
+@pytest.fixture
+def offered(library: Library) -> Callable[..., Capabilities]:
+    """What is offered of models, without some files and pieces."""
+
+    def ask(*models: ServedModel, without: Iterable[str] = (), off: Iterable[str] = (), **keys: Any) -> Capabilities:
+        left = library.without({name: ["switched off"] for name in off})
+        found = survey(left, models, lambda file: file.name not in set(without))
+        return decide(config(**keys), found, AGENT)
+
+    return ask
+
+
+def failing(*abilities: Ability, models: Iterable[ServedModel] = (SD1, SDXL)) -> Survey:
+    """A survey in which these can't be done with any model."""
+    models = tuple(models)
+    return Survey(models, {ability: {model.name: "broken" for model in models} for ability in abilities})
+
+
+def test_the_processors_are_those_of_the_hordes_list():
+    assert set(OLD_PROCESSORS) | set(NEW_PROCESSORS) == {*FACE_FIXERS, *UPSCALERS, STRIP_BACKGROUND} - {
+        "4x_NMKD_Superscale_SP"
+    }
+
+
+def test_what_all_works_is_offered_with_every_switch_at_the_highest_level():
+    made = decide(config(), Survey((SD1, SDXL, FLUX, CASCADE), {}), AGENT)
+    assert made.models == ("SD1", "SDXL", "Flux", "Cascade")
+    assert made.switches == set(SWITCHES)
+    assert (made.level, made.agent, made.off) == (13, AGENT, ())
+
+
+def test_what_the_owner_does_not_allow_is_not_offered_whatever_works():
+    made = decide(BridgeData.model_validate(dict.fromkeys(SWITCHES, False)), Survey((SD1,), {}), AGENT)
+    assert made.switches == frozenset()
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_a_switch_is_off_when_one_kind_of_job_that_it_lets_in_does_not_work(switch):
+    for ability in SWITCHES[switch]:
+        made = decide(config(), failing(ability), AGENT)
+        assert switch not in made.switches
+        assert dict(made.off)[switch] == "SD1: broken"
+        assert made.switches == set(SWITCHES) - {switch}
+
+
+def test_a_model_that_no_template_serves_is_not_offered(offered: Callable[..., Capabilities]):
+    unknown = ServedModel("Odd", Family.QWEN_IMAGE, FUSED)
+    made = offered(SD1, unknown)
+    assert made.models == ("SD1",)
+    assert "the model has no file for" in dict(made.off)["Odd"]
+
+
+def test_without_a_control_net_file_no_controlnet_is_offered(offered: Callable[..., Capabilities]):
+    for missing in ("control_seg_fp16.safetensors", "annotator/ckpts/res101.pth"):
+        made = offered(SD1, SD2, without=[missing])
+        assert "allow_controlnet" not in made.switches
+        assert missing in dict(made.off)["allow_controlnet"]
+    assert "allow_controlnet" in offered(SD1, SD2).switches
+
+
+def test_without_the_annotator_node_no_controlnet_is_offered(offered: Callable[..., Capabilities]):
+    assert "allow_controlnet" not in offered(SD1, off=["fragments/annotate"]).switches
+    assert "allow_controlnet" not in offered(SD1, off=["control/map"]).switches
+
+
+def test_control_nets_of_other_families_are_nobodys_concern(offered: Callable[..., Capabilities]):
+    """The server takes no ControlNet jobs for them."""
+    assert "allow_controlnet" in offered(SDXL, FLUX).switches
+
+
+def test_without_the_lora_fragment_no_loras_are_offered(offered: Callable[..., Capabilities]):
+    assert "allow_lora" not in offered(SD1, off=["fragments/lora"]).switches
+
+
+def test_an_engine_without_our_nodes_offers_no_pictures_as_a_source(offered: Callable[..., Capabilities]):
+    made = offered(SD1, SDXL, off=["fragments/picture", "fragments/annotate", "control/map", "qr_code/checkpoint"])
+    assert made.models == ("SD1", "SDXL")
+    assert made.switches.isdisjoint({"allow_img2img", "allow_painting", "allow_controlnet", "allow_sdxl_controlnet"})
+    assert "allow_lora" in made.switches
+
+
+# Each gate that opens above the lowest level: offered where it works, held back where it does not.
+
+
+def test_lora_versions_and_lcm_need_no_more_than_loras_and_samplers(library: Library):
+    """What opens at 3 is in the request itself: a LoRA comes resolved, a sampler has a solver of its own."""
+    for payload in ({"sampler_name": "lcm"}, {"loras": [{"name": "1", "is_version": True}]}):
+        request = probes_for(Ability.PICTURES, SD1)[0].request(SD1)
+        assert obstacle(library, request, lambda _: True) == ""
+        assert payload
+
+
+def test_cascade_that_can_not_remix_is_not_offered_and_costs_no_level(offered: Callable[..., Capabilities]):
+    made = offered(SD1, CASCADE, off=["fragments/remix_extra"])
+    assert made.models == ("SD1",)
+    assert "Cascade" in dict(made.off)
+    assert Gate.EXTRA_SOURCES in opened_by(made.level)
+
+
+def test_cascade_without_a_second_pass_is_not_offered_and_costs_no_level(offered: Callable[..., Capabilities]):
+    made = offered(SD1, CASCADE, off=["fragments/hires_cascade"])
+    assert made.models == ("SD1",)
+    assert Gate.CASCADE_TWO_PASSES in opened_by(made.level)
+    assert "Cascade" in offered(SD1, CASCADE).models
+
+
+def test_qr_codes_that_no_switch_holds_back_hold_the_level_down(offered: Callable[..., Capabilities]):
+    without = [QR_CONTROLNETS[Family.STABLE_DIFFUSION_1].name]
+    made = offered(SD1, without=without)
+    assert (made.level, made.agent) == (6, bridge_agent("6.0.0", "https://example.invalid"))
+    assert without[0] in dict(made.off)["QR codes"]
+    # With a model of SDXL the server asks for the switch, which is off then.
+    made = offered(SD1, SDXL, without=without)
+    assert made.level > 6
+    assert "allow_sdxl_controlnet" not in made.switches
+    # For other families there are none.
+    assert offered(SD2, FLUX, without=without).level > 6
+
+
+def test_transparent_pictures_have_a_switch_and_hold_no_level_down():
+    made = decide(config(), failing(Ability.TRANSPARENT), AGENT)
+    assert "allow_sdxl_controlnet" not in made.switches
+    assert made.level == 13
+
+
+@pytest.mark.parametrize("own", ["AI Horde Worker reGen:8.0.0:u", "Another Worker:13.0.0:u"])
+def test_no_flux_is_listed_under_a_name_that_may_not_have_it(own):
+    """The server would offer nothing at all."""
+    made = decide(config(bridge_agent=own), Survey((SD1, FLUX), {}), AGENT)
+    assert made.models == ("SD1",)
+    assert made.agent == own
+    assert "level 9" in dict(made.off)["Flux"]
+
+
+def test_no_flux_is_listed_when_the_level_is_held_down(offered: Callable[..., Capabilities]):
+    made = offered(SD1, FLUX, without=[QR_CONTROLNETS[Family.STABLE_DIFFUSION_1].name])
+    assert (made.models, made.level) == (("SD1",), 6)
+
+
+def test_no_cascade_is_listed_below_its_level():
+    made = decide(config(bridge_agent="AI Horde Worker reGen:5.0.0:u"), Survey((SD1, CASCADE), {}), AGENT)
+    assert made.models == ("SD1",)
+
+
+def test_processors_for_newer_workers_hold_the_level_down_and_the_old_ones_stay():
+    made = decide(config(), failing(Ability.NEW_POST_PROCESSING), AGENT)
+    assert made.level == 9
+    assert "allow_post_processing" in made.switches
+    closed = decide(config(allow_post_processing=False), failing(Ability.NEW_POST_PROCESSING), AGENT)
+    assert closed.level == 13
+
+
+def test_every_gate_above_the_lowest_level_has_its_test():
+    tested = {
+        Gate.LORA_VERSIONS, Gate.LCM, Gate.EXTRA_SOURCES, Gate.CASCADE_TWO_PASSES, Gate.QR_CODE, Gate.TRANSPARENT,
+        Gate.FLUX, Gate.NEW_POST_PROCESSING,
+    }  # fmt: skip
+    assert {gate for level, gates in GATES.items() if level > 2 for gate in gates} == tested
+
+
+def test_what_comes_without_a_switch_or_a_gate_is_named(offered: Callable[..., Capabilities]):
+    made = decide(config(), failing(Ability.TILING), AGENT)
+    assert dict(made.unavoidable) == {"tiling": "SD1: broken"}
+
+
+# The offer itself.
+
+
+def test_no_model_means_no_offer():
+    made = decide(config(), Survey((), {}), AGENT)
+    assert build_offer(config(), made, models=["SD1"], max_pixels=1, amount=1, threads=1) is None
+
+
+def test_the_offer_says_what_was_decided():
+    made = decide(config(), failing(Ability.LORAS), AGENT)
+    request = build_offer(config(), made, models=["SDXL", "SD1", "Unknown"], max_pixels=4096, amount=3, threads=99)
+    assert request is not None
+    assert (request.allow_lora, request.allow_img2img, request.amount, request.threads) == (False, True, 3, 50)
+    assert (request.bridge_agent, request.models) == (AGENT, ["SDXL", "SD1"])
+
+
+def test_a_file_that_comes_changes_the_offer_and_nothing_is_tried_twice_for_the_same(library: Library, monkeypatch):
+    tried = []
+    here: set[str] = set()
+    monkeypatch.setattr("worker.jobs.offer.LOOK_EVERY_S", -1)
+    monkeypatch.setattr("worker.jobs.offer.survey", lambda *asked: tried.append(1) or survey(*asked))
+
+    def has(file: AuxiliaryFile) -> bool:
+        return file.name in here
+
+    offers = Offers(library, AGENT, has)
+    settings = config()
+    first = offers.capabilities(settings, (SD1,))
+    assert offers.capabilities(settings, (SD1,)) is first
+    assert len(tried) == 1
+    here.add(QR_CONTROLNETS[Family.STABLE_DIFFUSION_1].name)
+    assert offers.capabilities(settings, (SD1,)).level > first.level
+    assert offers.capabilities(config(allow_lora=False), (SD1,)).switches < {*SWITCHES}
+    assert len(tried) == 2
