@@ -29,7 +29,7 @@ from worker.workflows.library import Library, packaged_folder
 
 PROJECT_URL = "https://github.com/horde-bridge/horde-bridge"
 #: The highest feature level there is; each pop claims what works here, which may be less.
-AGENT_LEVEL = f"{HIGHEST_LEVEL}.0.0"
+AGENT = bridge_agent(f"{HIGHEST_LEVEL}.0.0", PROJECT_URL)
 #: What a model is taken to need when nobody tells its size.
 UNKNOWN_MODEL_BYTES = 7 * 1024**3
 
@@ -67,7 +67,7 @@ def compose(loaded: LoadedConfig, runtime: Runtime, *, flags: DeviceFlags, logs:
     return Setup(
         live=live,
         horde_url=config.horde_url,
-        agent=config.bridge_agent or bridge_agent(AGENT_LEVEL, PROJECT_URL),
+        agent=config.bridge_agent or AGENT,
         engines=engine_settings(
             config,
             runtime,
@@ -79,7 +79,7 @@ def compose(loaded: LoadedConfig, runtime: Runtime, *, flags: DeviceFlags, logs:
             largest_model_bytes=max(map(_size, guess(config, models.store.root, custom)), default=UNKNOWN_MODEL_BYTES),
         ),
         models=models,
-        library=_library(config),
+        library=library_of(config),
         safety=HordeChecker(
             settings=lambda: safety_settings(live.data, runtime, devices[0], cache_home=weights, home=home, logs=logs),
             rules=lambda: safety_rules(live.data),
@@ -132,7 +132,8 @@ def _models(loaded: LoadedConfig, custom: CustomModels) -> ModelRoom:
     )
 
 
-def _library(config: BridgeData) -> Library:
+def library_of(config: BridgeData) -> Library:
+    """Our workflows and the owner's."""
     own = () if config.workflows_dir is None else (config.workflows_dir,)
     return Library.load(packaged_folder(), *own, approved_classes=config.approved_node_classes)
 

@@ -16,7 +16,6 @@ from worker.errors import RuntimeMissing
 from worker.models.choice import tokens_of
 from worker.models.records import ModelRecord
 from worker.models.reference import CACHE_FOLDER, read_cache, read_folder
-from worker.workflows.library import Library
 
 LOGS_FOLDER = Path("logs")
 
@@ -58,11 +57,6 @@ def complete_runtime() -> Runtime:
     if missing := check():
         raise RuntimeMissing(f"The runtime is incomplete: {'; '.join(missing)}.", remedy="Run ./update-runtime.sh.")
     return Runtime.locate()
-
-
-def packaged_library() -> Library:
-    """The workflows that come with the worker."""
-    return Library.load()
 
 
 def reference_models(reference: Path | None) -> Mapping[str, ModelRecord]:

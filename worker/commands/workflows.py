@@ -1,14 +1,33 @@
 """`render` and `workflows …`: what becomes of a job's payload; nothing is run."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from worker.commands.options import PopFile, ReferenceFolder, packaged_library, reference_models
+from worker.commands.options import (
+    AsJson,
+    ConfigFile,
+    FromEnvironment,
+    PopFile,
+    ReferenceFolder,
+    reference_models,
+    settings_or_defaults,
+)
+from worker.compose import AGENT, library_of
+from worker.config.load import LoadedConfig
+from worker.config.paths import models_root
+from worker.jobs.abilities import Ability, Survey, survey
+from worker.jobs.offer import Capabilities, decide
 from worker.jobs.preview import preview, read_pop_file, request_for, to_json
+from worker.models.beside import as_file
+from worker.models.choice import guess, store_of
 from worker.workflows.audit import audit_library, snapshot
+from worker.workflows.families import Family
+from worker.workflows.library import Library
+from worker.workflows.request import ServedModel
 from worker.workflows.select import explain
 
 app = typer.Typer(help="Look at the workflow templates.", no_args_is_help=True)
@@ -17,34 +36,41 @@ app = typer.Typer(help="Look at the workflow templates.", no_args_is_help=True)
 def render(
     job: PopFile,
     *,
+    config: ConfigFile = None,
     reference: ReferenceFolder = None,
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
 ) -> None:
     """Print the ComfyUI graph for a job; nothing is run."""
     del offline  # nothing is fetched anyway
-    print(to_json(preview(read_pop_file(job), reference_models(reference), packaged_library()).graph))  # noqa: T201
+    library = library_of(settings_or_defaults(config).data)
+    print(to_json(preview(read_pop_file(job), reference_models(reference), library).graph))  # noqa: T201
 
 
 @app.command("list")
-def list_() -> None:
-    """Every template and fragment: what it serves, or why it is off."""
-    library = packaged_library()
-    table = Table("name", "serves", "state", box=None)
-    for template in library.templates:
-        serves = template.manifest.serves
-        families = ", ".join(family.value for family in serves.families) or "every family"
-        table.add_row(template.name, f"{families}: {', '.join(mode.value for mode in serves.modes)}", "on")
-    for fragment in library.fragments:
-        table.add_row(fragment.name, f"adds {fragment.when.value}", "on")
-    for name, reason in library.disabled.items():
-        table.add_row(name, "", f"off: {reason}")
-    Console().print(table)
+def list_(
+    *,
+    config: ConfigFile = None,
+    from_environment: FromEnvironment = False,
+    as_json: AsJson = False,
+) -> None:
+    """Templates and fragments, kinds of jobs that can be done with the models that are here, the feature level; and
+    of each why not. Checked against the nodes of the pinned ComfyUI.
+    """
+    loaded = settings_or_defaults(config, from_environment=from_environment)
+    library = library_of(loaded.data)
+    library = library.without(audit_library(library, snapshot()))
+    found, assumed = _survey(loaded, library)
+    made = decide(loaded.data, found, AGENT)
+    if as_json:
+        print(json.dumps(_as_json(library, found, made, assumed), ensure_ascii=False))  # noqa: T201
+    else:
+        _show(library, found, made, assumed)
 
 
 @app.command("check")
-def check() -> None:
-    """Check every template against the nodes of the pinned ComfyUI; all that is wrong at once."""
-    library = packaged_library()
+def check(*, config: ConfigFile = None, from_environment: FromEnvironment = False) -> None:
+    """Check every template, ours and yours, against the nodes of the pinned ComfyUI; all that is wrong at once."""
+    library = library_of(settings_or_defaults(config, from_environment=from_environment).data)
     findings = audit_library(library, snapshot())
     wrong = [*library.violations, *(sentence for sentences in findings.values() for sentence in sentences)]
     for sentence in wrong:
@@ -55,13 +81,86 @@ def check() -> None:
 
 
 @app.command("explain")
-def explain_(job: PopFile, *, reference: ReferenceFolder = None) -> None:
+def explain_(job: PopFile, *, config: ConfigFile = None, reference: ReferenceFolder = None) -> None:
     """Which template serves a job, and why each of the others does not."""
     request = request_for(read_pop_file(job), reference_models(reference))
     table = Table("template", "verdict", box=None)
     taken = False
-    for verdict in explain(packaged_library(), request):
+    for verdict in explain(library_of(settings_or_defaults(config).data), request):
         text = "; ".join(verdict.reasons) or ("would serve it too" if taken else "serves it")
         taken = taken or verdict.serves
         table.add_row(verdict.template, text)
     Console().print(table)
+
+
+def _survey(loaded: LoadedConfig, library: Library) -> tuple[Survey, bool]:
+    """What can be done with the models whose files are here; with one of each family, assumed, where none are."""
+    root = models_root(loaded.data, loaded.environment)
+    store = store_of(loaded.data, root)
+    known = [store.served(record) for record in guess(loaded.data, root) if record.family]
+    models = [model for model in known if isinstance(model, ServedModel)]
+    assumed = not models
+    if assumed:
+        models = [ServedModel(f"any {family.value}", family, _any_files(library, family)) for family in Family]
+    return survey(library, models, lambda file: store.check(as_file(file)) is None), assumed
+
+
+def _any_files(library: Library, family: Family) -> dict[str, str]:
+    """Files as the first template of a family wants them."""
+    wants = (each.files for each in library.templates if family in each.manifest.serves.families and each.files)
+    return dict.fromkeys(next(wants, frozenset()), "any")
+
+
+def _rows(library: Library) -> list[dict[str, Any]]:
+    templates = [
+        {
+            "name": each.name,
+            "description": each.manifest.description,
+            "serves": each.manifest.serves.model_dump(mode="json", exclude_defaults=True),
+            "off": "",
+        }
+        for each in library.templates
+    ]
+    fragments = [
+        {"name": each.name, "description": each.manifest.description, "adds": each.when.value, "off": ""}
+        for each in library.fragments
+    ]
+    off = [{"name": name, "off": reason} for name, reason in library.disabled.items()]
+    return templates + fragments + off
+
+
+def _as_json(library: Library, found: Survey, made: Capabilities, assumed: bool) -> dict[str, Any]:
+    return {
+        "workflows": _rows(library),
+        "models": [model.name for model in found.models],
+        "models_are_assumed": assumed,
+        "abilities": {ability.value: found.reason(ability) for ability in Ability},
+        "offered": {"models": made.models, "switches": sorted(made.switches), "level": made.level, "agent": made.agent},
+        "not_offered": dict(made.off),
+        "unavoidable": dict(made.unavoidable),
+    }
+
+
+def _show(library: Library, found: Survey, made: Capabilities, assumed: bool) -> None:
+    console = Console()
+    table = Table("workflow", "serves", "state", box=None)
+    for row in _rows(library):
+        serves = row.get("serves", {})
+        whom = ", ".join(serves.get("workflows") or serves.get("models") or serves.get("families") or [])
+        what = f"adds {row['adds']}" if "adds" in row else f"{whom}: {', '.join(serves['modes'])}" if serves else ""
+        table.add_row(row["name"], what, f"off: {row['off']}" if row["off"] else "on")
+    console.print(table)
+    console.print()
+    table = Table("kind of job", "can be done", box=None)
+    for ability in Ability:
+        table.add_row(ability.value, f"no, {found.reason(ability)}" if found.reason(ability) else "yes")
+    console.print(table)
+    console.print()
+    if assumed:
+        console.print("No model of the settings is here yet: this is for one of each family.")
+    table = Table("not offered", "because", box=None)
+    for what, reason in made.off:
+        table.add_row(what, reason)
+    if made.off:
+        console.print(table)
+    console.print(f"Feature level {made.level}, as {made.agent}", highlight=False, soft_wrap=True)
