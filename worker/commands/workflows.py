@@ -23,7 +23,7 @@ from worker.jobs.abilities import Ability, Survey, survey
 from worker.jobs.offer import Capabilities, decide
 from worker.jobs.preview import preview, read_pop_file, request_for, to_json
 from worker.models.beside import as_file
-from worker.models.choice import guess, store_of
+from worker.models.choice import custom_of, guess, store_of
 from worker.workflows.audit import audit_library, snapshot
 from worker.workflows.families import Family
 from worker.workflows.library import Library
@@ -96,8 +96,9 @@ def explain_(job: PopFile, *, config: ConfigFile = None, reference: ReferenceFol
 def _survey(loaded: LoadedConfig, library: Library) -> tuple[Survey, bool]:
     """What can be done with the models whose files are here; with one of each family, assumed, where none are."""
     root = models_root(loaded.data, loaded.environment)
-    store = store_of(loaded.data, root)
-    known = [store.served(record) for record in guess(loaded.data, root) if record.family]
+    custom = custom_of(loaded.data, loaded.environment)
+    store = store_of(loaded.data, root, custom)
+    known = [store.served(record) for record in guess(loaded.data, root, custom) if record.family]
     models = [model for model in known if isinstance(model, ServedModel)]
     assumed = not models
     if assumed:

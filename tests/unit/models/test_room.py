@@ -238,7 +238,7 @@ async def test_a_broken_file_in_a_folder_that_is_only_read_is_not_offered_any_mo
 
 
 async def test_files_for_what_the_owner_allows_are_fetched_too(place, serve, put):
-    both = LAYER_DIFFUSE[Family.STABLE_DIFFUSION_1]
+    both = LAYER_DIFFUSE[Family.STABLE_DIFFUSION_XL]
     async with serve(place.whole) as server:
         place.list("m", url=server.base)
         put(place.own("m"))
