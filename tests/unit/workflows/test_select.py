@@ -58,7 +58,7 @@ def test_fragments_are_chosen_by_what_the_request_needs(library: Library, reques
     [
         ({}, {"family": Family.STABLE_CASCADE}, "the model has no file for stage_b and stage_c"),
         ({"workflow": "unheard_of"}, {}, "it is not for the workflow unheard_of"),
-        ({"workflow": "qr_code"}, {"family": Family.FLUX_DEV}, "it is not for flux_dev"),
+        ({"workflow": "qr_code"}, {"family": Family.FLUX_DEV}, "it is not for the workflow qr_code"),
         (
             {"control_type": "canny"},
             {"source": SOURCE, "family": Family.STABLE_DIFFUSION_XL},
