@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import httpx
+from loguru import logger
 
 from worker.config.schema import BridgeData
 from worker.errors import ConfigError
@@ -106,15 +107,15 @@ async def load_lists(
 async def load_month(
     config: BridgeData, root: Path, http: httpx.AsyncClient | None, entries: Sequence[str]
 ) -> Mapping[str, int] | None:
-    """The month's figures where an entry needs them; None where it doesn't, or where they can't be had.
-
-    Raises ValueError for a file of the owner's that holds none.
-    """
+    """The month's figures where an entry needs them; None where it doesn't, or where they can't be had."""
     if not needs_statistics(entries):
         return None
     folder = _own_folder(config)
     if folder and (own := await asyncio.to_thread(read_json, folder / STATISTICS_FILE)):
-        return read_month(own)
+        try:
+            return read_month(own)
+        except ValueError as error:
+            logger.bind(action="statistics_unusable").warning("{} is not used: {}", folder / STATISTICS_FILE, error)
     if http is not None:
         table = await fetch_month(http, config.horde_url, root / CACHE_FOLDER)
     else:

@@ -28,6 +28,7 @@ from worker.models.lacking import find_lacking
 from worker.models.records import Category, ModelRecord
 from worker.models.reference import TIMEOUT_S, Reference
 from worker.models.report import DownloadReport, RoomState
+from worker.models.resolve import needs_statistics
 from worker.models.supply import repair, supply
 from worker.models.transfer import Throttle
 from worker.workflows.auxiliary import AuxiliaryFile, needs
@@ -214,7 +215,7 @@ class ModelRoom:
     async def _live(self, own: httpx.AsyncClient, downloader: Downloader) -> None:
         pause_s = self._pace.retry_s
         # What lies on the disk is served before the network has said a word.
-        with contextlib.suppress(WorkerError, ValueError):
+        with contextlib.suppress(WorkerError):
             await self._adopt(await self._choose(None))
         while True:
             self._changed.clear()
@@ -254,21 +255,25 @@ class ModelRoom:
         self._worth_another.clear()
         try:
             choice = await self._choose(own)
-        except (WorkerError, ValueError) as error:
-            logger.bind(action="model_lists_unavailable").error("Only models of your own are served: {}", error)
+        except WorkerError as error:
+            known = "the models known so far" if self._reference.images else "models of your own"
+            logger.bind(action="model_lists_unavailable").error("Only {} are served: {}", known, error)
             self._worth_another.add("the model lists")
-            choice = choose(self._config, NO_LISTS, self._custom, month=None, wanted=())
+            choice = await self._choose(None, self._reference)
         for warning in choice.warnings:
             self._say(warning)
         await self._adopt(choice)
         logger.bind(action="models_chosen").info("{}.", self.state())
         await self._supply(choice, downloader)
 
-    async def _choose(self, http: httpx.AsyncClient | None) -> Choice:
+    async def _choose(self, http: httpx.AsyncClient | None, reference: Reference | None = None) -> Choice:
         entries = (*self._config.models_to_load, *self._config.models_to_skip)
-        reference = await load_lists(self._config, self.store.root, http)
+        lists = reference or await load_lists(self._config, self.store.root, http)
         month = await load_month(self._config, self.store.root, http, entries)
-        return choose(self._config, reference, self._custom, month=month)
+        if month is None and needs_statistics(entries):
+            self._worth_another.add("the month's figures")
+        wanted = None if lists.images else ()
+        return choose(self._config, lists, self._custom, month=month, wanted=wanted)
 
     async def _adopt(self, choice: Choice) -> None:
         """From now on these models are wanted; those that are whole are served."""
@@ -327,10 +332,9 @@ class ModelRoom:
             with contextlib.suppress(JobError, KeyError):
                 others += [await repair(self.store, as_file(file, self._reference)) for file in needs(request)]
         except (WorkerError, OSError) as error:
-            self._served.pop(name, None)
-            self._fail(name, str(error), again=False)
-            logger.bind(action="model_broken", model=name).error("{} is not offered any more: {}", name, error)
-            return
+            # It stays where it is; that its checksum is wrong is on record now, and one of our own comes before it.
+            logger.bind(action="model_broken", model=name).error("{} can't be set aside: {}", name, error)
+            own, others = [True], []
         finally:
             self._checking.discard(name)
         if any((*own, *others)):

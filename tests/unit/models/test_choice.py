@@ -77,6 +77,14 @@ async def test_the_months_figures_come_from_the_horde_and_only_where_they_are_ne
     assert await load_month(settings, tmp_path, None, ["TOP 1"]) == {"A": 3}
 
 
+async def test_figures_of_the_owners_own_count_if_they_make_sense(lists, tmp_path):
+    settings = config(model_reference=str(lists))
+    (lists / "statistics.json").write_text('{"month": {"A": 2}}')
+    assert await load_month(settings, tmp_path, None, ["TOP 1"]) == {"A": 2}
+    (lists / "statistics.json").write_text('{"year": {}}')
+    assert await load_month(settings, tmp_path, None, ["TOP 1"]) is None
+
+
 def test_own_models_are_those_of_the_settings_and_of_the_named_file(tmp_path):
     file = tmp_path / "own.json"
     entry = {"name": "F", "baseline": "stable_diffusion_1", "config": {"files": [{"path": "f.safetensors"}]}}

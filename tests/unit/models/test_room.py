@@ -227,14 +227,44 @@ async def test_a_model_whose_files_are_right_is_not_offered_after_the_second_tim
         assert room.names() == ("fine",)
 
 
-async def test_a_broken_file_in_a_folder_that_is_only_read_is_not_offered_any_more(place, put, tmp_path):
-    place.list("theirs")
-    put(tmp_path / "comfy" / "models" / "checkpoints" / "theirs.safetensors", place.whole[:-1] + b"?")
-    async with place.room(extra_stable_diffusion_models_folders=[str(tmp_path / "comfy")]) as room:
-        await until(lambda: room.names() == ("theirs",))
-        room.broken(request_for(room, "theirs"))
-        await until(lambda: room.state().failed)
-        assert "only read" in room.state().failed["theirs"]
+@pytest.mark.parametrize("given", [True, False])
+async def test_a_broken_file_in_a_folder_that_is_only_read_stays_and_one_of_our_own_comes_before_it(
+    place, serve, put, tmp_path, given
+):
+    async with serve(place.whole) as server:
+        place.list("theirs", url=server.base if given else None)
+        broken = place.whole[:-1] + b"?"
+        theirs = put(tmp_path / "comfy" / "models" / "checkpoints" / "theirs.safetensors", broken)
+        async with place.room(extra_stable_diffusion_models_folders=[str(tmp_path / "comfy")]) as room:
+            await until(lambda: room.names() == ("theirs",))
+            room.broken(request_for(room, "theirs"))
+            if given:
+                await until(lambda: room.names() == ("theirs",))
+                assert place.own("theirs").read_bytes() == place.whole
+            else:
+                await until(lambda: room.state().failed)
+                assert "no address" in room.state().failed["theirs"]
+    assert theirs.read_bytes() == broken
+
+
+async def test_without_the_months_figures_they_are_asked_for_again(place, put):
+    place.list("a", "b")
+    put(place.own("a"))
+    async with place.room(pace=PACE, models_to_load=["TOP 1"], horde_url="http://127.0.0.1:9/") as room:
+        await until(lambda: "the month's figures" in room._worth_another)
+        (place.lists / "statistics.json").write_text(json.dumps({"month": {"a": 1}}))
+        await until(lambda: room.names() == ("a",))
+
+
+async def test_lists_that_are_gone_cost_no_model_that_is_served(place, put):
+    place.list("a")
+    put(place.own("a"))
+    async with place.room(pace=PACE) as room:
+        await until(lambda: room.names() == ("a",))
+        (place.lists / "stable_diffusion.json").unlink()
+        room._changed.set()
+        await until(lambda: "the model lists" in room._worth_another)
+        assert room.names() == ("a",)
 
 
 async def test_files_for_what_the_owner_allows_are_fetched_too(place, serve, put):
