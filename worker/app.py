@@ -75,6 +75,8 @@ class Setup:
     drain_limit_s: float = DRAIN_LIMIT_S
     tolerance: Tolerance = field(default_factory=Tolerance)
     attendants: Sequence[Attendant] = ()
+    #: reads the settings again
+    reload: Callable[[], None] = lambda: None
 
     @property
     def config(self) -> BridgeData:

@@ -1,5 +1,6 @@
 """A worker for a real run, put together from the owner's settings, the runtime and what this machine has."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,13 +8,14 @@ import psutil
 
 from worker.app import Setup
 from worker.config.live import LiveConfig
-from worker.config.load import LoadedConfig
+from worker.config.load import LoadedConfig, config_files
 from worker.config.paths import cache_home, models_root
 from worker.config.schema import BridgeData
 from worker.engine.cards import count_cards
 from worker.engine.devices import Device, choose_devices, engine_settings
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator, Host, detect_card
+from worker.engine.process import EngineSettings
 from worker.errors import ConfigError, RuntimeMissing
 from worker.horde.agent import bridge_agent
 from worker.horde.gates import HIGHEST_LEVEL
@@ -25,6 +27,7 @@ from worker.models.records import ModelRecord
 from worker.models.room import ModelRoom
 from worker.safety.horde import HordeChecker
 from worker.safety.settings import model_facts, safety_rules, safety_settings
+from worker.vigil.settings import SettingsWatch
 from worker.workflows.library import Library, packaged_folder
 
 PROJECT_URL = "https://github.com/horde-bridge/horde-bridge"
@@ -51,33 +54,47 @@ class DeviceFlags:
         return Accelerator.ROCM if self.amd else None
 
 
-def compose(loaded: LoadedConfig, runtime: Runtime, *, flags: DeviceFlags, logs: Path, home: Path) -> Setup:
-    """All of the worker. Engines write their logs into `logs`; `home` is the worker's own folder, whose lock is held.
-
-    Raises ConfigError and RuntimeMissing for what can't work.
+def compose(
+    loaded: LoadedConfig,
+    runtime: Runtime,
+    *,
+    flags: DeviceFlags,
+    logs: Path,
+    home: Path,
+    reread: Callable[[], LoadedConfig],
+) -> Setup:
+    """All of the worker. Engines write their logs into `logs`; `home` is the worker's own folder, whose lock is held;
+    `reread` reads the settings again. Raises ConfigError and RuntimeMissing for what can't work.
     """
     config = loaded.data
-    _require_engine(config, runtime)
     live = LiveConfig(config)
     custom = custom_of(config, loaded.environment)
     models = _models(loaded, custom)
     live.subscribe(models.change)
     devices = devices_for(config, runtime, flags)
     weights = cache_home(config, loaded.environment)
-    return Setup(
-        live=live,
-        horde_url=config.horde_url,
-        agent=config.bridge_agent or AGENT,
-        engines=engine_settings(
-            config,
+
+    def engines_for(settings: BridgeData) -> list[EngineSettings]:
+        _require_engine(settings, runtime)
+        return engine_settings(
+            settings,
             runtime,
             devices=devices,
             model_paths=models.store.model_paths(),
             folder=home / "engines",
             logs=logs,
             memory_bytes=psutil.virtual_memory().total,
-            largest_model_bytes=max(map(_size, guess(config, models.store.root, custom)), default=UNKNOWN_MODEL_BYTES),
-        ),
+            largest_model_bytes=max(
+                map(_size, guess(settings, models.store.root, custom)), default=UNKNOWN_MODEL_BYTES
+            ),
+        )
+
+    watch = SettingsWatch(loaded, config_files(loaded), reread, engines_for)
+    return Setup(
+        live=live,
+        horde_url=config.horde_url,
+        agent=config.bridge_agent or AGENT,
+        engines=engines_for(config),
         models=models,
         library=library_of(config),
         safety=HordeChecker(
@@ -86,6 +103,8 @@ def compose(loaded: LoadedConfig, runtime: Runtime, *, flags: DeviceFlags, logs:
             facts=lambda name: model_facts(models.record(name)),
         ),
         journal=_journal(home),
+        attendants=(watch,),
+        reload=watch.ask,
     )
 
 

@@ -50,10 +50,10 @@ class Ending:
         self.cancel()
 
 
-def run(setup: Setup, *, reload: Callable[[], None] = lambda: None) -> Tally:
+def run(setup: Setup) -> Tally:
     """`serve` until SIGINT or SIGTERM; the second hastens, the third stops at once, the fourth cuts off.
 
-    `reload` is called on SIGHUP. Raises what `serve` raises, and WorkerError when jobs had to be given back.
+    SIGHUP reads the settings again. Raises what `serve` raises, and WorkerError when jobs had to be given back.
     """
 
     async def until_signalled() -> Tally:
@@ -66,7 +66,7 @@ def run(setup: Setup, *, reload: Callable[[], None] = lambda: None) -> Tally:
 
         ending = Ending(cancel, cut_off)
         serving = asyncio.ensure_future(serve(setup, ending.stop, ending.hasten))
-        with signals(stop=ending.further, close=ending.at_once, reload=reload):
+        with signals(stop=ending.further, close=ending.at_once, reload=setup.reload):
             try:
                 tally = await serving
             except asyncio.CancelledError:

@@ -16,6 +16,7 @@ from worker.commands.options import (
     load_settings,
 )
 from worker.compose import DeviceFlags, compose
+from worker.config.load import LoadedConfig
 from worker.engine.install import Runtime
 from worker.home import only_one, worker_folder
 from worker.lifecycle import run as run_worker
@@ -36,6 +37,10 @@ def run(
 ) -> None:
     """Serve the Horde until stopped with Ctrl+C or SIGTERM."""
     logs.set_up(None if no_logging else LOGS_FOLDER, console_level=logs.level_name(verbose, quiet))
+
+    def reread() -> LoadedConfig:
+        return load_settings(config, from_environment=from_environment, name=name, warn=False)
+
     loaded = load_settings(config, from_environment=from_environment, name=name)
     flags = DeviceFlags(amd=amd, directml=directml, cpu=cpu)
     runtime = Runtime.locate()
@@ -43,4 +48,5 @@ def run(
     home = worker_folder(runtime.folder, loaded.environment, name=who, horde_url=where)
     with only_one(who, where):
         end_orphans(home)
-        run_worker(compose(loaded, runtime, flags=flags, logs=LOGS_FOLDER.absolute(), home=home))
+        setup = compose(loaded, runtime, flags=flags, logs=LOGS_FOLDER.absolute(), home=home, reread=reread)
+        run_worker(setup)

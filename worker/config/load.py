@@ -67,6 +67,13 @@ def load_config(
     )
 
 
+def config_files(loaded: LoadedConfig) -> tuple[Path, ...]:
+    """The files these settings came from, whether or not each exists; none where they came from the environment."""
+    if loaded.source == surroundings.PLACE:
+        return ()
+    return (Path(loaded.source), Path(loaded.source).parent / ".env")
+
+
 def from_file(path: Path) -> tuple[dict[str, Setting], tuple[str, ...]]:
     """The file's settings by the attribute they set, and warnings. Raises ConfigError."""
     file = str(path)

@@ -37,7 +37,7 @@ class WorkerKeys(Keys):
         About(
             "The worker's name on the Horde, unique there. The environment variable AIWORKER_DREAMER_WORKER_NAME and "
             "the option -n go before it.",
-            Effect.AT_ONCE,
+            Effect.RESTART,
             aliases=("dreamer_worker_name",),
         ),
     ] = "An Awesome Dreamer"
@@ -46,7 +46,7 @@ class WorkerKeys(Keys):
         About(
             "Your key, from https://aihorde.net/register. Kudos go to its account; the anonymous key 0000000000 is "
             "refused by the Horde when it comes to serving.",
-            Effect.AT_ONCE,
+            Effect.RESTART,
             allowed=f"the 22 characters of a Horde key, or {ANONYMOUS_KEY}",
         ),
     ] = SecretStr(ANONYMOUS_KEY)

@@ -1,0 +1,150 @@
+"""The settings are read again when their file changes, and only good ones take effect."""
+
+import asyncio
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+from loguru import logger
+
+from worker.config.live import LiveConfig
+from worker.config.load import config_files, load_config
+from worker.errors import RuntimeMissing
+from worker.vigil import settings as settings_module
+from worker.vigil.settings import SettingsWatch
+
+PATIENCE_S = 60.0
+
+
+@dataclass
+class Rig:
+    """A file, the watch over it, and what it does."""
+
+    file: object
+    said: list = field(default_factory=list)
+    refuse: bool = False
+
+    def __post_init__(self):
+        self.write("max_power: 8")
+        loaded = self.load()
+        self.live = LiveConfig(loaded.data)
+        self.slot = SimpleNamespace(settings="old engine")
+        self.running = SimpleNamespace(live=self.live, pool=SimpleNamespace(slots=[self.slot]))
+        self.reads = 0
+        self.watch = SettingsWatch(loaded, config_files(loaded), self._reread, self._engines)
+
+    def load(self):
+        return load_config(self.file, environment={})
+
+    def _reread(self):
+        self.reads += 1
+        return self.load()
+
+    def _engines(self, data):
+        if self.refuse:
+            raise RuntimeMissing("There is no engine.")
+        return [f"engine with high_memory_mode={data.high_memory_mode}"]
+
+    def write(self, text):
+        draft = self.file.with_suffix(".draft")
+        draft.write_text(text)
+        draft.replace(self.file)
+
+    async def until(self, condition):
+        for _ in range(int(PATIENCE_S / 0.02)):
+            if condition():
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(self.said)
+
+    async def heard(self, text):
+        await self.until(lambda: any(text in line for line in self.said))
+
+
+@pytest.fixture
+async def rig(tmp_path, monkeypatch):
+    monkeypatch.setattr(settings_module, "POLL_S", 0.01)
+    rig = Rig(tmp_path / "bridgeData.yaml")
+    sink = logger.add(lambda message: rig.said.append(message.record["message"]), level="INFO")
+    watching = asyncio.ensure_future(rig.watch(rig.running))
+    yield rig
+    logger.remove(sink)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_a_changed_file_takes_effect_and_is_told(rig):
+    rig.write("max_power: 64\nmax_threads: 3")
+    await rig.heard("max_power 8 → 64: counts at once. max_threads 1 → 3: counts only after a restart")
+    assert (rig.live.data.max_power, rig.live.data.max_threads) == (64, 1)
+
+
+async def test_those_who_listen_hear_of_the_change(rig):
+    heard = []
+    rig.live.subscribe(lambda before, after: heard.append((before.max_power, after.max_power)))
+    rig.write("max_power: 32")
+    await rig.until(lambda: heard)
+    assert heard == [(8, 32)]
+
+
+async def test_a_wrong_file_changes_nothing_and_is_told_with_its_line(rig):
+    rig.write("max_power: 64\nmax_batch: many")
+    await rig.heard("bridgeData.yaml:2: max_batch: 'many' is not allowed")
+    assert rig.live.data.max_power == 8
+    rig.write("max_power: 16")
+    await rig.until(lambda: rig.live.data.max_power == 16)
+
+
+async def test_a_file_that_is_gone_changes_nothing(rig):
+    rig.file.unlink()
+    await rig.heard("there is no such file")
+    assert rig.live.data.max_power == 8
+    rig.write("max_power: 16")
+    await rig.until(lambda: rig.live.data.max_power == 16)
+
+
+async def test_a_key_that_needs_a_restart_is_told_once_and_not_at_each_reading(rig):
+    rig.write("max_threads: 2\nmax_power: 9")
+    await rig.heard("max_threads")
+    rig.write("max_threads: 2\nmax_power: 10")
+    await rig.heard("max_power 9 → 10")
+    assert sum("max_threads" in line for line in rig.said) == 1
+
+
+async def test_engines_get_their_new_settings_for_their_next_start(rig):
+    rig.write("high_memory_mode: true\nunload_models_from_vram_often: false")
+    await rig.heard("when an engine starts next")
+    assert rig.slot.settings == "engine with high_memory_mode=True"
+
+
+async def test_settings_that_no_engine_can_run_with_change_nothing(rig):
+    rig.refuse = True
+    rig.write("high_memory_mode: true\nmax_power: 64")
+    await rig.heard("There is no engine.")
+    assert rig.slot.settings == "old engine"
+    assert rig.live.data.max_power == 8
+
+
+async def test_a_file_beside_it_with_variables_counts_too(rig):
+    (rig.file.parent / ".env").write_text("AIWORKER_LORA_CACHE_SIZE=20")
+    await rig.heard("max_lora_cache_size 10 → 20")
+
+
+async def test_on_request_the_file_is_read_though_nothing_changed(rig):
+    await asyncio.sleep(0)
+    rig.watch.ask()
+    await rig.heard("nothing has changed")
+    assert rig.reads == 1
+
+
+async def test_an_untouched_file_is_not_read_again(rig):
+    looks = []
+    stamp = rig.watch._stamp
+    rig.watch._stamp = lambda: looks.append(1) or stamp()
+    await rig.until(lambda: len(looks) > 5)
+    assert rig.reads == 0
+
+
+async def test_settings_of_the_environment_can_not_be_read_again(tmp_path):
+    loaded = load_config(tmp_path / "none.yaml", environment={"AIWORKER_MAX_POWER": "16"}, from_env=True)
+    assert config_files(loaded) == ()

@@ -1,0 +1,1 @@
+"""What the owner sees in the terminal: a line for each job, a status block every so often."""

@@ -1,0 +1,108 @@
+"""The owner's settings read again while the worker runs: when the file changes, or on SIGHUP."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from loguru import logger
+
+from worker.aio import timeout
+from worker.config.changes import changes, in_force, sentences
+from worker.config.key import Effect
+from worker.config.load import LoadedConfig
+from worker.config.schema import BridgeData
+from worker.engine.process import EngineSettings
+from worker.errors import WorkerError
+from worker.running import Running
+
+#: How often the files are looked at.
+POLL_S = 1.0
+
+#: Size and time of change of each file; None for one that is not there.
+Stamp = tuple[tuple[int, int] | None, ...]
+
+
+class SettingsWatch:
+    """An attendant. A file that can't be used, or is gone, leaves everything as it is."""
+
+    def __init__(
+        self,
+        loaded: LoadedConfig,
+        files: Sequence[Path],
+        reread: Callable[[], LoadedConfig],
+        engines: Callable[[BridgeData], Sequence[EngineSettings]],
+    ) -> None:
+        """`files` are watched, none when the settings come from the environment. `engines` may refuse settings."""
+        self._last = loaded.data
+        self._warned = set(loaded.warnings)
+        self._files = tuple(files)
+        self._reread = reread
+        self._engines = engines
+        self._seen = self._stamp()
+        self._asked: asyncio.Event | None = None
+
+    def ask(self) -> None:
+        """Read again soon, changed or not. Called on the event loop."""
+        if self._asked is not None:
+            self._asked.set()
+
+    async def __call__(self, running: Running) -> None:
+        self._asked = asyncio.Event()
+        unsettled = False
+        while True:
+            asked = await self._wait()
+            stamp = self._stamp()
+            # An editor may be in the middle of writing: it has ended when two looks see the same.
+            settled, self._seen = stamp == self._seen, stamp
+            if asked or (settled and unsettled):
+                unsettled = False
+                await self._read(running)
+            else:
+                unsettled = unsettled or not settled
+
+    async def _wait(self) -> bool:
+        assert self._asked is not None
+        self._asked.clear()
+        try:
+            async with timeout(POLL_S):
+                await self._asked.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _stamp(self) -> Stamp:
+        return tuple(_stamp_of(file) for file in self._files)
+
+    async def _read(self, running: Running) -> None:
+        if not self._files:
+            logger.info("The settings come from the environment, which can't change while the worker runs.")
+            return
+        try:
+            loaded = await asyncio.to_thread(self._reread)
+            wanted, before = loaded.data, running.live.data
+            changed = changes(self._last, wanted)
+            now = in_force(before, wanted)
+            starts = any(change.effect is Effect.ENGINE_START for change in changed)
+            engines = await asyncio.to_thread(self._engines, now) if starts else ()
+        except WorkerError as error:
+            logger.bind(action="settings_refused").error("The new settings can't be used, the old ones stay: {}", error)
+            return
+        self._last = wanted
+        for warning in loaded.warnings:
+            if warning not in self._warned:
+                logger.warning("{}", warning)
+        self._warned = set(loaded.warnings)
+        for slot, settings in zip(running.pool.slots, engines, strict=False):
+            slot.settings = settings
+        if now != before:
+            running.live.change(now)
+        said = sentences(changed) or ("nothing has changed.",)
+        logger.bind(action="settings_read").info("Settings read again: {}", " ".join(said))
+
+
+def _stamp_of(file: Path) -> tuple[int, int] | None:
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
