@@ -58,8 +58,8 @@ BROKEN_OFF = 0.5
 DRAIN_S = 150.0
 #: Requests that wait at the Horde, so that there is always something to do.
 BACKLOG = 6
-#: Ids that still have no answer after their time: what a sweep finds. Half the live server's times are enough here.
-RULES = Rules(most_faults=10**9, request_expiry_s=120.0, sweep_s=1.0, ttl_share=0.4)
+#: An id without an answer after its time is found to the second, and what nobody can serve makes room for others.
+RULES = Rules(most_faults=10**9, request_expiry_s=45.0, sweep_s=1.0, ttl_share=0.4)
 #: What is a fault here is meant, and sets nothing aside.
 TOLERANCE = Tolerance(
     fault_brake=lambda: FaultBrake(in_a_row=10**9, per_hour=10**9),
@@ -124,7 +124,7 @@ class Requester:
             params["denoising_strength"] = 0.6
             pictures["source_image"] = _picture(chance)
             if chance.random() < 0.3:
-                pictures |= {"source_mask": _picture(chance), "source_processing": "inpainting"}
+                pictures["source_mask"] = _picture(chance)
         nude = chance.random() < 0.1
         prompt = f"{'[nsfw] ' if nude else ''}fox {chance.random()}"
         return ImageRequest(prompt, (MODEL,), params, nsfw=False, censor_nsfw=nude, **pictures)
