@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 
 from loguru import logger
 
@@ -91,6 +92,8 @@ class JobEvent:
 
 
 Listener = Callable[[JobEvent], None]
+#: told of the job and of one id of it that has its answer
+AnswerListener = Callable[[Job, str], None]
 
 
 class JobEvents:
@@ -98,16 +101,31 @@ class JobEvents:
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
+        self._answer_listeners: list[AnswerListener] = []
 
     def subscribe(self, listener: Listener) -> None:
         self._listeners.append(listener)
+
+    def subscribe_answers(self, listener: AnswerListener) -> None:
+        """For who must know of every single image."""
+        self._answer_listeners.append(listener)
 
     def enter(self, job: Job, stage: Stage) -> None:
         """Move a job to a stage and tell everyone."""
         job.stage = stage
         event = JobEvent(job, stage)
         for listener in self._listeners:
-            try:
-                listener(event)
-            except Exception:  # who only listens must not cost a job its answer
-                logger.exception("A defect in the worker: a listener to job events failed at {}", stage.value)
+            _tell(partial(listener, event))
+
+    def answer(self, job: Job, job_id: str) -> None:
+        """Note that the Horde has its answer for one image, or wants none any more."""
+        job.owed.remove(job_id)
+        for listener in self._answer_listeners:
+            _tell(partial(listener, job, job_id))
+
+
+def _tell(telling: Callable[[], None]) -> None:
+    try:
+        telling()
+    except Exception:  # who only listens must not cost a job its answer
+        logger.exception("A defect in the worker: a listener to job events failed")

@@ -20,7 +20,7 @@ from loguru import logger
 from worker.errors import HordeError, HordeUnreachable, JobGone
 from worker.horde.client import HordeClient
 from worker.horde.wire import SubmitRequest
-from worker.jobs.job import JobEvent, JobEvents, Stage
+from worker.jobs.job import Job, JobEvent, JobEvents, Stage
 
 FILE_NAME = "journal.jsonl"
 #: Lines after which the file is written anew with the open ids only.
@@ -32,7 +32,7 @@ MOST_OPEN = 10_000
 
 
 class Journal:
-    """Subscribe `note` to the job events. One process at a time may have it open."""
+    """Subscribe `note` to the job events and `note_answer` to the answers. One process at a time may have it open."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         """Reads what an earlier run left, and begins a file with only that. Raises OSError."""
@@ -55,14 +55,15 @@ class Journal:
     def note(self, event: JobEvent) -> None:
         """Write down what the event means for the job's ids. Called on the event loop."""
         job = event.job
-        match event.stage:
-            case Stage.POPPED:
-                until = self._clock() + job.pop.ttl
-                self._open |= dict.fromkeys(job.pop.job_ids[: max(0, MOST_OPEN - len(self._open))], until)
-                self._write({"popped": job.pop.job_ids, "until": round(until, 3)})
-                self._sync_soon()
-            case Stage.DONE | Stage.FAULTED:
-                self.strike(id_ for id_ in job.pop.job_ids if id_ not in job.owed)
+        if event.stage is Stage.POPPED:
+            until = self._clock() + job.pop.ttl
+            self._open |= dict.fromkeys(job.pop.job_ids[: max(0, MOST_OPEN - len(self._open))], until)
+            self._write({"popped": job.pop.job_ids, "until": round(until, 3)})
+            self._sync_soon()
+
+    def note_answer(self, _: Job, job_id: str) -> None:
+        """One image has its answer; the others of its batch may be open for long."""
+        self.strike([job_id])
 
     def strike(self, ids: Iterable[str]) -> None:
         """These have their answer, or want none any more."""
@@ -128,6 +129,7 @@ async def journalled(journal: Journal | None, events: JobEvents, horde: HordeCli
         yield
         return
     events.subscribe(journal.note)
+    events.subscribe_answers(journal.note_answer)
     reporting = asyncio.ensure_future(report_left(journal, horde))
     try:
         yield

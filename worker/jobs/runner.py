@@ -188,7 +188,7 @@ class JobRunner:
             job.kudos += answer.reward or 0.0
         except JobGone as error:
             logger.bind(action="job_gone", job_id=submission.id).warning("Job {} is gone: {}", job.name, error)
-        job.owed.remove(submission.id)
+        self._services.events.answer(job, submission.id)
 
     @staticmethod
     def _metadata(job: Job, index: int, verdict: Verdict) -> list[GenMetadata]:

@@ -62,6 +62,7 @@ class Worker:
         self.journal = journal
         self.events = JobEvents()
         self.events.subscribe(self.journal.note)
+        self.events.subscribe_answers(self.journal.note_answer)
 
     def pop(self, *ids, **more):
         popped = job(*ids, **more)
@@ -70,7 +71,7 @@ class Worker:
 
     def answer(self, popped, *ids):
         for id_ in ids or popped.pop.job_ids:
-            popped.owed.remove(id_)
+            self.events.answer(popped, id_)
         self.events.enter(popped, Stage.DONE if not popped.owed else Stage.FAULTED)
 
 
@@ -82,6 +83,12 @@ async def test_a_killed_worker_leaves_what_it_had_popped_and_not_answered(start,
 
 async def test_of_a_batch_only_what_is_still_owed_stays_open(start, worker):
     worker.answer(worker.pop("a", "b", "c"), "a", "c")
+    assert set(start().open_ids) == {"b"}
+
+
+async def test_an_image_that_was_answered_is_struck_while_the_rest_of_its_batch_is_on_its_way(start, worker):
+    batch = worker.pop("a", "b")
+    worker.events.answer(batch, "a")
     assert set(start().open_ids) == {"b"}
 
 

@@ -1,0 +1,89 @@
+"""A worker killed in the middle of its jobs: its engines end, and its next start answers for what it left, once."""
+
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from worker.demo.horde.faults import Fault, FaultKind, Route
+from worker.demo.horde.records import Outcome
+
+pytestmark = pytest.mark.e2e
+
+FOR_EVER_S = 3600.0
+
+
+def kill(owner) -> None:
+    """kill -9, and everything of it is gone."""
+    children = psutil.Process(owner.process.pid).children(recursive=True)
+    owner.signal(signal.SIGKILL)
+    owner.end()
+    psutil.wait_procs(children, timeout=60)
+    assert not any(child.is_running() for child in children)
+
+
+def serve_the_rest(owner, requests: list[str]) -> None:
+    owner.horde.faults.stop()
+    owner.play()
+    owner.start()
+    owner.done(requests)
+    owner.signal()
+    assert owner.end() == 0, owner.output
+
+
+def each_answered_once(owner, **expected: int) -> None:
+    books = owner.horde.state.accounting()
+    assert books.duplicates == books.late == books.lost == books.unknown == 0
+    assert owner.outcomes() == {Outcome(name): count for name, count in expected.items()}
+
+
+def test_of_a_batch_delivered_in_part_only_the_rest_is_reported(owner):
+    owner.configure(max_batch=4)
+    owner.start()
+    # Only of a model whose speed is known is a batch taken.
+    owner.done(owner.ask(1))
+    # The other uploads of the batch stand still.
+    owner.horde.faults.inject(Route.UPLOAD, Fault(FaultKind.HANG, seconds=FOR_EVER_S), times=2)
+    requests = owner.ask(1, n=3)
+    owner.until(lambda: owner.outcomes() == {Outcome.OK: 2, Outcome.OPEN: 2})
+    journal = next(Path(owner.folder).rglob("journal.jsonl"))
+    owner.until(lambda: journal.read_text().count("answered") == 2)
+
+    kill(owner)
+    serve_the_rest(owner, requests)
+
+    each_answered_once(owner, ok=4, faulted=2)
+    assert "2 image(s) unanswered" in owner.output
+
+
+def test_a_worker_killed_again_while_it_reports_what_it_left_reports_it_the_next_time(owner):
+    owner.play(seconds=FOR_EVER_S)
+    requests = owner.ask(2)
+    owner.start()
+    owner.until(lambda: owner.outcomes() == {Outcome.OPEN: 2})
+    kill(owner)
+
+    owner.horde.faults.inject(Route.SUBMIT, Fault(FaultKind.RESET), times=1000)
+    owner.start()
+    owner.until(lambda: owner.horde.faults.struck.get("submit/reset", 0) >= 2)
+    kill(owner)
+    left_open = owner.outcomes()[Outcome.OPEN]
+    serve_the_rest(owner, requests)
+
+    assert left_open >= 2
+    each_answered_once(owner, ok=2, faulted=left_open)
+
+
+def test_a_worker_killed_while_it_drains_answers_for_its_last_jobs_at_its_next_start(owner):
+    owner.play(seconds=FOR_EVER_S)
+    requests = owner.ask(1)
+    owner.start()
+    owner.until(lambda: owner.outcomes() == {Outcome.OPEN: 1})
+    owner.signal(signal.SIGTERM)
+    owner.until(lambda: "Stopping" in owner.output)
+
+    kill(owner)
+    serve_the_rest(owner, requests)
+
+    each_answered_once(owner, ok=1, faulted=1)
