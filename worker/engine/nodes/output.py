@@ -35,10 +35,10 @@ class HordeImageOutput:
     def send(self, images, unique_id):
         server = PromptServer.instance
         prompt_id = get_executing_context().prompt_id
-        # Truncation, not rounding: what ComfyUI's own savers do.
-        pixels = images.clamp(0, 1).mul(255).to(torch.uint8).cpu().contiguous()
-        count, height, width, channels = pixels.shape
-        for index in range(count):
+        count, height, width, channels = images.shape
+        for index, image in enumerate(images):
+            # Truncation, not rounding: what ComfyUI's own savers do. One by one: a batch may fill most of the memory.
+            pixels = image.clamp(0, 1).mul(255).to(torch.uint8).cpu().contiguous()
             header = json.dumps(
                 {
                     "prompt_id": prompt_id,
@@ -50,6 +50,6 @@ class HordeImageOutput:
                     "mode": {1: "L", 3: "RGB", 4: "RGBA"}[channels],
                 }
             ).encode()
-            frame = struct.pack(">I", len(header)) + header + pixels[index].numpy().tobytes()
+            frame = struct.pack(">I", len(header)) + header + pixels.numpy().tobytes()
             server.send_sync(RAW_IMAGE_EVENT, frame, server.client_id)
         return {}
