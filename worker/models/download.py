@@ -43,6 +43,8 @@ READ_TIMEOUT_S: Final = 30.0
 CONNECT_TIMEOUT_S: Final = 15.0
 #: Below the model root: what shows other workers that a file is being fetched.
 LOCKS: Final = "horde_model_reference/locks"
+#: Of a path's hash: few enough that the empty lock files stay a bounded number, enough that two paths hardly share one.
+LOCK_DIGITS: Final = 4
 
 
 class State(str, Enum):
@@ -233,7 +235,7 @@ class Downloader:
 
     def _lock_file(self, target: Path) -> Path:
         name = hashlib.sha256(os.fsencode(target.absolute())).hexdigest()
-        return self._hashes.root / LOCKS / f"{name[:32]}.lock"
+        return self._hashes.root / LOCKS / f"{name[:LOCK_DIGITS]}.lock"
 
     def _bounds(self, download: Download) -> Limits:
         bound = min(self._limits.max_bytes, download.max_bytes or self._limits.max_bytes)
