@@ -37,7 +37,7 @@ from worker.jobs.sources import ModelSource
 from worker.jobs.tally import Tally
 from worker.running import Attendant, Running, attended
 from worker.safety.checker import SafetyChecker
-from worker.workflows.audit import audit_library
+from worker.workflows.audit import audit_library, with_any_file
 from worker.workflows.library import Library
 
 #: Memory and disk are looked at this often.
@@ -203,7 +203,7 @@ class Brakes:
 
 def _live(library: Library, object_info: Mapping[str, Any]) -> Library:
     """The templates that this engine can run; the others are named with what they lack."""
-    findings = audit_library(library, object_info)
+    findings = audit_library(library, with_any_file(object_info))
     for name, sentences in findings.items():
         if sentences:
             logger.bind(action="template_off", template=name).warning(

@@ -55,6 +55,25 @@ def snapshot() -> ObjectInfo:
     return info
 
 
+def with_any_file(object_info: ObjectInfo) -> ObjectInfo:
+    """What an engine tells, without which files it has at this moment: those come and go while it runs."""
+    known = snapshot()
+    return {name: _any_file(info, known[name]) if name in known else info for name, info in object_info.items()}
+
+
+def _any_file(class_info: Mapping[str, Any], known: Mapping[str, Any]) -> Mapping[str, Any]:
+    declared = {
+        group: {
+            name: [ANY_FILE] if known["input"].get(group, {}).get(name) == [ANY_FILE] else spec
+            for name, spec in inputs.items()
+        }
+        if isinstance(inputs, Mapping)
+        else inputs
+        for group, inputs in class_info.get("input", {}).items()
+    }
+    return {**class_info, "input": declared}
+
+
 def audit_library(library: Library, object_info: ObjectInfo) -> dict[str, list[str]]:
     """Name of each template and fragment → what is wrong with it; an empty list where nothing is."""
     return {piece.name: _audit_piece(piece, object_info) for piece in (*library.templates, *library.fragments)}

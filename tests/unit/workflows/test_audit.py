@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from worker.workflows.audit import audit_graph, audit_library, snapshot
+from worker.workflows.audit import audit_graph, audit_library, snapshot, with_any_file
 from worker.workflows.graph import Graph
 from worker.workflows.library import Library, packaged_folder
 
@@ -193,3 +193,15 @@ def test_nodes_that_wait_for_one_another_are_found() -> None:
         "3": {"class_type": "SaveImageWebsocket", "inputs": {"images": ["2", 0]}},
     }
     assert audit_graph(graph, snapshot()) == ["1:: 1 and 2 and 3 wait for one another"]
+
+
+def test_an_engine_without_a_file_yet_runs_every_workflow_once_the_file_is_there() -> None:
+    empty = {
+        name: {**info, "input": {group: {each: [[]] if spec == ["ANY_FILE"] else spec for each, spec in specs.items()}
+                                 for group, specs in info["input"].items()}}
+        for name, info in snapshot().items()
+    }  # fmt: skip
+    library = Library.load(packaged_folder())
+    assert any(audit_library(library, empty).values())
+    assert not any(audit_library(library, with_any_file(empty)).values())
+    assert with_any_file({"Foreign": {"input": {}, "output": []}}) == {"Foreign": {"input": {}, "output": []}}
