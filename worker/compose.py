@@ -11,6 +11,8 @@ from worker.config.live import LiveConfig
 from worker.config.load import LoadedConfig, config_files
 from worker.config.paths import cache_home, models_root
 from worker.config.schema import BridgeData
+from worker.console.block import StatusBlock
+from worker.console.joblines import say
 from worker.engine.cards import count_cards
 from worker.engine.devices import Device, choose_devices, engine_settings
 from worker.engine.install.layout import Runtime
@@ -19,6 +21,7 @@ from worker.engine.process import EngineSettings
 from worker.errors import ConfigError, RuntimeMissing
 from worker.horde.agent import bridge_agent
 from worker.horde.gates import HIGHEST_LEVEL
+from worker.jobs.job import JobEvents
 from worker.jobs.journal import FILE_NAME as JOURNAL_FILE
 from worker.jobs.journal import Journal
 from worker.models.choice import custom_file_of, custom_of, guess, tokens_of
@@ -89,6 +92,8 @@ def compose(
             ),
         )
 
+    events = JobEvents()
+    events.subscribe(say)
     watch = SettingsWatch(loaded, config_files(loaded), reread, engines_for)
     return Setup(
         live=live,
@@ -102,8 +107,9 @@ def compose(
             rules=lambda: safety_rules(live.data),
             facts=lambda name: model_facts(models.record(name)),
         ),
+        events=events,
         journal=_journal(home),
-        attendants=(watch,),
+        attendants=(watch, StatusBlock([lambda: f"{models.state()}."])),
         reload=watch.ask,
     )
 

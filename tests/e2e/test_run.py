@@ -91,3 +91,28 @@ def test_the_real_engine_delivers_a_picture_of_a_model_of_the_owners_own(owner):
     assert owner.end() == 0, owner.output
     picture = owner.horde.state.deliveries(requests[0])[0].picture()
     assert (picture.width, picture.height) == (64, 64)
+
+
+def test_the_terminal_tells_of_each_job_and_of_the_state_every_so_often(owner):
+    owner.configure(stats_output_frequency=1)
+    requests = owner.ask()
+    owner.start()
+    owner.done(requests)
+    owner.until(lambda: ", 1 jobs done (1 images), 0 faulted" in owner.output)
+    assert "popped, Tiny SD1.5, 64x64, 4 steps" in owner.output
+    assert "submitted, " in owner.output
+    assert "Engine 1 (" in owner.output
+    assert "Account owner" in owner.output
+    owner.signal()
+    assert owner.end() == 0, owner.output
+
+
+def test_a_quiet_worker_says_nothing_while_all_is_well(owner):
+    owner.arguments = ["-q"]
+    owner.configure(stats_output_frequency=1)
+    requests = owner.ask()
+    owner.start()
+    owner.done(requests)
+    owner.signal()
+    assert owner.end() == 0, owner.output
+    assert not any(word in owner.output for word in ("popped", "submitted", "INFO", "SUCCESS", "jobs done"))

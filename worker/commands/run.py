@@ -36,12 +36,15 @@ def run(
     cpu: Annotated[bool, typer.Option("--cpu", help="Use no card at all.")] = False,
 ) -> None:
     """Serve the Horde until stopped with Ctrl+C or SIGTERM."""
-    logs.set_up(None if no_logging else LOGS_FOLDER, console_level=logs.level_name(verbose, quiet))
+    folder, level = None if no_logging else LOGS_FOLDER, logs.level_name(verbose, quiet)
+    logs.set_up(folder, console_level=level)
 
     def reread() -> LoadedConfig:
         return load_settings(config, from_environment=from_environment, name=name, warn=False)
 
     loaded = load_settings(config, from_environment=from_environment, name=name)
+    if loaded.data.limited_console_messages and not (verbose or quiet):
+        logs.set_up(folder, console_level="SUCCESS")
     flags = DeviceFlags(amd=amd, directml=directml, cpu=cpu)
     runtime = Runtime.locate()
     who, where = loaded.data.dreamer_name, loaded.data.horde_url

@@ -19,6 +19,7 @@ from worker.horde.wire import PopRequest, PopResponse
 from worker.jobs.job import Job
 from worker.jobs.runner import JobRunner
 from worker.jobs.speed import Average
+from worker.jobs.standing import Standing
 
 #: Pause after a pop that brought nothing.
 EMPTY_PAUSE_S = 1.0
@@ -62,6 +63,7 @@ class Intake:
     jobs: set[asyncio.Task[None]] = field(default_factory=set)
     #: why nothing is popped at the moment, if so
     paused: str = ""
+    standing: Standing = field(default_factory=Standing)
 
     def __post_init__(self) -> None:
         self._unrendered = 0
@@ -126,8 +128,8 @@ class Intake:
         try:
             answer = await self._ask(request)
         except HordeMaintenance as error:
-            logger.bind(action="maintenance").warning("{}", error)
             pause_s = MAINTENANCE_PAUSE_S
+            self.standing.failed(error, pause_s=pause_s, now=loop.time())
         except HordeBusy as error:
             pause_s = error.retry_after_s
         except HordeRefused:
@@ -135,11 +137,10 @@ class Intake:
         except HordeError as error:
             pause_s = min(ERROR_PAUSE_S * 2**self._errors, ERROR_PAUSE_LIMIT_S)
             self._errors += 1
-            logger.bind(action="pop_failed").warning("No job, next try in {:.0f} s: {}", pause_s, error)
+            self.standing.failed(error, pause_s=pause_s, now=loop.time())
         else:
             self._errors = 0
-            for message in answer.messages:
-                logger.bind(action="message").info("Message from the Horde: {}", message.message)
+            self.standing.answered(answer.messages, now=loop.time())
             if answer.job_ids:
                 self._fetching.add(loop.time() - began)
                 # The Horde's clock runs since it chose the job; how long its answer took is not known exactly.

@@ -1,0 +1,120 @@
+"""The state of a worker as lines of text. Pure but for `look`, which reads the running parts."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from worker.console.joblines import size
+from worker.engine.slot import EngineSlot
+from worker.jobs.job import Job, Stage
+from worker.jobs.standing import duration
+from worker.running import Running
+
+GIB = 1024**3
+RULE = "─" * 78
+#: An hour, the unit of the rate; below the second, a rate says nothing yet.
+HOUR_S, LEAST_S = 3600.0, 60.0
+
+
+@dataclass(frozen=True)
+class EngineLine:
+    """One slot."""
+
+    number: int
+    device: str
+    state: str
+    memory_bytes: int = 0
+    restarts: int = 0
+    #: what it does, or what it has in memory
+    doing: str = ""
+
+
+@dataclass(frozen=True)
+class Status:
+    """A worker at one moment."""
+
+    name: str
+    uptime_s: float
+    done: int
+    faulted: int
+    images: int
+    kudos: float
+    engines: Sequence[EngineLine] = ()
+    #: jobs that no engine has begun with, and those that are being checked and sent
+    waiting: int = 0
+    delivering: int = 0
+    #: why no jobs are taken, if so
+    pause: str = ""
+    #: further sentences: models and downloads, the account
+    facts: Sequence[str] = ()
+    #: seconds since anything was popped
+    idle_s: float = 0.0
+
+    @property
+    def kudos_per_hour(self) -> float | None:
+        return self.kudos * HOUR_S / self.uptime_s if self.uptime_s >= LEAST_S else None
+
+
+def lines(status: Status) -> list[str]:
+    """The status block without its rules."""
+    rate = status.kudos_per_hour
+    text = [
+        f"{status.name}: {duration(status.uptime_s)}, {status.done} jobs done ({status.images} images), "
+        f"{status.faulted} faulted, {status.kudos:.0f} kudos" + (f", {rate:.0f} an hour" if rate is not None else "")
+    ]
+    text += [_engine(engine) for engine in status.engines]
+    text.append(f"Jobs: {status.waiting} waiting, {status.delivering} being checked and sent")
+    text += [fact for fact in status.facts if fact]
+    if status.pause:
+        text.append(f"No new jobs: {status.pause}")
+    elif status.idle_s >= LEAST_S:
+        text.append(f"No job came for {duration(status.idle_s)}.")
+    return text
+
+
+def _engine(engine: EngineLine) -> str:
+    text = f"Engine {engine.number} ({engine.device}): {engine.state}"
+    if engine.doing:
+        text += f", {engine.doing}"
+    if engine.memory_bytes:
+        text += f", {engine.memory_bytes / GIB:.1f} GiB"
+    if engine.restarts:
+        text += f", failed {engine.restarts} times"
+    return text
+
+
+def look(running: Running, *, since: float, last_pop_at: float, facts: Sequence[str] = ()) -> Status:
+    """The worker as it is. Times on the event loop's clock."""
+    now = asyncio.get_running_loop().time()
+    jobs, tally = running.roster.jobs, running.tally
+    return Status(
+        name=running.live.data.dreamer_name,
+        uptime_s=now - since,
+        done=tally.done,
+        faulted=tally.faulted,
+        images=tally.images,
+        kudos=tally.kudos,
+        engines=[_look_at(slot, jobs) for slot in running.pool.slots],
+        waiting=sum(job.started_at is None and job.stage is not Stage.DELIVERING for job in jobs),
+        delivering=sum(job.stage is Stage.DELIVERING for job in jobs),
+        pause=running.intake.paused or running.intake.standing.trouble,
+        facts=facts,
+        idle_s=now - last_pop_at,
+    )
+
+
+def _look_at(slot: EngineSlot, jobs: Sequence[Job]) -> EngineLine:
+    job = next((job for job in jobs if job.slot == slot.number and job.started_at and job.rendered_at is None), None)
+    doing = ", ".join(slot.models[:2]) and f"has {', '.join(slot.models[:2])}"
+    if job is not None:
+        done, total = job.progress
+        share = f", {done / total:.0%}" if total else ""
+        doing = f"job {job.name} of {job.pop.model}, {size(job.request) if job.request else ''}{share}"
+    return EngineLine(
+        number=slot.number,
+        device=slot.settings.device,
+        state="working" if job else slot.state.value,
+        memory_bytes=slot.process.memory_bytes() if slot.process else 0,
+        restarts=slot.restarts,
+        doing=doing,
+    )
