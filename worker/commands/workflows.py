@@ -24,7 +24,7 @@ from worker.jobs.offer import Capabilities, decide
 from worker.jobs.preview import preview, read_pop_file, request_for, to_json
 from worker.models.beside import as_file
 from worker.models.choice import custom_of, guess, store_of
-from worker.workflows.audit import audit_library, snapshot
+from worker.workflows.audit import audit_library, everything_wrong, snapshot
 from worker.workflows.families import Family
 from worker.workflows.library import Library
 from worker.workflows.request import ServedModel
@@ -71,8 +71,7 @@ def list_(
 def check(*, config: ConfigFile = None, from_environment: FromEnvironment = False) -> None:
     """Check every template, ours and yours, against the nodes of the pinned ComfyUI; all that is wrong at once."""
     library = library_of(settings_or_defaults(config, from_environment=from_environment).data)
-    findings = audit_library(library, snapshot())
-    wrong = [*library.violations, *(sentence for sentences in findings.values() for sentence in sentences)]
+    wrong = everything_wrong(library, snapshot())
     for sentence in wrong:
         print(sentence)  # noqa: T201 - the command's answer
     if wrong:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from worker.workflows.graph import PINNED, Graph, Input, Link, as_link, circle
 from worker.workflows.library import Library
 from worker.workflows.pieces import Fragment, Piece, Template
+from worker.workflows.reader import GRAPH_FILE, MANIFEST_FILE
 
 ObjectInfo = Mapping[str, Mapping[str, Any]]
 
@@ -79,6 +80,15 @@ def audit_library(library: Library, object_info: ObjectInfo) -> dict[str, list[s
     return {piece.name: _audit_piece(piece, object_info) for piece in (*library.templates, *library.fragments)}
 
 
+def everything_wrong(library: Library, object_info: ObjectInfo) -> list[str]:
+    """All that is wrong with any piece, usable or not, each once, as `file:node:input: what`."""
+    found = list(library.violations)
+    for piece in (*library.templates, *library.fragments, *library.broken):
+        found += [f"{piece.name}/{GRAPH_FILE}:{sentence}" for sentence in _audit_nodes(piece, object_info)]
+        found += [f"{piece.name}/{MANIFEST_FILE}:{sentence}" for sentence in _audit_manifest(piece, object_info)]
+    return list(dict.fromkeys(found))
+
+
 def audit_graph(graph: Graph, object_info: ObjectInfo, *, unchecked: Collection[Input] = ()) -> list[str]:
     """What ComfyUI would refuse, drop or misread in a graph. `unchecked`: inputs that get their value later."""
     found = [
@@ -114,13 +124,17 @@ def _audit_node(graph: Graph, node_id: str, object_info: ObjectInfo, unchecked: 
 
 
 def _audit_piece(piece: Piece, object_info: ObjectInfo) -> list[str]:
+    return [*_audit_nodes(piece, object_info), *_audit_manifest(piece, object_info)]
+
+
+def _audit_nodes(piece: Piece, object_info: ObjectInfo) -> list[str]:
     fed = [place for places in piece.takes.values() for place in places] if isinstance(piece, Fragment) else []
     bound = [binding.place for binding in piece.bindings]
-    return [
-        *audit_graph(piece.graph, object_info, unchecked={*fed, *bound}),
-        *_audit_bindings(piece, object_info),
-        *_audit_ports(piece, object_info),
-    ]
+    return audit_graph(piece.graph, object_info, unchecked={*fed, *bound})
+
+
+def _audit_manifest(piece: Piece, object_info: ObjectInfo) -> list[str]:
+    return [*_audit_bindings(piece, object_info), *_audit_ports(piece, object_info)]
 
 
 def _audit_bindings(piece: Piece, object_info: ObjectInfo) -> Iterator[str]:

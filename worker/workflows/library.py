@@ -11,7 +11,7 @@ from typing import TypeVar
 import worker
 from worker.errors import TemplateError
 from worker.workflows.pieces import Fragment, Piece, Template
-from worker.workflows.reader import GRAPH_FILE, MANIFEST_FILE, read_fragment, read_template
+from worker.workflows.reader import GRAPH_FILE, MANIFEST_FILE, BrokenPiece, read_fragment, read_template
 
 FRAGMENTS = "fragments"
 
@@ -34,6 +34,8 @@ class Library:
     disabled: Mapping[str, str] = field(default_factory=dict)
     #: everything that is wrong, as `file:node:input: what`
     violations: tuple[str, ...] = ()
+    #: what could be read of pieces that are wrong
+    broken: tuple[Piece, ...] = ()
 
     @classmethod
     def load(cls, *folders: Path, approved_classes: Collection[str] = ()) -> "Library":
@@ -42,7 +44,7 @@ class Library:
         The first folder is ours. What the others bring may use its node classes and the approved ones only.
         Raises TemplateError when a folder does not exist.
         """
-        found: dict[str, tuple[int, Template | Fragment | TemplateError]] = {}
+        found: dict[str, tuple[int, Template | Fragment | BrokenPiece]] = {}
         known = set(approved_classes)
         for number, folder in enumerate(folders or (packaged_folder(),)):
             for name, path in _pieces(folder):
@@ -53,7 +55,7 @@ class Library:
 
         templates = [(number, piece) for number, piece in found.values() if isinstance(piece, Template)]
         fragments = [piece for _, piece in found.values() if isinstance(piece, Fragment)]
-        wrong = {name: piece for name, (_, piece) in found.items() if isinstance(piece, TemplateError)}
+        wrong = {name: piece for name, (_, piece) in found.items() if isinstance(piece, BrokenPiece)}
         # A template for a named model goes before one for its family, an owner's before ours.
         templates.sort(key=lambda entry: (not entry[1].manifest.serves.models, -entry[0], entry[1].name))
         return cls(
@@ -61,6 +63,7 @@ class Library:
             fragments=tuple(sorted(fragments, key=lambda fragment: (fragment.manifest.order, fragment.name))),
             disabled={name: "; ".join(error.violations) for name, error in wrong.items()},
             violations=tuple(violation for error in wrong.values() for violation in error.violations),
+            broken=tuple(error.piece for error in wrong.values() if error.piece is not None),
         )
 
     def without(self, findings: Mapping[str, Sequence[str]]) -> "Library":
@@ -79,28 +82,29 @@ def _left(pieces: tuple[P, ...], reasons: Mapping[str, str]) -> tuple[P, ...]:
 
 
 def _pieces(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Names and folders of everything below, in a fixed order."""
+    """Names and folders of everything below, in a fixed order; one of the two files makes a piece."""
     if not folder.is_dir():
         raise TemplateError(f"{folder} is no folder of workflows.", remedy="Correct workflows_dir, or make the folder.")
-    for path in sorted(folder.glob(f"*/*/{MANIFEST_FILE}")):
-        yield path.parent.relative_to(folder).as_posix(), path.parent
+    found = {path.parent for file in (MANIFEST_FILE, GRAPH_FILE) for path in folder.glob(f"*/*/{file}")}
+    for path in sorted(found):
+        yield path.relative_to(folder).as_posix(), path
 
 
-def _read(path: Path, name: str, *, approved: Collection[str] | None) -> Template | Fragment | TemplateError:
+def _read(path: Path, name: str, *, approved: Collection[str] | None) -> Template | Fragment | BrokenPiece:
     """The piece, or what is wrong with it. `approved`: the node classes it may use; None for any."""
     read = read_fragment if name.startswith(f"{FRAGMENTS}/") else read_template
     try:
-        piece = read(path, name)
-    except TemplateError as error:
-        return error
-    if approved is None or piece.classes <= set(approved):
-        return piece
-    unknown = sorted(piece.classes.difference(approved))
-    return TemplateError(
-        f"{name} brings node classes that nobody approved.",
-        violations=tuple(
-            f"{name}/{GRAPH_FILE}:{class_name}: not an approved node class; if you trust it, add it to "
-            "approved_node_classes"
-            for class_name in unknown
-        ),
-    )
+        piece: Piece | None = (good := read(path, name))
+        violations: tuple[str, ...] = ()
+    except BrokenPiece as error:
+        good, piece, violations = None, error.piece, error.violations
+    if piece is not None and approved is not None:
+        violations += tuple(
+            f"{name}/{GRAPH_FILE}:{node.get('_meta', {}).get('title') or node_id}: {node['class_type']} is not an "
+            "approved node class; if you trust it, add it to approved_node_classes"
+            for node_id, node in piece.graph.items()
+            if node["class_type"] not in approved
+        )
+    if good is not None and not violations:
+        return good
+    return BrokenPiece(f"{name} can't be used:", violations=violations, piece=piece)

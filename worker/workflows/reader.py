@@ -17,7 +17,7 @@ from worker.workflows.bind import Binding, bound
 from worker.workflows.features import Feature
 from worker.workflows.graph import Graph, Input, Link
 from worker.workflows.manifest import FieldSource, FragmentManifest, Manifest, TemplateManifest
-from worker.workflows.pieces import IMAGE_PORT, Fragment, Template, files_read, unread_fields
+from worker.workflows.pieces import IMAGE_PORT, Fragment, Piece, Template, files_read, unread_fields
 from worker.workflows.request import RenderRequest
 
 GRAPH_FILE = "graph.json"
@@ -28,8 +28,16 @@ MAX_FILE_BYTES = 4 * 1024 * 1024
 M = TypeVar("M", bound=BaseModel)
 
 
+class BrokenPiece(TemplateError):
+    """What is wrong with a piece. `piece`: as much of it as could be read, None where it has no shape at all."""
+
+    def __init__(self, message: str, *, violations: tuple[str, ...], piece: Piece | None) -> None:
+        super().__init__(message, violations=violations, remedy="docs/workflows.md explains the files.")
+        self.piece = piece
+
+
 def read_template(folder: Path, name: str) -> Template:
-    """Raises TemplateError with every violation."""
+    """Raises BrokenPiece with every violation."""
     reader = _Reader(folder, name)
     graph = reader.graph()
     manifest = reader.manifest(TemplateManifest)
@@ -53,20 +61,21 @@ def read_template(folder: Path, name: str) -> Template:
     if not (manifest.serves.families or manifest.serves.models or manifest.serves.workflows):
         reader.wrong(MANIFEST_FILE, "serves", "name families, models or workflows")
     reader.dangling(graph)
-    reader.stop_if_wrong()
-    return Template(
+    template = Template(
         name=name,
         graph=graph,
         bindings=bindings,
         manifest=manifest,
         ports=ports,
-        outputs=frozenset(node_id for title in manifest.outputs for node_id in all_titles[title]),
+        outputs=frozenset(node_id for title in manifest.outputs for node_id in all_titles.get(title, ())),
         files=files_read(bindings),
     )
+    reader.stop_if_wrong(template)
+    return template
 
 
 def read_fragment(folder: Path, name: str) -> Fragment:
-    """Raises TemplateError with every violation. Nodes the manifest does not name are left out of the graph."""
+    """Raises BrokenPiece with every violation. Nodes the manifest does not name are left out of the graph."""
     reader = _Reader(folder, name)
     graph = reader.graph()
     manifest = reader.manifest(FragmentManifest)
@@ -86,8 +95,9 @@ def read_fragment(folder: Path, name: str) -> Fragment:
     for place, link in graphs.dangling(graph):
         if place not in fed:
             reader.wrong(GRAPH_FILE, reader.at(graph, place), f"comes from node {link.node}, which is not in `nodes`")
-    reader.stop_if_wrong()
-    return Fragment(name=name, graph=graph, bindings=bindings, manifest=manifest, takes=takes, gives=gives)
+    fragment = Fragment(name=name, graph=graph, bindings=bindings, manifest=manifest, takes=takes, gives=gives)
+    reader.stop_if_wrong(fragment)
+    return fragment
 
 
 class _Reader:
@@ -101,12 +111,10 @@ class _Reader:
     def wrong(self, file: str, where: str, what: str) -> None:
         self._violations.append(f"{self._name}/{file}:{where}: {what}")
 
-    def stop_if_wrong(self) -> None:
+    def stop_if_wrong(self, piece: Piece | None = None) -> None:
         if self._violations:
-            raise TemplateError(
-                f"{self._folder} can't be used as a workflow:",
-                violations=tuple(self._violations),
-                remedy="docs/workflows.md explains the files.",
+            raise BrokenPiece(
+                f"{self._folder} can't be used as a workflow:", violations=tuple(self._violations), piece=piece
             )
 
     def manifest(self, shape: type[M]) -> M:

@@ -64,6 +64,7 @@ ignores: [negative_prompt, seed, steps, cfg, sampler, scheduler, denoise, clip_s
 GRAPH = {
     "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0},
           "_meta": {"title": "noise"}},
+    "3": {"class_type": "KSampler", "inputs": {"model": ["9", 0]}},
     "2": {"class_type": "SaveImageWebsocket", "inputs": {"images": ["1", 0]}, "_meta": {"title": "output"}},
 }  # fmt: skip
 
@@ -77,11 +78,15 @@ def test_check_names_every_mistake_of_an_owners_template_at_once(run, tmp_path: 
     assert code == 1
     lines = said.splitlines()
     assert all(line.startswith("own/noise/") for line in lines)
+    assert len(lines) == len(set(lines))
     for what in (
         "nodes.absent: the graph has no node with this title",
         "bind.noise.depth: the node has no such input",
         "ports: the port image is missing",
-        "bind: nothing reads batch",
+        "manifest.yaml:noise:batch_size: takes INT, but is bound to str",
+        "graph.json:noise: EmptyImage is not an approved node class",
+        "graph.json:3:model: comes from node 9, which does not exist",
+        "graph.json:3:seed: KSampler needs this input",
     ):
         assert any(what in line for line in lines), (what, said)
 

@@ -88,7 +88,10 @@ def test_node_classes_of_an_owner_need_approval(folder: Folder) -> None:
     where = folder("own/noise", MANIFEST, GRAPH)
     refused = load(where, approved=set())
     assert refused.violations == (
-        "own/noise/graph.json:EmptyImage: not an approved node class; if you trust it, add it to approved_node_classes",
+        (
+            "own/noise/graph.json:noise: EmptyImage is not an approved node class; if you trust it, add it to "
+            "approved_node_classes"
+        ),
     )
     assert load(where).violations == ()
 
