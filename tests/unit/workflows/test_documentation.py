@@ -2,16 +2,14 @@
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from worker.workflows.audit import PORT_TYPES, audit_library, snapshot
+from worker.workflows.audit import PORT_TYPES, everything_wrong, snapshot
 from worker.workflows.bind import PICTURE_FIELDS, PURPOSES, STAND_INS, TRANSFORMS
 from worker.workflows.features import Feature
-from worker.workflows.graph import copied
 from worker.workflows.library import Library, packaged_folder
-from worker.workflows.request import Family, LoraFile, Mode, RenderRequest, ServedModel
+from worker.workflows.request import LoraFile, Mode, RenderRequest
 from worker.workflows.select import select
 
 
@@ -20,23 +18,27 @@ def page() -> str:
     return (packaged_folder().parent / "docs" / "workflows.md").read_text("utf-8")
 
 
-def test_the_example_serves_its_model(
-    page: str, folder: Callable[..., Path], library: Library, request_for: Callable[..., RenderRequest]
-) -> None:
+EXAMPLES = packaged_folder().parent / "docs" / "examples" / "workflows"
+APPROVED = {"FreeU_V2", "ImageSharpen"}
+
+
+def test_the_example_shown_is_the_one_that_can_be_tried(page: str) -> None:
     example, _ = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    ours = next(template for template in library.templates if template.name == "stable_diffusion/checkpoint")
-    graph = copied(ours.graph)
-    graph["9"] = {
-        "class_type": "FreeU_V2",
-        "inputs": {"model": ["1", 0], "b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2},
-        "_meta": {"title": "freeu"},
-    }
-    graph["6"]["inputs"]["model"] = ["9", 0]
-    own = Library.load(packaged_folder(), folder("own/freeu", example, graph), approved_classes={"FreeU_V2"})
-    assert own.violations == ()
-    assert audit_library(own, snapshot())["own/freeu"] == []
-    model = ServedModel("AlbedoBase XL (SDXL)", Family.STABLE_DIFFUSION_XL, {"checkpoint": "x.safetensors"})
-    assert select(own, request_for(model=model, loras=[LoraFile("a")])).template.name == "own/freeu"
+    assert example == (EXAMPLES / "own" / "pixel_hires" / "manifest.yaml").read_text("utf-8")
+
+
+def test_the_example_serves_what_it_says(request_for: Callable[..., RenderRequest]) -> None:
+    library = Library.load(packaged_folder(), EXAMPLES, approved_classes=APPROVED)
+    assert everything_wrong(library, snapshot()) == []
+    large = {"hires_fix": True, "width": 1024, "height": 1024}
+    assert select(library, request_for(large, loras=[LoraFile("a")])).template.name == "own/pixel_hires"
+    assert select(library, request_for()).template.name == "stable_diffusion/checkpoint"
+
+
+def test_the_example_needs_the_approvals_that_are_named() -> None:
+    found = everything_wrong(Library.load(packaged_folder(), EXAMPLES), snapshot())
+    assert len(found) == 2
+    assert all(any(name in sentence for sentence in found) for name in APPROVED)
 
 
 def test_the_fragment_shown_is_the_one_we_ship(page: str, library: Library) -> None:
