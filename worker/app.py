@@ -30,6 +30,7 @@ from worker.jobs.job import JobEvent, JobEvents, Stage
 from worker.jobs.journal import Journal, journalled
 from worker.jobs.offer import Offers, build_offer
 from worker.jobs.planner import Planner, Wish, stall_limits_s
+from worker.jobs.prefetch import Prefetch
 from worker.jobs.quarantine import Ceilings, Quarantine
 from worker.jobs.roster import Roster
 from worker.jobs.runner import JobRunner, Services
@@ -110,6 +111,7 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
             contextlib.aclosing(HordeClient(setup.horde_url, api_key, agent=setup.agent)) as horde,
             journalled(setup.journal, setup.events, horde),
             setup.models.running(),
+            Prefetch(setup.models, pool).running(setup.events),
             pool.running(),
         ):
             first = await _first_engine(pool, stop)

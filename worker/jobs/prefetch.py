@@ -1,0 +1,109 @@
+"""Weights on their way before they are needed: the files of a popped job's model are read into the page cache.
+
+The engine reads them when the job's turn comes; by then the disk has done its part while another job was rendered.
+Nothing waits for this and nothing depends on it.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+from loguru import logger
+
+from worker.engine.pool import EnginePool
+from worker.jobs.job import JobEvent, JobEvents, Stage
+from worker.jobs.sources import ModelSource
+from worker.models.records import Purpose
+from worker.models.trees import KEY_OF_PURPOSE
+
+#: Asked for, or read, at once; between two of them it can be stopped.
+CHUNK_BYTES = 32 * 1024**2
+#: Memory that stays free for everything else.
+MEMORY_KEPT_BYTES = 2 * 1024**3
+
+
+class Prefetch:
+    """Reads ahead what jobs will need. One model at a time; a second one waits its turn, a third is left alone."""
+
+    def __init__(self, models: ModelSource, pool: EnginePool) -> None:
+        self._models = models
+        self._pool = pool
+        self._stop = threading.Event()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
+        self._under_way: dict[str, asyncio.Future[int]] = {}
+
+    @asynccontextmanager
+    async def running(self, events: JobEvents) -> AsyncIterator["Prefetch"]:
+        """Listens to the job events from entry on; what is being read is given up on exit."""
+        events.subscribe(self.note)
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            await asyncio.to_thread(self._thread.shutdown, wait=True, cancel_futures=True)
+
+    def note(self, event: JobEvent) -> None:
+        name = event.job.pop.model
+        if event.stage is not Stage.POPPED or self._stop.is_set() or name in self._under_way:
+            return
+        if len(self._under_way) > 1 or any(name in slot.models for slot in self._pool.ready_slots):
+            return
+        model = self._models.model(name)
+        paths = find_files(model.files, self._pool.slots[0].settings.model_paths) if model else ()
+        if not paths:
+            return
+        reading = asyncio.get_running_loop().run_in_executor(self._thread, read_ahead, paths, self._stop)
+        self._under_way[name] = reading
+        reading.add_done_callback(lambda done: self._done(name, done))
+
+    def _done(self, name: str, reading: "asyncio.Future[int]") -> None:
+        self._under_way.pop(name, None)
+        if not reading.cancelled():
+            logger.debug("Read ahead: {}, {:.1f} MiB", name, reading.result() / 1024**2)
+
+
+def find_files(files: Mapping[str, str], model_paths: Mapping[str, Mapping[str, str]]) -> tuple[Path, ...]:
+    """Where a model's files are, given by purpose as ComfyUI lists them, in ComfyUI's own search order."""
+    found: list[Path] = []
+    for purpose, name in files.items():
+        key = KEY_OF_PURPOSE[Purpose(purpose)]
+        folders = [folder for section in model_paths.values() for folder in section.get(key, "").splitlines() if folder]
+        found += [path for folder in folders if (path := Path(folder) / name).is_file()][:1]
+    return tuple(found)
+
+
+def read_ahead(paths: Collection[Path], stop: threading.Event) -> int:
+    """Bring files into the page cache as far as memory allows; the bytes asked for. Blocks; never raises."""
+    done = 0
+    for path in paths:
+        try:
+            size = path.stat().st_size
+            if psutil.virtual_memory().available < size + MEMORY_KEPT_BYTES:
+                break
+            for length in _chunks(path, size):
+                done += length
+                if stop.is_set():
+                    return done
+        except OSError as error:
+            logger.debug("Could not read ahead {}: {}", path, error)
+    return done
+
+
+def _chunks(path: Path, size: int) -> Iterable[int]:
+    """Bytes brought in, piece by piece."""
+    with path.open("rb", buffering=0) as file:
+        if hasattr(os, "posix_fadvise"):
+            for offset in range(0, size, CHUNK_BYTES):
+                length = min(CHUNK_BYTES, size - offset)
+                # The kernel reads by itself; no byte is copied to us.
+                os.posix_fadvise(file.fileno(), offset, length, os.POSIX_FADV_WILLNEED)
+                yield length
+        else:
+            buffer = bytearray(CHUNK_BYTES)
+            while length := file.readinto(buffer):
+                yield length
