@@ -12,7 +12,7 @@ import yaml
 from pydantic import SecretStr
 
 from worker.config.environment import PREFIX
-from worker.config.key import CustomModel, Effect, about, allowed
+from worker.config.key import Effect, Keys, about, allowed
 from worker.config.schema import BridgeData, groups
 
 _INTRODUCTION = """\
@@ -26,7 +26,8 @@ The worker reads `bridgeData.yaml` in the folder it is started in (`--config FIL
 - A key that is not known is ignored with a warning. A key without a value has its default.
 - With `-e` there is no file: each key is taken from an environment variable, `AIWORKER_` and the key in capitals, such
   as `AIWORKER_MAX_POWER=32`. Lists are written `['TOP 3', 'Deliberate']`, as JSON, or with commas or semicolons between
-  the elements; an element that contains one stands in quotes. `custom_models` is written as JSON.
+  the elements; an element that contains one stands in quotes. `custom_models` and
+  `device_settings` are written as JSON.
   `horde-bridge config to-env` makes such variables from a file.
 - A file `.env` beside the configuration adds to the environment; what is set already stays.
 - These variables count with and without `-e`: `AIWORKER_CACHE_HOME`, `AIWORKER_DREAMER_WORKER_NAME`,
@@ -61,7 +62,7 @@ def _as_variable(value: Any) -> str:
         case SecretStr():
             return value.get_secret_value()
         case tuple():
-            elements = [element.model_dump() if isinstance(element, CustomModel) else element for element in value]
+            elements = [element.model_dump(mode="json") if isinstance(element, Keys) else element for element in value]
             return json.dumps(elements, ensure_ascii=False)
         case _:
             return str(value)

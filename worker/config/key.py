@@ -211,7 +211,25 @@ class CustomModel(Keys):
         return tuple(name for name, value in said.items() if not value)
 
 
-def _as_custom_models(value: Any) -> Any:
+class MemoryMode(str, Enum):
+    """How much of a device's memory the engines keep for themselves."""
+
+    NORMAL = "normal"
+    HIGH = "high"
+    VERY_HIGH = "very_high"
+
+
+class DeviceSettings(Keys):
+    """What holds for one device only; what is not said is as for all."""
+
+    device: Annotated[int | Literal["cpu"], BeforeValidator(_as_device)]
+    max_threads: Annotated[int, Ge(1), Le(16)] | None = None
+    max_power: Annotated[int, Ge(1), Le(512)] | None = None
+    memory_mode: MemoryMode | None = None
+    models: TextList = ()
+
+
+def _as_entries(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
@@ -220,4 +238,5 @@ def _as_custom_models(value: Any) -> Any:
         raise ValueError("it is not JSON") from error
 
 
-CustomModels = Annotated[tuple[CustomModel, ...], BeforeValidator(_as_custom_models)]
+CustomModels = Annotated[tuple[CustomModel, ...], BeforeValidator(_as_entries)]
+DeviceEntries = Annotated[tuple[DeviceSettings, ...], BeforeValidator(_as_entries)]

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le
 
-from worker.config.key import About, Devices, Effect, Keys, Location, Text, TextList
+from worker.config.key import About, DeviceEntries, Devices, Effect, Keys, Location, Text, TextList
 
 
 class PaceKeys(Keys):
@@ -33,7 +33,12 @@ class PaceKeys(Keys):
         About("The same, milder, for cards such as an RTX 3080. Without effect beside the high mode.", Effect.AT_ONCE),
     ] = False
     post_process_job_overlap: Annotated[
-        bool, About("Begins the next job while upscaling or face repair of the last goes on.", Effect.AT_ONCE)
+        bool,
+        About(
+            "Begins the next job while upscaling or face repair of the last goes on: one more engine on each device, "
+            "where allow_post_processing is on and the RAM has room for its model.",
+            Effect.RESTART,
+        ),
     ] = False
     unload_models_from_vram_often: Annotated[
         bool, About("Clears models out of GPU memory between jobs. Turn it off with memory to spare.", Effect.AT_ONCE)
@@ -88,6 +93,15 @@ class EngineKeys(Keys):
             allowed="auto, or a list of different GPU numbers and cpu",
         ),
     ] = "auto"
+    device_settings: Annotated[
+        DeviceEntries,
+        About(
+            "What is to be different on single devices: entries with device (a number, or cpu) and any of max_threads, "
+            "max_power, memory_mode (normal, high or very_high) and models (names; only these are rendered there).",
+            Effect.RESTART,
+            allowed="a list of entries with device and any of max_threads, max_power, memory_mode, models",
+        ),
+    ] = ()
     comfyui_path: Annotated[
         Location | None,
         About("A ComfyUI of your own to use in place of the one that comes with the worker.", Effect.ENGINE_START),

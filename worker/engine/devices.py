@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from worker.config.schema import BridgeData
+from worker.config.key import DeviceSettings, MemoryMode
+from worker.config.schema import PIXELS_PER_POWER, BridgeData
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator
 from worker.engine.memory import Machine, memory_arguments
@@ -70,8 +71,18 @@ def engine_settings(
     memory_bytes: int,
     largest_model_bytes: int,
 ) -> list[EngineSettings]:
-    """Settings for every engine: `max_threads` on each device, numbered from 1 in log files and below `folder`."""
-    machine = Machine(memory_bytes, largest_model_bytes, engines=len(devices) * config.max_threads)
+    """Settings for every engine: `max_threads` on each device, numbered from 1 in log files and below `folder`.
+
+    Where the owner wants post-processing to overlap with the next job, each device has one engine more, if the
+    memory has room for its model. One graph does a whole job: two engines overlap by themselves, and nothing has to
+    be carried from one to another.
+    """
+    threads = {device: device_threads(config, device) for device in devices}
+    machine = Machine(memory_bytes, largest_model_bytes, engines=sum(threads.values()))
+    if config.post_process_job_overlap and config.allow_post_processing:
+        wider = replace(machine, engines=machine.engines + len(devices))
+        if wider.has_room:
+            machine, threads = wider, {device: number + 1 for device, number in threads.items()}
     common = EngineSettings(
         python=config.comfyui_python or runtime.engine_python,
         comfyui=config.comfyui_path or runtime.comfyui,
@@ -82,16 +93,43 @@ def engine_settings(
         memory_limit_bytes=machine.engine_limit,
         models_kept=machine.models_kept,
     )
-    places = [device for device in devices for _ in range(config.max_threads)]
+    places = [device for device in devices for _ in range(threads[device])]
     return [
         replace(
-            common,
+            _for_device(common, config, device, machine, sharers=threads[device]),
             base_directory=common.base_directory / str(number),
             log_file=logs / f"bridge_{number}.log",
-            arguments=device.arguments
-            + memory_arguments(config, machine, has_card=device.accelerator is not Accelerator.CPU),
-            environment=device.environment,
-            device=device.name,
         )
         for number, device in enumerate(places, start=1)
     ]
+
+
+def device_threads(config: BridgeData, device: Device) -> int:
+    """Jobs that run at the same time on a device."""
+    return _own(config, device).max_threads or config.max_threads
+
+
+def _own(config: BridgeData, device: Device) -> DeviceSettings:
+    """What the owner says of this device; the last entry counts."""
+    name = "cpu" if device.accelerator is Accelerator.CPU else device.index
+    found = [entry for entry in config.device_settings if entry.device == name]
+    return found[-1] if found else DeviceSettings(device=name)
+
+
+def _for_device(
+    common: EngineSettings, config: BridgeData, device: Device, machine: Machine, *, sharers: int
+) -> EngineSettings:
+    own = _own(config, device)
+    if own.memory_mode is not None:
+        very_high = own.memory_mode is MemoryMode.VERY_HIGH
+        high = very_high or own.memory_mode is MemoryMode.HIGH
+        config = config.model_copy(update={"high_memory_mode": high, "very_high_memory_mode": very_high})
+    has_card = device.accelerator is not Accelerator.CPU
+    return replace(
+        common,
+        arguments=device.arguments + memory_arguments(config, machine, has_card=has_card, sharers=sharers),
+        environment=device.environment,
+        device=device.name,
+        max_pixels=(own.max_power or 0) * PIXELS_PER_POWER,
+        models=frozenset(own.models),
+    )

@@ -29,8 +29,17 @@ class Machine:
     @property
     def models_kept(self) -> int:
         """Models that each engine can keep in memory."""
+        return max(1, min(MOST_MODELS, self._room))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether each engine can have a model in memory at all."""
+        return self._room >= 1
+
+    @property
+    def _room(self) -> int:
         room = (self.memory - RESERVED_BYTES) // max(self.engines, 1)
-        return max(1, min(MOST_MODELS, int(room * 0.8) // max(self.model, 1)))
+        return int(room * 0.8) // max(self.model, 1)
 
     @property
     def engine_limit(self) -> int:
@@ -38,8 +47,8 @@ class Machine:
         return int(self.memory * GROWTH_LIMIT) // max(self.engines, 1)
 
 
-def memory_arguments(config: BridgeData, machine: Machine, *, has_card: bool) -> tuple[str, ...]:
-    """ComfyUI's flags for one engine.
+def memory_arguments(config: BridgeData, machine: Machine, *, has_card: bool, sharers: int) -> tuple[str, ...]:
+    """ComfyUI's flags for one of `sharers` engines on a device.
 
     With room for several models ComfyUI keeps the results of as many jobs, their models with them; by default
     it forgets a model as soon as a job uses another.
@@ -56,6 +65,6 @@ def memory_arguments(config: BridgeData, machine: Machine, *, has_card: bool) ->
     else:
         arguments += ["--reserve-vram", str(RESERVED_VRAM_GIB)]
         # Several engines on one card can't see each other's models; each gives its own back after use.
-        if config.max_threads > 1 and config.unload_models_from_vram_often:
+        if sharers > 1 and config.unload_models_from_vram_often:
             arguments.append("--disable-smart-memory")
     return tuple(arguments)

@@ -98,7 +98,7 @@ class Planner:
         if slot is None:
             return None
         config, now = self._config(), time.monotonic()
-        max_pixels = min(config.max_pixels, slot.settings.max_pixels or config.max_pixels)
+        max_pixels = slot.settings.max_pixels or config.max_pixels
         names = [name for name in self._models.names() if slot.settings.serves(name)]
         limits = self._limits(names, start_s, max_pixels, now)
         self._tell(withdrawn(limits, max_pixels))

@@ -22,6 +22,12 @@ WRITTEN = st.fixed_dictionaries(
         "process_timeout": st.integers(1, 1000),
         "unload_models_from_vram_often": st.booleans(),
         "devices": st.sampled_from(["auto", ["cpu"], [0, 1]]),
+        "device_settings": st.lists(
+            st.fixed_dictionaries(
+                {"device": st.sampled_from([0, 1, "cpu"])},
+                optional={"max_threads": st.integers(1, 16), "models": st.lists(TEXT), "memory_mode": st.just("high")},
+            )
+        ),
         "comfyui_path": st.just("/opt/comfy ui"),
         "custom_models": st.lists(st.fixed_dictionaries({"name": TEXT, "baseline": TEXT, "filepath": TEXT})),
     },

@@ -215,3 +215,21 @@ def test_inert_keys_are_those_of_the_last_group_only():
     for title, group in groups():
         effects = {about(field).effect.value for field in group.model_fields.values()}
         assert ("no effect" in effects) == (title == "Accepted without effect")
+
+
+def test_single_devices_may_be_set_otherwise_by_text_as_well():
+    written = '[{"device": "1", "max_threads": 2, "memory_mode": "high"}, {"device": "CPU", "models": ["a"]}]'
+    first, second = BridgeData.model_validate({"device_settings": written}).device_settings
+    assert (first.device, first.max_threads, first.memory_mode, first.max_power, first.models) == (
+        1,
+        2,
+        "high",
+        None,
+        (),
+    )
+    assert (second.device, second.models) == ("cpu", ("a",))
+
+
+@pytest.mark.parametrize("entry", [{}, {"device": "gpu"}, {"device": 0, "max_power": 0}, {"device": 0, "nsfw": True}])
+def test_a_device_is_set_by_number_within_the_usual_ranges(entry):
+    refused(device_settings=[entry])
