@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -215,3 +216,19 @@ def test_a_model_of_no_list_can_not_be_verified(shop):
     done = shop.owner.command("models", "verify", "Z")
     assert done.returncode == 1
     assert "'Z'" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_model_added_to_the_settings_is_fetched_and_served_without_a_restart(shop):
+    owner = shop.owner
+    shop.sell(**{"Tiny_SD1.5": EMPTY_MODEL, "Tiny_SD1.5_B": EMPTY_MODEL})
+    owner.configure(models_to_load=[FIRST])
+    owner.start()
+    owner.done([ask(owner, FIRST)])
+    assert not shop.file("Tiny_SD1.5_B").exists()
+    owner.configure(models_to_load=[FIRST, SECOND])
+    owner.signal(signal.SIGHUP)
+    owner.done([ask(owner, SECOND)])
+    owner.signal(signal.SIGTERM)
+    assert owner.end() == 0, owner.output
+    assert owner.outcomes() == {Outcome.OK: 2}

@@ -49,6 +49,9 @@ INDEX: Final = "horde_model_reference/civitai.cached.json"
 #: Entries of the index, and of what was not found, that are kept.
 MAX_ENTRIES: Final = 5000
 
+#: How files are called that were fetched for jobs, by this worker or reGen; others are the owner's, and stay.
+FETCHED: Final = {Kind.LORA: re.compile(r".+_\d+"), Kind.EMBEDDING: re.compile(r"\d+")}
+
 _UNSAFE = re.compile(r"[^\w .()-]+")
 
 #: What is known of a wish: file, url, sha256, size, base_model, nsfw, words, asked_s.
@@ -266,7 +269,7 @@ class AdhocFiles:
         return {"file": path.name, "url": "", "sha256": None, "size": 0, "base_model": "", "nsfw": False, "words": []}
 
     def _make_room(self, kind: Kind, size: int) -> None:
-        files = self._store.cached_files(kind.folder)
+        files = [file for file in self._store.cached_files(kind.folder) if FETCHED[kind].fullmatch(file.path.stem)]
         for file in choose_evictions(files, self._budget_bytes, self._now_s(), needed_bytes=size):
             self._store.evict(file)
 

@@ -234,11 +234,13 @@ async def test_a_job_waits_only_so_long(make, civitai, monkeypatch):
 
 
 async def test_the_least_used_lora_makes_room(make, tmp_path, put, civitai):
+    own = put(tmp_path / "own" / "lora" / "my own.safetensors", b"x" * 10_000)
     old = put(tmp_path / "own" / "lora" / "old_1.safetensors", b"x" * 100)
     clock = old.stat().st_mtime + 1e6
     files = make(budget_bytes=len(civitai.content) + 50, now_s=lambda: clock)
     assert isinstance(await files.lora(LoraWish("7"), SDXL), LoraFile)
     assert not old.exists()
+    assert own.exists()
 
 
 @pytest.mark.parametrize("hordeling", [True, False])
