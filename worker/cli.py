@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from worker import __version__
-from worker.commands import config, models, workflows
+from worker.commands import config, maintenance, models, workflows
 from worker.commands.demo import demo
 from worker.commands.run import run
 from worker.errors import WorkerError
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(demo)
 app.command()(workflows.render)
+app.add_typer(maintenance.app, name="maintenance")
 app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="models")
 app.add_typer(workflows.app, name="workflows")

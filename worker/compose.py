@@ -30,6 +30,8 @@ from worker.models.records import ModelRecord
 from worker.models.room import ModelRoom
 from worker.safety.horde import HordeChecker
 from worker.safety.settings import model_facts, safety_rules, safety_settings
+from worker.vigil.clock import ClockWatch
+from worker.vigil.maintenance import watch_maintenance
 from worker.vigil.settings import SettingsWatch
 from worker.workflows.library import Library, packaged_folder
 
@@ -109,7 +111,7 @@ def compose(
         ),
         events=events,
         journal=_journal(home),
-        attendants=(watch, StatusBlock([lambda: f"{models.state()}."])),
+        attendants=(watch, watch_maintenance, ClockWatch(), StatusBlock([lambda: f"{models.state()}."])),
         reload=watch.ask,
     )
 

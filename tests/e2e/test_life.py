@@ -115,3 +115,35 @@ def test_a_changed_file_of_settings_counts_without_a_restart(owner):
     owner.until(lambda: owner.output.count("the old ones stay") == 2)
     owner.signal()
     assert owner.end() == 0, owner.output
+
+
+def test_the_owner_takes_the_worker_out_of_service_and_back_from_the_command_line(owner):
+    owner.configure()
+    unknown = owner.command("maintenance", "on")
+    assert unknown.returncode == 1
+    assert "knows no worker" in unknown.stderr
+    owner.start()
+    owner.until(owner.horde.state.workers)
+
+    done = owner.command("maintenance", "on", "--message", "back at noon")
+    assert (done.returncode, done.stdout) == (0, "e2e worker is in maintenance mode.\n")
+    owner.until(lambda: "back at noon" in owner.output)
+    assert "in maintenance mode" in owner.command("maintenance", "show").stdout
+
+    requests = owner.ask()
+    assert owner.command("maintenance", "off").stdout == "e2e worker is in service.\n"
+    owner.done(requests)
+    assert "The Horde gives jobs again" in owner.output
+
+
+def test_a_worker_in_maintenance_leaves_it_at_the_start_where_the_settings_say_so(owner):
+    owner.start()
+    owner.until(owner.horde.state.workers)
+    assert owner.command("maintenance", "on").returncode == 0
+    owner.signal()
+    owner.end()
+    owner.configure(remove_maintenance_on_init=True)
+    requests = owner.ask()
+    owner.start()
+    owner.done(requests)
+    assert "taken out of it" in owner.output

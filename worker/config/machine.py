@@ -157,6 +157,16 @@ class TimeoutKeys(Keys):
     remove_maintenance_on_init: Annotated[
         bool, About("Takes the worker out of maintenance mode when it starts.", Effect.RESTART)
     ] = False
+    maintenance_when_broken_minutes: Annotated[
+        int,
+        Ge(0),
+        Le(1440),
+        About(
+            "Minutes without a running engine after which the worker puts itself into maintenance mode, until one runs "
+            "again; 0: never.",
+            Effect.AT_ONCE,
+        ),
+    ] = 0
 
 
 class OutputKeys(Keys):

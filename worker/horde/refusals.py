@@ -179,7 +179,7 @@ RULES: tuple[Rule, ...] = (
         "WorkerMaintenance",
         HordeMaintenance,
         "The worker is in maintenance mode and gets its owner's jobs only.",
-        "End the maintenance on the Horde's site or with the worker's own switch.",
+        "Mend what led to it, then: horde-bridge maintenance off.",
         quote=True,
     ),
     Rule("WorkerFlaggedMaintenance", HordeRefused, "The account of this API key is flagged: it gets no jobs.", _ASK),

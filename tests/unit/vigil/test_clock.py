@@ -1,0 +1,127 @@
+"""After the machine's sleep late jobs are given up, and engines that don't answer are started afresh."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from worker.errors import EngineDied
+from worker.horde.wire import PopResponse
+from worker.jobs.job import Job, JobEvents, Stage
+from worker.jobs.roster import Roster
+from worker.vigil import clock as clock_module
+from worker.vigil.clock import ClockWatch, sleepless_clock
+
+
+class Slot:
+    """An engine that answers, or does not."""
+
+    def __init__(self, error=None) -> None:
+        self.error = error
+        self.asked = 0
+        self.restarted = []
+        self.client = self
+
+    async def system_stats(self):
+        self.asked += 1
+        if self.error:
+            raise self.error
+        return {}
+
+    def restart(self, reason):
+        self.restarted.append(reason)
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.slept_s = 0.0
+        self.events = JobEvents()
+        self.roster = Roster()
+        self.events.subscribe(self.roster.note)
+        self.slots = [Slot()]
+        self.ended = {}
+        self.tasks = []
+        self.running = SimpleNamespace(roster=self.roster, pool=SimpleNamespace(ready_slots=self.slots))
+        self.ticks = 0
+
+    def clock(self):
+        self.ticks += 1
+        return asyncio.get_running_loop().time() + self.slept_s
+
+    def job(self, id_, ttl):
+        job = Job(PopResponse(ids=[id_], payload={}, ttl=ttl))
+        self.tasks.append(asyncio.ensure_future(self._carry(job)))
+        return job
+
+    async def _carry(self, job):
+        self.events.enter(job, Stage.POPPED)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended[job.id] = job.fault
+            self.events.enter(job, Stage.FAULTED)
+
+    async def more_ticks(self, count=3):
+        until = self.ticks + count
+        while self.ticks < until:
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def rig(monkeypatch):
+    monkeypatch.setattr(clock_module, "TICK_S", 0.01)
+    rig = Rig()
+    watching = asyncio.ensure_future(ClockWatch(rig.clock)(rig.running))
+    await rig.more_ticks()
+    yield rig
+    for task in (watching, *rig.tasks):
+        task.cancel()
+    await asyncio.gather(watching, *rig.tasks, return_exceptions=True)
+
+
+async def test_while_nobody_sleeps_nothing_happens(rig):
+    rig.job("a", ttl=150)
+    await rig.more_ticks()
+    assert rig.ended == {}
+    assert rig.slots[0].asked == 0
+
+
+async def test_jobs_whose_time_passed_in_the_sleep_are_given_up_and_others_go_on(rig):
+    rig.job("short", ttl=150)
+    rig.job("long", ttl=3600)
+    await asyncio.sleep(0)
+    rig.slept_s = 1000.0
+    await rig.more_ticks()
+    assert list(rig.ended) == ["short"]
+    assert "slept beyond the job's 150 s" in rig.ended["short"]
+
+
+async def test_a_job_has_after_the_sleep_only_what_is_left_of_its_time(rig):
+    job = rig.job("a", ttl=3600)
+    await asyncio.sleep(0)
+    deadline = job.deadline
+    rig.slept_s = 1000.0
+    await rig.more_ticks()
+    assert job.deadline == pytest.approx(deadline - 1000.0, abs=5.0)
+    rig.slept_s += 3000.0
+    await rig.more_ticks()
+    assert list(rig.ended) == ["a"]
+
+
+async def test_engines_are_asked_and_those_that_do_not_answer_start_afresh(rig):
+    rig.slots.append(Slot(EngineDied("gone")))
+    rig.slept_s = 60.0
+    await rig.more_ticks()
+    assert [slot.asked for slot in rig.slots] == [1, 1]
+    assert [len(slot.restarted) for slot in rig.slots] == [0, 1]
+
+
+async def test_a_small_gap_is_no_sleep(rig):
+    rig.slept_s = 5.0
+    await rig.more_ticks()
+    assert rig.slots[0].asked == 0
+
+
+def test_the_clock_goes_forward():
+    first = sleepless_clock()
+    assert sleepless_clock() >= first

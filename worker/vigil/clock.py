@@ -1,0 +1,77 @@
+"""The machine slept, or this process stood still: what that means for jobs and engines."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+
+from loguru import logger
+
+from worker.aio import timeout
+from worker.engine.slot import EngineSlot
+from worker.errors import EngineError, EngineStalled
+from worker.jobs.standing import duration
+from worker.running import Running
+
+#: How often the clocks are compared.
+TICK_S = 2.0
+#: A gap that counts; a busy machine is late by less.
+LEAST_GAP_S = 20.0
+#: A job that its own time-out has not ended by so much is ended here.
+GRACE_S = 2.0
+#: An engine that does not answer by then after a sleep is started afresh.
+ENGINE_ANSWER_S = 15.0
+
+
+def sleepless_clock() -> float:
+    """Seconds of a clock that nobody sets and that goes on while the machine sleeps."""
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    if sys.platform == "darwin":
+        return time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
+    return time.monotonic()  # Windows': it counts sleep
+
+
+class ClockWatch:
+    """An attendant."""
+
+    def __init__(self, clock: Callable[[], float] = sleepless_clock) -> None:
+        self._clock = clock
+
+    async def __call__(self, running: Running) -> None:
+        loop = asyncio.get_running_loop()
+        before, loop_before = self._clock(), loop.time()
+        while True:
+            await asyncio.sleep(TICK_S)
+            now, loop_now = self._clock(), loop.time()
+            gap_s = now - before - TICK_S
+            # What the event loop's clock has not seen, and the time-outs of the jobs therefore don't know.
+            unseen_s = max(0.0, (now - before) - (loop_now - loop_before))
+            before, loop_before = now, loop_now
+            if gap_s >= LEAST_GAP_S:
+                await self._woke(running, gap_s, unseen_s)
+            give_up_late(running, now=loop.time())
+
+    async def _woke(self, running: Running, gap_s: float, unseen_s: float) -> None:
+        logger.bind(action="woke", gap_s=gap_s).warning(
+            "The machine slept or stood still for {}; jobs whose time is over are given up.", duration(gap_s)
+        )
+        for job in running.roster.jobs:
+            job.popped_at -= unseen_s
+        give_up_late(running, now=asyncio.get_running_loop().time() + GRACE_S)
+        await asyncio.gather(*(_check(slot) for slot in running.pool.ready_slots))
+
+
+def give_up_late(running: Running, *, now: float) -> None:
+    """End every job whose time to live has passed on a clock that its own time-out does not go by."""
+    for job in running.roster.jobs:
+        if now > job.deadline + GRACE_S:
+            running.roster.drop(job, f"The machine slept beyond the job's {job.pop.ttl:.0f} s.")
+
+
+async def _check(slot: EngineSlot) -> None:
+    try:
+        async with timeout(ENGINE_ANSWER_S):
+            await slot.client.system_stats()
+    except (EngineError, TimeoutError) as error:
+        slot.restart(EngineStalled(f"It does not answer after the machine's sleep: {str(error) or 'no answer'}"))

@@ -1,0 +1,87 @@
+"""Maintenance mode, in which the Horde gives a worker its owner's own jobs only: found, left, and entered."""
+
+import asyncio
+
+from loguru import logger
+
+from worker.errors import HordeError, HordeRefused
+from worker.horde.client import HordeClient
+from worker.horde.wire import WorkerDetails
+from worker.running import Running
+
+#: How often it is looked whether engines run.
+TICK_S = 5.0
+BROKEN = "No engine of this worker runs; it comes back by itself."
+LEAVE = "When the cause is mended: `horde-bridge maintenance off`, or remove_maintenance_on_init in the settings."
+
+
+async def watch_maintenance(running: Running) -> None:
+    """An attendant: tells of a maintenance at the start or ends it, as the settings say; then watches over engines."""
+    name = running.live.data.dreamer_name
+    try:
+        await _at_start(running, await running.horde.worker_by_name(name))
+    except HordeError as error:
+        logger.warning("Whether the worker is in maintenance mode is not known: {}", error)
+    keeper = BrokenWorker()
+    while True:
+        await asyncio.sleep(TICK_S)
+        await keeper.look(running, now=asyncio.get_running_loop().time())
+
+
+async def _at_start(running: Running, worker: WorkerDetails | None) -> None:
+    if worker is None:
+        return
+    if worker.paused:
+        logger.warning("A moderator of the Horde has paused this worker; ask on the Horde's Discord for the reason.")
+    if not worker.maintenance_mode:
+        return
+    if not running.live.data.remove_maintenance_on_init:
+        logger.bind(action="in_maintenance").warning("The worker is in maintenance mode. {}", LEAVE)
+        return
+    await running.horde.set_maintenance(worker.id, on=False)
+    logger.bind(action="maintenance_left").info("The worker was in maintenance mode and is taken out of it.")
+
+
+class BrokenWorker:
+    """Puts the worker into maintenance while no engine of it runs, where the owner wants that, and out of it again."""
+
+    def __init__(self) -> None:
+        self._down_since: float | None = None
+        self._entered = False
+
+    async def look(self, running: Running, *, now: float) -> None:
+        """Call every few seconds; `now` on a monotonic clock."""
+        limit_min = running.live.data.maintenance_when_broken_minutes
+        if running.pool.ready_slots:
+            self._down_since = None
+            if self._entered and await _switch(running, on=False):
+                self._entered = False
+                logger.bind(action="maintenance_left").info("An engine runs again: the worker is out of maintenance.")
+            return
+        self._down_since = now if self._down_since is None else self._down_since
+        long = limit_min and now - self._down_since >= limit_min * 60
+        if long and not self._entered and await _switch(running, on=True):
+            self._entered = True
+            logger.bind(action="maintenance_entered").error(
+                "No engine has run for {} minutes: the worker is put into maintenance until one does.", limit_min
+            )
+
+
+async def _switch(running: Running, *, on: bool) -> bool:
+    try:
+        await switch(running.horde, running.live.data.dreamer_name, on=on, message=BROKEN if on else "")
+    except HordeError as error:
+        logger.warning("The maintenance mode can't be switched: {}", error)
+        return False
+    return True
+
+
+async def switch(horde: HordeClient, name: str, *, on: bool, message: str = "") -> None:
+    """Take the worker of this name out of service, or back into it. Raises HordeError."""
+    worker = await horde.worker_by_name(name)
+    if worker is None:
+        raise HordeRefused(
+            f"The Horde knows no worker named {name!r}.",
+            remedy="A worker exists from its first request for jobs on; is the name right?",
+        )
+    await horde.set_maintenance(worker.id, on=on, message=message)
