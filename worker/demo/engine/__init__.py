@@ -25,7 +25,7 @@ def scripted_settings(
 ) -> EngineSettings:
     """Settings that run the double on this very Python, its log beside the base directory's files.
 
-    `script` may be written before or after the start; `object_info` replaces the short list of node classes.
+    `script` may be written before or after the start; `object_info` replaces the snapshot of node classes.
     """
     arguments: list[str] = []
     if script is not None:

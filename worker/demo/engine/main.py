@@ -20,9 +20,10 @@ from loguru import logger  # noqa: E402
 from worker.demo.engine import SCRIPT_VARIABLE  # noqa: E402
 from worker.demo.engine.script import FaultKind, claim_fault, read_script  # noqa: E402
 from worker.demo.engine.server import Engine  # noqa: E402
+from worker.workflows.audit import SNAPSHOT_FILE  # noqa: E402
 
-#: Names by which the worker asks ComfyUI to load a node pack, and the node classes that come with it.
-PACKS = {"websocket_image_save.py": {"SaveImageWebsocket"}, "horde_nodes.py": {"HordeImageInput", "HordeImageOutput"}}
+#: Names by which the worker asks ComfyUI to load a node pack, and what the names of its node classes begin with.
+PACKS = {"websocket_image_save.py": "SaveImageWebsocket", "horde_nodes.py": "Horde"}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -32,15 +33,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--disable-all-custom-nodes", action="store_true")
     parser.add_argument("--whitelist-custom-nodes", nargs="*", default=[])
     parser.add_argument("--script", type=Path, default=os.environ.get(SCRIPT_VARIABLE))
-    parser.add_argument("--object-info", type=Path, default=Path(__file__).with_name("object_info.json"))
+    parser.add_argument("--object-info", type=Path, default=SNAPSHOT_FILE)
     return parser.parse_known_args()[0]
 
 
 def node_classes(file: Path, packs: list[str]) -> dict[str, Any]:
     """The file's node classes without those of node packs that are not loaded."""
     classes: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    absent = {name for pack, names in PACKS.items() if pack not in packs for name in names}
-    return {name: info for name, info in classes.items() if name not in absent}
+    absent = tuple(beginning for pack, beginning in PACKS.items() if pack not in packs)
+    return {name: info for name, info in classes.items() if not name.startswith(absent)}
 
 
 def main() -> None:
