@@ -6,6 +6,7 @@ slot before a busy one, and among equals the one that has the job's model in mem
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from loguru import logger
 
 from worker.aio import TaskGroup, ungrouped
+from worker.engine import vram
 from worker.engine.client import Graph, Progress
 from worker.engine.patience import Patience, Watch
 from worker.engine.policy import RestartPolicy, RetryPolicy
@@ -24,6 +26,8 @@ from worker.images import RawImage
 
 #: Places per slot: one prompt renders, one waits in the engine.
 PLACES_PER_SLOT = 2
+#: How often to look whether other programs use a card.
+CARDS_LOOK_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,8 @@ class EnginePool:
         self._patience = patience
         self._waiting: deque[tuple[_Wish, asyncio.Future[EngineSlot]]] = deque()
         self._changed = asyncio.Event()
+        #: devices that are to get no more jobs for now, with the reason
+        self.shortages: dict[str, str] = {}
         #: told of each try that failed after an engine had begun with it
         self.on_failure: Callable[[RenderTask, EngineError], None] = lambda _task, _error: None
         #: seconds until slots have nothing to do, as far as known, by their numbers
@@ -109,6 +115,7 @@ class EnginePool:
         with ungrouped():
             async with TaskGroup() as group:
                 lives = [group.create_task(slot.run(), name=f"engine-{slot.number}") for slot in self.slots]
+                lives.append(group.create_task(self._look_at_cards(), name="cards"))
                 try:
                     yield self
                 finally:
@@ -131,6 +138,11 @@ class EnginePool:
     @property
     def ready_slots(self) -> list[EngineSlot]:
         return [slot for slot in self.slots if slot.state is SlotState.READY]
+
+    @property
+    def offered_slots(self) -> list[EngineSlot]:
+        """Those that are ready and whose card is not in use by others."""
+        return [slot for slot in self.ready_slots if slot.settings.device not in self.shortages]
 
     async def render(self, task: RenderTask) -> list[RawImage]:
         """Render on some slot; once more after a failure that another try may mend, if the deadline allows.
@@ -191,6 +203,23 @@ class EnginePool:
 
     def _watch(self, task: RenderTask, images: int) -> Watch | None:
         return Watch(self._patience, task.model, task.pixels * images / 1e6) if self._patience else None
+
+    async def _look_at_cards(self) -> None:
+        """Find out again and again whether other programs need a card, for as long as the pool runs."""
+        while True:
+            readings: dict[str, list[vram.Reading]] = {}
+            for slot in self.ready_slots:
+                # An engine that does not answer, or not sensibly, is its jobs' business.
+                with contextlib.suppress(EngineError, ValueError):
+                    if reading := vram.read(await slot.client.system_stats()):
+                        readings.setdefault(slot.settings.device, []).append(reading)
+            short = {device: reason for device, found in readings.items() if (reason := vram.shortage(found))}
+            for device in short.keys() - self.shortages.keys():
+                logger.bind(action="card_in_use").warning("No new jobs for {}: {}.", device, short[device])
+            for device in self.shortages.keys() - short.keys():
+                logger.bind(action="card_free").info("{} takes jobs again.", device)
+            self.shortages = short
+            await asyncio.sleep(CARDS_LOOK_S)
 
     # Places
 

@@ -84,7 +84,7 @@ class Planner:
 
     def room(self) -> Room:
         """What the engines can take."""
-        ready, config = self._pool.ready_slots, self._config()
+        ready, config = self._pool.offered_slots, self._config()
         idle = self._forecast.idle_in_s([slot.number for slot in ready])
         devices = len({slot.settings.device for slot in ready})
         lead_s = LEAD_S
@@ -110,7 +110,7 @@ class Planner:
         stickiness, self._healthy = config.model_stickiness if self._healthy else 0.0, False
         models = stick(shelf.models, slot.models, stickiness=stickiness, roll=self._roll())
         amount = min(self._images(name, start_s, shelf.max_pixels, now) for name in models)
-        return Wish(models, shelf.max_pixels, amount, threads=len(self._pool.ready_slots))
+        return Wish(models, shelf.max_pixels, amount, threads=len(self._pool.offered_slots))
 
     def note(self, event: JobEvent) -> None:
         model = event.job.pop.model
@@ -132,7 +132,7 @@ class Planner:
 
     def _next_slot(self, asking: int) -> tuple[EngineSlot | None, float]:
         """The slot that will have nothing to do first, past those for which a pop is under way."""
-        ready = {slot.number: slot for slot in self._pool.ready_slots}
+        ready = {slot.number: slot for slot in self._pool.offered_slots}
         idle = self._forecast.idle_in_s(ready)
         order = sorted(ready, key=lambda number: (idle[number], ready[number].taken, number))
         if not order:

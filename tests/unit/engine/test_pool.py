@@ -12,7 +12,8 @@ import pytest
 from worker.aio import timeout
 from worker.demo.engine import scripted_settings
 from worker.demo.engine.script import Fault, FaultKind, strikes
-from worker.engine.client import Progress
+from worker.engine import pool as pool_module
+from worker.engine.client import EngineClient, Progress
 from worker.engine.policy import RetryPolicy
 from worker.engine.pool import PLACES_PER_SLOT, EnginePool, Rendering, RenderTask
 from worker.engine.process import EngineSettings
@@ -391,3 +392,30 @@ async def test_an_idle_engine_that_has_grown_is_started_afresh_and_serves_on(
 
         assert len(await pool.render(job.task())) == 1
         assert slot.restarts == 0
+
+
+async def test_a_card_that_other_programs_fill_gets_no_jobs_until_they_are_gone(
+    two: list[EngineSettings], until: Until, monkeypatch: pytest.MonkeyPatch, play: Play, plain_graph: Build
+) -> None:
+    gib = 1024**3
+    free = {"cuda:0": 1, "cuda:1": 7}
+
+    async def stats(client: EngineClient) -> dict[str, Any]:
+        [device] = [slot.settings.device for slot in pool.slots if slot._client is client]
+        card = {"type": "cuda", "vram_total": 8 * gib, "vram_free": free[device] * gib}
+        return {"devices": [{**card, "torch_vram_total": 0, "torch_vram_free": 0}]}
+
+    monkeypatch.setattr(EngineClient, "system_stats", stats)
+    monkeypatch.setattr(pool_module, "CARDS_LOOK_S", 0.02)
+    pool = EnginePool([replace(each, device=f"cuda:{number}") for number, each in enumerate(two)])
+    async with pool.running():
+        await both_ready(pool, until)
+        await until(lambda: pool.shortages)
+        assert [slot.settings.device for slot in pool.offered_slots] == ["cuda:1"]
+        assert pool.shortages == {"cuda:0": "other programs hold 6.5 of its 8.0 GiB"}
+        # What was popped before is done all the same.
+        assert len(await pool.render(Job(plain_graph()).task())) == 1
+
+        free["cuda:0"] = 7
+        await until(lambda: not pool.shortages)
+        assert len(pool.offered_slots) == 2

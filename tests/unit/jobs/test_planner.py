@@ -37,7 +37,7 @@ class Stand:
         self.now = 0.0
 
     @property
-    def ready_slots(self) -> list[EngineSlot]:
+    def offered_slots(self) -> list[EngineSlot]:
         return self.slots
 
     def model(self, name: str) -> ServedModel | None:
