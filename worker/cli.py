@@ -8,6 +8,7 @@ import typer
 from worker import __version__
 from worker.commands import config, maintenance, models, workflows
 from worker.commands.demo import demo
+from worker.commands.doctor import doctor
 from worker.commands.run import run
 from worker.errors import WorkerError
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(demo)
+app.command()(doctor)
 app.command()(workflows.render)
 app.add_typer(maintenance.app, name="maintenance")
 app.add_typer(config.app, name="config")

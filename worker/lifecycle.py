@@ -1,6 +1,7 @@
 """A worker from its start to its end in this process, as signals say."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -81,5 +82,6 @@ def run(setup: Setup) -> Tally:
 def cut_off() -> None:
     """End this process and its children now. What is left open stands in the journal."""
     for child in psutil.Process().children(recursive=True):
-        child.kill()
+        with contextlib.suppress(psutil.Error):
+            child.kill()
     os._exit(1)
