@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
 
 NAMES = (
     "cascade", "controlnet_canny", "flux", "hires_fix", "img2img", "inpaint_mask", "loras_tis", "post_processing",
-    "sdxl", "txt2img", "txt2img_batch_n3",
+    "qr_code", "sdxl", "txt2img", "txt2img_batch_n3",
 )  # fmt: skip
 TINY = {
     (Family.STABLE_DIFFUSION_1, False): "Tiny SD1.5",

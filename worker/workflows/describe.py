@@ -187,7 +187,10 @@ ENTRIES = (
     Entry(
         "extra_texts",
         "extra_texts",
-        "Texts by `reference`, for the workflow that reads them.",
+        "Texts by `reference`, for the workflow `qr_code`: what the code says (`qr_code` or `qr_text`), where it is "
+        "(`x_offset`, `y_offset`), its border and drawing (`qr_border`, `module_drawer`), a prompt for the patterns "
+        "around it (`function_layer_prompt`), `protocol`.",
+        also=("qr.text", "qr.x", "qr.y", "qr.border", "qr.drawer", "qr.prompt"),
     ),
     Entry(
         "use_nsfw_censor",

@@ -271,6 +271,7 @@ def every_request(request_for: Callable[..., RenderRequest]) -> Iterator[RenderR
         {"control_type": "canny", "image_is_control": True},
         {"control_type": "canny", "return_control_map": True},
         {"post_processing": ["GFPGAN", "NMKD_Siax", "strip_background"]},
+        {"workflow": "qr_code"},
     )
     for model, addition in itertools.product(models, additions):
         yield request_for(addition, model=model, **(FROM_PICTURE if "control_type" in addition else {}))
