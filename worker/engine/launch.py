@@ -4,15 +4,18 @@
 
 It ties the engine to the worker: standard input is a pipe that nothing is ever written to, so its end means that
 the worker is gone, by whatever death, on every system. Linux kills harder, even when the interpreter is stuck.
+And what is printed never fails: where the disk has no room for the log, jobs go on without it.
 Standard library only.
 """
 
 import ctypes
+import io
 import os
 import runpy
 import signal
 import sys
 import threading
+from typing import Any
 
 #: prctl(2): the signal to get when the parent dies.
 PR_SET_PDEATHSIG = 1
@@ -40,9 +43,41 @@ def die_with_parent() -> None:
     threading.Thread(target=wait_for_the_end, name="lifeline", daemon=True).start()
 
 
+class Forgiving(io.RawIOBase):
+    """A file that takes whatever is written, and loses what it has no room for."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def fileno(self) -> int:
+        return self._number
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        """`data`: anything with bytes in it."""
+        try:
+            return os.write(self._number, data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def print_whatever_happens() -> None:
+    """Printing is part of ComfyUI's sampling, and an error there would be an error of the job."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = io.TextIOWrapper(
+            io.BufferedWriter(Forgiving(number)), "utf-8", "backslashreplace", line_buffering=True
+        )
+        setattr(sys, name, stream)
+        # ComfyUI puts a stream of its own over the buffer; the one below must live, or it closes what they share.
+        setattr(sys, f"__{name}__", stream)
+
+
 def main() -> None:
     comfyui, *arguments = sys.argv[1:]
     die_with_parent()
+    print_whatever_happens()
     script = os.path.join(comfyui, "main.py")  # noqa: PTH118 - main.py compares this with its own idea of a path
     sys.path[0] = comfyui
     sys.argv = [script, *arguments]

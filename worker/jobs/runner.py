@@ -33,6 +33,8 @@ from worker.workflows.thrift import one_by_one, tiled
 
 #: Longest time a fault report may take after the job's own time is over.
 FAULT_TIMEOUT_S = 15.0
+#: A submit that is on its way when its job is broken off gets so long to be answered; within the margin of the ttl.
+SEEN_THROUGH_S = 3.0
 #: The server's seeds are signed 64-bit; a larger one is a 500.
 MAX_SEED = 2**63 - 1
 #: The server takes 50 entries per image.
@@ -91,6 +93,9 @@ class JobRunner:
             for _ in range(2):
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.shield(faulting)
+            if not job.owed and not job.faulted:
+                # What was on its way when it was broken off has arrived.
+                job.fault = ""
             job.ended_at = asyncio.get_running_loop().time()
             events.enter(job, Stage.FAULTED if job.fault else Stage.DONE)
 
@@ -183,6 +188,17 @@ class JobRunner:
         await self._submit(job, submission, deadline=job.deadline)
 
     async def _submit(self, job: Job, submission: SubmitRequest, *, deadline: float) -> None:
+        sending = asyncio.ensure_future(self._send(job, submission, deadline=deadline))
+        try:
+            await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            # The Horde may have it already, and then any other answer would be a second one.
+            await asyncio.wait([sending], timeout=SEEN_THROUGH_S)
+            raise
+        finally:
+            sending.cancel()
+
+    async def _send(self, job: Job, submission: SubmitRequest, *, deadline: float) -> None:
         try:
             answer = await self._services.horde.submit(submission, deadline=deadline)
             job.kudos += answer.reward or 0.0

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 import psutil
@@ -344,6 +345,38 @@ def test_the_tail_of_a_log_is_its_last_lines_whatever_bytes_are_in_it(settings: 
 
 def test_a_free_port_can_be_listened_on() -> None:
     assert 1024 <= free_port() < 65536
+
+
+async def launched(folder: Path, code: str, output: int | BinaryIO) -> tuple[int, bytes]:
+    """Run some code as ComfyUI's main.py; the exit code and what it printed."""
+    (folder / "main.py").write_text(code, encoding="utf-8")
+    engine = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(LAUNCHER), str(folder)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=output,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said = await engine.stdout.read() if engine.stdout else b""
+    return await engine.wait(), said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+async def test_an_engine_whose_log_has_no_room_works_on(tmp_path: Path) -> None:
+    code = "import pathlib, sys; print('x' * 100_000); sys.stderr.write('y'); pathlib.Path('done').touch()"
+    with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230 - no file that anybody waits for
+        assert await launched(tmp_path, code, full) == (0, b"")
+    assert (tmp_path / "done").exists()
+
+
+async def test_what_is_put_over_the_engines_output_keeps_working(tmp_path: Path) -> None:
+    # As ComfyUI's own log does.
+    code = "import gc, io, sys; sys.stdout = io.TextIOWrapper(sys.stdout.buffer); gc.collect(); print('x', flush=True)"
+    assert await launched(tmp_path, code, asyncio.subprocess.PIPE) == (0, b"x\n")
+
+
+async def test_what_an_engine_prints_arrives_before_its_sudden_end(tmp_path: Path) -> None:
+    code = "import os, sys; print('grüße'); sys.stderr.write('step 1'); sys.stderr.flush(); os._exit(3)"
+    assert await launched(tmp_path, code, asyncio.subprocess.PIPE) == (3, "grüße\nstep 1".encode())
 
 
 def test_the_launcher_needs_nothing_but_the_standard_library() -> None:

@@ -9,9 +9,12 @@ import pytest
 from worker.aio import timeout
 from worker.errors import EngineDied, HordeUnreachable
 from worker.horde.wire import PopResponse, SubmitRequest, SubmitResponse
+from worker.images import RawImage
+from worker.jobs import runner as runner_module
 from worker.jobs.intake import Intake, Room
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.runner import JobRunner, Services
+from worker.safety.checker import NoChecker
 from worker.workflows.library import Library
 from worker.workflows.request import Family, ServedModel
 
@@ -20,7 +23,8 @@ PATIENCE_S = 60.0
 
 def popped(count: int = 1, *, ttl: float = 150) -> PopResponse:
     ids = [f"image-{number}" for number in range(count)]
-    return PopResponse(id=ids[0], ids=ids, payload={"prompt": "a fox"}, model="a", ttl=ttl)
+    payload = {"prompt": "a fox", "n_iter": count}
+    return PopResponse(id=ids[0], ids=ids, payload=payload, model="a", ttl=ttl, r2_uploads=["u"] * count)
 
 
 class Horde:
@@ -48,6 +52,9 @@ class Horde:
         self.submitted.append(submission)
         return SubmitResponse()
 
+    async def upload(self, *_: Any, **__: Any) -> None:
+        return
+
     @property
     def faulted(self) -> list[str]:
         return sorted(each.id for each in self.submitted if each.state == "faulted")
@@ -65,14 +72,19 @@ class Models:
 
 
 class Engines:
-    """Fails every job."""
+    """Makes images, or fails every job."""
 
-    async def render(self, _: Any) -> Any:
-        raise EngineDied("It is dead.")
+    def __init__(self, images: int) -> None:
+        self._images = images
+
+    async def render(self, _: Any) -> list[RawImage]:
+        if not self._images:
+            raise EngineDied("It is dead.")
+        return [RawImage(1, 1, "RGB", b"abc")] * self._images
 
 
-def runner_of(horde: Horde, events: JobEvents | None = None) -> JobRunner:
-    parts: dict[str, Any] = {"horde": horde, "engines": Engines(), "safety": None, "models": Models()}
+def runner_of(horde: Horde, events: JobEvents | None = None, *, images: int = 0) -> JobRunner:
+    parts: dict[str, Any] = {"horde": horde, "engines": Engines(images), "safety": NoChecker(), "models": Models()}
     return JobRunner(Services(library=Library.load(), events=events or JobEvents(), **parts))
 
 
@@ -120,6 +132,39 @@ async def test_a_job_cancelled_while_it_is_reported_is_reported_all_the_same() -
         await running
 
     assert horde.faulted == ["image-0"]
+
+
+async def test_an_image_that_is_being_submitted_when_its_job_is_broken_off_is_not_faulted_as_well() -> None:
+    horde, job = Horde(), Job(popped(2))
+    horde.gate.clear()
+    running = asyncio.ensure_future(runner_of(horde, images=2).run(job))
+    await until(lambda: horde.asked == 2)
+
+    running.cancel()
+    await asyncio.sleep(0)
+    horde.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert sorted((each.id, each.state) for each in horde.submitted) == [("image-0", "ok"), ("image-1", "ok")]
+    assert (job.stage, job.fault, job.owed) == (Stage.DONE, "", [])
+
+
+async def test_a_submit_that_is_not_answered_does_not_hold_up_the_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "SEEN_THROUGH_S", 0.01)
+    horde, job = Horde(), Job(popped())
+    horde.gate.clear()
+    running = asyncio.ensure_future(runner_of(horde, images=1).run(job))
+    await until(lambda: horde.asked == 1)
+
+    running.cancel()
+    await until(lambda: horde.asked == 2)
+    horde.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert horde.faulted == ["image-0"]
+    assert len(horde.submitted) == 1
 
 
 async def test_a_listener_that_fails_costs_no_job_its_answer() -> None:
