@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -163,6 +164,23 @@ def test_both_dialects_differ_in_the_output_only(request_for: Build, render: Ren
         assert len(rendered.outputs) == 1
         del rendered.graph[rendered.outputs[0]]
     assert ours.graph == stock.graph
+
+
+@pytest.mark.parametrize(
+    ("payload", "feature"),
+    [
+        ({"post_processing": ["GFPGAN"]}, "face_fix"),
+        ({"post_processing": ["strip_background"]}, "strip_background"),
+        ({"tiling": True}, "tiling"),
+        ({"transparent": True}, "transparent"),
+    ],
+)
+def test_a_stock_engine_is_not_given_what_needs_our_nodes(
+    request_for: Build, render: Render, payload: dict[str, Any], feature: str
+) -> None:
+    assert render(request_for(payload)).outputs
+    with pytest.raises(JobNotServable, match=f"{feature} can't be done with the stock nodes"):
+        render(request_for(payload), Dialect.STOCK)
 
 
 def test_a_feature_without_nodes_in_a_dialect_is_refused(library: Library, request_for: Build) -> None:
