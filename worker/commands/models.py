@@ -33,7 +33,7 @@ from worker.models.adhoc import purge_unknown
 from worker.models.choice import Choice, choose, custom_file_of, custom_of, load_lists, load_month, store_of, tokens_of
 from worker.models.custom import CustomModels, write_custom_file
 from worker.models.download import RESERVE_BYTES, Downloader, open_client
-from worker.models.lacking import find_lacking
+from worker.models.lacking import all_beside, find_lacking
 from worker.models.records import ModelRecord
 from worker.models.reference import TIMEOUT_S
 from worker.models.store import Store
@@ -154,7 +154,7 @@ def verify(
     logs.set_up(None, console_level="WARNING")
     owner = _owner(settings_or_defaults(config, from_environment=from_environment), reference, offline=offline)
     wrong: dict[str, list[str]] = {}
-    for record in _named(owner.choice, names):
+    for record in _named(owner, names):
         lacks = [lack.reason for lack in owner.store.verify(record, fresh=fresh)]
         if lacks:
             wrong[record.name] = lacks
@@ -192,9 +192,11 @@ def _owner(
     return Owner(config, store_of(config, root, custom), choice, custom)
 
 
-def _named(choice: Choice, names: Sequence[str] | None) -> Sequence[ModelRecord]:
+def _named(owner: Owner, names: Sequence[str] | None) -> Sequence[ModelRecord]:
+    """The models of these names; without any, all that the settings want, and the files beside them."""
+    choice = owner.choice
     if not names:
-        return choice.records
+        return [*choice.records, *all_beside(owner.config, choice)]
     if unknown := [name for name in names if name not in choice.known]:
         raise ConfigError(f"No model is called {' or '.join(map(repr, unknown))}.", remedy="See `models list --all`.")
     return [choice.known[name] for name in names]

@@ -20,6 +20,16 @@ class Lacking:
     plan: Plan
 
 
+def all_beside(config: BridgeData, choice: Choice) -> list[ModelRecord]:
+    """The files beside the chosen models that what the owner allows needs, there or not.
+
+    Those of which the lists tell no address are left out: who has lists of his own decides that way.
+    """
+    families = {record.family for record in choice.records if record.family}
+    records = [as_record(file, choice.reference) for file in wanted_files(config, families)]
+    return [record for record in records if all(file.url for file in record.files)]
+
+
 def find_lacking(
     store: Store, config: BridgeData, choice: Choice, *, reserve_bytes: int, given_up: Collection[str] = ()
 ) -> Lacking:
@@ -29,8 +39,7 @@ def find_lacking(
     """
     models = [record for record in choice.records if record.name not in given_up]
     lacking = [record for record in models if store.missing(record)]
-    families = {record.family for record in choice.records if record.family}
-    beside = [as_record(file, choice.reference) for file in wanted_files(config, families)]
+    beside = all_beside(config, choice)
     first = 0 if len(lacking) < len(models) else 1
     ordered = [*lacking[:first], *(record for record in beside if store.missing(record)), *lacking[first:]]
     records, refused = fit_disk(store, ordered, reserve_bytes=reserve_bytes)
