@@ -147,6 +147,8 @@ def _tell(capabilities: Capabilities) -> None:
     )  # fmt: skip
     for what, reason in capabilities.off:
         logger.bind(action="not_offered").warning("Not offered: {} ({})", what, reason)
+    for what, reason in capabilities.unavoidable:
+        logger.bind(action="turned_away").warning("Jobs with {} come all the same, and fail here ({})", what, reason)
 
 
 def build_offer(

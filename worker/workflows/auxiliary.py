@@ -222,9 +222,10 @@ def needs(request: RenderRequest, *, but_for: Collection[str] = ()) -> tuple[Aux
         and (request.return_control_map or not request.image_is_control)
     ):
         files += ANNOTATORS[request.control_type]
-    if request.control_type and not request.return_control_map and "control" not in but_for:
+    is_qr = request.workflow == QR_WORKFLOW
+    if request.control_type and not request.return_control_map and not is_qr and "control" not in but_for:
         files.append(_for_family(CONTROLNETS.get(family, {}).get(request.control_type), request.control_type, family))
-    if request.workflow == QR_WORKFLOW and QR_WORKFLOW not in but_for:
+    if is_qr and QR_WORKFLOW not in but_for:
         files.append(_for_family(QR_CONTROLNETS.get(family), QR_WORKFLOW, family))
     if request.transparent and "transparent" not in but_for:
         files += [LAYER_DIFFUSE[family].model, LAYER_DIFFUSE[family].decoder]

@@ -313,7 +313,7 @@ def read_request(
         tiling=coerce.flag(payload.get("tiling")),
         transparent=transparent and model.family in auxiliary.LAYER_DIFFUSE,
         control_type=control_type,
-        control_file=auxiliary.control_file(model.family, workflow or control_type),
+        control_file=auxiliary.control_file(model.family, workflow if workflow == QR_WORKFLOW else control_type),
         control_strength=coerce.number(payload.get("control_strength"), 1.0, 0.01, 3),
         image_is_control=coerce.flag(payload.get("image_is_control")),
         return_control_map=control_type is not None and coerce.flag(payload.get("return_control_map")),

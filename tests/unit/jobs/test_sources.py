@@ -1,15 +1,20 @@
-"""LoRAs and textual inversions of a job: looked for all at once, and no longer than the job can wait."""
+"""What a job names: looked for all at once, and no longer than the job can wait; and the files it can't do without."""
 
 import asyncio
+import json
 from contextlib import nullcontext
 
 import pytest
 
+from worker.errors import JobNotServable
 from worker.horde.wire import PopResponse
 from worker.jobs.job import Job
 from worker.jobs.pictures import Pictures
-from worker.jobs.sources import read_job
-from worker.workflows.request import Embedding, Family, LoraFile, ServedModel
+from worker.jobs.sources import read_job, require_files
+from worker.workflows.auxiliary import needs
+from worker.workflows.library import Library, packaged_folder
+from worker.workflows.request import Embedding, Family, LoraFile, ServedModel, SourceImage, read_request
+from worker.workflows.select import select
 
 MODEL = ServedModel("M", Family.STABLE_DIFFUSION_1, {"checkpoint": "m.safetensors"})
 
@@ -61,3 +66,67 @@ async def test_what_does_not_come_in_time_is_left_out_and_told(kind, payload):
     assert [(m.type, m.value, m.ref) for m in one.metadata] == [(kind, "download_failed", "late")]
     if kind == "lora":
         assert [lora.file for lora in request.loras] == ["soon.safetensors"]
+
+
+OWN_CONTROL = """
+description: A ControlNet of the owner's own, for SDXL.
+serves: {families: [stable_diffusion_xl], modes: [txt2img], features: [picture, control, annotate]}
+nodes: {noise: EmptyImage}
+bind: {noise.width: width, noise.height: height, noise.batch_size: batch}
+ports: {image: noise.0}
+outputs: [output]
+ignores: [prompt, negative_prompt, seed, steps, cfg, sampler, scheduler, denoise, clip_skip]
+"""
+GRAPH = {
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0},
+        "_meta": {"title": "noise"},
+    },
+    "2": {"class_type": "SaveImageWebsocket", "inputs": {"images": ["1", 0]}, "_meta": {"title": "output"}},
+}
+SOURCE = SourceImage("key", 64, 64)
+
+
+class Files:
+    def __init__(self, *absent):
+        self.absent = set(absent)
+
+    def has(self, file):
+        return file.name not in self.absent
+
+
+def requested(family=Family.STABLE_DIFFUSION_1, **payload):
+    model = ServedModel("M", family, {"checkpoint": "m.safetensors"})
+    return read_request({"seed": "1", **payload}, model=model, source=SOURCE)
+
+
+def test_a_job_whose_files_are_here_is_taken_and_one_whose_are_not_is_refused_with_their_names():
+    request = requested(control_type="depth")
+    plan = select(Library.load(), request)
+    require_files(request, plan, Files())
+    absent = ("annotator/ckpts/res101.pth", "diff_control_sd15_depth_fp16.safetensors")
+    for name in absent:
+        with pytest.raises(JobNotServable, match=f"controlnet/{name}, not here"):
+            require_files(request, plan, Files(name))
+
+
+def test_a_job_is_asked_for_no_files_of_what_its_template_leaves_aside():
+    request = requested(control_type="seg", workflow="qr_code", transparent=True)
+    plan = select(Library.load(), request)
+    assert plan.template.name == "qr_code/checkpoint"
+    needed = needs(request, but_for=plan.does_without)
+    assert [file.name for file in needed] == ["control_v1p_sd15_qrcode_monster_v2.safetensors"]
+
+
+def test_an_owners_template_that_does_it_in_its_own_way_needs_none_of_our_files(tmp_path):
+    folder = tmp_path / "own" / "control"
+    folder.mkdir(parents=True)
+    (folder / "manifest.yaml").write_text(OWN_CONTROL, "utf-8")
+    (folder / "graph.json").write_text(json.dumps(GRAPH), "utf-8")
+    library = Library.load(packaged_folder(), tmp_path, approved_classes={"EmptyImage"})
+    assert library.violations == ()
+    request = requested(Family.STABLE_DIFFUSION_XL, control_type="canny")
+    plan = select(library, request)
+    assert plan.template.name == "own/control"
+    assert needs(request, but_for=plan.does_without) == ()
