@@ -1,15 +1,36 @@
-"""The worker of a bench as a process of its own: tiny models on the CPU, until SIGTERM."""
+"""The worker of a bench as a process of its own, until SIGTERM: tiny models on the CPU, or engines that only pretend.
+
+Prints a JSON line when an engine is ready (`ready_after_s`), and at the end how late its event loop was (`stalls`).
+"""
 
 import argparse
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from loguru import logger
 
 from worker import logs
+from worker.demo.engine import scripted_settings
+from worker.demo.engine.script import Script
 from worker.demo.run import tiny_setup
 from worker.demo.tiny.recipes import TINY_MODELS
 from worker.engine.install import Runtime
 from worker.engine.process import EngineSettings
 from worker.lifecycle import run
+from worker.safety.checker import NoChecker
+
+#: The event loop is asked for an answer this often …
+BEAT_S = 0.005
+#: … and what it is later than this is noted, as often as this.
+NOTED_S, MOST_NOTED = 0.005, 20_000
 
 
 def with_threads(settings: EngineSettings, threads: int) -> EngineSettings:
@@ -18,17 +39,79 @@ def with_threads(settings: EngineSettings, threads: int) -> EngineSettings:
     return replace(settings, environment={**settings.environment, **more})
 
 
+def simulated(count: int, seconds: float, folder: Path) -> Sequence[EngineSettings]:
+    """Processes that speak ComfyUI's protocol and take so long for a job, without computing anything."""
+    folder.mkdir(parents=True, exist_ok=True)
+    script = folder / "script.json"
+    Script(seconds=seconds).write(script)
+    one = scripted_settings(folder, script=script, start_timeout_s=300.0)
+    return [
+        replace(one, base_directory=folder / str(number), log_file=folder / f"{number}.log")
+        for number in range(1, count + 1)
+    ]
+
+
+class Listener(NoChecker):
+    """Lives as long as the worker does, and listens to the pulse of its event loop meanwhile."""
+
+    def __init__(self) -> None:
+        #: when, and how late; seconds
+        self.stalls: list[tuple[float, float]] = []
+
+    def running(self) -> AbstractAsyncContextManager[object]:
+        return self._listening()
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        beating = asyncio.create_task(self._beat())
+        try:
+            yield
+        finally:
+            beating.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await beating
+
+    async def _beat(self) -> None:
+        while True:
+            expected = time.perf_counter() + BEAT_S
+            await asyncio.sleep(BEAT_S)
+            late = time.perf_counter() - expected
+            if late > NOTED_S and len(self.stalls) < MOST_NOTED:
+                self.stalls.append((time.time(), late))
+
+
+def say(**content: Any) -> None:
+    sys.stdout.write(json.dumps(content) + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--horde", required=True)
     parser.add_argument("--logs", type=Path, required=True)
     parser.add_argument("--models", nargs="*", default=["Tiny SD1.5"])
     parser.add_argument("--engine-threads", type=int, default=0)
+    parser.add_argument("--simulated", type=int, default=0, metavar="ENGINES")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a job on a simulated engine")
+    parser.add_argument("--pulse", action="store_true", help="note how late the event loop is")
     arguments = parser.parse_args()
-    logs.set_up(arguments.logs, console_level="WARNING")
+    logs.set_up(arguments.logs, console_level="ERROR" if arguments.simulated else "WARNING")
+    logger.add(
+        lambda message: say(ready_after_s=message.record["extra"]["seconds"]),
+        filter=lambda record: record["extra"].get("action") == "engine_ready",
+    )
     models = [model for model in TINY_MODELS if model.name in arguments.models]
     setup = tiny_setup(Runtime.locate(), f"{arguments.horde}/api", models, logs=arguments.logs)
-    run(replace(setup, engines=[with_threads(engine, arguments.engine_threads) for engine in setup.engines]))
+    engines = [with_threads(engine, arguments.engine_threads) for engine in setup.engines]
+    if arguments.simulated:
+        engines = list(simulated(arguments.simulated, arguments.seconds, arguments.logs / "engines"))
+    setup = replace(setup, engines=engines)
+    if arguments.pulse:
+        setup = replace(setup, safety=(listener := Listener()))
+        run(setup)
+        say(stalls=listener.stalls)
+    else:
+        run(setup)
 
 
 if __name__ == "__main__":

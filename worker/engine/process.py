@@ -145,8 +145,9 @@ class EngineProcess:
         except BaseException:
             await self.stop(timeout_s=0)
             raise
-        logger.bind(action="engine_ready", pid=self.pid).info(
-            "Engine ready after {:.1f} s (pid {}, {})", time.monotonic() - started, self.pid, self.url
+        seconds = time.monotonic() - started
+        logger.bind(action="engine_ready", pid=self.pid, seconds=seconds).info(
+            "Engine ready after {:.1f} s (pid {}, {})", seconds, self.pid, self.url
         )
 
     async def _spawn(self) -> None:
