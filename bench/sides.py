@@ -51,11 +51,11 @@ ONE_MODEL = "Tiny SD1.5"
 WORKER = Path(__file__).with_name("worker_process.py")
 
 
-def options(parser: argparse.ArgumentParser, *, jobs: int, turns: int) -> None:
+def options(parser: argparse.ArgumentParser, *, jobs: int, turns: int, side: int = 64) -> None:
     """What can be set of a comparison of both sides."""
     parser.add_argument("--jobs", type=int, default=jobs)
     parser.add_argument("--turns", type=int, default=turns)
-    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--side", type=int, default=side)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--api-latency", type=float, default=0.1)
     parser.add_argument("--upload-latency", type=float, default=0.05)

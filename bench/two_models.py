@@ -3,7 +3,7 @@
 Bare ComfyUI alternates too, as it comes, so the ratio shows what the worker adds or saves beside it. What one model
 alone would give is not the measure: it is told as `of_one_model`.
 
-    python bench/two_models.py --jobs 12 --turns 3
+    python bench/two_models.py --jobs 10 --turns 3 --side 128
 """
 
 import argparse
@@ -20,7 +20,8 @@ MODELS = ("Tiny SD1.5", "Tiny SD1.5 B")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    sides.options(parser, jobs=12, turns=4)
+    # Below this the load outweighs the picture so far that the worker takes the models for too slow to offer.
+    sides.options(parser, jobs=10, turns=3, side=128)
     parser.add_argument("--alone", type=int, default=1, help="turns with one model, for comparison")
     arguments = parser.parse_args()
     turns = asyncio.run(sides.compare(arguments, MODELS))
