@@ -214,7 +214,7 @@ class Requester:
         asked = payload(arguments, 0)
         params = {key: asked[key] for key in ("width", "height", "sampler_name", "cfg_scale", "karras", "clip_skip")}
         headers = {"apikey": REQUESTER_KEY}
-        async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=60, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=PATIENCE_S, trust_env=False) as http:
 
             async def one(model: str, seed: int) -> None:
                 body = {"prompt": asked["prompt"], "models": [model], "nsfw": False}

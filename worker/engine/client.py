@@ -19,6 +19,7 @@ from loguru import logger
 from worker.aio import timeout
 from worker.engine import events
 from worker.engine.faults import classify
+from worker.engine.loopback import loopback_client
 from worker.engine.patience import Watch
 from worker.engine.reader import SocketReader, discard, open_socket
 from worker.errors import EngineDied, EngineError, EngineStalled, GraphRejected, NodeFailed, RenderCancelled
@@ -86,7 +87,7 @@ class EngineClient:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client_id = uuid.uuid4().hex
         self._silence_limit_s = silence_limit_s
-        self._http = httpx.AsyncClient(base_url=url, headers=self._headers, timeout=HTTP_TIMEOUT_S, trust_env=False)
+        self._http = loopback_client(url, token=token, timeout_s=HTTP_TIMEOUT_S)
         self._prompts: dict[str, _Prompt] = {}
         #: prompts that were told to stop and may not have heard it
         self._given_up: set[str] = set()

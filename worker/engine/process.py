@@ -18,6 +18,7 @@ import psutil
 from loguru import logger
 
 from worker.engine.child import STOP_TIMEOUT_S, child_environment, end_child, log_tail, spawn_options, trim_log
+from worker.engine.loopback import loopback_client
 from worker.errors import EngineStartFailed
 from worker.orphans import note_child
 
@@ -189,8 +190,7 @@ class EngineProcess:
 
     async def _wait_until_ready(self, deadline: float) -> None:
         """Ask until it answers, as long as it lives: a slow start is no reason to give up, a death is at once."""
-        headers = {"Authorization": f"Bearer {self.token}"}
-        async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=5.0, trust_env=False) as http:
+        async with loopback_client(self.url, token=self.token, timeout_s=5.0) as http:
             told_at = time.monotonic()
             while True:
                 if not self.alive:

@@ -62,6 +62,8 @@ def main() -> None:
         http="h11",
         ws="wsproto",
         ws_ping_interval=None,
+        # As long as ComfyUI keeps idle connections: who uses one must not meet its end.
+        timeout_keep_alive=75,
         access_log=False,
         log_level="warning",
     )
