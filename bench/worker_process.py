@@ -24,6 +24,7 @@ from worker.demo.run import tiny_setup
 from worker.demo.tiny.recipes import TINY_MODELS
 from worker.engine.install import Runtime
 from worker.engine.process import EngineSettings
+from worker.horde.limits import Limits
 from worker.lifecycle import run
 from worker.safety.checker import NoChecker
 
@@ -105,6 +106,8 @@ def main() -> None:
     engines = [with_threads(engine, arguments.engine_threads) for engine in setup.engines]
     if arguments.simulated:
         engines = list(simulated(arguments.simulated, arguments.seconds, arguments.logs / "engines"))
+        # The real Horde takes 60 submits a second from one address; here the worker is what is measured.
+        setup = replace(setup, limits=Limits(pops_per_s=1000, submits_per_s=1000))
     setup = replace(setup, engines=engines)
     if arguments.pulse:
         setup = replace(setup, safety=(listener := Listener()))

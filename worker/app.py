@@ -21,6 +21,7 @@ from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot
 from worker.errors import ConfigError
 from worker.horde.client import HordeClient
+from worker.horde.limits import Limits
 from worker.horde.wire import PopRequest
 from worker.jobs.brakes import FaultBrake, Floors
 from worker.jobs.drain import DRAIN_LIMIT_S, until_drained
@@ -74,6 +75,8 @@ class Setup:
     #: None keeps none: what a killed run leaves open is then given up by the Horde when its time is over
     journal: Journal | None = None
     drain_limit_s: float = DRAIN_LIMIT_S
+    #: towards the Horde; a local one may be asked more often than the real one
+    limits: Limits = field(default_factory=Limits)
     tolerance: Tolerance = field(default_factory=Tolerance)
     attendants: Sequence[Attendant] = ()
     #: reads the settings again
@@ -108,7 +111,7 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
     with ungrouped():
         async with (
             setup.safety.running(),
-            contextlib.aclosing(HordeClient(setup.horde_url, api_key, agent=setup.agent)) as horde,
+            contextlib.aclosing(HordeClient(setup.horde_url, api_key, agent=setup.agent, limits=setup.limits)) as horde,
             journalled(setup.journal, setup.events, horde),
             setup.models.running(),
             Prefetch(setup.models, pool).running(setup.events),
