@@ -67,9 +67,12 @@ def compose(
     logs: Path,
     home: Path,
     reread: Callable[[], LoadedConfig],
+    at_bottom: bool = False,
 ) -> Setup:
     """All of the worker. Engines write their logs into `logs`; `home` is the worker's own folder, whose lock is held;
-    `reread` reads the settings again. Raises ConfigError and RuntimeMissing for what can't work.
+    `reread` reads the settings again, `at_bottom` keeps the status at the bottom of the terminal.
+
+    Raises ConfigError and RuntimeMissing for what can't work.
     """
     config = loaded.data
     live = LiveConfig(config)
@@ -111,7 +114,12 @@ def compose(
         ),
         events=events,
         journal=_journal(home),
-        attendants=(watch, watch_maintenance, ClockWatch(), StatusBlock([lambda: f"{models.state()}."])),
+        attendants=(
+            watch,
+            watch_maintenance,
+            ClockWatch(),
+            StatusBlock([lambda: f"{models.state()}."], at_bottom=at_bottom),
+        ),
         reload=watch.ask,
     )
 

@@ -5,6 +5,7 @@ came from, and presigned URLs lose their query.
 """
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -61,6 +62,10 @@ def level_name(verbose: int, quiet: int) -> str:
     return levels[max(0, min(len(levels) - 1, 2 + verbose - quiet))]
 
 
+def _write(message: str) -> None:
+    sys.stderr.write(message)
+
+
 def set_up(folder: Path | None, *, console_level: str = "INFO") -> None:
     """Send records to standard error from `console_level` up, and to `folder`/bridge.log from DEBUG up.
 
@@ -69,8 +74,10 @@ def set_up(folder: Path | None, *, console_level: str = "INFO") -> None:
     logger.remove()
     logger.configure(patcher=redactor.patch)
     logger.add(
-        sys.stderr,
+        # The stream of that moment: a live view puts itself in between. Windows' needs loguru's own help with colours.
+        sys.stderr if sys.platform == "win32" else _write,
         level=console_level,
+        colorize=sys.stderr.isatty() and "NO_COLOR" not in os.environ,
         format="<green>{time:HH:mm:ss}</green> <level>{level: <7}</level> <level>{message}</level>",
         backtrace=False,
         diagnose=False,

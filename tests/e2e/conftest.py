@@ -100,14 +100,15 @@ class Owner:
             check=False, timeout=PATIENCE_S,
         )  # fmt: skip
 
-    def start(self) -> None:
+    def start(self, *, stderr: int = subprocess.STDOUT, **environment: str | None) -> None:
+        """Start the worker, with these variables besides; None for those it must not have."""
         self.configure()
+        variables = {k: v for k, v in (self._environment() | environment).items() if v is not None}
         command = [sys.executable, str(CLI), "run", "--cpu", "--config", str(self.config_file)]
         with (self.folder / "output.txt").open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, *self.arguments],
-                cwd=self.folder, env=self._environment(), stdin=subprocess.DEVNULL, stdout=output,
-                stderr=subprocess.STDOUT,
+                cwd=self.folder, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=stderr,
             )  # fmt: skip
 
     def _environment(self) -> dict[str, str]:

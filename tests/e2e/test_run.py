@@ -1,7 +1,10 @@
 """`horde-bridge run` as a process: from the settings to a delivered picture, and to its end."""
 
+import os
+import pty
 import signal
 import subprocess
+import threading
 
 import psutil
 import pytest
@@ -116,3 +119,29 @@ def test_a_quiet_worker_says_nothing_while_all_is_well(owner):
     owner.signal()
     assert owner.end() == 0, owner.output
     assert not any(word in owner.output for word in ("popped", "submitted", "INFO", "SUCCESS", "jobs done"))
+
+
+def test_on_a_terminal_the_status_stays_at_the_bottom_and_jobs_go_by_above(owner):
+    owner.configure(stats_output_frequency=3600)
+    requests = owner.ask()
+    terminal, line = pty.openpty()
+    seen = bytearray()
+
+    def read() -> None:
+        while True:
+            try:
+                seen.extend(os.read(terminal, 4096))
+            except OSError:  # the worker has ended, and with it the line
+                return
+
+    owner.start(stderr=line, TERM="xterm", CI=None)
+    os.close(line)
+    reader = threading.Thread(target=read)
+    reader.start()
+    owner.done(requests)
+    owner.until(lambda: b", 1 jobs done" in seen)
+    assert b"submitted, " in seen
+    owner.signal()
+    assert owner.end() == 0
+    reader.join()
+    os.close(terminal)

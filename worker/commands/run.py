@@ -17,6 +17,7 @@ from worker.commands.options import (
 )
 from worker.compose import DeviceFlags, compose
 from worker.config.load import LoadedConfig
+from worker.console import live
 from worker.engine.install import Runtime
 from worker.home import only_one, worker_folder
 from worker.lifecycle import run as run_worker
@@ -51,5 +52,8 @@ def run(
     home = worker_folder(runtime.folder, loaded.environment, name=who, horde_url=where)
     with only_one(who, where):
         end_orphans(home)
-        setup = compose(loaded, runtime, flags=flags, logs=LOGS_FOLDER.absolute(), home=home, reread=reread)
+        setup = compose(
+            loaded, runtime,
+            flags=flags, logs=LOGS_FOLDER.absolute(), home=home, reread=reread, at_bottom=live.wanted() and not quiet,
+        )  # fmt: skip
         run_worker(setup)
