@@ -44,7 +44,6 @@ from worker.jobs.journal import Journal
 from worker.jobs.quarantine import Ceilings, Quarantine
 from worker.models.store import Store
 from worker.safety.horde import HordeChecker
-from worker.workflows.audit import SNAPSHOT_FILE
 
 from .leaks import GROWTH_BYTES, Holdings, Readings, leaks_since, listening, remains, resident_bytes
 from .misfortunes import Misfortunes
@@ -227,11 +226,6 @@ class Soak:
         )
         self.rig.safety = HordeChecker(lambda: checker, policy=TOLERANCE.restarts())
         setup = self.rig.setup()
-        # All that the real engine's nodes allow is offered.
-        every_class = ("--object-info", str(SNAPSHOT_FILE))
-        setup = replace(
-            setup, engines=[replace(each, arguments=each.arguments + every_class) for each in setup.engines]
-        )
         if not self._real:
             return setup
         runtime = Runtime.locate()

@@ -27,6 +27,8 @@ EMPTY_PAUSE_S = 1.0
 MAINTENANCE_PAUSE_S = 15.0
 #: First and longest pause while the Horde can't be reached.
 ERROR_PAUSE_S, ERROR_PAUSE_LIMIT_S = 2.0, 60.0
+#: It goes on for days; no number may grow with it.
+MOST_DOUBLINGS = 10
 #: Pops under way at most. One alone brings 10 jobs a second at 100 ms each; many engines need more.
 MOST_POPS = 16
 #: How often to look again for a reason that nobody announces (a pause ends, an engine is back).
@@ -135,7 +137,7 @@ class Intake:
         except HordeRefused:
             raise
         except HordeError as error:
-            pause_s = min(ERROR_PAUSE_S * 2**self._errors, ERROR_PAUSE_LIMIT_S)
+            pause_s = min(ERROR_PAUSE_S * 2 ** min(self._errors, MOST_DOUBLINGS), ERROR_PAUSE_LIMIT_S)
             self._errors += 1
             self.standing.failed(error, pause_s=pause_s, now=loop.time())
         else:

@@ -210,6 +210,28 @@ async def test_the_time_to_live_counts_from_the_question_for_its_answer_may_be_s
     assert jobs[0].popped_at <= asked_at[0]
 
 
+async def test_a_horde_that_is_gone_for_days_is_asked_on() -> None:
+    horde = Horde()
+    asked = 0
+
+    async def be_gone() -> None:
+        nonlocal asked
+        asked += 1
+        raise HordeUnreachable("no route")
+
+    horde.before_answer = be_gone
+    intake, stop = intake_of(horde), asyncio.Event()
+    # A minute apart each.
+    intake._errors = 2000
+    running = asyncio.ensure_future(intake.run(stop))
+    await until(lambda: asked)
+    await until(lambda: intake._asking == 0)
+    stop.set()
+    await running
+
+    assert intake._errors == 2001
+
+
 async def test_a_job_cancelled_before_its_first_step_is_given_back() -> None:
     horde = Horde(popped(2))
     intake = intake_of(horde)
