@@ -92,6 +92,7 @@ def engine_settings(
         own_custom_nodes=config.comfyui_path is not None,
         memory_limit_bytes=machine.engine_limit,
         models_kept=machine.models_kept,
+        fresh_for_each_model=config.cycle_process_on_model_change,
     )
     places = [device for device in devices for _ in range(threads[device])]
     return [

@@ -155,6 +155,9 @@ class EnginePool:
         begun = 0
         for attempt in range(1, self._retry.most_attempts + 1):
             slot = await self._take(task, avoid=failed)
+            if slot.recycle_for(task.model):
+                self._give_back(slot)
+                slot = await self._take(task, avoid=failed)
             task.on_placed(slot.number)
             watched, process = _Watched(task), slot.process
             started_at = loop.time()
@@ -255,7 +258,7 @@ class EnginePool:
         ready, task = self.ready_slots, wish.task
         suitable = [slot for slot in ready if slot.settings.takes(task.model, task.pixels)] or ready
         suitable = [slot for slot in suitable if slot is not wish.avoid] or suitable
-        free = [slot for slot in suitable if slot.taken < PLACES_PER_SLOT]
+        free = [slot for slot in suitable if slot.taken < _places(slot)]
         idle = self.foresee([slot.number for slot in free])
         return min(
             free,
@@ -278,7 +281,7 @@ class EnginePool:
             slot = self._best(wish)
             if slot is None:
                 unserved.append((wish, place))
-                if all(slot.taken >= PLACES_PER_SLOT for slot in self.ready_slots):
+                if all(slot.taken >= _places(slot) for slot in self.ready_slots):
                     break
                 continue
             slot.taken += 1
@@ -289,3 +292,8 @@ class EnginePool:
         self._changed.set()
         # Also when a slot goes: who was to avoid another may have no choice now.
         self._serve_waiting()
+
+
+def _places(slot: EngineSlot) -> int:
+    # What is queued in an engine already can't get a fresh one any more.
+    return 1 if slot.settings.fresh_for_each_model else PLACES_PER_SLOT

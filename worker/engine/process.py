@@ -66,6 +66,8 @@ class EngineSettings:
     device: str = "cpu"
     #: models that stay in memory
     models_kept: int = 1
+    #: a change of model begins with a fresh engine: a last resort against leaks
+    fresh_for_each_model: bool = False
     #: largest picture for this device, width times height; 0: as for all
     max_pixels: int = 0
     #: models for this device; none: all

@@ -89,9 +89,19 @@ class EngineSlot:
         """Start the idle engine afresh when it holds more memory than its share: leaks end here, not in a hang."""
         limit = self.settings.memory_limit_bytes
         held = self.process.memory_bytes() if self.process and limit else 0
-        if held > limit and self.state is SlotState.READY:
+        if held > limit:
+            self._recycle(f"it holds {held / 1024**3:.1f} GiB")
+
+    def recycle_for(self, model: str) -> bool:
+        """Start the engine afresh for a job with another model, where the owner wants that; whether it is."""
+        if self.settings.fresh_for_each_model and self.models not in ((), (model,)):
+            self._recycle(f"a job needs {model}")
+        return self._recycling
+
+    def _recycle(self, reason: str) -> None:
+        if self.state is SlotState.READY:
             logger.bind(action="engine_recycled", slot=self.number).info(
-                "Engine {} holds {:.1f} GiB and is started afresh.", self.number, held / 1024**3
+                "Engine {} is started afresh: {}.", self.number, reason
             )
             self._recycling = True
             self._change(SlotState.RESTING)

@@ -55,6 +55,7 @@ def test_every_device_has_its_engines_each_with_its_own_folder_log_and_only_its_
     assert [each.log_file.name for each in made] == [f"bridge_{number}.log" for number in (1, 2, 3, 4)]
     assert {each.models_kept for each in made} == {1}
     assert {each.models_kept for each in engines()} == {3}
+    assert [each.fresh_for_each_model for each in engines(cycle_process_on_model_change=True)] == [True, True]
 
 
 def test_a_device_is_set_otherwise_where_the_owner_says_so() -> None:

@@ -419,3 +419,17 @@ async def test_a_card_that_other_programs_fill_gets_no_jobs_until_they_are_gone(
         free["cuda:0"] = 7
         await until(lambda: not pool.shortages)
         assert len(pool.offered_slots) == 2
+
+
+async def test_where_the_owner_wants_it_another_model_begins_with_a_fresh_engine(
+    settings: EngineSettings, plain_graph: Build
+) -> None:
+    pids: list[int] = []
+    async with EnginePool([replace(settings, fresh_for_each_model=True)]).running() as pool:
+        slot = await pool.ready()
+        for model in "aabba":
+            await pool.render(Job(plain_graph(), model=model).task())
+            pids.append(pid_of(slot))
+        assert slot.restarts == 0
+
+    assert (pids[0] == pids[1], pids[2] == pids[3], len(set(pids))) == (True, True, 3)
