@@ -9,8 +9,8 @@ from worker.horde.client import HordeClient
 from worker.horde.wire import WorkerDetails
 from worker.running import Running
 
-#: How often it is looked whether engines run.
-TICK_S = 5.0
+#: How often it is looked whether engines run, and how often the Horde is asked for a switch that it has not made.
+TICK_S, TRY_AGAIN_S = 5.0, 60.0
 BROKEN = "No engine of this worker runs; it comes back by itself."
 LEAVE = "When the cause is mended: `horde-bridge maintenance off`, or remove_maintenance_on_init in the settings."
 
@@ -48,28 +48,41 @@ class BrokenWorker:
     def __init__(self) -> None:
         self._down_since: float | None = None
         self._entered = False
+        self._not_before = float("-inf")
 
     async def look(self, running: Running, *, now: float) -> None:
         """Call every few seconds; `now` on a monotonic clock."""
         limit_min = running.live.data.maintenance_when_broken_minutes
         if running.pool.ready_slots:
             self._down_since = None
-            if self._entered and await _switch(running, on=False):
+            if self._entered and await self._switch(running, now, on=False):
                 self._entered = False
                 logger.bind(action="maintenance_left").info("An engine runs again: the worker is out of maintenance.")
             return
         self._down_since = now if self._down_since is None else self._down_since
         long = limit_min and now - self._down_since >= limit_min * 60
-        if long and not self._entered and await _switch(running, on=True):
+        if long and not self._entered and await self._switch(running, now, on=True):
             self._entered = True
             logger.bind(action="maintenance_entered").error(
                 "No engine has run for {} minutes: the worker is put into maintenance until one does.", limit_min
             )
 
+    async def _switch(self, running: Running, now: float, *, on: bool) -> bool:
+        if now < self._not_before:
+            return False
+        done = await _switch(running, on=on)
+        self._not_before = float("-inf") if done else now + TRY_AGAIN_S
+        return done
+
 
 async def _switch(running: Running, *, on: bool) -> bool:
+    """Whether it was switched; a maintenance that the worker is in already is its owner's, who will end it."""
+    name = running.live.data.dreamer_name
     try:
-        await switch(running.horde, running.live.data.dreamer_name, on=on, message=BROKEN if on else "")
+        worker = await running.horde.worker_by_name(name)
+        if worker is None or (on and worker.maintenance_mode):
+            return False
+        await running.horde.set_maintenance(worker.id, on=on, message=BROKEN if on else "")
     except HordeError as error:
         logger.warning("The maintenance mode can't be switched: {}", error)
         return False

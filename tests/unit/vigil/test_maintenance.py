@@ -96,8 +96,16 @@ async def test_after_so_long_without_an_engine_the_worker_goes_into_maintenance_
     assert horde.switched[1:] == [("w1", False, "")]
 
 
-async def test_a_short_failure_and_a_maintenance_of_the_owners_are_left_alone():
+async def test_a_maintenance_of_the_owners_is_left_to_its_owner():
     horde, keeper = Horde(maintenance=True), BrokenWorker()
+    for now in range(0, 3600, 60):
+        await keeper.look(running(horde, engines=0, maintenance_when_broken_minutes=10), now=float(now))
+    await keeper.look(running(horde, engines=1, maintenance_when_broken_minutes=10), now=4000.0)
+    assert horde.switched == []
+
+
+async def test_a_short_failure_is_no_reason():
+    horde, keeper = Horde(), BrokenWorker()
     for now in range(0, 36000, 300):
         engines = 0 if now % 600 else 1
         await keeper.look(running(horde, engines=engines, maintenance_when_broken_minutes=10), now=float(now))
@@ -111,13 +119,15 @@ async def test_by_default_it_never_does():
     assert horde.switched == []
 
 
-async def test_a_switch_that_fails_is_tried_again():
+async def test_a_switch_that_fails_is_tried_again_after_a_while():
     horde, keeper = Horde(error=HordeUnreachable("No answer.")), BrokenWorker()
     broken = running(horde, engines=0, maintenance_when_broken_minutes=1)
     await keeper.look(broken, now=0.0)
     await keeper.look(broken, now=100.0)
     horde.error = None
     await keeper.look(broken, now=105.0)
+    assert horde.switched == []
+    await keeper.look(broken, now=200.0)
     assert horde.switched == [("w1", True, BROKEN)]
 
 
