@@ -25,8 +25,10 @@ from worker.demo.tiny.recipes import TINY_MODELS
 from worker.engine.install import Runtime
 from worker.engine.process import EngineSettings
 from worker.horde.limits import Limits
+from worker.images import RawImage
 from worker.lifecycle import run
 from worker.safety.checker import NoChecker
+from worker.safety.verdict import Verdict
 
 #: The event loop is asked for an answer this often …
 BEAT_S = 0.005
@@ -53,9 +55,10 @@ def simulated(count: int, seconds: float, folder: Path) -> Sequence[EngineSettin
 
 
 class Listener(NoChecker):
-    """Lives as long as the worker does, and listens to the pulse of its event loop meanwhile."""
+    """Listens to the pulse of the worker's event loop, from the first image on: listening is no idle time either."""
 
     def __init__(self) -> None:
+        self._begun = asyncio.Event()
         #: when, and how late; seconds
         self.stalls: list[tuple[float, float]] = []
 
@@ -72,7 +75,12 @@ class Listener(NoChecker):
             with contextlib.suppress(asyncio.CancelledError):
                 await beating
 
+    async def check(self, image: RawImage, **context: Any) -> Verdict:
+        self._begun.set()
+        return await super().check(image, **context)
+
     async def _beat(self) -> None:
+        await self._begun.wait()
         while True:
             expected = time.perf_counter() + BEAT_S
             await asyncio.sleep(BEAT_S)
