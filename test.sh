@@ -9,7 +9,7 @@ set -u -o pipefail
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P) && cd -- "$here" || exit 1
 runtime=${AIWORKER_RUNTIME_DIR:-$here/runtime}
-bin=${runtime/#\~/$HOME}/worker/bin
+bin=${runtime/#\~/${HOME:-}}/worker/bin
 failed=()
 
 step() {
