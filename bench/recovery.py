@@ -61,7 +61,7 @@ def main() -> None:
                 took.append(measure(requester, child.pid, turn, arguments))
                 print(f"turn {turn}: delivering again after {took[-1]:.1f} s", file=sys.stderr)
         books = requester.books()
-    lost, faulted = int(books["lost"]), int(books["faulted"])
+    lost, faulted = int(books["popped"]) - int(books["answered"]), int(books["faulted"])
     figure = {"again_s": round(max(took), 2), "lost": lost, "faulted": faulted}
     goal = {"again_s": GOAL_S, "lost": 0, "faulted": 0}
     meets = max(took) <= GOAL_S and not lost and not faulted
