@@ -175,7 +175,7 @@ async def test_an_engine_that_can_not_be_killed_is_fenced_until_it_is_gone(
     await until(lambda: slot.state is SlotState.READY)
     stuck = pid_of(slot)
     with monkeypatch.context() as patch:
-        patch.setattr(EngineProcess, "_ends", staticmethod(in_vain))
+        patch.setattr(child, "_ends", in_vain)
         slot.restart(EngineStalled("It stands still."))
         await until(lambda: slot.state is SlotState.STUCK)
 
