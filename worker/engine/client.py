@@ -34,6 +34,8 @@ HTTP_TIMEOUT_S = 30.0
 SILENCE_LIMIT_S = 240.0
 #: How often to look whether the limit has changed with what the prompt does.
 LOOK_S = 5.0
+#: Prompts that ended are taken out of the engine's history so often.
+FORGET_EVERY_S = 1.0
 #: How often, and how far apart, a running prompt is told to stop.
 CANCEL_ATTEMPTS, CANCEL_PAUSE_S = 10, 0.2
 #: A caller who gives up waits no longer for the engine to notice; his time may be needed to report the job.
@@ -97,6 +99,8 @@ class EngineClient:
         self._running: _Prompt | None = None
         self._reader: SocketReader | None = None
         self._lost: asyncio.Task[None] | None = None
+        #: prompts that ended and are in the engine's history still
+        self._over: list[str] = []
         #: what is seen through without its caller
         self._aside: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -264,10 +268,13 @@ class EngineClient:
 
     async def _see_through(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something whatever becomes of the caller, who is held up for a moment at most."""
-        task = asyncio.ensure_future(work)
+        await asyncio.wait([self._set_aside(work)], timeout=GIVING_UP_S)
+
+    def _set_aside(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work)
         self._aside.add(task)
         task.add_done_callback(self._aside.discard)
-        await asyncio.wait([task], timeout=GIVING_UP_S)
+        return task
 
     async def _withdraw(self, posting: asyncio.Future[httpx.Response], prompt_id: str) -> None:
         """Cancel a prompt that may still be on its way in: the engine queues it even if nobody hears the answer."""
@@ -288,8 +295,9 @@ class EngineClient:
                 await self._look_after(prompt)
         if prompt.ended.exception():
             prompt.ended.result()
-        # The history keeps whole prompts; they are the requester's words and nobody reads them.
-        await self._forget(prompt.id)
+        self._over.append(prompt.id)
+        if len(self._over) == 1:
+            self._set_aside(self._forget_over())
 
     @property
     def _limit_s(self) -> float:
@@ -299,9 +307,16 @@ class EngineClient:
         watch = self._running.watch if self._running else None
         return watch.limit_s if watch else SILENCE_LIMIT_S
 
-    async def _forget(self, prompt_id: str) -> None:
+    async def _forget_over(self) -> None:
+        """Forget the prompts that ended lately, all at once, while nobody waits."""
+        await asyncio.sleep(FORGET_EVERY_S)
+        over, self._over = self._over, []
+        await self._forget(*over)
+
+    async def _forget(self, *prompt_ids: str) -> None:
+        """The history keeps whole prompts; they are the requester's words and nobody reads them."""
         try:
-            await self._request("POST", "/history", json={"delete": [prompt_id]})
+            await self._request("POST", "/history", json={"delete": prompt_ids})
         except EngineError as error:
             logger.debug("Could not delete a prompt from the engine's history: {}", error)
 

@@ -116,7 +116,7 @@ async def test_cancelling_the_running_job_leaves_the_waiting_one_alone(
 
 
 async def test_cancelling_a_waiting_job_leaves_the_running_one_alone(
-    engine: EngineProcess, client: EngineClient, sampler_graph: Build, plain_graph: Build, play: Play
+    *, engine: EngineProcess, client: EngineClient, sampler_graph: Build, plain_graph: Build, play: Play, until: Until
 ) -> None:
     play(seconds=1)
     steps = Steps()
@@ -132,7 +132,7 @@ async def test_cancelling_a_waiting_job_leaves_the_running_one_alone(
         await waiting
     assert len(await running) == 1
     await client.render(plain_graph(8), OUT)
-    assert executed(engine) == 2
+    await until(lambda: executed(engine) == 2)
 
 
 async def test_a_job_given_up_while_it_is_handed_in_does_not_stay_in_the_engine(
@@ -174,7 +174,7 @@ async def test_a_job_that_somebody_else_interrupts_is_cancelled(
 
 @pytest.mark.parametrize("kind", [FaultKind.FRAME_LOST, FaultKind.FRAME_DAMAGED])
 async def test_an_image_that_did_not_arrive_is_asked_for_again_without_sampling_again(
-    engine: EngineProcess, client: EngineClient, sampler_graph: Build, play: Play, kind: FaultKind
+    *, engine: EngineProcess, client: EngineClient, sampler_graph: Build, play: Play, until: Until, kind: FaultKind
 ) -> None:
     play(faults=(Fault(kind),))
     steps = Steps()
@@ -182,7 +182,7 @@ async def test_an_image_that_did_not_arrive_is_asked_for_again_without_sampling_
     images = await client.render(sampler_graph(count=2), OUT, on_progress=steps)
 
     assert len(images) == 2
-    assert executed(engine) == 2
+    await until(lambda: executed(engine) == 2)
     assert [step.value for step in steps.seen if step.node_id == "sampler"] == [0, 1, 2, 3, 4]
 
 
