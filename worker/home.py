@@ -3,13 +3,13 @@
 import hashlib
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from worker.errors import ConfigError
+from worker.filelock import lock
 
 #: Names a folder for what workers keep between two runs, in place of the runtime's own.
 VARIABLE = "AIWORKER_STATE_DIR"
@@ -38,7 +38,7 @@ def only_one(name: str, horde_url: str, *, folder: Path | None = None) -> Iterat
     except OSError as error:
         raise ConfigError(f"{path} can't be opened: {error.strerror}.", remedy="Remove it, or set TMPDIR.") from error
     try:
-        if not _lock(descriptor):
+        if not lock(descriptor):
             raise ConfigError(
                 f"A worker named {name!r} runs on this machine already{_holder(descriptor)}.",
                 remedy="Stop it, or give this one another name (dreamer_name, or -n NAME).",
@@ -77,30 +77,3 @@ def _holder(descriptor: int) -> str:
     except OSError:
         return ""
     return f" (process {text})" if text.isdecimal() else ""
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    #: A locked byte can't be read by others; this one lies behind everything that is written.
-    _LOCKED_BYTE = 1 << 20
-
-    def _lock(descriptor: int) -> bool:
-        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        finally:
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        return True
-
-else:
-    import fcntl
-
-    def _lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True

@@ -7,11 +7,12 @@ none, and a file that two have written is found out by its checksum.
 import asyncio
 import contextlib
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
+
+from worker.filelock import lock
 
 #: Seconds between two looks whether the other one has done.
 LOOK_AGAIN_S: Final = 1.0
@@ -41,26 +42,8 @@ def _open(file: Path) -> int | None:
     return None
 
 
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int) -> bool:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError:
-            return False
-        except OSError:
-            return True
-        return True
-
-else:
-    import fcntl
-
-    def _lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+def _lock(descriptor: int) -> bool:
+    try:
+        return lock(descriptor)
+    except OSError:
         return True

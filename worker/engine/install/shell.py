@@ -14,6 +14,7 @@ from typing import TextIO
 
 from worker.engine.install.layout import ROOT
 from worker.errors import RuntimeMissing
+from worker.filelock import lock
 
 #: Three gigabytes over a line of two megabits.
 COMMAND_TIMEOUT_S = 4 * 3600.0
@@ -197,7 +198,7 @@ def exclusive(path: Path, screen: Screen) -> Iterator[int]:
     try:
         deadline = time.monotonic() + LOCK_TIMEOUT_S
         told = -screen.interval_s
-        while not _lock(descriptor):
+        while not lock(descriptor):
             now = time.monotonic()
             if now > deadline:
                 raise RuntimeMissing(f"Another set-up has held {path} for hours.", remedy="End it, and run again.")
@@ -211,27 +212,11 @@ def exclusive(path: Path, screen: Screen) -> Iterator[int]:
 
 
 if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int) -> bool:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
 
     def _signal(child: "subprocess.Popen[bytes]", *, hard: bool) -> None:  # noqa: ARG001 - Windows knows one way only
         child.kill()
 
 else:
-    import fcntl
-
-    def _lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
     def _signal(child: "subprocess.Popen[bytes]", *, hard: bool) -> None:
         with contextlib.suppress(ProcessLookupError):
