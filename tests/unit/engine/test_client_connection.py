@@ -150,7 +150,7 @@ async def test_a_websocket_lost_again_while_it_is_got_back_is_got_back_once_more
     await until(lambda: sockets == 2 and client._lost is not None and client._lost.done())
 
     assert len(await client.render(plain_graph(), OUT)) == 1
-    assert sum(thread.name == "engine-reader" for thread in threading.enumerate()) == 1
+    await until(lambda: sum(thread.name == "engine-reader" for thread in threading.enumerate()) == 1)
 
 
 async def test_closing_the_client_ends_its_jobs(client: EngineClient, sampler_graph: Build, play: Play) -> None:
