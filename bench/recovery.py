@@ -2,7 +2,8 @@
 
 The whole worker with the real ComfyUI and a queue of short jobs. While one is being sampled the engine is killed; the
 figure is the worst time over the turns from the kill until the end of the longest gap between two deliveries, which
-is the job that was hit, delivered by its second try.
+is the job that was hit, delivered by its second try. Every kill is the first in a worker of its own: engines that die
+again and again are started later and later, on purpose.
 
     python bench/recovery.py --turns 3
 """
@@ -56,10 +57,10 @@ def main() -> None:
     took = []
     with tempfile.TemporaryDirectory() as folder, sides.horde() as requester:
         asyncio.run(sides.Rig(Path(folder), [sides.ONE_MODEL]).build())
-        with sides.started(str(sides.WORKER), "--horde", requester.url, "--logs", str(Path(folder))) as child:
-            for turn in range(arguments.turns):
+        for turn in range(arguments.turns):
+            with sides.started(str(sides.WORKER), "--horde", requester.url, "--logs", str(Path(folder))) as child:
                 took.append(measure(requester, child.pid, turn, arguments))
-                print(f"turn {turn}: delivering again after {took[-1]:.1f} s", file=sys.stderr)
+            print(f"turn {turn}: delivering again after {took[-1]:.1f} s", file=sys.stderr)
         books = requester.books()
     lost, faulted = int(books["popped"]) - int(books["answered"]), int(books["faulted"])
     figure = {"again_s": round(max(took), 2), "lost": lost, "faulted": faulted}

@@ -35,7 +35,7 @@ SILENCE_LIMIT_S = 240.0
 #: How often to look whether the limit has changed with what the prompt does.
 LOOK_S = 5.0
 #: Prompts that ended are taken out of the engine's history so often.
-FORGET_EVERY_S = 1.0
+FORGET_EVERY_S = 10.0
 #: How often, and how far apart, a running prompt is told to stop.
 CANCEL_ATTEMPTS, CANCEL_PAUSE_S = 10, 0.2
 #: A caller who gives up waits no longer for the engine to notice; his time may be needed to report the job.
