@@ -15,7 +15,7 @@ from worker.workflows.request import RenderRequest, ServedModel
 NEWEST = 0.3
 #: Kinds remembered at most; the least recently learned goes first.
 KINDS = 512
-#: A smaller job is mostly overhead: it is taken for one of so many megapixelsteps where larger ones are judged by it.
+#: A job of fewer megapixelsteps is mostly overhead: larger ones are not judged by it, unless it was itself too slow.
 LEAST_WORK = 1.0
 #: Samplers that evaluate the model twice a step.
 TWICE = frozenset({"heun", "dpm_2", "dpm_2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde"})
@@ -84,11 +84,14 @@ class Speed:
             self._seconds_per_unit[kind] = before + NEWEST * (measured - before)
         while len(self._seconds_per_unit) > KINDS:
             del self._seconds_per_unit[next(iter(self._seconds_per_unit))]
-        unit = seconds / max(work_of(request), LEAST_WORK)
+        if not finished or work_of(request) >= LEAST_WORK:
+            self._set_pace(request, seconds / max(work_of(request), LEAST_WORK), certain=not finished)
+
+    def _set_pace(self, request: RenderRequest, unit: float, *, certain: bool) -> None:
         for name in (request.model.name, request.model.family):
             if pace := self._paces.pop(name, None):
-                pace.add(unit, certain=not finished)
-            self._paces[name] = pace or _Pace(unit, certain=not finished)
+                pace.add(unit, certain=certain)
+            self._paces[name] = pace or _Pace(unit, certain=certain)
         while len(self._paces) > KINDS:
             del self._paces[next(iter(self._paces))]
 

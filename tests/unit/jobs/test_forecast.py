@@ -165,5 +165,18 @@ def test_larger_jobs_are_judged_neither_by_the_job_that_loaded_the_model_nor_by_
     speed.learn(request(), 8.0)
     assert speed.unit_s(MODEL) == pytest.approx(8.0 / work_of(request()))
     for _ in range(20):
-        speed.learn(request(width=64, height=64, ddim_steps=4), 2.0)
-    assert speed.unit_s(MODEL) < 2.1
+        speed.learn(request(width=64, height=64, ddim_steps=4), 20.0)
+    assert speed.unit_s(MODEL) == pytest.approx(8.0 / work_of(request()))
+
+
+def test_a_model_never_seen_is_not_judged_by_the_overhead_of_small_jobs_of_another_family():
+    speed = Speed()
+    for _ in range(3):
+        speed.learn(request(width=128, height=128, ddim_steps=4), 5.4)
+    assert speed.unit_s(STRANGER) is None
+
+
+def test_a_small_job_that_was_too_slow_speaks_for_larger_ones():
+    speed = Speed()
+    speed.learn(request(width=64, height=64, ddim_steps=4), 200.0, finished=False)
+    assert speed.unit_s(MODEL) == 200.0
