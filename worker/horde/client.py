@@ -69,9 +69,11 @@ class HordeClient:
         self._base_url = base_url.rstrip("/")
         self._headers = {"apikey": api_key, "Client-Agent": agent, "Accept-Encoding": "identity"}
         self._limits = limits = limits or Limits()
-        self._owns_http = http is None
-        self._http = http or _open(limits, base_url)
-        self._storage = Storage(self._http, limits)
+        # Apart, so that a burst of one kind does not hold up another. And httpcore looks at every connection of a
+        # pool whenever a request comes or goes, so that a few small pools cost less than one for everything.
+        self._opened = [] if http else [_open(limits, base_url) for _ in range(3)]
+        self._pop_http, self._api_http, storage_http = [http] * 3 if http else self._opened
+        self._storage = Storage(storage_http, limits)
         lookups = Pace(limits.lookups_per_min, 60.0)
         self._paces = {
             Endpoint.POP: Pace(limits.pops_per_s, 1.0),
@@ -82,8 +84,8 @@ class HordeClient:
         }
 
     async def aclose(self) -> None:
-        if self._owns_http:
-            await self._http.aclose()
+        for http in self._opened:
+            await http.aclose()
 
     async def pop(self, request: PopRequest) -> PopResponse:
         """Ask for work, once. A job with `problems` can't be done: report its ids as faulted.
@@ -194,14 +196,15 @@ class HordeClient:
     ) -> Answer:
         """One request to the API, in its turn, and whatever it answers."""
         await asyncio.sleep(self._paces[endpoint].reserve(asyncio.get_running_loop().time()))
-        request = self._http.build_request(
+        http = self._pop_http if endpoint is Endpoint.POP else self._api_http
+        request = http.build_request(
             method,
             f"{self._base_url}/v2/{path}",
             json=None if message is None else message.model_dump(mode="json", exclude_none=True),
             headers=self._headers,
             timeout=self._limits.timeout(),
         )
-        return await exchange(self._http, request, max_bytes=self._limits.answer_bytes, within_s=within_s)
+        return await exchange(http, request, max_bytes=self._limits.answer_bytes, within_s=within_s)
 
     @staticmethod
     def _deadline(deadline: float | None, within_s: float) -> float:

@@ -28,7 +28,8 @@ class Limits:
     write_s: float = 60.0
     #: wait for a free connection
     pool_s: float = 30.0
-    connections: int = 100
+    #: for each kind of request: pops, the rest of the API, storage
+    connections: int = 24
     #: an idle connection older than this is not used again, for the other end may be closing it
     idle_connection_s: float = 20.0
 

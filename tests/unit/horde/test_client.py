@@ -309,6 +309,6 @@ async def test_an_own_client_is_closed_and_keeps_proxies_away_from_this_machine(
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:3128")
     for url, through_proxy in [("http://127.0.0.1:7001/api", False), ("https://horde.invalid/api", True)]:
         client = HordeClient(url, KEY, agent=AGENT)
-        assert client._http.trust_env is through_proxy
+        assert {http.trust_env for http in client._opened} == {through_proxy}
         await client.aclose()
-        assert client._http.is_closed
+        assert all(http.is_closed for http in client._opened)
