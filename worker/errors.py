@@ -8,6 +8,7 @@
     │   ├── HordeBusy                429: wait as long as it says
     │   ├── HordeMaintenance         this worker is in maintenance mode
     │   ├── HordeRefused             a final no that the owner can act on (key, name, models)
+    │   │   └── HordeKeyUnknown      final, unless the key was known a moment ago
     │   └── JobGone                  the Horde no longer wants an answer to this job
     ├── TemplateError                a workflow template or fragment is wrong
     ├── JobError                     this job, on any engine
@@ -98,6 +99,10 @@ class HordeMaintenance(HordeError):
 
 class HordeRefused(HordeError):
     """A final no. Trying again without a change by the owner gives the same answer."""
+
+
+class HordeKeyUnknown(HordeRefused):
+    """The Horde finds no account with this key. While its database is in trouble it says so of good keys, too."""
 
 
 class JobGone(HordeError):

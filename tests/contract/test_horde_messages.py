@@ -10,6 +10,7 @@ import pytest
 
 from worker.errors import (
     HordeError,
+    HordeKeyUnknown,
     HordeMaintenance,
     HordeRefused,
     HordeUnreachable,
@@ -210,7 +211,7 @@ def test_the_captured_owner_and_worker_are_read(captured: Path) -> None:
 #: what each measured refusal means to a worker: where, which case, the kind of error, and what the owner must read
 MEASURED: list[tuple[str, str, type[HordeError], str]] = [
     ("pop", "no apikey", HordeRefused, "api_key"),
-    ("pop", "unknown apikey", HordeRefused, "api_key"),
+    ("pop", "unknown apikey", HordeKeyUnknown, "api_key"),
     ("pop", "anonymous key", HordeRefused, "anonymous"),
     ("pop", "no name", HordeRefused, "name:"),
     ("pop", "name owned by another user (wrong credentials)", HordeRefused, "dreamer_name"),

@@ -15,6 +15,7 @@ from typing import Any
 from worker.errors import (
     HordeBusy,
     HordeError,
+    HordeKeyUnknown,
     HordeMaintenance,
     HordeRefused,
     HordeUnreachable,
@@ -70,7 +71,7 @@ _ASK = f"Ask the Horde's people on Discord: {DISCORD}."
 
 RULES: tuple[Rule, ...] = (
     # the key
-    Rule("InvalidAPIKey", HordeRefused, "The Horde knows no account with this API key.", _NEW_KEY),
+    Rule("InvalidAPIKey", HordeKeyUnknown, "The Horde knows no account with this API key.", _NEW_KEY),
     Rule("UserNotFound", HordeRefused, "The Horde knows no account with this API key.", _NEW_KEY),
     Rule("AnonForbiddenWorker", HordeRefused, "The anonymous API key can't run a worker.", _NEW_KEY),
     Rule("AnonForbidden", HordeRefused, "The anonymous API key can't do this.", _NEW_KEY),

@@ -134,9 +134,9 @@ class Intake:
             self.standing.failed(error, pause_s=pause_s, now=loop.time())
         except HordeBusy as error:
             pause_s = error.retry_after_s
-        except HordeRefused:
-            raise
         except HordeError as error:
+            if isinstance(error, HordeRefused) and not self.standing.is_passing(error, now=loop.time()):
+                raise
             pause_s = min(ERROR_PAUSE_S * 2 ** min(self._errors, MOST_DOUBLINGS), ERROR_PAUSE_LIMIT_S)
             self._errors += 1
             self.standing.failed(error, pause_s=pause_s, now=loop.time())

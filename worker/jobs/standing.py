@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 
 from loguru import logger
 
-from worker.errors import HordeError, HordeMaintenance
+from worker.errors import HordeError, HordeKeyUnknown, HordeMaintenance, HordeRefused
 from worker.horde.wire import Message
 
 #: A trouble that lasts is said again so often.
 SAY_AGAIN_S = 600.0
+#: So long a key that was known may be unknown before that is believed.
+KEY_PATIENCE_S = 900.0
+KNOWN_BEFORE = "It knew the key before, so this may pass; the worker ends when it lasts."
 #: Messages of the Horde remembered as told.
 MOST_TOLD = 200
 
@@ -24,20 +27,35 @@ class Standing:
     _since: float = field(default=0.0, init=False)
     _said_at: float = field(default=0.0, init=False)
     _told: dict[str, None] = field(default_factory=dict, init=False)
+    _key_was_known: bool = field(default=False, init=False)
+    _key_unknown_since: float | None = field(default=None, init=False)
+
+    def is_passing(self, error: HordeRefused, *, now: float) -> bool:
+        """Whether a refusal may be a trouble of the Horde's own, and another pop makes sense."""
+        if not isinstance(error, HordeKeyUnknown) or not self._key_was_known:
+            return False
+        return self._key_unknown_since is None or now - self._key_unknown_since < KEY_PATIENCE_S
 
     def failed(self, error: HordeError, *, pause_s: float, now: float) -> None:
         """A pop was turned down or got no answer."""
         if not self.trouble:
             self._since = now
-        is_news = str(error) != self.trouble
-        self.trouble, self.maintenance = str(error), isinstance(error, HordeMaintenance)
+        trouble, self.maintenance = str(error), isinstance(error, HordeMaintenance)
+        self._key_was_known = self._key_was_known or self.maintenance
+        if isinstance(error, HordeKeyUnknown):
+            self._key_unknown_since = now if self._key_unknown_since is None else self._key_unknown_since
+            trouble = f"{error} {KNOWN_BEFORE}"
+        else:
+            self._key_unknown_since = None
+        is_news, self.trouble = trouble != self.trouble, trouble
         if is_news or now - self._said_at >= SAY_AGAIN_S:
             self._said_at = now
             action = "maintenance" if self.maintenance else "pop_failed"
-            logger.bind(action=action).warning("No jobs, next try in {:.0f} s: {}", pause_s, error)
+            logger.bind(action=action).warning("No jobs, next try in {:.0f} s: {}", pause_s, trouble)
 
     def answered(self, messages: Iterable[Message], *, now: float) -> None:
         """A pop was answered, with or without a job."""
+        self._key_was_known, self._key_unknown_since = True, None
         if self.trouble:
             logger.bind(action="horde_back").info("The Horde gives jobs again, after {}.", duration(now - self._since))
             self.trouble, self.maintenance = "", False

@@ -3,9 +3,9 @@
 import pytest
 from loguru import logger
 
-from worker.errors import HordeMaintenance, HordeUnreachable
+from worker.errors import HordeKeyUnknown, HordeMaintenance, HordeUnreachable
 from worker.horde.wire import Message
-from worker.jobs.standing import MOST_TOLD, SAY_AGAIN_S, Standing, duration
+from worker.jobs.standing import KEY_PATIENCE_S, MOST_TOLD, SAY_AGAIN_S, Standing, duration
 
 
 @pytest.fixture
@@ -40,6 +40,49 @@ def test_maintenance_is_known_as_such():
     assert standing.maintenance
     standing.answered([], now=1.0)
     assert not standing.maintenance
+
+
+UNKNOWN_KEY = HordeKeyUnknown("No account.", remedy="Check api_key.")
+
+
+def deny_key(standing, now):
+    """Whether the key's refusal may still pass."""
+    if not standing.is_passing(UNKNOWN_KEY, now=now):
+        return False
+    standing.failed(UNKNOWN_KEY, pause_s=60, now=now)
+    return True
+
+
+def test_an_unknown_key_is_final_while_nothing_was_ever_answered():
+    standing = Standing()
+    standing.failed(HordeUnreachable("No answer."), pause_s=2, now=0.0)
+    assert not deny_key(standing, now=1.0)
+
+
+def test_maintenance_shows_that_the_key_is_known():
+    standing = Standing()
+    standing.failed(HordeMaintenance("In maintenance."), pause_s=15, now=0.0)
+    assert deny_key(standing, now=1.0)
+
+
+def test_a_key_that_was_known_becomes_final_when_it_stays_unknown_for_long():
+    standing = Standing()
+    standing.answered([], now=0.0)
+    assert deny_key(standing, now=1000.0)
+    assert deny_key(standing, now=1000.0 + KEY_PATIENCE_S - 1)
+    assert not deny_key(standing, now=1000.0 + KEY_PATIENCE_S)
+
+
+@pytest.mark.parametrize("recovery", ["an answer", "another trouble"])
+def test_the_patience_with_a_key_begins_anew_after_anything_else(recovery):
+    standing = Standing()
+    standing.answered([], now=0.0)
+    assert deny_key(standing, now=1000.0)
+    if recovery == "an answer":
+        standing.answered([], now=1001.0)
+    else:
+        standing.failed(HordeUnreachable("No answer."), pause_s=2, now=1001.0)
+    assert deny_key(standing, now=1000.0 + KEY_PATIENCE_S)
 
 
 def test_a_message_that_comes_with_every_pop_is_told_once(said):
