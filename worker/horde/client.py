@@ -8,9 +8,8 @@ Invariants:
 """
 
 import asyncio
-import ipaddress
 from typing import TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 from loguru import logger
@@ -18,6 +17,7 @@ from pydantic import ValidationError
 
 from worker.errors import ConfigError, HordeError, HordeUnreachable, JobGone
 from worker.horde.agent import is_header_text
+from worker.horde.connections import Connections, is_loopback
 from worker.horde.exchange import Answer, exchange, persist
 from worker.horde.limits import Limits
 from worker.horde.links import is_web_address
@@ -52,10 +52,10 @@ class HordeClient:
         api_key: str,
         *,
         agent: str,
-        http: httpx.AsyncClient | None = None,
         limits: Limits | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """`base_url` ends before `/v2`. An `http` that is handed in stays the caller's to close. Raises ConfigError."""
+        """`base_url` ends before `/v2`; a `transport` takes the place of the network. Raises ConfigError."""
         if not is_web_address(base_url):
             raise ConfigError(
                 "horde_url is no web address.", remedy="Write it as https://aihorde.net/api/ in bridgeData.yaml."
@@ -69,11 +69,13 @@ class HordeClient:
         self._base_url = base_url.rstrip("/")
         self._headers = {"apikey": api_key, "Client-Agent": agent, "Accept-Encoding": "identity"}
         self._limits = limits = limits or Limits()
-        # Apart, so that a burst of one kind does not hold up another. And httpcore looks at every connection of a
-        # pool whenever a request comes or goes, so that a few small pools cost less than one for everything.
-        self._opened = [] if http else [_open(limits, base_url) for _ in range(3)]
-        self._pop_http, self._api_http, storage_http = [http] * 3 if http else self._opened
-        self._storage = Storage(storage_http, limits)
+        # An owner's proxy settings hold for the real Horde; they would only lead astray on the way to this machine.
+        proxies = not is_loopback(base_url)
+        # Apart, so that a burst of one kind does not hold up another.
+        self._pops, self._others, self._stored = (
+            Connections(limits, proxies=proxies, transport=transport) for _ in range(3)
+        )
+        self._storage = Storage(self._stored, limits)
         lookups = Pace(limits.lookups_per_min, 60.0)
         self._paces = {
             Endpoint.POP: Pace(limits.pops_per_s, 1.0),
@@ -84,8 +86,8 @@ class HordeClient:
         }
 
     async def aclose(self) -> None:
-        for http in self._opened:
-            await http.aclose()
+        for connections in (self._pops, self._others, self._stored):
+            await connections.aclose()
 
     async def pop(self, request: PopRequest) -> PopResponse:
         """Ask for work, once. A job with `problems` can't be done: report its ids as faulted.
@@ -196,15 +198,15 @@ class HordeClient:
     ) -> Answer:
         """One request to the API, in its turn, and whatever it answers."""
         await asyncio.sleep(self._paces[endpoint].reserve(asyncio.get_running_loop().time()))
-        http = self._pop_http if endpoint is Endpoint.POP else self._api_http
-        request = http.build_request(
+        connections = self._pops if endpoint is Endpoint.POP else self._others
+        request = connections.build_request(
             method,
             f"{self._base_url}/v2/{path}",
             json=None if message is None else message.model_dump(mode="json", exclude_none=True),
             headers=self._headers,
             timeout=self._limits.timeout(),
         )
-        return await exchange(http, request, max_bytes=self._limits.answer_bytes, within_s=within_s)
+        return await exchange(connections, request, max_bytes=self._limits.answer_bytes, within_s=within_s)
 
     @staticmethod
     def _deadline(deadline: float | None, within_s: float) -> float:
@@ -214,23 +216,3 @@ class HordeClient:
 def _arrived_codes(request: SubmitRequest) -> frozenset[str]:
     """What the server answers to a submit it has already: a fault of ours makes it call the job aborted."""
     return frozenset({"DuplicateGen", "AbortedGen"} if request.state == "faulted" else {"DuplicateGen"})
-
-
-def _open(limits: Limits, base_url: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        timeout=limits.timeout(),
-        limits=httpx.Limits(
-            max_connections=limits.connections,
-            max_keepalive_connections=limits.connections,
-            keepalive_expiry=limits.idle_connection_s,
-        ),
-        # An owner's proxy settings hold for the real Horde; they would only lead astray on the way to this machine.
-        trust_env=not _is_loopback(urlsplit(base_url).hostname or ""),
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

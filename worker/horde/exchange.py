@@ -17,6 +17,7 @@ from loguru import logger
 
 from worker.aio import timeout
 from worker.errors import HordeBusy, HordeError, HordeUnreachable, Retry
+from worker.horde.connections import Connections
 from worker.horde.links import redact
 from worker.horde.pacing import RetryPolicy
 
@@ -57,7 +58,7 @@ class Answer:
         return value if isinstance(value, dict) else None
 
 
-async def exchange(http: httpx.AsyncClient, request: httpx.Request, *, max_bytes: int, within_s: float) -> Answer:
+async def exchange(connections: Connections, request: httpx.Request, *, max_bytes: int, within_s: float) -> Answer:
     """Send once and read the answer up to `max_bytes`. Raises HordeUnreachable (status 0) when none began to arrive.
 
     Nothing is asked to be compressed; what comes so nevertheless is unpacked piece by piece under the same bound.
@@ -67,17 +68,13 @@ async def exchange(http: httpx.AsyncClient, request: httpx.Request, *, max_bytes
     cut = ""
     oversized = False
     try:
-        async with timeout(within_s):
-            response = await http.send(request, stream=True)
-            try:
-                async for piece in response.aiter_bytes():
-                    body += piece
-                    if oversized := len(body) > max_bytes:
-                        del body[max_bytes:]
-                        cut = f"it is longer than {max_bytes} bytes"
-                        break
-            finally:
-                await response.aclose()
+        async with timeout(within_s), connections.stream(request) as response:
+            async for piece in response.aiter_bytes():
+                body += piece
+                if oversized := len(body) > max_bytes:
+                    del body[max_bytes:]
+                    cut = f"it is longer than {max_bytes} bytes"
+                    break
     except TimeoutError:
         cut = f"no end of it within {within_s:g} s"
     except httpx.RequestError as error:

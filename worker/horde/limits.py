@@ -26,8 +26,6 @@ class Limits:
     #: longest silence while reading; the server thinks long about a pop when many requests wait
     read_s: float = 60.0
     write_s: float = 60.0
-    #: wait for a free connection
-    pool_s: float = 30.0
     #: for each kind of request: pops, the rest of the API, storage
     connections: int = 24
     #: an idle connection older than this is not used again, for the other end may be closing it
@@ -48,4 +46,4 @@ class Limits:
 
     def timeout(self) -> httpx.Timeout:
         """The waits of one try, as httpx takes them."""
-        return httpx.Timeout(connect=self.connect_s, read=self.read_s, write=self.write_s, pool=self.pool_s)
+        return httpx.Timeout(connect=self.connect_s, read=self.read_s, write=self.write_s, pool=None)

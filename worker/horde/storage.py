@@ -7,9 +7,8 @@ has none, and another host is not whom the Horde named.
 import asyncio
 import re
 
-import httpx
-
 from worker.errors import HordeBusy, HordeError, HordeUnreachable, JobError, JobLate, UploadFailed
+from worker.horde.connections import Connections
 from worker.horde.exchange import Answer, exchange, persist
 from worker.horde.limits import Limits
 from worker.horde.links import is_web_address, redact, request_target
@@ -25,10 +24,10 @@ _S3_CODE = re.compile(rb"<Code>([A-Za-z]{1,64})</Code>")
 
 
 class Storage:
-    """Uploads and downloads over the client's connections. `deadline`: the event loop's time; it ends a running try."""
+    """Uploads and downloads. `deadline`: the event loop's time; it ends a running try."""
 
-    def __init__(self, http: httpx.AsyncClient, limits: Limits) -> None:
-        self._http = http
+    def __init__(self, connections: Connections, limits: Limits) -> None:
+        self._connections = connections
         self._limits = limits
 
     async def put(self, url: str, data: bytes, *, deadline: float | None = None) -> None:
@@ -83,13 +82,13 @@ class Storage:
         self, method: str, url: str, ends_at: float, *, max_bytes: int, content: bytes | None = None
     ) -> Answer:
         limits = self._limits
-        request = self._http.build_request(
+        request = self._connections.build_request(
             method, url, content=content, headers={"Accept-Encoding": "identity"}, timeout=limits.timeout()
         )
         if request.url.raw_path != (exact := request_target(url)):
             request.extensions["target"] = exact
         left_s = ends_at - asyncio.get_running_loop().time()
-        return await exchange(self._http, request, max_bytes=max_bytes, within_s=min(limits.transfer_s, left_s))
+        return await exchange(self._connections, request, max_bytes=max_bytes, within_s=min(limits.transfer_s, left_s))
 
 
 def _passing(answer: Answer) -> HordeError | None:

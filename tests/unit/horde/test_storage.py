@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections.abc import AsyncIterator
@@ -79,8 +80,9 @@ async def test_a_hanging_upload_ends_at_the_deadline(connect) -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(hang)) as http:
-        client = HordeClient("https://horde.invalid", KEY, agent="a:1:b", http=http, limits=HASTY_LIMITS)
+    transport = httpx.MockTransport(hang)
+    client = HordeClient("https://horde.invalid", KEY, agent="a:1:b", limits=HASTY_LIMITS, transport=transport)
+    async with contextlib.aclosing(client):
         with pytest.raises(UploadFailed, match="no end of it"):
             await client.upload(URL, IMAGE, deadline=asyncio.get_running_loop().time() + 0.02)
 
