@@ -101,7 +101,7 @@ def test_the_terminal_tells_of_each_job_and_of_the_state_every_so_often(owner):
     requests = owner.ask()
     owner.start()
     owner.done(requests)
-    owner.until(lambda: ", 1 jobs done (1 images), 0 faulted" in owner.output)
+    owner.until(lambda: ", 1 jobs done, 0 faulted; 1 images delivered, 0 faulted" in owner.output)
     assert "popped, Tiny SD1.5, 64x64, 4 steps" in owner.output
     assert "submitted, " in owner.output
     assert "Engine 1 (" in owner.output

@@ -8,6 +8,7 @@ from worker.console.joblines import size
 from worker.engine.slot import EngineSlot
 from worker.jobs.job import Job, Stage
 from worker.jobs.standing import duration
+from worker.jobs.tally import Tally
 from worker.running import Running
 
 GIB = 1024**3
@@ -35,10 +36,7 @@ class Status:
 
     name: str
     uptime_s: float
-    done: int
-    faulted: int
-    images: int
-    kudos: float
+    tally: Tally
     engines: Sequence[EngineLine] = ()
     #: jobs that no engine has begun with, and those that are being checked and sent
     waiting: int = 0
@@ -52,15 +50,16 @@ class Status:
 
     @property
     def kudos_per_hour(self) -> float | None:
-        return self.kudos * HOUR_S / self.uptime_s if self.uptime_s >= LEAST_S else None
+        return self.tally.kudos * HOUR_S / self.uptime_s if self.uptime_s >= LEAST_S else None
 
 
 def lines(status: Status) -> list[str]:
     """The status block without its rules."""
-    rate = status.kudos_per_hour
+    tally, rate = status.tally, status.kudos_per_hour
     text = [
-        f"{status.name}: {duration(status.uptime_s)}, {status.done} jobs done ({status.images} images), "
-        f"{status.faulted} faulted, {status.kudos:.0f} kudos" + (f", {rate:.0f} an hour" if rate is not None else "")
+        f"{status.name}: {duration(status.uptime_s)}, {tally.done} jobs done, {tally.faulted} faulted; "
+        f"{tally.images} images delivered, {tally.faulted_images} faulted; {tally.kudos:.0f} kudos"
+        + (f", {rate:.0f} an hour" if rate is not None else "")
     ]
     text += [_engine(engine) for engine in status.engines]
     text.append(f"Jobs: {status.waiting} waiting, {status.delivering} being checked and sent")
@@ -86,14 +85,11 @@ def _engine(engine: EngineLine) -> str:
 def look(running: Running, *, since: float, last_pop_at: float, facts: Sequence[str] = ()) -> Status:
     """The worker as it is. Times on the event loop's clock."""
     now = asyncio.get_running_loop().time()
-    jobs, tally = running.roster.jobs, running.tally
+    jobs = running.roster.jobs
     return Status(
         name=running.live.data.dreamer_name,
         uptime_s=now - since,
-        done=tally.done,
-        faulted=tally.faulted,
-        images=tally.images,
-        kudos=tally.kudos,
+        tally=running.tally,
         engines=[_look_at(slot, jobs) for slot in running.pool.slots],
         waiting=sum(job.started_at is None and job.stage is not Stage.DELIVERING for job in jobs),
         delivering=sum(job.stage is Stage.DELIVERING for job in jobs),

@@ -48,6 +48,8 @@ class Job:
     started_at: float | None = None
     rendered_at: float | None = None
     ended_at: float | None = None
+    #: images that the Horde has taken
+    delivered: int = 0
     #: images reported as faulted
     faulted: int = 0
     #: why, when any was

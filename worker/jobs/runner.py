@@ -202,6 +202,7 @@ class JobRunner:
         try:
             answer = await self._services.horde.submit(submission, deadline=deadline)
             job.kudos += answer.reward or 0.0
+            job.delivered += submission.state != "faulted"
         except JobGone as error:
             logger.bind(action="job_gone", job_id=submission.id).warning("Job {} is gone: {}", job.name, error)
         self._services.events.answer(job, submission.id)
@@ -228,5 +229,6 @@ class JobRunner:
                 logger.error("Job {}: the fault could not be reported either: {}", job.name, error)
 
         if job.owed:
-            logger.bind(action="job_faulted", job_id=job.id).error("Job {} faulted: {}", job.name, job.fault)
+            part = f", {len(job.owed)} of {len(job.pop.job_ids)} images" if job.delivered else ""
+            logger.bind(action="job_faulted", job_id=job.id).error("Job {} faulted{}: {}", job.name, part, job.fault)
         await asyncio.gather(*(fault(job_id) for job_id in job.owed))

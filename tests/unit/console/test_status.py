@@ -3,17 +3,21 @@
 import pytest
 
 from worker.console.status import GIB, EngineLine, Status, lines
+from worker.jobs.tally import Tally
 
 HOUR = 3600.0
 
 
 def status(**more):
-    values = {"name": "my worker", "uptime_s": HOUR, "done": 12, "faulted": 1, "images": 20, "kudos": 300.0}
+    tally = Tally(done=12, faulted=1, images=20, faulted_images=2, kudos=300.0)
+    values = {"name": "my worker", "uptime_s": HOUR, "tally": tally}
     return Status(**{**values, **more})
 
 
 def test_the_first_line_says_what_the_session_has_earned():
-    assert lines(status())[0] == "my worker: 60 min, 12 jobs done (20 images), 1 faulted, 300 kudos, 300 an hour"
+    assert lines(status())[0] == (
+        "my worker: 60 min, 12 jobs done, 1 faulted; 20 images delivered, 2 faulted; 300 kudos, 300 an hour"
+    )
 
 
 def test_the_rate_is_of_the_time_the_worker_runs():

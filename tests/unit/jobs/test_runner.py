@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from worker.aio import timeout
-from worker.errors import EngineDied, HordeUnreachable
+from worker.errors import EngineDied, HordeUnreachable, JobGone
 from worker.horde.wire import PopResponse, SubmitRequest, SubmitResponse
 from worker.images import RawImage
 from worker.jobs import runner as runner_module
@@ -106,6 +106,17 @@ async def test_the_images_of_a_failed_batch_are_reported_side_by_side() -> None:
 
     assert horde.faulted == job.pop.job_ids
     assert (job.stage, job.faulted, job.owed) == (Stage.FAULTED, 5, [])
+
+
+async def test_images_that_arrived_are_counted_and_those_nobody_wants_any_more_are_not() -> None:
+    wanted, unwanted = Horde(), Horde()
+    unwanted.failure = JobGone("given up")
+    jobs = [Job(popped(2)), Job(popped(2))]
+
+    await runner_of(wanted, images=2).run(jobs[0])
+    await runner_of(unwanted, images=2).run(jobs[1])
+
+    assert [(job.delivered, job.owed) for job in jobs] == [(2, []), (0, [])]
 
 
 async def test_one_report_that_fails_keeps_none_of_the_others() -> None:
