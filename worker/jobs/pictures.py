@@ -7,7 +7,7 @@ Pictures are held in memory only.
 import asyncio
 import io
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from loguru import logger
 from PIL import Image, ImageChops
@@ -57,11 +57,10 @@ async def fetch_pictures(job: Job, model: ServedModel, horde: HordeClient) -> Pi
             for number, extra in enumerate(pop.extra_source_images)
         ),
     )
-    if model.inpainting and source is None:
-        source = _noise(job)
-    if source is not None:
-        picture = await asyncio.to_thread(_with_mask, source, mask, whole=model.inpainting)
-        pictures.source = _keep(pictures, job, 0, picture)
+    stand_in = _noise(job) if model.inpainting and source is None else None
+    if (painted := source or stand_in) is not None:
+        picture = await asyncio.to_thread(_with_mask, painted, mask, whole=model.inpainting)
+        pictures.source = replace(_keep(pictures, job, 0, picture), stand_in=stand_in is not None)
     pictures.extras = tuple(
         ExtraSource(_keep(pictures, job, number, picture), asked.strength)
         for number, (picture, asked) in enumerate(zip(extras, pop.extra_source_images, strict=True), start=1)

@@ -79,7 +79,7 @@ def _pictures(pop: PopResponse, *, masked: bool) -> tuple[SourceImage | None, li
     """
     side = 64  # of no consequence: pictures are stretched to the size of the work
     repainted = masked or pop.source_mask or pop.source_processing in {Mode.INPAINTING.value, Mode.OUTPAINTING.value}
-    source = SourceImage(f"{pop.job_ids[0]}-0", side, side, has_alpha=bool(repainted))
+    source = SourceImage(f"{pop.job_ids[0]}-0", side, side, has_alpha=bool(repainted), stand_in=not pop.source_image)
     extras = [
         ExtraSource(SourceImage(f"{pop.job_ids[0]}-{number}", side, side), extra.strength)
         for number, extra in enumerate(pop.extra_source_images, start=1)

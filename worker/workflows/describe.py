@@ -102,7 +102,7 @@ ENTRIES = (
     Entry(
         "denoising_strength",
         "denoise",
-        "Of the only or the first pass, with a source picture and without one.",
+        "Of the only or the first pass. 1 where there is no source picture, or it could not be had.",
     ),
     Entry(
         "clip_skip",
@@ -269,7 +269,9 @@ def _field_rows(library: Library) -> Iterator[Sequence[str]]:
 
 def _read(**payload: object) -> RenderRequest:
     payload = {"seed": "1", "width": 512, "height": 512, **payload}
-    return read_request(payload, model=ServedModel("", Family.STABLE_DIFFUSION_1, {}))
+    model, source = ServedModel("", Family.STABLE_DIFFUSION_1, {}), SourceImage("", 1, 1)
+    # Over a picture, for without one some fields are of no account.
+    return read_request(payload, model=model, source_processing=Mode.IMG2IMG.value, source=source)
 
 
 def _default(entry: Entry) -> str:

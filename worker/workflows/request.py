@@ -126,6 +126,8 @@ class SourceImage:
     height: int
     #: its transparency is the mask: where there is nothing, something is to be painted
     has_alpha: bool = False
+    #: nothing but noise, where the model needs a picture and there is none
+    stand_in: bool = False
 
 
 @dataclass(frozen=True)
@@ -272,7 +274,9 @@ def read_request(
     workflow = _read_workflow(payload)
     width, height = _read_side(payload, "width", model), _read_side(payload, "height", model)
     steps = coerce.whole(payload.get("ddim_steps"), 30, 1, 500)
-    denoise = coerce.number(payload.get("denoising_strength"), 1.0, 0.01, 1.0)
+    # Clients name a strength also without a picture; of nothing, nothing is to be kept.
+    strength = payload.get("denoising_strength") if source and not source.stand_in else None
+    denoise = coerce.number(strength, 1.0, 0.01, 1.0)
     sampler = samplers.sampler_for(payload.get("sampler_name"))
     scheduler = samplers.scheduler_for(
         model.family, asked=payload.get("scheduler"), karras=coerce.flag(payload.get("karras"))

@@ -122,8 +122,14 @@ async def test_an_inpainting_model_without_a_picture_gets_noise_to_paint_over_en
     assert picture.mode == "RGBA"
     assert picture.getchannel("A").getextrema() == (0, 0)
     assert picture.tobytes() == again.tobytes()
+    assert (await fetch_pictures(job, INPAINTING, Storage())).source.stand_in
     # Nobody asked for a picture, so nobody is told that there was none.
     assert job.metadata == []
+
+
+async def test_a_requesters_own_picture_is_no_stand_in():
+    pictures = await fetch_pictures(job_with(source_image="a"), INPAINTING, Storage(a=png()))
+    assert not pictures.source.stand_in
 
 
 async def test_keys_are_the_jobs_own():

@@ -67,7 +67,6 @@ def test_the_fields_of_the_request_stand_in_the_graph(request_for: Build, render
         "cfg_scale": 6.5,
         "sampler_name": "dpmsolver",
         "karras": True,
-        "denoising_strength": 0.9,
         "width": 640,
         "height": 512,
         "n_iter": 3,
@@ -85,7 +84,7 @@ def test_the_fields_of_the_request_stand_in_the_graph(request_for: Build, render
         "cfg": 6.5,
         "sampler_name": "dpmpp_2m",
         "scheduler": "karras",
-        "denoise": 0.9,
+        "denoise": 1.0,
     }
 
 

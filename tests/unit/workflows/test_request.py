@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -40,10 +40,6 @@ MASKED = SourceImage("masked", 1000, 300, has_alpha=True)
         ("cfg", {}, 8.0),
         ("cfg", {"cfg_scale": 0}, 1.0),
         ("cfg", {"cfg_scale": 101}, 100.0),
-        ("denoise", {}, 1.0),
-        ("denoise", {"denoising_strength": 0}, 0.01),
-        ("denoise", {"denoising_strength": 0.75}, 0.75),
-        ("denoise", {"denoising_strength": None}, 1.0),
         ("width", {"width": 1000}, 1024),
         ("height", {"height": 9000}, 8192),
         ("height", {"height": 1}, 64),
@@ -79,6 +75,44 @@ MASKED = SourceImage("masked", 1000, 300, has_alpha=True)
 )
 def test_a_field_is_read_and_clamped(request_for: Build, field: str, payload: dict[str, Any], expected: object) -> None:
     assert getattr(request_for(payload), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("strength", "expected"),
+    [({}, 1.0), ({"denoising_strength": 0}, 0.01), ({"denoising_strength": 0.75}, 0.75),
+     ({"denoising_strength": None}, 1.0)],
+)  # fmt: skip
+@pytest.mark.parametrize("over", [{"source_processing": "img2img"}, {"control_type": "canny"}], ids=str)
+def test_how_much_of_a_picture_is_painted_over_is_read_and_clamped(
+    request_for: Build, over: dict[str, Any], strength: dict[str, Any], expected: float
+) -> None:
+    processing = over.get("source_processing", "txt2img")
+    payload = {**strength, **over}
+    assert request_for(payload, source=SOURCE, source_processing=processing).denoise == expected
+
+
+@pytest.mark.parametrize("processing", ["txt2img", "img2img", "inpainting", "remix"])
+def test_without_a_picture_everything_is_painted_whatever_strength_is_asked_for(
+    request_for: Build, processing: str
+) -> None:
+    assert request_for({"denoising_strength": 0.3}, source_processing=processing).denoise == 1.0
+
+
+def test_a_picture_that_is_not_to_be_painted_over_does_not_dim_the_new_one(request_for: Build) -> None:
+    assert request_for({"denoising_strength": 0.3}, source=SOURCE, source_processing="txt2img").denoise == 1.0
+
+
+def test_a_lost_picture_of_a_controlnet_leaves_a_whole_new_one(request_for: Build) -> None:
+    assert request_for({"denoising_strength": 0.3, "control_type": "canny"}).denoise == 1.0
+
+
+@pytest.mark.parametrize(("stand_in", "expected"), [(True, 1.0), (False, 0.3)])
+def test_noise_in_place_of_a_picture_does_not_shine_through(
+    request_for: Build, stand_in: bool, expected: float
+) -> None:
+    source = replace(MASKED, stand_in=stand_in)
+    model = ServedModel("paints", Family.STABLE_DIFFUSION_1, {"checkpoint": "m.safetensors"}, inpainting=True)
+    assert read_request({"denoising_strength": 0.3}, model=model, source=source).denoise == expected
 
 
 @pytest.mark.parametrize(
