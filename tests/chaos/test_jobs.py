@@ -15,6 +15,7 @@ from worker.images import RawImage
 from worker.jobs.job import Stage
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
+from worker.workflows.request import Note
 
 from .rig import OTHER
 
@@ -198,6 +199,25 @@ async def test_a_key_the_horde_does_not_know_ends_the_worker_with_what_to_do(rig
     with pytest.raises(HordeRefused, match="api_key") as caught:
         await rig.serve()
     assert caught.value.remedy
+
+
+async def test_a_job_that_waits_for_its_lora_does_not_keep_the_engine_from_the_next_one(rig, monkeypatch):
+    arrived = asyncio.Event()
+
+    async def lora(wish, model):
+        await arrived.wait()
+        return Note("lora", "download_failed", wish.name)
+
+    monkeypatch.setattr(rig.models, "lora", lora)
+    rig.config = {"queue_size": 0, "allow_lora": True}
+    slow = rig.ask(1, loras=[{"name": "1234"}])
+    async with rig.working():
+        await rig.until(lambda: rig.jobs)
+        await rig.done(rig.ask(1))
+        assert not rig.horde.state.deliveries(slow[0])
+        arrived.set()
+        await rig.done(slow)
+    settled(rig, ok=2)
 
 
 async def test_an_engine_that_can_not_start_ends_the_worker_with_its_last_words(rig):

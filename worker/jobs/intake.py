@@ -2,13 +2,15 @@
 
 Jobs are popped just in time: one for every engine that is ready, and one more for the owner's queue when an engine
 is about to run dry. A job leaves room again as soon as it needs no engine any more, so that delivery never holds up
-the next one. Several pops may be under way, but only while each of them brings a job.
+the next one; those that wait long for their files make room as well, for one more per engine. Several pops may be
+under way, but only while each of them brings a job.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from loguru import logger
 
@@ -16,7 +18,7 @@ from worker.aio import TaskGroup, timeout
 from worker.errors import HordeBusy, HordeError, HordeMaintenance, HordeRefused
 from worker.horde.client import HordeClient
 from worker.horde.wire import PopRequest, PopResponse
-from worker.jobs.job import Job
+from worker.jobs.job import Job, Stage
 from worker.jobs.runner import JobRunner
 from worker.jobs.speed import Average
 from worker.jobs.standing import Standing
@@ -31,6 +33,8 @@ ERROR_PAUSE_S, ERROR_PAUSE_LIMIT_S = 2.0, 60.0
 MOST_DOUBLINGS = 10
 #: Pops under way at most. One alone brings 10 jobs a second at 100 ms each; many engines need more.
 MOST_POPS = 16
+#: A job that has waited so long for its files makes room for one that can begin at once.
+FILES_PATIENCE_S = 2.0
 #: How often to look again for a reason that nobody announces (a pause ends, an engine is back).
 LOOK_AGAIN_S = 0.5
 
@@ -68,7 +72,8 @@ class Intake:
     standing: Standing = field(default_factory=Standing)
 
     def __post_init__(self) -> None:
-        self._unrendered = 0
+        #: jobs that need an engine, now or later, with when they came
+        self._unrendered: dict[Job, float] = {}
         self._asking = 0
         #: pops that may be under way: one, until pops bring jobs
         self._width = 1
@@ -111,12 +116,19 @@ class Intake:
                 logger.bind(action="paused").warning("No new jobs for {:.0f} s: {}.", wait_s, reason)
             else:
                 logger.bind(action="resumed").info("Taking jobs again.")
-        room, held = self.room(), self._unrendered + self._asking
+        room = self.room()
+        held = len(self._unrendered) + self._asking - min(self._waiting_for_files(now), room.engines)
         if reason or not room.engines or held >= room.engines + room.queue:
             return None
         if held >= room.engines and room.idle_in_s > max(room.lead_s, 3 * (self._fetching.value or 0.0)):
             return None
         return self.offer(self._asking)
+
+    def _waiting_for_files(self, now: float) -> int:
+        """Jobs that no engine can begin with, and not for want of a moment."""
+        return sum(
+            job.stage is Stage.FETCHING and now - since >= FILES_PATIENCE_S for job, since in self._unrendered.items()
+        )
 
     def _patience_s(self) -> float:
         now = asyncio.get_running_loop().time()
@@ -169,8 +181,8 @@ class Intake:
             raise
 
     def _start(self, tasks: TaskGroup, job: Job) -> None:
-        self._unrendered += 1
-        task = tasks.create_task(self.runner.run(job, on_rendered=self._free), name=f"job-{job.name}")
+        self._unrendered[job] = asyncio.get_running_loop().time()
+        task = tasks.create_task(self.runner.run(job, on_rendered=partial(self._free, job)), name=f"job-{job.name}")
         self.jobs.add(task)
         task.add_done_callback(lambda ended: self._note_end(ended, job))
 
@@ -179,8 +191,8 @@ class Intake:
         if job.ended_at is None:
             self._unbegun.append(job)
 
-    def _free(self) -> None:
-        self._unrendered -= 1
+    def _free(self, job: Job) -> None:
+        del self._unrendered[job]
         self._changed.set()
 
 

@@ -10,6 +10,7 @@ from worker.errors import HordeKeyUnknown, HordeRefused
 from worker.horde.wire import PopRequest, PopResponse
 from worker.jobs import intake as module
 from worker.jobs.intake import Intake, Room
+from worker.jobs.job import Stage
 
 #: For everything a test waits for.
 PATIENCE_S = 60.0
@@ -74,3 +75,72 @@ async def test_any_other_refusal_ends_the_worker_at_once():
     horde = Horde(NOTHING, HordeRefused("Another account's name."), NOTHING)
     with pytest.raises(HordeRefused, match="Another account"):
         await run(horde)
+
+
+class Plenty:
+    """A Horde that has a job for every pop."""
+
+    def __init__(self):
+        self.popped = 0
+
+    async def pop(self, request):
+        self.popped += 1
+        return PopResponse(ids=[str(self.popped)], payload={})
+
+
+class Runner:
+    """Jobs that come to a stage and stay there until they are let go."""
+
+    def __init__(self, *stages):
+        self.stages = list(stages)
+        self.jobs = []
+        self.let_go = asyncio.Event()
+
+    async def run(self, job, *, on_rendered):
+        job.stage = self.stages[min(len(self.jobs), len(self.stages) - 1)]
+        self.jobs.append(job)
+        await self.let_go.wait()
+        on_rendered()
+        job.ended_at = 0.0
+
+
+async def taken(room, *stages):
+    """How many jobs are taken in the end, when each of them comes to a stage and stays there."""
+    runner, stop = Runner(*stages), asyncio.Event()
+    intake = Intake(Plenty(), runner, offer=lambda asking: REQUEST, room=lambda: room)
+    running = asyncio.ensure_future(intake.run(stop))
+    for _ in range(200):
+        await asyncio.sleep(0)
+    count = len(runner.jobs)
+    stop.set()
+    runner.let_go.set()
+    async with timeout(PATIENCE_S):
+        await running
+    return count
+
+
+@pytest.fixture
+def _looks_often(monkeypatch):
+    monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(module, "FILES_PATIENCE_S", 0.0)
+
+
+@pytest.mark.usefixtures("_looks_often")
+@pytest.mark.parametrize(("engines", "queue"), [(1, 0), (1, 1), (3, 0), (2, 2)])
+async def test_jobs_that_wait_for_their_files_keep_no_engine_idle_but_one_more_each_is_the_most(engines, queue):
+    assert await taken(Room(engines, queue, 0.0), Stage.FETCHING) == engines + queue + engines
+
+
+@pytest.mark.usefixtures("_looks_often")
+async def test_jobs_that_want_an_engine_are_as_many_as_the_owner_wants():
+    assert await taken(Room(2, 1, 0.0), Stage.RENDERING) == 3
+
+
+@pytest.mark.usefixtures("_looks_often")
+async def test_one_job_that_waits_for_its_files_makes_room_for_one():
+    assert await taken(Room(2, 0, 0.0), Stage.FETCHING, Stage.RENDERING) == 3
+
+
+async def test_a_job_that_has_just_come_is_given_a_moment_for_its_files(monkeypatch):
+    monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.0)
+    assert await taken(Room(1, 0, 0.0), Stage.FETCHING) == 1
