@@ -35,8 +35,6 @@ from worker.workflows.thrift import one_by_one, tiled
 FAULT_TIMEOUT_S = 15.0
 #: A submit that is on its way when its job is broken off gets so long to be answered; within the margin of the ttl.
 SEEN_THROUGH_S = 3.0
-#: The server's seeds are signed 64-bit; a larger one is a 500.
-MAX_SEED = 2**63 - 1
 #: The server takes 50 entries per image.
 MAX_METADATA = 50
 
@@ -182,7 +180,7 @@ class JobRunner:
             id=job_id,
             generation="R2",
             state=verdict.state,
-            seed=min(request.seed, MAX_SEED),
+            seed=request.seed,
             gen_metadata=self._metadata(job, index, verdict),
         )
         await self._submit(job, submission, deadline=job.deadline)

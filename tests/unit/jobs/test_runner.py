@@ -119,6 +119,15 @@ async def test_images_that_arrived_are_counted_and_those_nobody_wants_any_more_a
     assert [(job.delivered, job.owed) for job in jobs] == [(2, []), (0, [])]
 
 
+async def test_a_seed_too_large_for_the_server_is_folded_like_any_other() -> None:
+    horde = Horde()
+    pop = popped()
+    await runner_of(horde, images=1).run(
+        Job(pop.model_copy(update={"payload": {**pop.payload, "seed": str(2**63 + 5)}}))
+    )
+    assert [each.seed for each in horde.submitted] == [5]
+
+
 async def test_one_report_that_fails_keeps_none_of_the_others() -> None:
     horde = Horde()
     horde.failure = HordeUnreachable("no route")
