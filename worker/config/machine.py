@@ -41,7 +41,11 @@ class PaceKeys(Keys):
         ),
     ] = False
     unload_models_from_vram_often: Annotated[
-        bool, About("Clears models out of GPU memory between jobs. Turn it off with memory to spare.", Effect.AT_ONCE)
+        bool,
+        About(
+            "Clears models out of GPU memory between jobs. Turn it off with memory to spare.",
+            Effect.ENGINE_START,
+        ),
     ] = True
     high_memory_mode: Annotated[
         bool, About("Keeps models in memory: for 20 GB of GPU memory and 32 GB of RAM or more.", Effect.ENGINE_START)

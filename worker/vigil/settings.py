@@ -8,10 +8,10 @@ from loguru import logger
 
 from worker.aio import timeout
 from worker.config.changes import changes, in_force, sentences
-from worker.config.key import Effect
 from worker.config.load import LoadedConfig
 from worker.config.schema import BridgeData
 from worker.engine.process import EngineSettings
+from worker.engine.slot import EngineSlot
 from worker.errors import WorkerError
 from worker.running import Running
 
@@ -82,8 +82,8 @@ class SettingsWatch:
             wanted, before = loaded.data, running.live.data
             changed = changes(self._last, wanted)
             now = in_force(before, wanted)
-            starts = any(change.effect is Effect.ENGINE_START for change in changed)
-            engines = await asyncio.to_thread(self._engines, now) if starts else ()
+            # Whatever changed: how many models an engine has memory for hangs on those that are served.
+            engines = await asyncio.to_thread(self._engines, now) if now != before else ()
         except WorkerError as error:
             logger.bind(action="settings_refused").error("The new settings can't be used, the old ones stay: {}", error)
             return
@@ -92,12 +92,25 @@ class SettingsWatch:
             if warning not in self._warned:
                 logger.warning("{}", warning)
         self._warned = set(loaded.warnings)
-        for slot, settings in zip(running.pool.slots, engines, strict=False):
-            slot.settings = settings
-        if now != before:
-            running.live.change(now)
         said = sentences(changed) or ("nothing has changed.",)
         logger.bind(action="settings_read").info("Settings read again: {}", " ".join(said))
+        if now != before:
+            _hand_out(running.pool.slots, engines)
+            running.live.change(now)
+
+
+def _hand_out(slots: Sequence[EngineSlot], engines: Sequence[EngineSettings]) -> None:
+    """Give each slot its new settings, unless they are meant for other slots than there are."""
+    if [slot.settings.device for slot in slots] != [each.device for each in engines]:
+        logger.bind(action="engines_unchanged").warning(
+            "These settings make another number of engines ({} in place of {}), which counts only after a restart of "
+            "the worker; until then the engines keep the settings they have.",
+            len(engines),
+            len(slots),
+        )
+        return
+    for slot, settings in zip(slots, engines, strict=True):
+        slot.settings = settings
 
 
 def _stamp_of(file: Path) -> tuple[int, int] | None:

@@ -9,6 +9,7 @@ from loguru import logger
 
 from worker.config.live import LiveConfig
 from worker.config.load import config_files, load_config
+from worker.config.schema import BridgeData
 from worker.errors import RuntimeMissing
 from worker.vigil import settings as settings_module
 from worker.vigil.settings import SettingsWatch
@@ -28,7 +29,9 @@ class Rig:
         self.write("max_power: 8")
         loaded = self.load()
         self.live = LiveConfig(loaded.data)
-        self.slot = SimpleNamespace(settings="old engine")
+        self.old = SimpleNamespace(device="cuda:0", made_from=None)
+        self.slot = SimpleNamespace(settings=self.old)
+        self.wanted_devices = ["cuda:0"]
         self.running = SimpleNamespace(live=self.live, pool=SimpleNamespace(slots=[self.slot]))
         self.reads = 0
         self.watch = SettingsWatch(loaded, config_files(loaded), self._reread, self._engines)
@@ -43,7 +46,7 @@ class Rig:
     def _engines(self, data):
         if self.refuse:
             raise RuntimeMissing("There is no engine.")
-        return [f"engine with high_memory_mode={data.high_memory_mode}"]
+        return [SimpleNamespace(device=device, made_from=data) for device in self.wanted_devices]
 
     def write(self, text):
         draft = self.file.with_suffix(".draft")
@@ -114,14 +117,48 @@ async def test_a_key_that_needs_a_restart_is_told_once_and_not_at_each_reading(r
 async def test_engines_get_their_new_settings_for_their_next_start(rig):
     rig.write("high_memory_mode: true\nunload_models_from_vram_often: false")
     await rig.heard("when an engine starts next")
-    assert rig.slot.settings == "engine with high_memory_mode=True"
+    assert rig.slot.settings.made_from.high_memory_mode
+
+
+@pytest.mark.parametrize(
+    ("key", "when"),
+    [
+        ("unload_models_from_vram_often: false", "when an engine starts next"),
+        ("cycle_process_on_model_change: true", "at once"),
+        ("models_to_load: [Deliberate]", "at once"),
+    ],
+)
+async def test_whatever_changes_reaches_the_engines_if_it_is_of_their_concern(rig, key, when):
+    rig.write(key)
+    await rig.heard(f"counts {when}")
+    assert rig.slot.settings.made_from == rig.live.data
+
+
+async def test_engines_stay_where_they_are_when_there_would_be_another_number_of_them(rig):
+    rig.wanted_devices = ["cuda:0", "cuda:0"]
+    rig.write("allow_post_processing: true\nhigh_memory_mode: true")
+    await rig.heard("another number of engines")
+    await rig.heard("after a restart of the worker")
+    assert rig.slot.settings is rig.old
+    assert rig.live.data.allow_post_processing
+
+
+@pytest.mark.parametrize(
+    "keys", ["max_threads: 2", "devices: [0, 1]", "device_settings: [{device: 0, max_threads: 2}]",
+             "post_process_job_overlap: true"],
+)  # fmt: skip
+async def test_keys_that_make_engines_are_said_to_need_a_restart_and_reach_none(rig, keys):
+    rig.write(f"{keys}\nhigh_memory_mode: true")
+    await rig.heard("counts only after a restart of the worker")
+    key = keys.partition(":")[0]
+    assert getattr(rig.slot.settings.made_from, key) == getattr(BridgeData(), key)
 
 
 async def test_settings_that_no_engine_can_run_with_change_nothing(rig):
     rig.refuse = True
     rig.write("high_memory_mode: true\nmax_power: 64")
     await rig.heard("There is no engine.")
-    assert rig.slot.settings == "old engine"
+    assert rig.slot.settings is rig.old
     assert rig.live.data.max_power == 8
 
 
