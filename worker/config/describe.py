@@ -23,7 +23,8 @@ The worker reads `bridgeData.yaml` in the folder it is started in (`--config FIL
 
 - `horde-bridge config check` tells everything that is wrong with the file, with line numbers; `config show` prints the
   settings that count.
-- A key that is not known is ignored with a warning. A key without a value has its default.
+- A key that is not known is ignored with a warning. A key without a value has its default. Keys that other workers have
+  and this one does not need are accepted and do nothing; they stand at the end, and `config check` names those you set.
 - With `-e` there is no file: each key is taken from an environment variable, `AIWORKER_` and the key in capitals, such
   as `AIWORKER_MAX_POWER=32`. Lists are written `['TOP 3', 'Deliberate']`, as JSON, or with commas or semicolons between
   the elements; an element that contains one stands in quotes. `custom_models` and
@@ -75,6 +76,15 @@ def config_show(data: BridgeData) -> str:
         f"# {title}\n" + yaml.safe_dump({name: values[name] for name in group.model_fields}, sort_keys=False, width=120)
         for title, group in groups()
         if any(about(field).effect is not Effect.NONE for field in group.model_fields.values())
+    )
+
+
+def without_effect(data: BridgeData) -> tuple[str, ...]:
+    """A sentence for each key that the owner gave a value, and that does nothing here."""
+    return tuple(
+        f"{name} has no effect here: {told.text}"
+        for name, field in BridgeData.model_fields.items()
+        if (told := about(field)).effect is Effect.NONE and getattr(data, name) != field.default
     )
 
 

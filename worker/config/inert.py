@@ -13,6 +13,21 @@ ALCHEMIST_FORMS = ("caption", "nsfw", "interrogation", "post-process")
 class InertKeys(Keys):
     TITLE: ClassVar[str] = "Accepted without effect"
 
+    very_fast_disk_mode: Annotated[
+        bool,
+        About("Let several models be read from disk at once; engines here never wait for each other.", Effect.NONE),
+    ] = False
+    capture_kudos_training_data: Annotated[
+        bool,
+        About(
+            "Wrote the data of each job to a file, to train the model that prices jobs; this worker keeps no requests.",
+            Effect.NONE,
+        ),
+    ] = False
+    kudos_training_data_file: Annotated[
+        Text | None,
+        About("Name of that file.", Effect.NONE, allowed="a file name, or nothing for kudos_training_data.json"),
+    ] = None
     worker_name: Annotated[Text, About("Name of a worker that is a dreamer and more.", Effect.NONE)] = ""
     censorlist: Annotated[TextList, About("Words that lead to censoring; use blacklist.", Effect.NONE)] = ()
     dynamic_models: Annotated[bool, About("Served models by demand; use TOP n.", Effect.NONE)] = False

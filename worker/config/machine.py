@@ -53,9 +53,6 @@ class PaceKeys(Keys):
     very_high_memory_mode: Annotated[
         bool, About("Keeps everything on the GPU; implies high_memory_mode. For 40 GB or more.", Effect.ENGINE_START)
     ] = False
-    very_fast_disk_mode: Annotated[
-        bool, About("Reads several models from disk at once. For NVMe drives.", Effect.AT_ONCE)
-    ] = False
     model_stickiness: Annotated[
         float,
         Ge(0),
@@ -188,11 +185,3 @@ class OutputKeys(Keys):
     minutes_allowed_without_jobs: Annotated[
         int, Ge(0), Le(3599), About("Minutes without a job after which a warning is shown.", Effect.AT_ONCE)
     ] = 30
-    capture_kudos_training_data: Annotated[
-        bool,
-        About("Appends the data of each finished job to a file from which kudos models are trained.", Effect.AT_ONCE),
-    ] = False
-    kudos_training_data_file: Annotated[
-        Text | None,
-        About("Name of that file.", Effect.AT_ONCE, allowed="a file name, or nothing for kudos_training_data.json"),
-    ] = None
