@@ -21,6 +21,8 @@ from .rig import OTHER
 
 pytestmark = pytest.mark.chaos
 
+GIB = 1024**3
+
 
 def engine_fault(kind: EngineFaultKind, **content):
     return {"faults": (EngineFault(kind, **content),)}
@@ -126,6 +128,28 @@ async def test_a_model_that_breaks_engines_is_no_longer_offered_and_the_others_a
     settled(rig, faulted=2, ok=2)
     assert len(said) == 1
     assert "another is not offered: it broke 3 engines in a row" in said[0]
+
+
+async def test_what_can_not_fit_on_the_card_is_no_longer_asked_for_once_a_smaller_job_showed_its_need(rig):
+    # 256 x 256 takes 3 GiB of 4; four times as much does not fit.
+    rig.play(card_bytes=4 * GIB, bytes_per_pixel=3 * GIB / 256**2)
+    async with rig.working():
+        await rig.done(rig.ask(1, width=256, height=256))
+        await rig.until(lambda: rig.horde.state.workers()[0]["max_pixels"] < 512 * 512)
+        large = rig.ask(1, width=512, height=512)
+        await rig.done(rig.ask(2, width=256, height=256))
+        assert not rig.horde.state.deliveries(large[0])
+    settled(rig, ok=3)
+    assert "out of memory" not in (rig.folder / "bridge_1.log").read_text(encoding="utf-8")
+
+
+async def test_a_job_too_large_for_the_card_that_comes_first_is_found_out_by_running_out_of_memory(rig):
+    rig.play(card_bytes=4 * GIB, bytes_per_pixel=3 * GIB / 256**2)
+    rig.ask(1, width=512, height=512)
+    async with rig.working():
+        await rig.until(lambda: rig.outcomes()[Outcome.FAULTED])
+    settled(rig, faulted=1)
+    assert "out of memory" in (rig.folder / "bridge_1.log").read_text(encoding="utf-8")
 
 
 async def test_a_graph_that_comfyui_refuses_is_not_tried_twice(rig):

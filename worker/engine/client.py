@@ -64,6 +64,7 @@ class _Prompt:
     #: images per output node where the engine does not tell
     expected: int
     watch: Watch | None = None
+    memory: events.MemoryNeed | None = None
     images: dict[str, dict[int, RawImage]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     failure: EngineError | None = None
@@ -72,6 +73,7 @@ class _Prompt:
         images = self.images.setdefault(event.node_id, {})
         images[event.index if event.index >= 0 else len(images)] = event.image
         self.counts[event.node_id] = event.count or self.expected
+        self.memory = event.memory or self.memory
 
     @property
     def complete(self) -> bool:
@@ -145,12 +147,14 @@ class EngineClient:
         *,
         expected: int = 1,
         on_progress: Callable[[Progress], None] | None = None,
+        on_memory: Callable[[events.MemoryNeed], None] | None = None,
         watch: Watch | None = None,
     ) -> list[RawImage]:
         """Queue a graph and wait for the images of its output nodes, in the order of nodes and batch.
 
         `expected` images per output node count as complete on an engine that does not tell the size of a batch.
-        `watch` says how long the prompt may stand still.
+        `watch` says how long the prompt may stand still. `on_memory` is told once what a prompt that succeeded took of
+        the card, where the engine tells.
 
         Cancelling the caller cancels exactly this prompt. Raises an EngineError: GraphRejected for a graph that
         ComfyUI does not accept, RenderCancelled when it was interrupted from outside, what faults.classify makes of
@@ -169,6 +173,8 @@ class EngineClient:
             if prompt.failure:
                 raise prompt.failure
             if prompt.complete:
+                if prompt.memory and on_memory:
+                    on_memory(prompt.memory)
                 return prompt.in_order()
             if not again:
                 logger.bind(action="frame_lost", prompt_id=prompt.id).warning(

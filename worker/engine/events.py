@@ -15,6 +15,8 @@ from worker.images import RawImage, decode
 RAW_IMAGE_EVENT = 1001
 #: ComfyUI's image with metadata: sent to clients that announced `supports_preview_metadata`.
 IMAGE_WITH_METADATA_EVENT = 4
+#: No card has more memory.
+MOST_MEMORY_BYTES = 2**50
 #: The first message of a client that wants attributed images.
 FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
 
@@ -37,6 +39,14 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class MemoryNeed:
+    """What a prompt's sampling took of the card beside the weights, and what the card has. Bytes."""
+
+    used: int
+    total: int
+
+
+@dataclass(frozen=True)
 class ImageMade:
     """One finished image. `count` is the size of its batch, 0 where the engine does not tell."""
 
@@ -45,6 +55,8 @@ class ImageMade:
     index: int
     count: int
     image: RawImage
+    #: None where the engine can't measure it, or sampled nothing
+    memory: MemoryNeed | None = None
 
 
 @dataclass(frozen=True)
@@ -121,9 +133,23 @@ def parse_binary(message: bytes) -> ImageMade | None:
         if event == RAW_IMAGE_EVENT:
             image = RawImage(header["width"], header["height"], header["mode"], body)
             image.check()
-            return ImageMade(header["prompt_id"], str(header["node_id"]), header["index"], header["count"], image)
+            memory = _memory(header.get("memory"))
+            return ImageMade(
+                header["prompt_id"], str(header["node_id"]), header["index"], header["count"], image, memory
+            )
         if header.get("image_type") != "image/png" or "prompt_id" not in header:
             return None
         return ImageMade(header["prompt_id"], str(header["node_id"]), index=-1, count=0, image=decode(body))
     except (struct.error, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise ValueError(f"a damaged image frame of {len(message)} bytes: {error!r}") from error
+
+
+def _memory(told: Any) -> MemoryNeed | None:
+    """What a frame tells of the memory; nothing where that makes no sense, for the picture is good all the same."""
+    if not isinstance(told, dict):
+        return None
+    used, total = told.get("used"), told.get("total")
+    # `type`, as True is an int as well.
+    if type(used) is not int or type(total) is not int or not 0 <= used <= total <= MOST_MEMORY_BYTES:
+        return None
+    return MemoryNeed(used, total) if total else None

@@ -11,12 +11,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from loguru import logger
 
 from worker.aio import TaskGroup, ungrouped
 from worker.engine import vram
 from worker.engine.client import Graph, Progress
+from worker.engine.events import MemoryNeed
 from worker.engine.patience import Patience, Watch
 from worker.engine.policy import RestartPolicy, RetryPolicy
 from worker.engine.process import EngineSettings
@@ -37,6 +39,8 @@ class Rendering:
     graph: Graph
     outputs: tuple[str, ...]
     count: int
+    #: how often a sampler may have each pixel at once; 0: the memory it takes tells nothing of other sizes
+    evaluations: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ class EnginePool:
         self.shortages: dict[str, str] = {}
         #: told of each try that failed after an engine had begun with it
         self.on_failure: Callable[[RenderTask, EngineError], None] = lambda _task, _error: None
+        #: told what each rendering that succeeded took of its card, where the engine tells
+        self.on_memory: Callable[[EngineSlot, RenderTask, Rendering, MemoryNeed], None] = lambda *_: None
         #: seconds until slots have nothing to do, as far as known, by their numbers
         self.foresee: Callable[[Collection[int]], Mapping[int, float]] = lambda slots: dict.fromkeys(slots, 0.0)
 
@@ -198,6 +204,7 @@ class EnginePool:
                     each.outputs,
                     expected=each.count,
                     on_progress=task.on_progress,
+                    on_memory=partial(self.on_memory, slot, task, each),
                     watch=self._watch(task, each.count),
                 )
             return images

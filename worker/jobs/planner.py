@@ -1,6 +1,7 @@
 """What the next pop asks for: which models, how large, how many, for the engine that will be free first.
 
-Learns from what becomes of jobs: how fast models are, which break engines, at which size memory runs out.
+Learns from what becomes of jobs: how fast models are, which break engines, how much memory they take and at which size
+it runs out.
 """
 
 import random
@@ -11,8 +12,9 @@ from dataclasses import dataclass
 from loguru import logger
 
 from worker.config.schema import BridgeData
+from worker.engine.events import MemoryNeed
 from worker.engine.patience import FIRST_MARGIN, Phase
-from worker.engine.pool import EnginePool, RenderTask
+from worker.engine.pool import EnginePool, Rendering, RenderTask
 from worker.engine.slot import EngineSlot
 from worker.errors import EngineError, ModelBroken, OutOfMemory
 from worker.jobs.assortment import Limit, arrange, stick, tightest, withdrawn
@@ -20,6 +22,7 @@ from worker.jobs.deadlines import Outlook
 from worker.jobs.forecast import Forecast
 from worker.jobs.intake import Room
 from worker.jobs.job import JobEvent, Stage
+from worker.jobs.memory_need import MemoryNeeds
 from worker.jobs.quarantine import Ceilings, Quarantine
 from worker.jobs.sources import ModelSource
 
@@ -54,7 +57,7 @@ class Wish:
 
 
 class Planner:
-    """Subscribe `note` to the job events, and `engine_failed` to the pool's failures."""
+    """Subscribe `note` to the job events, `engine_failed` and `memory_taken` to what the pool tells."""
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class Planner:
         self._roll = roll
         self._quarantine = quarantine or Quarantine()
         self._ceilings = ceilings or Ceilings()
+        self._needs = MemoryNeeds()
         self._chances: dict[str, float] = {}
         #: counts wishes, so that shelves take turns
         self._turn = 0
@@ -100,7 +104,7 @@ class Planner:
         config, now = self._config(), time.monotonic()
         max_pixels = slot.settings.max_pixels or config.max_pixels
         names = [name for name in self._models.names() if slot.settings.serves(name)]
-        limits = self._limits(names, start_s, max_pixels, now)
+        limits = self._limits(names, slot.settings.device, start_s, max_pixels, now)
         self._tell(withdrawn(limits, max_pixels))
         shelves = arrange(names, limits, max_pixels)
         if not shelves:
@@ -109,7 +113,7 @@ class Planner:
         self._turn += 1
         stickiness, self._healthy = config.model_stickiness if self._healthy else 0.0, False
         models = stick(shelf.models, slot.models, stickiness=stickiness, roll=self._roll())
-        amount = min(self._images(name, start_s, shelf.max_pixels, now) for name in models)
+        amount = min(self._images(name, slot.settings.device, start_s, shelf.max_pixels, now) for name in models)
         return Wish(models, shelf.max_pixels, amount, threads=len(self._pool.offered_slots))
 
     def note(self, event: JobEvent) -> None:
@@ -130,6 +134,17 @@ class Planner:
         elif error.restarts_engine or isinstance(error, ModelBroken):
             self._quarantine.failed(task.model, now, error.message.splitlines()[0])
 
+    def memory_taken(self, slot: EngineSlot, task: RenderTask, rendering: Rendering, need: MemoryNeed) -> None:
+        """An engine told what a rendering that succeeded took of its card."""
+        self._needs.learn(
+            task.model,
+            slot.settings.device,
+            time.monotonic(),
+            pixels=task.pixels * rendering.count,
+            evaluations=rendering.evaluations,
+            need=need,
+        )
+
     def _next_slot(self, asking: int) -> tuple[EngineSlot | None, float]:
         """The slot that will have nothing to do first, past those for which a pop is under way."""
         ready = {slot.number: slot for slot in self._pool.offered_slots}
@@ -146,12 +161,13 @@ class Planner:
             return None
         return Outlook(model.family, self._forecast.unit_s(model), start_s, self._config().extra_slow_worker)
 
-    def _limits(self, names: list[str], start_s: float, max_pixels: int, now: float) -> dict[str, Limit]:
+    def _limits(self, names: list[str], device: str, start_s: float, max_pixels: int, now: float) -> dict[str, Limit]:
         found: dict[str, Limit] = {}
         for name in names:
             limit = tightest((
                 self._quarantine.limit_of(name, now),
                 self._ceilings.limit_of(name, now),
+                self._needs.limit_of(name, device, now, wanted=max_pixels),
                 self._too_slow(name, start_s, max_pixels, now),
             ))  # fmt: skip
             if limit and limit.pixels < max_pixels:
@@ -167,8 +183,9 @@ class Planner:
             return None
         return Limit(pixels, f"a larger picture takes longer than the Horde gives, at {outlook.unit_s:.1f} s a unit")
 
-    def _images(self, name: str, start_s: float, pixels: int, now: float) -> int:
-        most = min(self._config().max_batch, self._ceilings.images(name, now) or self._config().max_batch)
+    def _images(self, name: str, device: str, start_s: float, pixels: int, now: float) -> int:
+        fitting = (self._ceilings.images(name, now), self._needs.images(name, device, now, pixels=pixels))
+        most = min((self._config().max_batch, *(images for images in fitting if images)))
         outlook = self._outlook(name, start_s)
         return outlook.most_images(pixels, most) if outlook else 1
 

@@ -20,6 +20,7 @@ from worker.horde.client import HordeClient
 from worker.horde.wire import GenMetadata, SubmitRequest
 from worker.images import RawImage, encode_webp
 from worker.jobs.job import Job, JobEvents, Stage
+from worker.jobs.memory_need import evaluations_of
 from worker.jobs.pictures import fetch_pictures
 from worker.jobs.sources import ModelSource, find_model, read_job, require_files
 from worker.safety.checker import SafetyChecker
@@ -119,7 +120,7 @@ class JobRunner:
             for part in parts:
                 made = materialise(plan, part, dialect=dialect)
                 graph = tiled(made.graph) if save_memory else made.graph
-                renderings.append(Rendering(graph, made.outputs, part.batch))
+                renderings.append(Rendering(graph, made.outputs, part.batch, evaluations_of(part)))
             return renderings
 
         def note_progress(progress: Progress) -> None:

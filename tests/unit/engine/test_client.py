@@ -13,6 +13,7 @@ from PIL import Image
 from worker.demo.engine.script import Fault, FaultKind
 from worker.engine import client as client_module
 from worker.engine.client import EngineClient, Progress, describe_rejection
+from worker.engine.events import MemoryNeed
 from worker.engine.patience import Patience, Phase, Watch
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.errors import (
@@ -418,6 +419,33 @@ async def test_freeing_memory_makes_the_next_equal_job_start_from_nothing(
     # Each prompt is said to have begun; only the second had nodes to run.
     assert {step.node_id for step in cached.seen} == {""}
     assert {step.node_id for step in fresh.seen} == {"", "model", "yes", "no", "latent", "sampler", "decode"}
+
+
+async def test_what_sampling_took_of_the_card_is_told_once_for_each_prompt_that_sampled(
+    client: EngineClient, sampler_graph: Build, play: Play
+) -> None:
+    play(card_bytes=1000_000, bytes_per_pixel=10)
+    told: list[MemoryNeed] = []
+    graph = sampler_graph(count=3)
+    graph["another"] = graph["out"]
+
+    await client.render(graph, ("out", "another"), on_memory=told.append)
+    await client.render(graph, ("out", "another"), on_memory=told.append)
+
+    assert told == [MemoryNeed(10 * 64 * 96 * 3, 1000_000)], "the second time all was cached"
+
+
+async def test_nothing_is_told_of_memory_by_an_engine_without_a_card_or_when_it_ran_out(
+    client: EngineClient, sampler_graph: Build, play: Play
+) -> None:
+    told: list[MemoryNeed] = []
+
+    await client.render(sampler_graph(1), OUT, on_memory=told.append)
+    play(card_bytes=1000, bytes_per_pixel=10)
+    with pytest.raises(OutOfMemory):
+        await client.render(sampler_graph(2), OUT, on_memory=told.append)
+
+    assert told == []
 
 
 async def test_an_engine_tells_its_memory_and_its_nodes(client: EngineClient) -> None:

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from worker.engine import events
-from worker.engine.events import Failed, Finished, ImageMade, Interrupted, Progress, Started, parse_binary, parse_text
+from worker.engine.events import (
+    Failed,
+    Finished,
+    ImageMade,
+    Interrupted,
+    MemoryNeed,
+    Progress,
+    Started,
+    parse_binary,
+    parse_text,
+)
 from worker.images import RawImage
 
 HEADER = {"prompt_id": "p1", "node_id": "3", "index": 1, "count": 2, "width": 2, "height": 1, "mode": "RGB"}
@@ -102,6 +112,39 @@ def test_a_raw_frame_is_an_image_with_its_place_in_the_batch() -> None:
     event = parse_binary(raw_frame(HEADER, PIXELS))
 
     assert event == ImageMade("p1", "3", 1, 2, RawImage(2, 1, "RGB", PIXELS))
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"used": 3, "total": 8}, MemoryNeed(3, 8)),
+        ({"used": 0, "total": 8, "more": "…"}, MemoryNeed(0, 8)),
+        ({"used": 8, "total": 8}, MemoryNeed(8, 8)),
+        ({"used": 9, "total": 8}, None),
+        ({"used": -1, "total": 8}, None),
+        ({"used": 0, "total": 0}, None),
+        ({"used": 3.0, "total": 8}, None),
+        ({"used": True, "total": True}, None),
+        ({"used": "3", "total": "8"}, None),
+        ({"used": 3, "total": 10**30}, None),
+        ({"used": 3}, None),
+        ({}, None),
+        ([3, 8], None),
+        (None, None),
+        (5, None),
+    ],
+)
+def test_what_a_frame_tells_of_memory_counts_where_it_makes_sense_and_costs_no_picture(
+    told: Any, expected: MemoryNeed | None
+) -> None:
+    event = parse_binary(raw_frame({**HEADER, "memory": told}, PIXELS))
+
+    assert event == ImageMade("p1", "3", 1, 2, RawImage(2, 1, "RGB", PIXELS), expected)
+
+
+@given(st.recursive(st.none() | st.integers() | st.floats(), st.lists) | st.dictionaries(st.text(), st.integers()))
+def test_no_word_on_memory_is_too_strange(told: Any) -> None:
+    assert parse_binary(raw_frame({**HEADER, "memory": told}, PIXELS)) is not None
 
 
 @pytest.mark.parametrize(("mode", "size"), [("L", 1), ("RGB", 3), ("RGBA", 4)])

@@ -14,6 +14,7 @@ from worker.demo.engine import scripted_settings
 from worker.demo.engine.script import Fault, FaultKind, strikes
 from worker.engine import pool as pool_module
 from worker.engine.client import EngineClient, Progress
+from worker.engine.events import MemoryNeed
 from worker.engine.policy import RetryPolicy
 from worker.engine.pool import PLACES_PER_SLOT, EnginePool, Rendering, RenderTask
 from worker.engine.process import EngineSettings
@@ -184,6 +185,19 @@ async def test_after_memory_ran_out_everything_is_freed_and_the_graph_saves_memo
 
     assert job.asked == [(True, False), (True, True)]
     assert "Free: models True, results True" in settings.log_file.read_text(encoding="utf-8")
+
+
+async def test_what_a_rendering_took_of_its_card_is_handed_on_with_the_slot_that_has_it(
+    two: list[EngineSettings], sampler_graph: Build, play: Play
+) -> None:
+    play(card_bytes=1000_000, bytes_per_pixel=1)
+    told: list[tuple[int, str, int, MemoryNeed]] = []
+    async with EnginePool(two).running() as pool:
+        pool.on_memory = lambda slot, task, each, need: told.append((slot.number, task.model, each.count, need))
+        placed: list[int] = []
+        await pool.render(replace(Job(sampler_graph()).task(), on_placed=placed.append))
+
+    assert told == [(placed[0], "a", 1, MemoryNeed(64 * 96, 1000_000))]
 
 
 async def test_the_error_of_the_last_try_is_the_jobs(

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from worker.config.schema import BridgeData
+from worker.engine.events import MemoryNeed
 from worker.engine.patience import Phase
-from worker.engine.pool import RenderTask
+from worker.engine.pool import Rendering, RenderTask
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot
 from worker.errors import DeviceLost, EngineDied, ModelBroken, NodeFailed, OutOfMemory
@@ -19,6 +20,7 @@ from worker.jobs.planner import Planner, Wish, stall_limits_s
 from worker.workflows.request import Family, ServedModel
 
 FULL = 1024 * 1024
+GIB = 1024**3
 SETTINGS = EngineSettings(Path("python"), Path("comfyui"), Path("engine"), Path("log"), models_kept=2)
 
 
@@ -155,6 +157,31 @@ def test_a_model_whose_memory_ran_out_with_a_batch_gets_smaller_batches(clock):
     planner = Stand(config={"max_batch": 8}, units={"a": 0.1, "b": 0.1}).planner()
     planner.engine_failed(task(batch=4), OutOfMemory("…"))
     assert planner.wish().amount == 3
+
+
+def test_what_cannot_fit_on_the_next_engines_card_is_not_asked_for_there(clock):
+    small, large = (EngineSlot(number, replace(SETTINGS, device=f"cuda:{number}")) for number in (0, 1))
+    stand = Stand(config={"max_batch": 8}, names=("a",), slots=[small, large], units={"a": 0.01}, idle={1: 1.0})
+    planner = stand.planner()
+    assert planner.wish() == Wish(("a",), FULL, 8, 2)
+    for slot, total in ((small, 4), (large, 64)):
+        # 2 GiB for a quarter of the pixels that the owner allows.
+        rendering = Rendering({}, (), 1, evaluations=1)
+        planner.memory_taken(slot, task(pixels=FULL // 4), rendering, MemoryNeed(5 * GIB // 2, total * GIB))
+    assert planner.wish() == Wish(("a",), FULL // 4, 1, 2), "it takes 8 GiB, and 3 are there"
+    assert planner.wish(asking=1) == Wish(("a",), FULL, 7, 2), "it takes 8 GiB for each, and 63 are there"
+    clock(2 * 3600.0)
+    assert planner.wish() == Wish(("a",), FULL, 8, 2)
+
+
+def test_a_model_of_which_no_size_fits_is_withdrawn_with_the_reason(clock):
+    planner = Stand(slots=[EngineSlot(1, SETTINGS)]).planner()
+    planner.memory_taken(
+        EngineSlot(1, SETTINGS), task(pixels=FULL // 256), Rendering({}, (), 1, 1), MemoryNeed(2 * GIB, 4 * GIB)
+    )
+    assert planner.wish().models == ("b",)
+    reason = "a larger picture needs about 384.5 GiB, and the card has 3.5 GiB for it"
+    assert planner.withdrawn == {"a": reason}
 
 
 def test_each_device_is_asked_for_by_its_own_limits():

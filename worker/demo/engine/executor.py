@@ -55,6 +55,8 @@ class Prompt:
     messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     interrupted: asyncio.Event = field(default_factory=asyncio.Event)
     fault: Fault | None = None
+    #: bytes that sampling took and those of the card, once that was measured
+    memory: dict[str, int] | None = None
     #: progress by node, as in `progress_state`
     progress: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -224,6 +226,8 @@ class Executor:
         steps = {id_: workflow.steps(id_) for id_ in workers}
         total = sum(steps.values())
         done = sum(steps[id_] for id_ in workers[: workers.index(node_id)])
+        if samplers:
+            self._take_memory(prompt, node_id)
         for step in range(1, steps[node_id] + 1):
             await self._pause(prompt, read_script(self._script).seconds / total)
             if samplers:
@@ -232,6 +236,17 @@ class Executor:
                 await self._outbox.tell(prompt.client_id, "progress", progress)
             if prompt.fault and done + step >= prompt.fault.at * total:
                 await self._strike(prompt)
+
+    def _take_memory(self, prompt: Prompt, node_id: str) -> None:
+        """Sample on the script's card, if there is one. Raises NodeError where it has no room."""
+        script = read_script(self._script)
+        if script.card_bytes:
+            size = prompt.workflow.size(node_id, self._pictures)
+            used = int(script.bytes_per_pixel * size.width * size.height * size.count)
+            if used > script.card_bytes:
+                raise NodeError(*EXCEPTIONS[FaultKind.OUT_OF_MEMORY])
+            before = prompt.memory["used"] if prompt.memory else 0
+            prompt.memory = {"used": max(used, before), "total": script.card_bytes}
 
     async def _tell_progress(self, prompt: Prompt, node_id: str, value: float, maximum: float, state: str) -> None:
         ids = {"display_node_id": node_id, "parent_node_id": None, "real_node_id": node_id}
@@ -292,7 +307,7 @@ class Executor:
         for index in range(size.count):
             picture = await asyncio.to_thread(paint, source, signature, size, index)
             if node["class_type"] == "HordeImageOutput":
-                frame = raw_frame(prompt.id, node_id, picture, index, size.count)
+                frame = raw_frame(prompt.id, node_id, picture, index, size.count, memory=prompt.memory)
                 await self._send_frame(prompt, frame)
             else:
                 await self._tell_progress(prompt, node_id, index, size.count, "running")

@@ -69,7 +69,9 @@ def paint(source: Node, signature: str, size: Size, index: int) -> Image.Image:
     return Image.frombytes("RGB", (NOISE_SIDE, NOISE_SIDE), noise).resize(shape, Image.Resampling.BICUBIC)
 
 
-def raw_frame(prompt_id: str, node_id: str, picture: Image.Image, index: int, count: int) -> bytes:
+def raw_frame(
+    prompt_id: str, node_id: str, picture: Image.Image, index: int, count: int, *, memory: dict[str, int] | None = None
+) -> bytes:
     """What our node pack's `HordeImageOutput` sends for one picture of a batch."""
     header = json.dumps(
         {
@@ -80,6 +82,7 @@ def raw_frame(prompt_id: str, node_id: str, picture: Image.Image, index: int, co
             "width": picture.width,
             "height": picture.height,
             "mode": picture.mode,
+            **({"memory": memory} if memory else {}),
         }
     ).encode()
     return struct.pack(">II", RAW_IMAGE_EVENT, len(header)) + header + picture.tobytes()

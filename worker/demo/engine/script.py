@@ -76,6 +76,10 @@ class Script:
     answer_seconds: float = 0.0
     #: from a prompt's arrival to its place in the queue; looked up again and again, so that a test can end it
     accept_seconds: float = 0.0
+    #: memory of the card; 0: there is no card, and nothing is told of memory
+    card_bytes: int = 0
+    #: what sampling takes of it; a job that takes more than there is runs out of memory
+    bytes_per_pixel: float = 0.0
     #: SIGTERM does nothing (read at start)
     ignore_sigterm: bool = False
     faults: tuple[Fault, ...] = ()

@@ -1,7 +1,8 @@
 """Finished images as raw pixels in one websocket frame each: no PNG on the engine's critical path.
 
 Frame: 4 bytes event number (big-endian, written by ComfyUI), 4 bytes length of the header, the header as JSON,
-then height x width x channels bytes, rows top-down.
+then height x width x channels bytes, rows top-down. The header also tells what the prompt took of the card's memory,
+where that can be measured.
 """
 
 import json
@@ -10,6 +11,8 @@ import struct
 import torch
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
+
+from .memory import meter
 
 #: Outside the range ComfyUI uses for its own binary events.
 RAW_IMAGE_EVENT = 1001
@@ -35,6 +38,7 @@ class HordeImageOutput:
     def send(self, images, unique_id):
         server = PromptServer.instance
         prompt_id = get_executing_context().prompt_id
+        memory = meter.report(prompt_id)
         count, height, width, channels = images.shape
         for index, image in enumerate(images):
             # Truncation, not rounding: what ComfyUI's own savers do. One by one: a batch may fill most of the memory.
@@ -48,6 +52,7 @@ class HordeImageOutput:
                     "width": width,
                     "height": height,
                     "mode": {1: "L", 3: "RGB", 4: "RGBA"}[channels],
+                    **memory,
                 }
             ).encode()
             frame = struct.pack(">I", len(header)) + header + pixels.numpy().tobytes()

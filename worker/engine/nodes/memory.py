@@ -1,0 +1,81 @@
+"""What sampling takes of a card's memory beside the weights, so that the worker knows which sizes fit.
+
+Sampling alone counts: ComfyUI moves weights out of its way, and decodes tile by tile where a picture is too large. So
+the peak is taken from the moment the weights are there to the last step; seen over a whole job it would mostly be
+weights that came and went. Only torch.cuda (CUDA and ROCm) tells peaks; elsewhere nothing is measured.
+"""
+
+import functools
+import logging
+
+import torch
+from comfy import model_management, samplers
+from comfy_execution.utils import get_executing_context
+
+logger = logging.getLogger(__name__)
+
+
+class Meter:
+    """Follows the engine's card, once installed. Prompts run one after another, in one thread."""
+
+    def __init__(self):
+        #: None: nothing is measured
+        self._device = None
+        #: the last prompt that sampled, and the most that it took
+        self._prompt_id, self._used = "", 0
+
+    def install(self):
+        """Measure on a card that tells. All samplers go through one function, when the weights are in place."""
+        device = model_management.get_torch_device()
+        if device.type != "cuda":
+            return
+        sample = getattr(samplers.CFGGuider, "inner_sample", None)
+        if sample is None:
+            logger.warning("this ComfyUI samples in another way: what that takes of the card is not measured")
+            return
+        self._device = device
+        samplers.CFGGuider.inner_sample = self._over(sample)
+
+    def report(self, prompt_id):
+        """For the header of a picture's frame; nothing where nothing was sampled for this prompt."""
+        if self._device is None or prompt_id != self._prompt_id:
+            return {}
+        total = self._ask(model_management.get_total_memory, self._device)
+        return {} if total is None else {"memory": {"used": self._used, "total": total}}
+
+    def _over(self, sample):
+        """The same function, measured."""
+
+        @functools.wraps(sample)
+        def measured(*arguments, **options):
+            before = self._ask(self._begin)
+            result = sample(*arguments, **options)
+            self._ask(self._end, before)
+            return result
+
+        return measured
+
+    def _begin(self):
+        torch.cuda.reset_peak_memory_stats(self._device)
+        return torch.cuda.memory_allocated(self._device)
+
+    def _end(self, before):
+        used = max(0, torch.cuda.max_memory_allocated(self._device) - before)
+        prompt_id = get_executing_context().prompt_id
+        # A hires fix samples twice, and its larger pass is the one that must fit.
+        self._used = max(used, self._used) if prompt_id == self._prompt_id else used
+        self._prompt_id = prompt_id
+
+    def _ask(self, question, *arguments):
+        """The answer; None where there is none, and then nothing is measured any more: no job may fail of this."""
+        if self._device is None:
+            return None
+        try:
+            return question(*arguments)
+        except Exception:
+            logger.warning("what sampling takes of the card can't be measured", exc_info=True)
+            self._device = None
+            return None
+
+
+meter = Meter()
