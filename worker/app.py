@@ -19,7 +19,7 @@ from worker.engine.policy import RestartPolicy
 from worker.engine.pool import EnginePool
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot
-from worker.errors import ConfigError
+from worker.errors import ConfigError, WorkerError
 from worker.horde.client import HordeClient
 from worker.horde.limits import Limits
 from worker.horde.wire import PopRequest
@@ -92,7 +92,8 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
     """Serve the Horde until told to stop, and then perhaps to make haste; what this session earned.
 
     Raises ConfigError before anything starts, EngineStartFailed when no engine comes up, HordeRefused when the
-    Horde turns the worker away. On cancellation the jobs under way are faulted first.
+    Horde turns the worker away, WorkerError after faults in a row where the owner wants that. On cancellation the
+    jobs under way are faulted first.
     """
     if not setup.safety.may_serve(setup.horde_url):
         raise ConfigError(
@@ -182,7 +183,7 @@ class Brakes:
     def __init__(self, setup: Setup) -> None:
         self._faults = setup.tolerance.fault_brake()
         self._floors = Floors()
-        self._safety = setup.safety
+        self._setup = setup
         self._folder = setup.engines[0].base_directory
         self._readings_at = float("-inf")
         self._shortage = ""
@@ -194,6 +195,7 @@ class Brakes:
             self._faults.succeeded()
 
     def pause(self) -> tuple[float, str]:
+        """Raises WorkerError where the owner wants an end in place of a pause."""
         now = time.monotonic()
         if now - self._readings_at > READINGS_EVERY_S:
             self._readings_at = now
@@ -202,9 +204,15 @@ class Brakes:
             )
         if self._shortage:
             return READINGS_EVERY_S, self._shortage
-        if hold := self._safety.hold():
+        if hold := self._setup.safety.hold():
             return SAFETY_PAUSE_S, hold
-        return self._faults.pause(now)
+        wait_s, reason = self._faults.pause(now)
+        if self._setup.config.exit_on_unhandled_faults and self._faults.is_in_a_row(now):
+            raise WorkerError(
+                f"{self._faults.in_a_row} jobs in a row were faulted, and exit_on_unhandled_faults is on.",
+                remedy="The log says why each was.",
+            )
+        return wait_s, reason
 
 
 def _live(library: Library, object_info: Mapping[str, Any]) -> Library:

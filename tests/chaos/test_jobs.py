@@ -10,7 +10,7 @@ from worker.demo.engine.script import Fault as EngineFault
 from worker.demo.engine.script import FaultKind as EngineFaultKind
 from worker.demo.horde.faults import Fault, FaultKind, Route
 from worker.demo.horde.records import Outcome
-from worker.errors import ConfigError, EngineStartFailed, HordeRefused, SafetyUnavailable
+from worker.errors import ConfigError, EngineStartFailed, HordeRefused, SafetyUnavailable, WorkerError
 from worker.images import RawImage
 from worker.jobs.job import Stage
 from worker.safety.checker import NoChecker
@@ -150,6 +150,16 @@ async def test_a_job_too_large_for_the_card_that_comes_first_is_found_out_by_run
         await rig.until(lambda: rig.outcomes()[Outcome.FAULTED])
     settled(rig, faulted=1)
     assert "out of memory" in (rig.folder / "bridge_1.log").read_text(encoding="utf-8")
+
+
+async def test_an_owner_who_wants_it_so_has_the_worker_end_after_faults_in_a_row(rig):
+    rig.config = {"exit_on_unhandled_faults": True}
+    rig.play(**engine_fault(EngineFaultKind.NODE_FAILURE, times=None))
+    rig.ask(2)
+    with pytest.raises(WorkerError, match="3 jobs in a row were faulted") as caught:
+        await rig.serve()
+    assert caught.value.remedy
+    assert rig.horde.state.accounting().lost == 0
 
 
 async def test_a_graph_that_comfyui_refuses_is_not_tried_twice(rig):

@@ -153,7 +153,12 @@ class TimeoutKeys(Keys):
         ),
     ] = 300
     exit_on_unhandled_faults: Annotated[
-        bool, About("Ends the worker on a fault it has no cure for, in place of trying to recover.", Effect.AT_ONCE)
+        bool,
+        About(
+            "Ends the worker with an error after 3 faulted jobs in a row, once the others are done; else it pauses for "
+            "3 minutes.",
+            Effect.AT_ONCE,
+        ),
     ] = False
     remove_maintenance_on_init: Annotated[
         bool, About("Takes the worker out of maintenance mode when it starts.", Effect.RESTART)

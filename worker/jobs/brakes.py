@@ -35,6 +35,10 @@ class FaultBrake:
         self._row = 0
         self._row_until = 0.0
 
+    def is_in_a_row(self, now: float) -> bool:
+        """Whether the last jobs, and not only many, were faulted."""
+        return now < self._row_until
+
     def pause(self, now: float) -> tuple[float, str]:
         """Seconds to wait, with the reason; 0 and nothing when all is well."""
         while self._faults and self._faults[0] <= now - HOUR_S:
@@ -42,7 +46,7 @@ class FaultBrake:
         if len(self._faults) >= self.per_hour:
             wait_s = self._faults[len(self._faults) - self.per_hour] + HOUR_S - now
             return wait_s, f"{len(self._faults)} images were faulted within an hour; the Horde allows 20"
-        if now < self._row_until:
+        if self.is_in_a_row(now):
             return self._row_until - now, f"{self.in_a_row} jobs in a row were faulted"
         return 0.0, ""
 

@@ -15,7 +15,7 @@ from functools import partial
 from loguru import logger
 
 from worker.aio import TaskGroup, timeout
-from worker.errors import HordeBusy, HordeError, HordeMaintenance, HordeRefused
+from worker.errors import HordeBusy, HordeError, HordeMaintenance, HordeRefused, WorkerError
 from worker.horde.client import HordeClient
 from worker.horde.wire import PopRequest, PopResponse
 from worker.jobs.job import Job, Stage
@@ -64,7 +64,7 @@ class Intake:
     #: what to ask for right now, given how many pops are under way; None while nothing can be served
     offer: Callable[[int], PopRequest | None]
     room: Callable[[], Room]
-    #: seconds not to ask for, with the reason; 0 when all is well
+    #: seconds not to ask for, with the reason; 0 when all is well. Raises WorkerError when it is of no use any more
     brake: Callable[[], tuple[float, str]] = lambda: (0.0, "")
     jobs: set[asyncio.Task[None]] = field(default_factory=set)
     #: why nothing is popped at the moment, if so
@@ -86,12 +86,19 @@ class Intake:
     async def run(self, stop: asyncio.Event) -> None:
         """Pop until told to stop, then wait for the jobs that are under way. Cancelling faults them.
 
-        Raises HordeRefused when the Horde turns this worker away for good.
+        Raises HordeRefused when the Horde turns this worker away for good, and what the brake raises, once the jobs
+        under way are done.
         """
+        given_up: WorkerError | None = None
         try:
             async with TaskGroup() as tasks:
                 while not stop.is_set():
-                    if (request := self._next_pop()) is not None:
+                    try:
+                        request = self._next_pop()
+                    except WorkerError as error:
+                        given_up = error
+                        break
+                    if request is not None:
                         self._asking += 1
                         tasks.create_task(self._pop(request, tasks), name="pop")
                         continue
@@ -103,6 +110,8 @@ class Intake:
             # A task that is cancelled before its first step does nothing at all, not even give its job back.
             for job in self._unbegun:
                 await self.runner.give_back(job, SHUTTING_DOWN)
+        if given_up:
+            raise given_up
 
     def _next_pop(self) -> PopRequest | None:
         """The pop that makes sense now, if any."""

@@ -15,6 +15,14 @@ def test_three_faults_in_a_row_pause_for_three_minutes():
     assert brake.pause(281) == (0.0, "")
 
 
+def test_faults_in_a_row_are_told_from_too_many_within_an_hour():
+    row, many = FaultBrake(), FaultBrake()
+    for _ in range(3):
+        row.faulted(0)
+    many.faulted(0, images=15)
+    assert (row.is_in_a_row(1), row.is_in_a_row(181), many.is_in_a_row(1)) == (True, False, False)
+
+
 def test_a_success_between_faults_ends_the_row():
     brake = FaultBrake()
     for _ in range(5):

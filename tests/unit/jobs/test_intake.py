@@ -6,7 +6,7 @@ import pytest
 from loguru import logger
 
 from worker.aio import timeout, ungrouped
-from worker.errors import HordeKeyUnknown, HordeRefused
+from worker.errors import HordeKeyUnknown, HordeRefused, WorkerError
 from worker.horde.wire import PopRequest, PopResponse
 from worker.jobs import intake as module
 from worker.jobs.intake import Intake, Room
@@ -144,3 +144,26 @@ async def test_one_job_that_waits_for_its_files_makes_room_for_one():
 async def test_a_job_that_has_just_come_is_given_a_moment_for_its_files(monkeypatch):
     monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.0)
     assert await taken(Room(1, 0, 0.0), Stage.FETCHING) == 1
+
+
+async def test_a_brake_that_gives_up_lets_jobs_under_way_end_and_is_told_then():
+    runner, broken = Runner(Stage.RENDERING), []
+
+    def brake():
+        if broken:
+            raise WorkerError("It is of no use.")
+        return 0.0, ""
+
+    intake = Intake(Plenty(), runner, offer=lambda asking: REQUEST, room=lambda: Room(2, 0, 0.0), brake=brake)
+    running = asyncio.ensure_future(intake.run(asyncio.Event()))
+    async with timeout(PATIENCE_S):
+        while not runner.jobs:
+            await asyncio.sleep(0)
+        broken.append(True)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not running.done()
+        runner.let_go.set()
+        with pytest.raises(WorkerError, match="of no use"):
+            await running
+    assert all(job.ended_at is not None for job in runner.jobs)
