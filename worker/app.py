@@ -160,6 +160,7 @@ def _begin(setup: Setup, horde: HordeClient, pool: EnginePool, tally: Tally, fir
     pool.foresee = forecast.work_in_s
     pool.on_failure = planner.engine_failed
     pool.on_memory = planner.memory_taken
+    pool.fits = planner.fits
     offers = Offers(library, setup.agent, setup.models.has)
     setup.events.subscribe(roster.note)
     setup.events.subscribe(forecast.note)

@@ -112,6 +112,8 @@ class EnginePool:
         self.on_failure: Callable[[RenderTask, EngineError], None] = lambda _task, _error: None
         #: told what each rendering that succeeded took of its card, where the engine tells
         self.on_memory: Callable[[EngineSlot, RenderTask, Rendering, MemoryNeed], None] = lambda *_: None
+        #: whether a slot's card has the memory that a task needs, as far as known
+        self.fits: Callable[[EngineSlot, RenderTask], bool] = lambda _slot, _task: True
         #: seconds until slots have nothing to do, as far as known, by their numbers
         self.foresee: Callable[[Collection[int]], Mapping[int, float]] = lambda slots: dict.fromkeys(slots, 0.0)
 
@@ -264,6 +266,7 @@ class EnginePool:
         """
         ready, task = self.ready_slots, wish.task
         suitable = [slot for slot in ready if slot.settings.takes(task.model, task.pixels)] or ready
+        suitable = [slot for slot in suitable if self.fits(slot, task)] or suitable
         suitable = [slot for slot in suitable if slot is not wish.avoid] or suitable
         free = [slot for slot in suitable if slot.taken < _places(slot)]
         idle = self.foresee([slot.number for slot in free])

@@ -145,6 +145,11 @@ class Planner:
             need=need,
         )
 
+    def fits(self, slot: EngineSlot, task: RenderTask) -> bool:
+        """Whether the slot's card has the memory that the task needs, as far as known."""
+        wanted = task.pixels * task.batch
+        return self._needs.limit_of(task.model, slot.settings.device, time.monotonic(), wanted=wanted) is None
+
     def _next_slot(self, asking: int) -> tuple[EngineSlot | None, float]:
         """The slot that will have nothing to do first, past those for which a pop is under way."""
         ready = {slot.number: slot for slot in self._pool.offered_slots}

@@ -349,6 +349,27 @@ async def test_an_idle_slot_is_taken_before_one_that_has_the_model_but_works(
         first.taken = 0
 
 
+async def test_a_job_goes_where_it_fits_even_if_it_waits_and_anywhere_if_it_fits_nowhere(
+    two: list[EngineSettings], sampler_graph: Build, plain_graph: Build, play: Play, until: Until
+) -> None:
+    async with EnginePool(two).running() as pool:
+        await both_ready(pool, until)
+        first, second = pool.slots
+        pool.fits = lambda slot, task: slot is second and task.model == "large"
+
+        await pool.render(Job(plain_graph(1), model="large").task())
+        await pool.render(Job(plain_graph(2), model="too large").task())
+        assert (first.models, second.models) == (("too large",), ("large",))
+
+        second.taken = PLACES_PER_SLOT
+        waiting = asyncio.ensure_future(pool.render(Job(plain_graph(3), model="large").task()))
+        await until(lambda: pool._waiting)
+        second.taken = 1
+        pool._give_back(second)
+        await waiting
+        assert first.models == ("too large",)
+
+
 async def test_nothing_goes_to_a_slot_that_is_not_ready(
     two: list[EngineSettings], plain_graph: Build, until: Until
 ) -> None:

@@ -170,6 +170,9 @@ def test_what_cannot_fit_on_the_next_engines_card_is_not_asked_for_there(clock):
         planner.memory_taken(slot, task(pixels=FULL // 4), rendering, MemoryNeed(5 * GIB // 2, total * GIB))
     assert planner.wish() == Wish(("a",), FULL // 4, 1, 2), "it takes 8 GiB, and 3 are there"
     assert planner.wish(asking=1) == Wish(("a",), FULL, 7, 2), "it takes 8 GiB for each, and 63 are there"
+    assert [planner.fits(slot, task()) for slot in (small, large)] == [False, True]
+    assert [planner.fits(slot, task(batch=8)) for slot in (small, large)] == [False, False]
+    assert planner.fits(small, task(pixels=FULL // 4))
     clock(2 * 3600.0)
     assert planner.wish() == Wish(("a",), FULL, 8, 2)
 
