@@ -103,6 +103,8 @@ class EngineClient:
         self._lost: asyncio.Task[None] | None = None
         #: prompts that ended and are in the engine's history still
         self._over: list[str] = []
+        #: requests under way
+        self._asking: set[asyncio.Future[httpx.Response]] = set()
         #: what is seen through without its caller
         self._aside: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -129,6 +131,10 @@ class EngineClient:
             await asyncio.wait(unfinished)
         if self._reader:
             await self._reader.stop()
+        # A connection that is being made when the client closes would be open for ever. An engine that has ended
+        # lets nobody wait.
+        if self._asking:
+            await asyncio.wait(self._asking, timeout=GIVING_UP_S)
         await self._http.aclose()
 
     @property
@@ -432,16 +438,17 @@ class EngineClient:
     async def _request(
         self, method: str, path: str, *, accept: Collection[int] = (httpx.codes.OK,), **content: Any
     ) -> httpx.Response:
+        if self._gone:
+            raise EngineDied("The connection to the engine was closed.")
+        asking = asyncio.ensure_future(self._http.request(method, path, **content))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
         try:
-            response = await self._http.request(method, path, **content)
+            response = await asking
         except httpx.TimeoutException as error:
             raise EngineStalled(f"The engine did not answer {method} {path} in {HTTP_TIMEOUT_S:.0f} s.") from error
         except httpx.TransportError as error:
             raise EngineDied(f"The engine does not answer: {error!r}.") from error
-        except RuntimeError as error:
-            if self._http.is_closed:
-                raise EngineDied("The connection to the engine was closed.") from error
-            raise
         if response.status_code not in accept:
             raise NodeFailed(f"The engine answered {method} {path} with {response.status_code}: {response.text[:200]}")
         return response

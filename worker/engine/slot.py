@@ -159,9 +159,11 @@ class EngineSlot:
             if client is not None:
                 client.expect_end()
             # First the process, so that no prompt is told "gone" while the engine still works on it.
-            await process.stop()
-            if client is not None:
-                await client.close()
+            try:
+                await process.stop()
+            finally:
+                if client is not None:
+                    await client.close()
 
     async def _until_gone(self) -> None:
         """Wait for an engine that could not be killed: a second one on the same device would get stuck as well."""

@@ -1,7 +1,9 @@
 """The client's connection to an engine: lost, got back, given up, closed."""
 
 import asyncio
+import gc
 import threading
+import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -130,6 +132,10 @@ async def test_an_engine_whose_websocket_can_not_be_had_back_takes_no_more_jobs(
         await client.render(plain_graph(), OUT)
 
 
+def reading_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "engine-reader"]
+
+
 async def test_a_websocket_lost_again_while_it_is_got_back_is_got_back_once_more(
     client: EngineClient, plain_graph: Build, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
@@ -144,13 +150,15 @@ async def test_a_websocket_lost_again_while_it_is_got_back_is_got_back_once_more
             client._reader._socket.abort()
             client._reader._thread.join()
 
+    # Other clients may be open as long as all tests run.
+    readers = len(reading_threads())
     monkeypatch.setattr(client, "_connect", connect_and_lose)
     assert client._reader is not None
     client._reader._socket.abort()
     await until(lambda: sockets == 2 and client._lost is not None and client._lost.done())
 
     assert len(await client.render(plain_graph(), OUT)) == 1
-    await until(lambda: sum(thread.name == "engine-reader" for thread in threading.enumerate()) == 1)
+    await until(lambda: len(reading_threads()) == readers)
 
 
 async def test_closing_the_client_ends_its_jobs(client: EngineClient, sampler_graph: Build, play: Play) -> None:
@@ -219,3 +227,24 @@ async def test_a_connection_that_is_given_up_leaves_no_socket(
 
 def broken_pipe(*_: Any) -> None:
     raise BrokenPipeError
+
+
+@pytest.mark.parametrize("steps", range(16))
+async def test_a_client_closed_at_any_moment_of_a_request_leaves_no_connection(
+    engine: EngineProcess, steps: int
+) -> None:
+    client = EngineClient(engine.url, engine.token)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        asking = asyncio.ensure_future(client.put_input("key", b"picture"))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+
+        await client.close()
+
+        await asyncio.gather(asking, return_exceptions=True)
+        # A transport that is closed says so in the next round of the loop.
+        await asyncio.sleep(0)
+        del asking
+        gc.collect()
+    assert [str(each.message) for each in said if each.category is ResourceWarning] == []

@@ -166,6 +166,30 @@ async def test_the_end_of_a_slot_is_the_end_of_its_engine(
     assert not psutil.pid_exists(pid)
 
 
+async def test_a_slot_that_ends_while_its_engine_is_being_stopped_hangs_up_all_the_same(
+    settings: EngineSettings, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = EngineSlot(1, settings)
+    life = asyncio.ensure_future(slot.run())
+    await until(lambda: slot.state is SlotState.READY)
+    client, stopping = slot.client, asyncio.Event()
+
+    async def stop_slowly(_: EngineProcess) -> None:
+        stopping.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EngineProcess, "stop", stop_slowly)
+        slot.restart(EngineDied("…"))
+        await stopping.wait()
+        life.cancel()
+        await asyncio.gather(life, return_exceptions=True)
+
+    assert client._http.is_closed
+    assert slot.process is not None
+    await slot.process.stop(timeout_s=0)
+
+
 async def test_an_engine_that_can_not_be_killed_is_fenced_until_it_is_gone(
     slot: EngineSlot, monkeypatch: pytest.MonkeyPatch, until: Until, plain_graph: Build
 ) -> None:
