@@ -1,6 +1,6 @@
 """From 1 to 64 engines in one worker: whether each is kept busy, and whether a job costs the supervisor the same.
 
-The engines are processes that speak ComfyUI's protocol and sleep through their jobs, so that 64 of them fit on one
+The engines, each on a card of its own, speak ComfyUI's protocol and sleep through their jobs, so that 64 fit on one
 machine; worker and Horde are the real ones, with API and upload latencies as in `throughput`. Duty is the share of
 the engines' time that jobs took, by the Horde's clock, in the steady middle of a queue that never runs dry.
 

@@ -49,7 +49,8 @@ def simulated(count: int, seconds: float, folder: Path) -> Sequence[EngineSettin
     Script(seconds=seconds).write(script)
     one = scripted_settings(folder, script=script, start_timeout_s=300.0)
     return [
-        replace(one, base_directory=folder / str(number), log_file=folder / f"{number}.log")
+        # Each on a card of its own, with a job of its own in the queue.
+        replace(one, device=f"card {number}", base_directory=folder / str(number), log_file=folder / f"{number}.log")
         for number in range(1, count + 1)
     ]
 
