@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import gc
 import os
 import pty
 import signal
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.lifecycle import Ending
+from worker.jobs.job import JobEvent, Stage
+from worker.lifecycle import Ending, settle
 from worker.signals import CTRL_CLOSE, CTRL_LOGOFF, CTRL_SHUTDOWN, console_close, signals
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +51,22 @@ async def test_a_closed_console_goes_to_the_third_step_at_once(ending, done):
     assert done == ["cancel"]
     ending.further()
     assert done == ["cancel", "die"]
+
+
+def test_what_lasts_is_kept_from_the_collector_when_the_first_job_is_done():
+    try:
+        for stage in set(Stage) - {Stage.DONE}:
+            settle(JobEvent(None, stage))
+        assert gc.get_freeze_count() == 0
+        settle(JobEvent(None, Stage.DONE))
+        kept = gc.get_freeze_count()
+        assert kept > 0
+        more = [[] for _ in range(1000)]
+        settle(JobEvent(None, Stage.DONE))
+        assert gc.get_freeze_count() <= kept
+        assert len(more) == 1000
+    finally:
+        gc.unfreeze()
 
 
 class Kernel32:
