@@ -34,11 +34,6 @@ class BridgeData(
         return self.max_power * PIXELS_PER_POWER
 
     @property
-    def jobs_held(self) -> int:
-        """Jobs that one device may have at once, running and waiting."""
-        return self.max_threads + self.queue_size
-
-    @property
     def lora_cache_bytes(self) -> int:
         """Disk space for LoRAs fetched on demand, in bytes."""
         return self.max_lora_cache_size * 1024**3

@@ -109,7 +109,7 @@ class EnginePool:
         #: devices that are to get no more jobs for now, with the reason
         self.shortages: dict[str, str] = {}
         #: told of each try that failed after an engine had begun with it
-        self.on_failure: Callable[[RenderTask, EngineError], None] = lambda _task, _error: None
+        self.on_failure: Callable[[EngineSlot, RenderTask, EngineError], None] = lambda *_: None
         #: told what each rendering that succeeded took of its card, where the engine tells
         self.on_memory: Callable[[EngineSlot, RenderTask, Rendering, MemoryNeed], None] = lambda *_: None
         #: whether a slot's card has the memory that a task needs, as far as known
@@ -174,7 +174,7 @@ class EnginePool:
             except EngineError as error:
                 if watched.begun:
                     begun += 1
-                    self.on_failure(task, error)
+                    self.on_failure(slot, task, error)
                 how = self._retry.next_try(
                     error, attempt=begun, took_s=loop.time() - started_at, left_s=task.deadline - loop.time()
                 )

@@ -126,11 +126,12 @@ class Planner:
             case Stage.DELIVERING:
                 self._quarantine.succeeded(model)
 
-    def engine_failed(self, task: RenderTask, error: EngineError) -> None:
+    def engine_failed(self, slot: EngineSlot, task: RenderTask, error: EngineError) -> None:
         """An engine that had begun with a task failed it."""
         now = time.monotonic()
         if isinstance(error, OutOfMemory):
-            self._ceilings.ran_out(task.model, now, pixels=task.pixels, batch=task.batch)
+            device = slot.settings.device
+            self._ceilings.ran_out(task.model, device, now, pixels=task.pixels, batch=task.batch)
         elif error.restarts_engine or isinstance(error, ModelBroken):
             self._quarantine.failed(task.model, now, error.message.splitlines()[0])
 
@@ -147,8 +148,11 @@ class Planner:
 
     def fits(self, slot: EngineSlot, task: RenderTask) -> bool:
         """Whether the slot's card has the memory that the task needs, as far as known."""
-        wanted = task.pixels * task.batch
-        return self._needs.limit_of(task.model, slot.settings.device, time.monotonic(), wanted=wanted) is None
+        kind, now = (task.model, slot.settings.device), time.monotonic()
+        ceiling, images = self._ceilings.limit_of(*kind, now), self._ceilings.images(*kind, now)
+        if (ceiling and task.pixels > ceiling.pixels) or (images and task.batch > images):
+            return False
+        return self._needs.limit_of(*kind, now, wanted=task.pixels * task.batch) is None
 
     def _next_slot(self, asking: int) -> tuple[EngineSlot | None, float]:
         """The slot that will have nothing to do first, past those for which a pop is under way."""
@@ -171,7 +175,7 @@ class Planner:
         for name in names:
             limit = tightest((
                 self._quarantine.limit_of(name, now),
-                self._ceilings.limit_of(name, now),
+                self._ceilings.limit_of(name, device, now),
                 self._needs.limit_of(name, device, now, wanted=max_pixels),
                 self._too_slow(name, start_s, max_pixels, now),
             ))  # fmt: skip
@@ -189,7 +193,7 @@ class Planner:
         return Limit(pixels, f"a larger picture takes longer than the Horde gives, at {outlook.unit_s:.1f} s a unit")
 
     def _images(self, name: str, device: str, start_s: float, pixels: int, now: float) -> int:
-        fitting = (self._ceilings.images(name, now), self._needs.images(name, device, now, pixels=pixels))
+        fitting = (self._ceilings.images(name, device, now), self._needs.images(name, device, now, pixels=pixels))
         most = min((self._config().max_batch, *(images for images in fitting if images)))
         outlook = self._outlook(name, start_s)
         return outlook.most_images(pixels, most) if outlook else 1

@@ -55,30 +55,29 @@ class Quarantine:
 
 @dataclass
 class Ceilings:
-    """Sizes at which memory ran out, by model: what is as large or larger is not taken for a while."""
+    """Sizes at which memory ran out, by model and device: what is as large or larger is not taken for a while."""
 
     #: of the size that failed, what is tried next
     share: float = 0.75
     lasts_s: float = 2 * 3600.0
-    _pixels: dict[str, tuple[int, float]] = field(default_factory=dict, init=False)
-    _images: dict[str, tuple[int, float]] = field(default_factory=dict, init=False)
+    _pixels: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict, init=False)
+    _images: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict, init=False)
 
-    def ran_out(self, model: str, now: float, *, pixels: int, batch: int) -> None:
+    def ran_out(self, model: str, device: str, now: float, *, pixels: int, batch: int) -> None:
         """Memory was not enough for so many images of so many pixels. First batches shrink, then pictures."""
         if batch > 1:
-            self._images[model] = (min(batch - 1, self.images(model, now) or batch), now + self.lasts_s)
+            images = min(batch - 1, self.images(model, device, now) or batch)
+            self._images[model, device] = images, now + self.lasts_s
         else:
-            self._pixels[model] = (min(int(pixels * self.share), self._lowest(model, now)), now + self.lasts_s)
+            limit = self.limit_of(model, device, now)
+            pixels = int(pixels * self.share)
+            self._pixels[model, device] = min(pixels, limit.pixels) if limit else pixels, now + self.lasts_s
 
-    def limit_of(self, model: str, now: float) -> Limit | None:
-        pixels, until = self._pixels.get(model, (0, 0.0))
+    def limit_of(self, model: str, device: str, now: float) -> Limit | None:
+        pixels, until = self._pixels.get((model, device), (0, 0.0))
         return Limit(pixels, "the memory ran out at a larger size") if now < until else None
 
-    def images(self, model: str, now: float) -> int | None:
+    def images(self, model: str, device: str, now: float) -> int | None:
         """Images of one job that fit; None where nothing is known against any number."""
-        images, until = self._images.get(model, (0, 0.0))
+        images, until = self._images.get((model, device), (0, 0.0))
         return images if now < until else None
-
-    def _lowest(self, model: str, now: float) -> int:
-        limit = self.limit_of(model, now)
-        return limit.pixels if limit else 2**63

@@ -195,8 +195,7 @@ def test_max_power_counts_in_steps_of_the_hordes(power, side_px):
 
 
 def test_derived_values_have_their_units():
-    data = BridgeData(max_threads=2, queue_size=3, max_batch=4, post_process_timeout=60, max_lora_cache_size=10)
-    assert data.jobs_held == 5
+    data = BridgeData(max_batch=4, post_process_timeout=60, max_lora_cache_size=10)
     assert data.post_process_limit_s == 72
     assert data.lora_cache_bytes == 10 * 2**30
     assert BridgeData(stats_output_frequency=20).status_period_s == 20

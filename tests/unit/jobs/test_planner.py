@@ -129,7 +129,7 @@ def test_a_model_that_breaks_engines_is_withdrawn_for_a_while(clock, error):
     planner = Stand().planner()
     for _ in range(3):
         assert planner.wish().models == ("a", "b")
-        planner.engine_failed(task(), error)
+        planner.engine_failed(EngineSlot(1, SETTINGS), task(), error)
     assert planner.wish().models == ("b",)
     assert error.message.splitlines()[0] in planner.withdrawn["a"]
     clock(1800.0)
@@ -140,22 +140,32 @@ def test_a_model_that_breaks_engines_is_withdrawn_for_a_while(clock, error):
 def test_a_model_that_works_in_between_is_not_withdrawn_and_neither_is_one_whose_graph_fails():
     planner = Stand().planner()
     for _ in range(5):
-        planner.engine_failed(task(), EngineDied("…"))
+        planner.engine_failed(EngineSlot(1, SETTINGS), task(), EngineDied("…"))
         planner.note(event("a", Stage.DELIVERING))
-        planner.engine_failed(task("b"), NodeFailed("…"))
+        planner.engine_failed(EngineSlot(1, SETTINGS), task("b"), NodeFailed("…"))
     assert planner.wish().models == ("a", "b")
 
 
 def test_a_model_whose_memory_ran_out_is_offered_smaller(clock):
     planner = Stand().planner()
-    planner.engine_failed(task(), OutOfMemory("…"))
+    planner.engine_failed(EngineSlot(1, SETTINGS), task(), OutOfMemory("…"))
     wishes = [planner.wish() for _ in range(2)]
     assert [(wish.models, wish.max_pixels) for wish in wishes] == [(("b",), FULL), (("a", "b"), FULL // 2)]
 
 
+@pytest.mark.parametrize("batch", [1, 4])
+def test_where_memory_ran_out_on_one_card_the_job_still_fits_on_another(clock, batch):
+    small, large = (EngineSlot(number, replace(SETTINGS, device=f"cuda:{number}")) for number in (0, 1))
+    planner = Stand(slots=[small, large]).planner()
+    planner.engine_failed(small, task(batch=batch), OutOfMemory("…"))
+    assert not planner.fits(small, task(batch=batch))
+    assert planner.fits(small, task(pixels=FULL // 4))
+    assert planner.fits(large, task(batch=batch))
+
+
 def test_a_model_whose_memory_ran_out_with_a_batch_gets_smaller_batches(clock):
     planner = Stand(config={"max_batch": 8}, units={"a": 0.1, "b": 0.1}).planner()
-    planner.engine_failed(task(batch=4), OutOfMemory("…"))
+    planner.engine_failed(EngineSlot(1, SETTINGS), task(batch=4), OutOfMemory("…"))
     assert planner.wish().amount == 3
 
 

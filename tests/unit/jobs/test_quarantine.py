@@ -57,16 +57,18 @@ def test_who_fails_again_rests_longer_each_time_up_to_a_limit():
 def test_where_memory_ran_out_batches_shrink_first_then_pictures(failures, pixels, images):
     ceilings = Ceilings()
     for size, batch in failures:
-        ceilings.ran_out("a", 0.0, pixels=size, batch=batch)
-    limit = ceilings.limit_of("a", 1.0)
+        ceilings.ran_out("a", "cuda:0", 0.0, pixels=size, batch=batch)
+    limit = ceilings.limit_of("a", "cuda:0", 1.0)
     assert (limit and limit.pixels) == (pixels and int(MEGA * pixels))
-    assert ceilings.images("a", 1.0) == images
+    assert ceilings.images("a", "cuda:0", 1.0) == images
+    assert ceilings.limit_of("a", "cuda:1", 1.0) is None, "another card may have more"
+    assert ceilings.images("a", "cuda:1", 1.0) is None
 
 
 def test_what_was_learned_of_memory_is_forgotten_after_a_while():
     ceilings = Ceilings(lasts_s=100)
-    ceilings.ran_out("a", 0.0, pixels=MEGA, batch=1)
-    ceilings.ran_out("a", 0.0, pixels=MEGA, batch=2)
-    assert ceilings.limit_of("a", 99) is not None
-    assert ceilings.limit_of("a", 100) is None
-    assert ceilings.images("a", 100) is None
+    ceilings.ran_out("a", "cuda:0", 0.0, pixels=MEGA, batch=1)
+    ceilings.ran_out("a", "cuda:0", 0.0, pixels=MEGA, batch=2)
+    assert ceilings.limit_of("a", "cuda:0", 99) is not None
+    assert ceilings.limit_of("a", "cuda:0", 100) is None
+    assert ceilings.images("a", "cuda:0", 100) is None
