@@ -6,6 +6,7 @@ import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 import psutil
 from loguru import logger
@@ -83,13 +84,16 @@ def run(setup: Setup) -> Tally:
 
 
 def settle(event: JobEvent) -> None:
-    """Keep the garbage collector off all that lasts, which has been made when the first job is done.
+    """Keep the garbage collector off all that lasts, which has been made when the first job is done."""
+    if event.stage is Stage.DONE:
+        _freeze()
 
-    To look through it again and again took up to 50 ms each time, in which nothing else went on.
-    """
-    if event.stage is Stage.DONE and not gc.get_freeze_count():
-        gc.collect()
-        gc.freeze()
+
+@cache
+def _freeze() -> None:
+    """Once in a process. The collector's rounds through all of it took up to 50 ms, in which nothing else went on."""
+    gc.collect()
+    gc.freeze()
 
 
 def cut_off() -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from worker.demo.horde.directory import OWNER_KEY
 from worker.demo.horde.records import ImageRequest, Outcome
 from worker.demo.horde.server import RunningHorde
 from worker.horde.agent import bridge_agent
+from worker.jobs.brakes import FaultBrake
 from worker.jobs.job import Job, JobEvent, JobEvents, Stage
 from worker.jobs.journal import Journal
 from worker.models.report import RoomState
@@ -38,6 +40,8 @@ from worker.workflows.request import (
 #: For everything a test waits for; a loaded machine needs seconds where an idle one needs milliseconds.
 PATIENCE_S = 120.0
 MODEL = "Tiny SD1.5"
+#: For faults that are meant, however many of them come in a row.
+UNBRAKED = partial(FaultBrake, in_a_row=10**9, per_hour=10**9)
 #: Known to the Horde; served where a test says so.
 OTHER = "another"
 

@@ -13,11 +13,11 @@ from worker.demo.horde.records import ImageRequest, Outcome
 from worker.demo.safety import scripted_safety
 from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
 from worker.engine.policy import RestartPolicy
-from worker.jobs.brakes import FaultBrake
 from worker.jobs.job import Stage
 from worker.safety.horde import HordeChecker
 
 from .conftest import MODEL, Rig
+from .rig import UNBRAKED
 
 pytestmark = pytest.mark.chaos
 
@@ -161,8 +161,7 @@ async def test_under_random_faults_of_the_child_the_books_balance_and_nothing_ge
     )  # fmt: skip
     play(rig, *(SafetyFault(kind, times=None, chance=0.08) for kind in kinds))
     rig.config = {"max_batch": 2}
-    # These faults are meant, however many of them come in a row.
-    rig.tolerance = Tolerance(fault_brake=lambda: FaultBrake(in_a_row=10**9, per_hour=10**9))
+    rig.tolerance = Tolerance(fault_brake=UNBRAKED)
     requests = ask_nude(rig, 8, n=2)
     async with rig.working():
         await rig.done(requests)

@@ -204,7 +204,6 @@ class HordeClient:
             f"{self._base_url}/v2/{path}",
             json=None if message is None else message.model_dump(mode="json", exclude_none=True),
             headers=self._headers,
-            timeout=self._limits.timeout(),
         )
         return await exchange(connections, request, max_bytes=self._limits.answer_bytes, within_s=within_s)
 

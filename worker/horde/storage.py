@@ -82,9 +82,7 @@ class Storage:
         self, method: str, url: str, ends_at: float, *, max_bytes: int, content: bytes | None = None
     ) -> Answer:
         limits = self._limits
-        request = self._connections.build_request(
-            method, url, content=content, headers={"Accept-Encoding": "identity"}, timeout=limits.timeout()
-        )
+        request = self._connections.build_request(method, url, content=content, headers={"Accept-Encoding": "identity"})
         if request.url.raw_path != (exact := request_target(url)):
             request.extensions["target"] = exact
         left_s = ends_at - asyncio.get_running_loop().time()

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from loguru import logger
 
 from worker.aio import timeout, ungrouped
 from worker.errors import HordeKeyUnknown, HordeRefused, WorkerError
@@ -40,14 +39,6 @@ class Horde:
 def _no_pauses(monkeypatch):
     for name in ("EMPTY_PAUSE_S", "ERROR_PAUSE_S", "MAINTENANCE_PAUSE_S"):
         monkeypatch.setattr(module, name, 0.0)
-
-
-@pytest.fixture
-def warnings():
-    lines = []
-    sink = logger.add(lambda message: lines.append(message.record["message"]), level="WARNING")
-    yield lines
-    logger.remove(sink)
 
 
 async def run(horde):

@@ -1,19 +1,10 @@
 """What the Horde says of this worker is told once, and when it is over."""
 
 import pytest
-from loguru import logger
 
 from worker.errors import HordeKeyUnknown, HordeMaintenance, HordeUnreachable
 from worker.horde.wire import Message
 from worker.jobs.standing import KEY_PATIENCE_S, MOST_TOLD, SAY_AGAIN_S, Standing, duration
-
-
-@pytest.fixture
-def said():
-    lines = []
-    sink = logger.add(lambda message: lines.append(message.record["message"]), level="INFO")
-    yield lines
-    logger.remove(sink)
 
 
 def test_a_trouble_that_lasts_is_told_once_and_again_after_a_while(said):

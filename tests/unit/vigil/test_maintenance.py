@@ -4,7 +4,6 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-from loguru import logger
 
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
@@ -32,14 +31,6 @@ class Horde:
 def running(horde, *, engines=1, **config):
     data = BridgeData.model_validate({"dreamer_name": "me", **config})
     return SimpleNamespace(live=LiveConfig(data), horde=horde, pool=SimpleNamespace(ready_slots=["engine"] * engines))
-
-
-@pytest.fixture
-def said():
-    lines = []
-    sink = logger.add(lambda message: lines.append(message.record["message"]), level="INFO")
-    yield lines
-    logger.remove(sink)
 
 
 async def start(worker):
