@@ -1,8 +1,10 @@
 """Structured concurrency of Python 3.11 for every Python this worker runs on."""
 
+import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 if sys.version_info >= (3, 11):
     from asyncio import TaskGroup, timeout, timeout_at
@@ -10,7 +12,26 @@ else:  # Python 3.10: the same names from the backports
     from exceptiongroup import BaseExceptionGroup
     from taskgroup import TaskGroup, timeout, timeout_at
 
-__all__ = ["TaskGroup", "timeout", "timeout_at", "ungrouped"]
+__all__ = ["TaskGroup", "timeout", "timeout_at", "to_the_end", "ungrouped"]
+
+T = TypeVar("T")
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await something that must not be left half done, such as closing connections, and so takes a bounded time.
+
+    A caller cancelled meanwhile is told so when it is done.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled and not task.cancelled():
+        raise cancelled from task.exception()
+    return task.result()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import httpx
 import websocket
 from loguru import logger
 
-from worker.aio import timeout
+from worker.aio import timeout, to_the_end
 from worker.engine import events
 from worker.engine.faults import classify
 from worker.engine.loopback import loopback_client
@@ -121,7 +121,10 @@ class EngineClient:
         self._closing = True
 
     async def close(self) -> None:
-        """Hang up; prompts that still wait get EngineDied."""
+        """Hang up, even if the caller is cancelled meanwhile; prompts that still wait get EngineDied."""
+        await to_the_end(self._close())
+
+    async def _close(self) -> None:
         self._closing = self._gone = True
         self._fail_all(EngineDied("The connection to the engine was closed."))
         unfinished = [*self._aside, *([self._lost] if self._lost else [])]
@@ -133,8 +136,13 @@ class EngineClient:
             await self._reader.stop()
         # A connection that is being made when the client closes would be open for ever. An engine that has ended
         # lets nobody wait.
-        if self._asking:
-            await asyncio.wait(self._asking, timeout=GIVING_UP_S)
+        asking = set(self._asking)
+        if asking:
+            _, late = await asyncio.wait(asking, timeout=GIVING_UP_S)
+            for request in late:
+                request.cancel()
+            if late:
+                await asyncio.wait(late)
         await self._http.aclose()
 
     @property

@@ -6,10 +6,12 @@ and writes to a log file that never grows without bound. It dies with the worker
 
 import asyncio
 import json
+import random
 import secrets
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +26,11 @@ from worker.orphans import note_child
 
 #: Longest time from launch to the first answer. A cold start from a slow disk with a busy CPU takes a minute.
 START_TIMEOUT_S = 600.0
+
+#: Below those a system gives to outgoing connections (Linux from 32768, Windows and macOS from 49152): one of them
+#: could take the port before the engine listens on it.
+PORTS = range(20_000, 32_768)
+PORTS_TRIED = 20
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 NODE_PACK = Path(__file__).with_name("nodes")
@@ -84,9 +91,12 @@ class EngineSettings:
 
 def free_port() -> int:
     """A port of the loopback address that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    # The last, 0, leaves it to the system.
+    for port in (*random.sample(PORTS, min(PORTS_TRIED, len(PORTS))), 0):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise EngineStartFailed("The system has no free port.", remedy="See what holds so many connections.")
 
 
 def command_line(settings: EngineSettings, *, port: int, model_paths_file: Path) -> list[str]:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from worker.aio import to_the_end
 from worker.horde.limits import Limits
 
 #: Of one client: a second one, so that a peer with two addresses in turn is not greeted anew each time.
@@ -63,6 +64,10 @@ class Connections:
         return client
 
     async def aclose(self) -> None:
+        """Close all of them, even if the caller is cancelled meanwhile."""
+        await to_the_end(self._close())
+
+    async def _close(self) -> None:
         for client in self._clients:
             await client.aclose()
 

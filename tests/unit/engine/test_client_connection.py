@@ -1,9 +1,7 @@
 """The client's connection to an engine: lost, got back, given up, closed."""
 
 import asyncio
-import gc
 import threading
-import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -229,22 +227,48 @@ def broken_pipe(*_: Any) -> None:
     raise BrokenPipeError
 
 
+def connections_to(engine: EngineProcess) -> list[Any]:
+    port = int(engine.url.rsplit(":", 1)[1])
+    ours = psutil.Process().net_connections("tcp")
+    return [each for each in ours if each.raddr and each.raddr.port == port and each.status == psutil.CONN_ESTABLISHED]
+
+
+async def rounds_of_the_loop(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("steps", range(16))
 async def test_a_client_closed_at_any_moment_of_a_request_leaves_no_connection(
     engine: EngineProcess, steps: int
 ) -> None:
     client = EngineClient(engine.url, engine.token)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        asking = asyncio.ensure_future(client.put_input("key", b"picture"))
-        for _ in range(steps):
-            await asyncio.sleep(0)
+    asking = asyncio.ensure_future(client.put_input("key", b"picture"))
+    await rounds_of_the_loop(steps)
 
-        await client.close()
+    await client.close()
 
-        await asyncio.gather(asking, return_exceptions=True)
-        # A transport that is closed says so in the next round of the loop.
-        await asyncio.sleep(0)
-        del asking
-        gc.collect()
-    assert [str(each.message) for each in said if each.category is ResourceWarning] == []
+    await asyncio.gather(asking, return_exceptions=True)
+    # A transport that is closed lets go of its socket in the next round.
+    await rounds_of_the_loop(1)
+    assert connections_to(engine) == []
+
+
+@pytest.mark.parametrize("steps", range(1, 17))
+async def test_a_client_whose_closing_is_cancelled_at_any_moment_leaves_no_connection(
+    engine: EngineProcess, steps: int
+) -> None:
+    client = EngineClient(engine.url, engine.token)
+    await client.open()
+    await asyncio.gather(*[client.put_input("key", b"picture") for _ in range(3)])
+    assert len(connections_to(engine)) == 4
+    closing = asyncio.ensure_future(client.close())
+    await rounds_of_the_loop(steps)
+
+    for _ in range(2):
+        closing.cancel()
+        await rounds_of_the_loop(1)
+
+    await asyncio.gather(closing, return_exceptions=True)
+    await rounds_of_the_loop(1)
+    assert connections_to(engine) == []

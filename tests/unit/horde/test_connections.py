@@ -17,7 +17,7 @@ class Counter(httpx.AsyncBaseTransport):
 
     def __init__(self) -> None:
         self.let = asyncio.Event()
-        self.under_way = self.most = 0
+        self.under_way = self.most = self.closed = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.under_way += 1
@@ -29,6 +29,10 @@ class Counter(httpx.AsyncBaseTransport):
         if request.url.path == "/broken":
             raise httpx.ReadError("gone", request=request)
         return httpx.Response(200, text="yes")
+
+    async def aclose(self) -> None:
+        await asyncio.sleep(0)
+        self.closed += 1
 
 
 async def ask(connections: Connections, path: str = "") -> int:
@@ -106,3 +110,21 @@ async def test_one_connection_serves_requests_that_come_one_after_another() -> N
 )
 def test_an_address_on_this_machine_is_known(url: str, expected: bool) -> None:
     assert is_loopback(url) is expected
+
+
+async def test_all_connections_are_closed_though_the_closing_is_cancelled() -> None:
+    transport = Counter()
+    connections = Connections(HASTY_LIMITS, proxies=False, transport=transport)
+    asking = [asyncio.ensure_future(ask(connections)) for _ in range(3)]
+    while transport.under_way < 3:
+        await asyncio.sleep(0)
+    transport.let.set()
+    await asyncio.gather(*asking)
+    closing = asyncio.ensure_future(connections.aclose())
+    await asyncio.sleep(0)
+
+    closing.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert transport.closed == 3
