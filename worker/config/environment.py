@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from worker.config.offer import is_public_horde
 from worker.config.schema import FIELDS, nearest
 from worker.config.setting import Setting, by_field, unknown
 from worker.errors import ConfigError
@@ -24,8 +24,6 @@ NO_KEYS = frozenset(
         "AIWORKER_STATE_DIR",
     }
 )
-#: Hosts of the public Horde: naming one of them in the file is no decision against AI_HORDE_URL.
-PUBLIC_HOSTS = ("aihorde.net", "stablehorde.net")
 #: Values that turn a switch off; anything else that is not empty turns it on, as it always has.
 OFF = frozenset({"0", "false", "no", "off"})
 
@@ -96,17 +94,12 @@ def _always(environment: Mapping[str, str], written: Mapping[str, Setting]) -> I
         yield "HORDE_MODEL_REFERENCE_GITHUB_BRANCH", "model_reference_branch", value
     if value := said("AI_HORDE_DEV_URL"):
         yield "AI_HORDE_DEV_URL", "horde_url", value
-    elif (value := said("AI_HORDE_URL")) and (_unsaid(written, "horde_url") or _public(written["horde_url"].value)):
+    # Naming the public Horde in the file is no decision against this one.
+    elif (value := said("AI_HORDE_URL")) and (
+        _unsaid(written, "horde_url") or is_public_horde(str(written["horde_url"].value))
+    ):
         yield "AI_HORDE_URL", "horde_url", value
 
 
 def _unsaid(written: Mapping[str, Setting], field: str) -> bool:
     return field not in written or written[field].empty
-
-
-def _public(address: object) -> bool:
-    try:
-        host = urlsplit(str(address).strip()).hostname or ""
-    except ValueError:  # no address at all; its own check tells
-        return False
-    return any(host == name or host.endswith(f".{name}") for name in PUBLIC_HOSTS)

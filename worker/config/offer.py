@@ -1,6 +1,7 @@
 """The keys that say who the worker is and what it offers the Horde: name, models, kinds of jobs."""
 
 from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
 
 from annotated_types import Ge, Le, MaxLen
 from pydantic import AfterValidator, SecretStr
@@ -22,6 +23,17 @@ from worker.config.key import (
 NEVER_LOADED = "SDXL_beta::stability.ai#6901"
 #: What a worker that names no model at all serves.
 DEFAULT_MODELS = ("top 2",)
+#: The API of the public Horde, and the hosts by which owners have named that.
+PUBLIC_HORDE = "https://aihorde.net/api/"
+PUBLIC_HOSTS = frozenset({"aihorde.net", "www.aihorde.net", "stablehorde.net", "www.stablehorde.net"})
+
+
+def is_public_horde(address: str) -> bool:
+    """Whether an address, with whatever path, is one of the public Horde."""
+    try:
+        return urlsplit(address.strip()).hostname in PUBLIC_HOSTS
+    except ValueError:  # no address at all; its own check tells
+        return False
 
 
 def _with_never_loaded(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -53,12 +65,12 @@ class WorkerKeys(Keys):
     horde_url: Annotated[
         WebAddress,
         About(
-            "Where the Horde's API is, without the version. AI_HORDE_URL takes its place while this is the public "
-            "Horde, AI_HORDE_DEV_URL always.",
+            "Where the Horde's API is. Every address of aihorde.net and stablehorde.net stands for the public Horde. "
+            "AI_HORDE_URL takes its place while this is the public Horde, AI_HORDE_DEV_URL always.",
             Effect.RESTART,
             allowed="an http:// or https:// address",
         ),
-    ] = "https://aihorde.net/api/"
+    ] = PUBLIC_HORDE
     priority_usernames: Annotated[
         TextList,
         About(

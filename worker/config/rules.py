@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from worker.config.offer import DEFAULT_MODELS
+from worker.config.offer import DEFAULT_MODELS, PUBLIC_HORDE, is_public_horde
 from worker.config.schema import BridgeData
 
 #: Limits of the Horde's pop request.
@@ -38,6 +38,18 @@ def _set(data: BridgeData, key: str) -> bool:
 
 #: Applied in this order, each to the outcome of the one before.
 RULES = (
+    Rule(
+        "horde_url",
+        lambda data: is_public_horde(data.horde_url) and data.horde_url.rstrip("/") != PUBLIC_HORDE.rstrip("/"),
+        lambda _: PUBLIC_HORDE,
+        "there is the API of the public Horde",
+    ),
+    Rule(
+        "horde_url",
+        lambda data: data.horde_url.rstrip("/").endswith("/v2"),
+        lambda data: data.horde_url.rstrip("/").removesuffix("/v2"),
+        "the version of the API is put there by the worker",
+    ),
     Rule(
         "models_to_load",
         lambda data: not data.models_to_load and not data.custom_models,

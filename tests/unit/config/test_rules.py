@@ -59,6 +59,25 @@ def test_what_gives_way_and_what_is_told(written, counts, warned):
     assert [warning.split(" ")[0] for warning in warnings] == warned
 
 
+@pytest.mark.parametrize(
+    ("written", "counts", "told"),
+    [
+        ("https://stablehorde.net", "https://aihorde.net/api/", True),
+        ("https://www.stablehorde.net/api", "https://aihorde.net/api/", True),
+        ("http://aihorde.net/api/v2", "https://aihorde.net/api/", True),
+        ("https://aihorde.net/api", "https://aihorde.net/api", False),
+        ("https://dev.aihorde.net/api/", "https://dev.aihorde.net/api/", False),
+        ("http://mine:7001/api/v2/", "http://mine:7001/api", True),
+        ("http://mine:7001/v2", "http://mine:7001", True),
+        ("http://mine/api/", "http://mine/api/", False),
+    ],
+)
+def test_an_address_of_the_public_horde_and_one_with_the_version_lead_to_the_api(written, counts, told):
+    data, warnings = settled(horde_url=written)
+    assert data.horde_url == counts
+    assert bool(warnings) is told
+
+
 def test_the_memory_modes_imply_each_other_and_warn_of_what_spoils_them():
     data, warnings = settled(very_high_memory_mode=True, cycle_process_on_model_change=True, queue_size=0)
     assert data.high_memory_mode
