@@ -231,6 +231,8 @@ class EnginePool:
             for device in self.shortages.keys() - short.keys():
                 logger.bind(action="card_free").info("{} takes jobs again.", device)
             self.shortages = short
+            # Who waits for a card that is not in use may have another choice now.
+            self._serve_waiting()
             await asyncio.sleep(CARDS_LOOK_S)
 
     # Places
@@ -266,6 +268,7 @@ class EnginePool:
         """
         ready, task = self.ready_slots, wish.task
         suitable = [slot for slot in ready if slot.settings.takes(task.model, task.pixels)] or ready
+        suitable = [slot for slot in suitable if slot.settings.device not in self.shortages] or suitable
         suitable = [slot for slot in suitable if self.fits(slot, task)] or suitable
         suitable = [slot for slot in suitable if slot is not wish.avoid] or suitable
         free = [slot for slot in suitable if slot.taken < _places(slot)]

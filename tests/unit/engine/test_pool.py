@@ -448,11 +448,23 @@ async def test_a_card_that_other_programs_fill_gets_no_jobs_until_they_are_gone(
         await until(lambda: pool.shortages)
         assert [slot.settings.device for slot in pool.offered_slots] == ["cuda:1"]
         assert pool.shortages == {"cuda:0": "other programs hold 6.5 of its 8.0 GiB"}
-        # What was popped before is done all the same.
-        assert len(await pool.render(Job(plain_graph()).task())) == 1
+        first, second = pool.slots
+        for model in "abc":
+            assert len(await pool.render(Job(plain_graph(), model=model).task())) == 1
+        assert (first.models, second.models) == ((), ("c",))
 
+        # What was popped before is done all the same.
+        second.restart(EngineDied("…"))
+        assert len(await pool.render(Job(plain_graph(), model="d").task())) == 1
+        assert first.models == ("d",)
+
+        await both_ready(pool, until)
+        second.taken = PLACES_PER_SLOT
+        waiting = asyncio.ensure_future(pool.render(Job(plain_graph(), model="e").task()))
+        await until(lambda: pool._waiting)
         free["cuda:0"] = 7
-        await until(lambda: not pool.shortages)
+        await until(waiting.done)
+        assert first.models == ("e",)
         assert len(pool.offered_slots) == 2
 
 
