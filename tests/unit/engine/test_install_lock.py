@@ -37,12 +37,13 @@ def test_every_version_is_exact_and_named_once_for_each_python(name, python):
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_whatever_the_project_asks_for_is_locked_to_a_version_it_allows(python):
-    pins = locked("worker.txt", python)
+    pins = locked("safety.txt", python) | locked("worker.txt", python)
     environment = {**default_environment(), "python_version": python}
     text = (ROOT / "pyproject.toml").read_text()
     tables = [
         text.partition("dependencies = [\n")[2].partition("\n]")[0],
         text.partition("dev = [\n")[2].partition("\n]")[0],
+        text.partition("safety = [")[2].partition("]")[0],
     ]
     asked = [
         Requirement(line.strip(' ",')) for table in tables for line in re.findall(r'^\s*"[^"]+"', table, re.MULTILINE)
