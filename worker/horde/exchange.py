@@ -96,7 +96,7 @@ async def persist(attempt: Callable[[], Awaitable[Result]], policy: RetryPolicy,
             return await attempt()
         except HordeError as error:
             failures += 1
-            answered += error.status not in {0, 429}
+            answered += not _is_passing(error.status)
             wait_s = policy.wait_s(failures, random.random())
             if isinstance(error, HordeBusy):
                 wait_s = max(wait_s, error.retry_after_s)
@@ -104,6 +104,11 @@ async def persist(attempt: Callable[[], Awaitable[Result]], policy: RetryPolicy,
                 raise
             logger.bind(action="horde_retry", failures=failures, wait_s=wait_s).debug("{} Trying again.", error.message)
         await asyncio.sleep(wait_s)
+
+
+def _is_passing(status: int) -> bool:
+    """Whether such failures say nothing about the request: no answer, too many requests, what stands in between."""
+    return status in {0, 429} or status > 500  # noqa: PLR2004 - 500 is the Horde's own, and may be final
 
 
 def _reason(error: httpx.RequestError) -> str:

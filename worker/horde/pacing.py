@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 class RetryPolicy:
     """How long to go on after failures that may pass.
 
-    An answer that blames the server (5xx) is tried again a few times, for such an answer can be final. No answer at
-    all is tried again until the deadline: a connection that is down says nothing about the request.
+    An answer of the server's own that helps nobody (a 500, garbage) is tried again a few times, for it can be final.
+    No answer at all, or one by what stands in between (502, 503, 504 and above), is tried again until the deadline: it
+    says nothing about the request, and passes.
     """
 
-    #: tries in all when the server answers each with a 5xx
+    #: tries in all when the server answers each
     tries: int
     #: the deadline for callers that name none, in seconds from the first try
     within_s: float

@@ -166,8 +166,9 @@ async def test_a_server_that_goes_on_failing_is_given_up_after_a_few_tries(conne
     assert len(server.requests) == HASTY.tries
 
 
-async def test_a_dead_line_is_tried_for_longer_than_a_failing_server(connect) -> None:
-    client, server = connect(*[LOST] * (HASTY.tries * 2), {"reward": 1.0})
+@pytest.mark.parametrize("failure", [LOST, *(httpx.Response(status) for status in (502, 503, 504, 522))], ids=str)
+async def test_a_dead_line_or_gateway_is_tried_for_longer_than_a_failing_server(connect, failure: Any) -> None:
+    client, server = connect(*[failure] * (HASTY.tries * 2), {"reward": 1.0})
     assert (await client.submit(DONE)).reward == 1.0
     assert len(server.requests) == HASTY.tries * 2 + 1
 

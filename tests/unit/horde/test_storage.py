@@ -75,6 +75,12 @@ async def test_a_storage_that_goes_on_failing_is_given_up(connect) -> None:
     assert len(storage.requests) == HASTY.tries
 
 
+async def test_a_storage_that_is_away_for_a_while_costs_no_image(connect) -> None:
+    client, storage = connect(*[httpx.Response(503) for _ in range(HASTY.tries * 2)], httpx.Response(200))
+    await client.upload(URL, IMAGE)
+    assert len(storage.requests) == HASTY.tries * 2 + 1
+
+
 async def test_a_hanging_upload_ends_at_the_deadline(connect) -> None:
     async def hang(_request: httpx.Request) -> httpx.Response:
         await asyncio.Event().wait()
