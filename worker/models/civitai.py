@@ -5,7 +5,7 @@ A wish names a model's id, a version's id, or a name, possibly as A1111 writes i
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
@@ -94,7 +94,8 @@ def read_name(name: str) -> str:
 
 def read_id(name: str) -> int | None:
     """The id a name is, None when it is a name."""
-    return int(name) if name.isascii() and name.isdecimal() and 0 < int(name) < MAX_ID else None
+    is_number = name.isascii() and name.isdecimal() and len(name) <= len(str(MAX_ID))
+    return int(name) if is_number and 0 < int(name) < MAX_ID else None
 
 
 def read_offer(model: Any, version: Any, kind: Kind) -> Offer:
@@ -119,13 +120,14 @@ def read_offer(model: Any, version: Any, kind: Kind) -> Offer:
         )
     except StopIteration:
         raise NotThere("it has no safetensors file.") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise NotThere("CivitAI's answer makes no sense.") from error
 
 
-def choose_by_name(name: str, models: Iterable[Any]) -> Any:
+def choose_by_name(name: str, models: Any) -> Any:
     """The search result whose name is the one meant. Raises NotThere."""
-    by_name = {model["name"].casefold(): model for model in models if isinstance(model, dict) and "name" in model}
+    listed = [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
+    by_name = {model["name"].casefold(): model for model in listed if isinstance(model.get("name"), str)}
     near = difflib.get_close_matches(name.casefold(), by_name, n=1, cutoff=NEAR)
     if not near:
         raise NotThere("nothing of this name is found.")
@@ -141,11 +143,11 @@ async def look_up(
         raise NotThere(f"{name!r} is no version id.")
     try:
         if number is None:
-            query = "&".join(
-                (*(f"types={type_}" for type_ in kind.types), f"nsfw={str(nsfw).lower()}", f"query={quote(name)}")
-            )
+            types = "".join(f"types={type_}&" for type_ in kind.types)
+            # JSON may hold halves of characters, which no address can.
+            query = f"{types}nsfw={str(nsfw).lower()}&query={quote(name, errors='replace')}"
             found = await _get(http, f"{api}/models?sort=Highest%20Rated&limit=20&{query}")
-            model = choose_by_name(name, found.get("items") or ())
+            model = choose_by_name(name, found.get("items"))
         elif is_version:
             version = await _get(http, f"{api}/model-versions/{number}")
             return read_offer(version.get("model"), version, kind)

@@ -40,5 +40,5 @@ async def fetch_json(http: httpx.AsyncClient, url: str, *, etag: str = "", timeo
         raise HordeUnreachable(f"{url} gives no whole answer within {timeout_s:g} s.") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise HordeUnreachable(f"{url} can't be reached: {str(error) or type(error).__name__}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HordeUnreachable(f"{url} sends no JSON: {error}.") from error

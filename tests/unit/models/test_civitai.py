@@ -17,6 +17,7 @@ from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWis
 
 SDXL = ServedModel("M", Family.STABLE_DIFFUSION_XL, {"checkpoint": "m.safetensors"})
 SD1 = ServedModel("M", Family.STABLE_DIFFUSION_1, {"checkpoint": "m.safetensors"})
+FILE = {"name": "a.safetensors", "downloadUrl": "x", "hashes": {"SHA256": "a" * 64}}
 
 
 async def stream(content):
@@ -31,6 +32,7 @@ class CivitAI:
         self.broken = None
         self.broken_files = None
         self.asked = []
+        self.found = [{"name": "Other"}]
         self.model = {"id": 7, "name": "Add/Detail", "type": "LORA", "nsfw": False}
         self.version = {
             "id": 70, "modelId": 7, "baseModel": "SDXL 1.0", "trainedWords": ["shiny"],
@@ -56,7 +58,7 @@ class CivitAI:
             case "civitai.com", "/api/v1/model-versions/70":
                 return httpx.Response(200, json={**self.version, "model": self.model})
             case "civitai.com", "/api/v1/models":
-                return httpx.Response(200, json={"items": [{"name": "Other"}, whole]})
+                return httpx.Response(200, json={"items": [*self.found, whole] if self.found else 7})
             case "cdn", "/f":
                 return httpx.Response(200, content=stream(self.content))
             case "hordeling.aihorde.net", "/api/v1/embedding/7":
@@ -129,6 +131,18 @@ async def test_what_is_not_there_is_told_and_not_asked_for_again_soon(make, civi
     assert await files.lora(LoraWish("404"), SDXL) == Note("lora", "download_failed", "404")
     await files.lora(LoraWish("404"), SDXL)
     assert len(civitai.asked) == 1
+
+
+@pytest.mark.parametrize("found", [[{"name": None}, {}, 7], []])
+async def test_search_results_that_make_no_sense_cost_nobody_the_job(make, civitai, found):
+    civitai.found = found
+    answer = await make().lora(LoraWish("Add/Detail"), SDXL)
+    assert isinstance(answer, LoraFile if found else Note)
+
+
+async def test_a_name_that_is_no_text_finds_nothing(make, civitai):
+    civitai.model["name"] = "something else"
+    assert await make().lora(LoraWish("Add\ud800"), SDXL) == Note("lora", "download_failed", "Add\ud800")
 
 
 async def test_a_lora_for_another_baseline_is_not_fetched(make, civitai):
@@ -290,6 +304,7 @@ def test_base_models_fit_their_families(base_model, family, expected):
         (" x ", "x", None),
         ("²", "²", None),
         ("99999999999", "99999999999", None),
+        ("9" * 5000, "9" * 5000, None),
     ],
 )
 def test_wishes_are_names_or_ids(text, name, number):
@@ -305,6 +320,7 @@ def test_wishes_are_names_or_ids(text, name, number):
         {"files": []},
         {"files": [{"name": "a.safetensors", "downloadUrl": "x", "hashes": None}]},
         {"files": "junk"},
+        {"id": 1, "files": [{**FILE, "sizeKB": float("inf")}]},
     ],
 )
 def test_answers_that_make_no_sense_are_no_offer(version):

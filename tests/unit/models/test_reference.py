@@ -54,7 +54,9 @@ async def test_the_service_is_preferred_and_what_it_says_is_kept(tmp_path):
     assert list(read_cache(tmp_path).images) == ["M"]
 
 
-@pytest.mark.parametrize("answer", [(b"<html>", ""), ({}, ""), ({"X": "junk"}, ""), httpx.ConnectError("down")])
+@pytest.mark.parametrize(
+    "answer", [(b"<html>", ""), (b"[" * 200_000, ""), ({}, ""), ({"X": "junk"}, ""), httpx.ConnectError("down")]
+)
 async def test_a_service_that_gives_nothing_usable_leaves_it_to_the_repository(tmp_path, answer):
     web = Web(new__image_generation=answer, **{"old__stable_diffusion.json": (ONE, "")})
     assert (await fetch(web, tmp_path)).sources[Category.IMAGE] == "https://old/stable_diffusion.json"
