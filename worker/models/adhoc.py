@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ from worker.models.transfer import DownloadFailed
 from worker.workflows.families import Family
 from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWish, Note, ServedModel
 
-#: Gives out textual inversions as safetensors, checked by the Horde's people.
+#: Gives out textual inversions as safetensors, also those CivitAI has only as pickles, checked by the Horde's people.
 HORDELING: Final = "https://hordeling.aihorde.net/api/v1/embedding"
 #: Bytes; what is larger is not fetched for a single job.
 MAX_BYTES: Final = {Kind.LORA: 400 * 1024 * 1024, Kind.EMBEDDING: 20 * 1024 * 1024}
@@ -207,13 +207,19 @@ class AdhocFiles:
 
     async def _ask(self, kind: Kind, name: str, *, is_version: bool) -> Offer:
         offer = await look_up(self._http, name, kind, is_version=is_version, nsfw=self.nsfw, api=self._hosts.civitai)
-        if kind is not Kind.EMBEDDING:
-            return offer
+        if kind is Kind.EMBEDDING:
+            offer = await self._ask_hordeling(offer)
+        if not offer.url:
+            raise NotThere("it has no safetensors file.")
+        return offer
+
+    async def _ask_hordeling(self, offer: Offer) -> Offer:
+        """The textual inversion as Hordeling gives it out, or as it was."""
         try:
             data = (await fetch_json(self._http, f"{self._hosts.hordeling}/{offer.model_id}", timeout_s=10.0)).data
-            return Offer(**{**vars(offer), "url": str(data["url"]), "sha256": str(data["sha256"]).casefold()})
+            return replace(offer, url=str(data["url"]), sha256=str(data["sha256"]).casefold())
         except (HordeUnreachable, KeyError, TypeError) as error:
-            logger.bind(action="hordeling_unavailable").debug("Hordeling has no {}: {}", name, error)
+            logger.bind(action="hordeling_unavailable").debug("Hordeling has no {}: {}", offer.name, error)
             return offer
 
     async def _file(self, key: str, kind: Kind, entry: Entry) -> Path:

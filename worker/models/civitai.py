@@ -54,6 +54,7 @@ class Offer:
     name: str
     model_id: int
     version_id: int
+    #: "" where CivitAI has it in no format that is read here
     url: str
     sha256: str
     #: bytes
@@ -103,7 +104,9 @@ def read_offer(model: Any, version: Any, kind: Kind) -> Offer:
     try:
         if model["type"] not in kind.types:
             raise NotThere(f"it is a {model['type']}.")
-        file = next(file for file in version["files"] if _is_usable(file))
+        file = max(filter(_is_weights, version["files"]), key=_rank, default=None)
+        if file is None:
+            raise NotThere("it has no file.")
         sha256 = read_sha256((file.get("hashes") or {}).get("SHA256"))
         if sha256 is None:
             raise NotThere("its file has no checksum.")
@@ -111,15 +114,13 @@ def read_offer(model: Any, version: Any, kind: Kind) -> Offer:
             name=str(model["name"]),
             model_id=int(model.get("id") or version.get("modelId") or 0),
             version_id=int(version["id"]),
-            url=str(file["downloadUrl"]),
+            url=str(file["downloadUrl"]) if _is_readable(file) else "",
             sha256=sha256,
             size=int(float(file.get("sizeKB") or 0) * 1024),
             base_model=str(version.get("baseModel") or ""),
             nsfw=bool(model.get("nsfw")),
             words=tuple(str(word) for word in version.get("trainedWords") or ()),
         )
-    except StopIteration:
-        raise NotThere("it has no safetensors file.") from None
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise NotThere("CivitAI's answer makes no sense.") from error
 
@@ -170,9 +171,14 @@ async def _get(http: httpx.AsyncClient, url: str) -> dict[str, Any]:
     return data
 
 
-def _is_usable(file: Any) -> bool:
-    return (
-        str(file.get("name", "")).casefold().endswith(".safetensors")
-        and file.get("type", "Model") in {"Model", "Negative", "Pruned Model"}
-        and bool(file.get("downloadUrl"))
-    )
+def _is_weights(file: Any) -> bool:
+    return file.get("type", "Model") in {"Model", "Negative", "Pruned Model"} and bool(file.get("downloadUrl"))
+
+
+def _is_readable(file: Any) -> bool:
+    return str(file.get("name", "")).casefold().endswith(".safetensors")
+
+
+def _rank(file: Any) -> tuple[bool, bool]:
+    """Of several files the one meant is the primary, unless only another can be read."""
+    return _is_readable(file), bool(file.get("primary"))

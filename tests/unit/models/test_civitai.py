@@ -270,6 +270,23 @@ async def test_a_textual_inversion_comes_from_hordeling_or_civitai(make, tmp_pat
     assert (tmp_path / "own" / "ti" / f"{stem}.safetensors").is_file()
 
 
+@pytest.mark.parametrize(("model_id", "has_hordeling"), [(7, True), (8, False)])
+async def test_a_textual_inversion_that_civitai_has_only_as_a_pickle_comes_from_hordeling_or_not_at_all(
+    make, civitai, model_id, has_hordeling
+):
+    civitai.model.update(type="TextualInversion", id=model_id)
+    civitai.version["files"][1].update(name="add.pt", primary=True)
+    found = await make().embedding(EmbeddingWish("add/detail"), SDXL)
+    assert found == (Embedding("7", 1.0, None) if has_hordeling else Note("ti", "download_failed", "add/detail"))
+    assert civitai.files() == has_hordeling
+
+
+async def test_a_lora_that_is_only_a_pickle_is_not_fetched(make, civitai):
+    civitai.version["files"][1]["name"] = "add.pt"
+    assert isinstance(await make().lora(LoraWish("7"), SDXL), Note)
+    assert civitai.files() == 0
+
+
 async def test_a_lora_is_no_textual_inversion(make):
     assert await make().embedding(EmbeddingWish("7"), SDXL) == Note("ti", "download_failed", "7")
 
@@ -310,6 +327,15 @@ def test_base_models_fit_their_families(base_model, family, expected):
 def test_wishes_are_names_or_ids(text, name, number):
     assert read_name(text) == name
     assert read_id(read_name(text)) == number
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_of_several_files_the_primary_one_is_meant_unless_it_is_in_a_format_that_is_not_read(kind):
+    files = [{**FILE, "downloadUrl": "first"}, {**FILE, "downloadUrl": "main", "primary": True}]
+    model = {"type": kind.types[0], "name": "x"}
+    assert read_offer(model, {"id": 1, "files": files}, kind).url == "main"
+    files[1]["name"] = "a.pt"
+    assert read_offer(model, {"id": 1, "files": files}, kind).url == "first"
 
 
 @pytest.mark.parametrize(
