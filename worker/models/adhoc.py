@@ -31,12 +31,14 @@ from worker.models.transfer import DownloadFailed
 from worker.workflows.families import Family
 from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWish, Note, ServedModel
 
-#: Gives out textual inversions as safetensors, also those CivitAI has only as pickles, checked by the Horde's people.
+#: Gives out textual inversions, checked by the Horde's people, as safetensors, whatever CivitAI has them as.
 HORDELING: Final = "https://hordeling.aihorde.net/api/v1/embedding"
 #: Bytes; what is larger is not fetched for a single job.
 MAX_BYTES: Final = {Kind.LORA: 400 * 1024 * 1024, Kind.EMBEDDING: 20 * 1024 * 1024}
 #: Seconds a job waits for one file; a download goes on without it.
 WAIT_S: Final = {Kind.LORA: 45.0, Kind.EMBEDDING: 15.0}
+#: Seconds it waits for CivitAI's word on a file that is here.
+WORD_S: Final = 5.0
 #: Seconds in which what was not found is not asked for again.
 NOT_THERE_S: Final = 600.0
 #: Seconds after which a model id is asked for again, because it stands for the newest version.
@@ -134,7 +136,8 @@ class AdhocFiles:
     async def mend(self, file: str) -> bool:
         """After the engine failed to read a LoRA: set it aside if it is broken; whether it was."""
         path = self._store.root / Kind.LORA.folder / file
-        sha256 = next((entry["sha256"] for entry in self._index.values() if entry["file"] == file), None)
+        known = self._known(Kind.LORA, file)
+        sha256 = known["sha256"] if known else None
         if not path.is_file():
             return False
         self._store.hashes.forget(path)
@@ -172,18 +175,26 @@ class AdhocFiles:
     async def _entry(self, key: str, kind: Kind, name: str, *, is_version: bool) -> Entry:
         """What is known of a wish, asked for only if that is nothing, or long ago."""
         kept = self._index.get(key)
-        if kept and (is_version or self._now_s() - kept["asked_s"] < FRESH_S) and self._path(kind, kept).is_file():
-            return kept
-        if self._not_there.get(key, 0.0) > self._now_s():
-            raise NotThere("it was not there a moment ago.")
+        here = kept if kept and self._path(kind, kept).is_file() else None
+        if here and (is_version or self._now_s() - here["asked_s"] < FRESH_S):
+            return here
+        here = here or self._on_disk(kind, name, is_version=is_version)
         try:
-            if self._answers.rests(self._now_s()):
-                raise HordeUnreachable("CivitAI does not answer these minutes.")
-            learned: Entry = await self._once(key, lambda: self._learn(key, kind, name, is_version=is_version))
-        except HordeUnreachable:
-            if found := kept or self._on_disk(kind, name, is_version=is_version):
+            async with timeout(WORD_S if here else None):
+                return await self._learned(key, kind, name, is_version=is_version)
+        except (HordeUnreachable, NotThere, TimeoutError) as error:
+            # What is here serves whatever CivitAI says; the host of its files may answer when CivitAI does not.
+            if found := here or (kept if isinstance(error, HordeUnreachable) else None):
                 return found
             raise
+
+    async def _learned(self, key: str, kind: Kind, name: str, *, is_version: bool) -> Entry:
+        """What CivitAI says now, unless it said no, or nothing, a moment ago."""
+        if self._not_there.get(key, 0.0) > self._now_s():
+            raise NotThere("it was not there a moment ago.")
+        if self._answers.rests(self._now_s()):
+            raise HordeUnreachable("CivitAI does not answer these minutes.")
+        learned: Entry = await self._once(key, lambda: self._learn(key, kind, name, is_version=is_version))
         return learned
 
     async def _learn(self, key: str, kind: Kind, name: str, *, is_version: bool) -> Entry:
@@ -228,6 +239,8 @@ class AdhocFiles:
         path = self._path(kind, entry)
         if path.is_file() and not await asyncio.to_thread(find_damage, path):
             return path
+        if not entry["url"]:
+            raise Refused("its file is broken, and nobody says where to get another")
         if entry["size"] > MAX_BYTES[kind]:
             raise Refused(f"it has {entry['size'] // 1024**2} MiB, more than is fetched for a job")
         if self._files.rests(self._now_s()):
@@ -264,7 +277,7 @@ class AdhocFiles:
             task.exception()  # every waiter may be gone; the failure has been counted
 
     def _on_disk(self, kind: Kind, name: str, *, is_version: bool) -> Entry | None:
-        """A file that goes by this name, of which nothing else is known."""
+        """A file that goes by this name, and what was learned of it for another wish."""
         path = (
             find_lora(self._store, name, is_version=is_version)
             if kind is Kind.LORA
@@ -272,7 +285,13 @@ class AdhocFiles:
         )
         if path is None:
             return None
-        return {"file": path.name, "url": "", "sha256": None, "size": 0, "base_model": "", "nsfw": False, "words": []}
+        unknown: Entry = {"url": "", "sha256": None, "size": 0, "base_model": "", "nsfw": False, "words": []}
+        return self._known(kind, path.name) or {"file": path.name, **unknown}
+
+    def _known(self, kind: Kind, file: str) -> Entry | None:
+        """What was learned of a file, whatever it was asked for by."""
+        keys = (key for key, entry in self._index.items() if entry["file"] == file)
+        return next((self._index[key] for key in keys if key.startswith(f"{kind.folder}:")), None)
 
     def _make_room(self, kind: Kind, size: int) -> None:
         files = [file for file in self._store.cached_files(kind.folder) if FETCHED[kind].fullmatch(file.path.stem)]

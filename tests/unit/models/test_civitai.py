@@ -211,6 +211,56 @@ async def test_a_file_that_lay_there_before_serves_when_civitai_can_not_be_asked
     assert await files.embedding(EmbeddingWish("99"), SDXL) == Embedding("99", 1.0, None)
 
 
+@pytest.mark.parametrize("wish", [LoraWish("My Style"), LoraWish("12", is_version=True)])
+async def test_a_file_that_lay_there_before_serves_when_civitai_does_not_know_it(make, tmp_path, put, wish):
+    put(tmp_path / "own" / "lora" / "My Style_12.safetensors")
+    files = make()
+    for _ in range(2):
+        assert await files.lora(wish, SDXL) == LoraFile("My Style_12.safetensors", 1.0, 1.0, None, ())
+
+
+async def test_a_lora_that_civitai_gave_out_once_serves_when_it_knows_it_no_more(make, civitai):
+    clock = [1e9]
+    files = make(now_s=lambda: clock[0])
+    first = await files.lora(LoraWish("7"), SDXL)
+    clock[0] += 90_000
+    civitai.model["type"] = "gone"
+    assert await files.lora(LoraWish("7"), SDXL) == first
+    assert await files.lora(LoraWish("70", is_version=True), SDXL) == first
+    assert isinstance(await files.lora(LoraWish("7"), SD1), Note)
+
+
+async def test_a_lora_that_is_neither_here_nor_known_to_civitai_any_more_is_not_fetched_again(make, tmp_path, civitai):
+    clock = [1e9]
+    files = make(now_s=lambda: clock[0])
+    first = await files.lora(LoraWish("7"), SDXL)
+    (tmp_path / "own" / "lora" / first.file).unlink()
+    civitai.model["type"] = "gone"
+    civitai.asked.clear()
+    for _ in range(2):
+        assert isinstance(await files.lora(LoraWish("7"), SDXL), Note)
+    assert civitai.asked == ["civitai.com/api/v1/models/7"]
+
+
+async def test_what_is_here_does_not_wait_long_for_a_civitai_that_is_silent(make, tmp_path, put, monkeypatch):
+    put(tmp_path / "own" / "ti" / "99.safetensors")
+
+    async def never(*args, **options):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(adhoc, "look_up", never)
+    monkeypatch.setattr(adhoc, "WORD_S", 0.0)
+    assert await make().embedding(EmbeddingWish("99"), SDXL) == Embedding("99", 1.0, None)
+
+
+async def test_a_broken_file_of_which_nothing_is_known_is_left_out_and_blamed_on_nobody(make, tmp_path, put):
+    put(tmp_path / "own" / "lora" / "My Style_12.safetensors", b"junk")
+    files = make()
+    for _ in range(adhoc.MAX_FAILURES):
+        assert isinstance(await files.lora(LoraWish("My Style"), SDXL), Note)
+    assert isinstance(await files.lora(LoraWish("7"), SDXL), LoraFile)
+
+
 async def test_a_damaged_lora_on_disk_is_fetched_again(make, tmp_path, civitai):
     files = make()
     await files.lora(LoraWish("7"), SDXL)
