@@ -13,7 +13,7 @@ from worker.config.paths import cache_home, models_root
 from worker.config.schema import BridgeData
 from worker.console.block import StatusBlock
 from worker.console.joblines import say
-from worker.engine.cards import count_cards
+from worker.engine.cards import find_cards
 from worker.engine.devices import Device, choose_devices, engine_settings
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator, Host, detect_card
@@ -79,7 +79,7 @@ def compose(
     custom = custom_of(config, loaded.environment)
     models = _models(loaded, custom)
     live.subscribe(models.change)
-    devices = devices_for(config, runtime, flags)
+    devices = devices_for(loaded, runtime, flags)
     weights = cache_home(config, loaded.environment)
 
     def engines_for(settings: BridgeData) -> list[EngineSettings]:
@@ -124,8 +124,9 @@ def compose(
     )
 
 
-def devices_for(config: BridgeData, runtime: Runtime, flags: DeviceFlags) -> tuple[Device, ...]:
+def devices_for(loaded: LoadedConfig, runtime: Runtime, flags: DeviceFlags) -> tuple[Device, ...]:
     """The devices to use. Raises ConfigError where the installed torch is for another kind than the flags name."""
+    config = loaded.data
     # An engine of the owner's own brings its own torch, of which nothing is known here.
     installed = detect_card(Host()).accelerator if config.comfyui_python else runtime.accelerator
     wanted = flags.accelerator or installed or Accelerator.CPU
@@ -136,7 +137,7 @@ def devices_for(config: BridgeData, runtime: Runtime, flags: DeviceFlags) -> tup
         )
     if flags.directml is not None:
         return (Device(Accelerator.DIRECTML, flags.directml),)
-    return choose_devices(config, wanted, cards=count_cards(wanted))
+    return choose_devices(config, wanted, cards=find_cards(wanted, loaded.environment))
 
 
 def _require_engine(config: BridgeData, runtime: Runtime) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -17,7 +18,7 @@ from worker.compose import AGENT
 from worker.config.key import ANONYMOUS_KEY
 from worker.config.load import LoadedConfig
 from worker.config.paths import models_root
-from worker.engine.cards import count_cards
+from worker.engine.cards import find_cards
 from worker.engine.install import Runtime, check
 from worker.engine.install.machine import Accelerator, Host, detect_card, free_bytes
 from worker.errors import WorkerError
@@ -98,9 +99,9 @@ def _card(runtime: Runtime) -> Finding:
             "card", Verdict.DOUBTFUL, f"{found.value} found, but torch is for {installed.value}",
             f"run update-runtime --{found.value}",
         )  # fmt: skip
-    if installed is Accelerator.CPU:
-        return Finding("card", Verdict.DOUBTFUL, "none: the CPU takes minutes for a picture")
-    return Finding("card", Verdict.GOOD, f"{count_cards(installed)} of kind {installed.value}")
+    if cards := find_cards(installed, os.environ):
+        return Finding("card", Verdict.GOOD, ", ".join(card.name for card in cards))
+    return Finding("card", Verdict.DOUBTFUL, "none: the CPU takes minutes for a picture")
 
 
 def _memory() -> Finding:

@@ -89,7 +89,8 @@ class EngineKeys(Keys):
     devices: Annotated[
         Devices,
         About(
-            "Which GPUs to use, by number, or cpu. auto takes every GPU there is.",
+            "Which GPUs to use, by number, or cpu. auto takes every GPU there is, or those that "
+            "CUDA_VISIBLE_DEVICES (for AMD also HIP_VISIBLE_DEVICES, ROCR_VISIBLE_DEVICES) in the environment names.",
             Effect.RESTART,
             allowed="auto, or a list of different GPU numbers and cpu",
         ),

@@ -1,26 +1,54 @@
 """The cards in this machine, counted as their drivers count them."""
 
+import re
+from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 
 from loguru import logger
 
+from worker.engine.devices import Device
 from worker.engine.install.machine import Accelerator
 
 #: Below this an AMD device is the graphics part of a processor, which shares the machine's memory.
 LEAST_VRAM_BYTES = 3 * 1024**3
 DRM = Path("/sys/class/drm")
 AMD_VENDOR = "0x1002"
+#: By these an owner leaves each of several workers its own cards; the first that is set counts.
+VARIABLES = {
+    Accelerator.CUDA: ("CUDA_VISIBLE_DEVICES",),
+    Accelerator.ROCM: ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+}
+#: An entry there: a number, or the driver's name of a card or of a part of one.
+CARD = re.compile(r"[0-9]{1,3}|(?:GPU|MIG)-\S+")
 
 
-def count_cards(accelerator: Accelerator) -> int:
-    """Cards of this kind, at least 1: where they can't be counted, the first is used."""
+def find_cards(accelerator: Accelerator, environment: Mapping[str, str]) -> tuple[Device, ...]:
+    """The cards of this kind: those that a variable of the driver names, else all. Where they can't be counted, the
+    first.
+    """
+    for variable in VARIABLES.get(accelerator, ()):
+        if (written := environment.get(variable)) is not None:
+            return tuple(Device(accelerator, card, variable) for card in _listed(written))
+    return tuple(Device(accelerator, index) for index in range(_count(accelerator)))
+
+
+def _listed(written: str) -> tuple[int | str, ...]:
+    """The cards of such a variable, as the drivers read it: up to the first entry that names none."""
+    entries = takewhile(CARD.fullmatch, (entry.strip() for entry in written.split(",")))
+    return tuple(dict.fromkeys(int(entry) if entry.isdecimal() else entry for entry in entries))
+
+
+def _count(accelerator: Accelerator) -> int:
     match accelerator:
         case Accelerator.CUDA:
             return max(1, _count_nvidia())
         case Accelerator.ROCM:
             return max(1, _count_amd(DRM))
-        case Accelerator.DIRECTML | Accelerator.CPU:
+        case Accelerator.DIRECTML:
             return 1
+        case Accelerator.CPU:
+            return 0
 
 
 def _count_nvidia() -> int:

@@ -14,10 +14,12 @@ from worker.engine.process import EngineSettings
 
 @dataclass(frozen=True)
 class Device:
-    """One card, or the CPU. `index` counts as the driver does."""
+    """One card, or the CPU. `index` counts as the driver does, or is the driver's name for a card."""
 
     accelerator: Accelerator
-    index: int = 0
+    index: int | str = 0
+    #: the driver's variable that `index` was taken from; none: NVIDIA's cards are counted by their place on the bus
+    variable: str = ""
 
     @property
     def name(self) -> str:
@@ -40,6 +42,8 @@ class Device:
     @property
     def environment(self) -> dict[str, str]:
         """Makes this device the only one, and hence number 0, that the engine sees."""
+        if self.variable:
+            return {self.variable: str(self.index)}
         match self.accelerator:
             case Accelerator.CUDA:
                 return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(self.index)}
@@ -49,12 +53,12 @@ class Device:
                 return {}
 
 
-def choose_devices(config: BridgeData, accelerator: Accelerator, *, cards: int) -> tuple[Device, ...]:
-    """The devices the owner wants used. `auto` is every card, or the CPU where the engine has no card."""
+def choose_devices(config: BridgeData, accelerator: Accelerator, *, cards: Sequence[Device]) -> tuple[Device, ...]:
+    """The devices the owner wants used. `auto` is all of `cards`, or the CPU where the engine has no card."""
     if accelerator is Accelerator.CPU:
         return (Device(Accelerator.CPU),)
     if config.devices == "auto":
-        return tuple(Device(accelerator, index) for index in range(cards))
+        return tuple(cards) or (Device(Accelerator.CPU),)
     return tuple(
         Device(Accelerator.CPU) if device == "cpu" else Device(accelerator, int(device)) for device in config.devices
     )
