@@ -45,6 +45,14 @@ def test_what_was_interrupted_is_made_anew_even_if_it_looks_whole():
     assert "did not finish" in step.reason
 
 
+def test_the_reason_holds_no_password():
+    before = replace(READY, made_from={**MADE, "source": "https://me:pass1@git/c@v1"})
+    step = engine_step(recorded=before, source="https://me:pass2@git/c@v2", torch_index="https://me:pass3@index")
+    assert step.reason == (
+        "source: https://****@git/c@v1 → https://****@git/c@v2; torch index: none → https://****@index"
+    )
+
+
 def test_what_was_removed_by_hand_is_made_anew():
     step = engine_step(found=Found(False))
     assert (step.anew, step.reason) == (True, "no longer there")

