@@ -1,7 +1,7 @@
 """Where the worker's own words go: the terminal for people, `logs/bridge.log` for everything.
 
-Engines write beside it to `bridge_1.log`, `bridge_2.log` … Known secrets are struck out of every line, wherever it
-came from, and presigned URLs lose their query.
+Engines write beside it to `bridge_1.log`, `bridge_2.log` … Known secrets are struck out of every line, errors' texts
+among them, wherever it came from, and presigned URLs lose their query.
 """
 
 import logging
@@ -10,7 +10,8 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from traceback import format_exception
+from typing import TYPE_CHECKING
 
 from loguru import logger
 
@@ -42,7 +43,13 @@ class Redactor:
         return QUERY.sub(r"\1?…", text)
 
     def patch(self, record: "Record") -> None:
-        record["message"] = self.clean(record["message"])
+        """Clean what is said. An error becomes part of that, since its text can hold as much."""
+        message = record["message"]
+        if record["exception"] is not None:
+            # No values of variables stand in this: those would be keys and prompts.
+            message += "\n" + "".join(format_exception(*record["exception"])).rstrip()
+            record["exception"] = None
+        record["message"] = self.clean(message)
 
 
 redactor = Redactor()
@@ -79,18 +86,8 @@ def set_up(folder: Path | None, *, console_level: str = "INFO") -> None:
         level=console_level,
         colorize=sys.stderr.isatty() and "NO_COLOR" not in os.environ,
         format="<green>{time:HH:mm:ss}</green> <level>{level: <7}</level> <level>{message}</level>",
-        backtrace=False,
-        diagnose=False,
     )
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        settings: dict[str, Any] = {
-            "rotation": LOG_LIMIT,
-            "retention": LOG_FILES_KEPT,
-            "encoding": "utf-8",
-            "backtrace": True,
-            # Values of variables would put keys and prompts into the file.
-            "diagnose": False,
-        }
-        logger.add(folder / "bridge.log", level="DEBUG", **settings)
+        logger.add(folder / "bridge.log", level="DEBUG", rotation=LOG_LIMIT, retention=LOG_FILES_KEPT, encoding="utf-8")
     logging.basicConfig(handlers=[_ForwardStandardLogging()], level=logging.WARNING, force=True)

@@ -1,0 +1,51 @@
+"""What is written, and what never is."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from loguru import logger
+
+from worker import logs
+
+KEY = "abcdefghij0123456789AB"
+UPLOAD = "https://r2.example/bucket/a.webp"
+SIGNED = f"{UPLOAD}?X-Amz-Credential=me&X-Amz-Signature=5161"
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setattr(logs.redactor, "_secrets", {KEY})
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    logs.set_up(tmp_path)
+    yield tmp_path / "bridge.log"
+    logger.remove()
+    logger.configure(patcher=lambda _: None)
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+def fail() -> None:
+    try:
+        raise ValueError(f"refused: {KEY}")
+    except ValueError as error:
+        raise OSError(f"no way to {SIGNED}") from error
+
+
+def test_an_error_is_written_with_its_causes_and_places_and_without_secrets(
+    log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        fail()
+    except OSError:
+        logger.exception("A defect with {}", KEY)
+        logging.getLogger("library").exception("its own words")
+    terminal = capsys.readouterr().err
+    for text in (log.read_text(encoding="utf-8"), terminal):
+        assert text.count("in fail") == 4
+        assert f"no way to {UPLOAD}?…" in text
+        assert f"refused: {logs.STRUCK_OUT}" in text
+        assert KEY not in text
+        assert "5161" not in text
