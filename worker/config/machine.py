@@ -130,26 +130,33 @@ class TimeoutKeys(Keys):
     TITLE: ClassVar[str] = "Time-outs and recovery"
 
     preload_timeout: Annotated[
-        int, Ge(15), About("Seconds an engine may take to start or to load a model.", Effect.AT_ONCE)
+        int,
+        Ge(15),
+        About(
+            "Seconds an engine may say nothing while it loads a model, at least; four times that for the first load.",
+            Effect.AT_ONCE,
+        ),
     ] = 80
     download_timeout: Annotated[
         int, Ge(1), About("Seconds the LoRAs and other additions of a job may take to arrive.", Effect.AT_ONCE)
     ] = 121
     post_process_timeout: Annotated[
-        int, Ge(15), About("Seconds post-processing may take, plus 3 for each image of max_batch.", Effect.AT_ONCE)
+        int,
+        Ge(15),
+        About("Seconds post-processing may say nothing, at least, plus 3 for each image of max_batch.", Effect.AT_ONCE),
     ] = 60
     inference_step_timeout: Annotated[
         int,
         Ge(15),
         Le(3600),
-        About("Seconds one sampling step may take before the engine counts as stuck.", Effect.AT_ONCE),
+        About("Seconds one sampling step may take, at least, before the engine counts as stuck.", Effect.AT_ONCE),
     ] = 15
     process_timeout: Annotated[
         int,
         Ge(1),
         About(
-            "Seconds an engine may say nothing at all. Where it is not set, high_performance_mode makes it 100 and "
-            "moderate_performance_mode 150.",
+            "Seconds an engine may say nothing in the first load of a model, where that is more than four times "
+            "preload_timeout. Where it is not set, high_performance_mode makes it 100, moderate_performance_mode 150.",
             Effect.AT_ONCE,
         ),
     ] = 300
