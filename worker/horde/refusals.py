@@ -22,7 +22,7 @@ from worker.errors import (
     JobGone,
 )
 from worker.horde.exchange import Answer
-from worker.horde.links import redact
+from worker.horde.quote import quote
 
 #: wait after a 429 that names no time, in seconds
 DEFAULT_RETRY_AFTER_S = 5.0
@@ -30,8 +30,6 @@ DEFAULT_RETRY_AFTER_S = 5.0
 LONGEST_RETRY_AFTER_S = 3600.0
 #: the wait of an address in time-out that is not told how long, in seconds
 ADDRESS_TIMEOUT_S = 600.0
-#: characters of the server's own words that go into a message
-LONGEST_QUOTE = 400
 #: fields of a validation error that are shown
 MOST_FIELDS = 8
 
@@ -263,7 +261,7 @@ def retry_after_s(header: str, now: datetime | None = None) -> float:
 
 
 def _error(rule: Rule, status: int, message: str) -> HordeError:
-    means = f"{rule.means} The Horde says: {_clean(message)}" if rule.quote and message else rule.means
+    means = f"{rule.means} The Horde says: {quote(message)}" if rule.quote and message else rule.means
     if rule.raises is HordeBusy:
         seconds = re.search(r"(\d{1,6}) more seconds", message)
         wait_s = float(seconds[1]) if seconds else ADDRESS_TIMEOUT_S
@@ -274,7 +272,7 @@ def _error(rule: Rule, status: int, message: str) -> HordeError:
 def _invalid_fields(endpoint: Endpoint, status: int, fields: dict[str, Any]) -> HordeRefused:
     if "apikey" in fields:
         return HordeRefused("The API key is missing.", status=status, remedy=_NEW_KEY)
-    shown = "; ".join(f"{name}: {_clean(str(what))}" for name, what in list(fields.items())[:MOST_FIELDS])
+    shown = "; ".join(f"{name}: {quote(str(what))}" for name, what in list(fields.items())[:MOST_FIELDS])
     return HordeRefused(
         f"The Horde can't read the {endpoint.value}. {shown}.",
         status=status,
@@ -283,11 +281,4 @@ def _invalid_fields(endpoint: Endpoint, status: int, fields: dict[str, Any]) -> 
 
 
 def _quote(body: dict[str, Any] | None) -> str:
-    return _clean(str((body or {}).get("message") or "")) or "no reason given"
-
-
-def _clean(text: str) -> str:
-    """Foreign text fit for one line of a log."""
-    line = redact(" ".join(text.split()))
-    printable = "".join(letter for letter in line if letter.isprintable())
-    return printable if len(printable) <= LONGEST_QUOTE else f"{printable[:LONGEST_QUOTE]}…"
+    return quote(str((body or {}).get("message") or "")) or "no reason given"

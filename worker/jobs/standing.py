@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from loguru import logger
 
-from worker.errors import HordeError, HordeKeyUnknown, HordeMaintenance, HordeRefused
+from worker.errors import HordeBusy, HordeError, HordeKeyUnknown, HordeMaintenance, HordeRefused
+from worker.horde.quote import quote
 from worker.horde.wire import Message
 
 #: A trouble that lasts is said again so often.
@@ -17,6 +18,8 @@ KNOWN_BEFORE = "It knew the key before, so this may pass; the worker ends when i
 MOST_TOLD = 200
 
 
+#: Characters of one that are shown: they are meant to be read.
+LONGEST_MESSAGE = 4000
 @dataclass
 class Standing:
     """Times are seconds of a monotonic clock."""
@@ -62,7 +65,8 @@ class Standing:
         for message in messages:
             key = message.id or message.message
             if key not in self._told:
-                logger.bind(action="message").info("Message from the Horde: {}", message.message)
+                words = quote(message.message, longest=LONGEST_MESSAGE)
+                logger.bind(action="message").info("Message from the Horde: {}", words)
                 self._told[key] = None
                 if len(self._told) > MOST_TOLD:
                     del self._told[next(iter(self._told))]

@@ -15,10 +15,10 @@ from worker.errors import (
     JobGone,
 )
 from worker.horde.exchange import Answer
+from worker.horde.quote import LONGEST_QUOTE
 from worker.horde.refusals import (
     ADDRESS_TIMEOUT_S,
     DEFAULT_RETRY_AFTER_S,
-    LONGEST_QUOTE,
     LONGEST_RETRY_AFTER_S,
     RULES,
     Endpoint,

@@ -93,3 +93,8 @@ def test_what_was_told_is_not_remembered_for_ever():
 @pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (119, "119 s"), (180, "3 min"), (9000, "2.5 h")])
 def test_durations_are_for_people(seconds, text):
     assert duration(seconds) == text
+def test_a_message_of_the_horde_is_one_line_without_commands_to_the_terminal(said):
+    Standing().answered([Message(message="\x1b[2Jhello\n12:00 ERROR forged\x1b]0;title\x07 http://h/a?key=s")], now=0.0)
+    assert said == ["Message from the Horde: [2Jhello 12:00 ERROR forged]0;title http://h/a?…"]
+
+
