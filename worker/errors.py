@@ -5,7 +5,7 @@
     ├── RuntimeMissing               the engine's environment is absent or incomplete
     ├── HordeError                   the Horde's API
     │   ├── HordeUnreachable         no answer, a 5xx, garbage: worth another try later
-    │   ├── HordeBusy                429: wait as long as it says
+    │   ├── HordeBusy                not now: wait as long as it says
     │   ├── HordeMaintenance         this worker is in maintenance mode
     │   ├── HordeRefused             a final no that the owner can act on (key, name, models)
     │   │   └── HordeKeyUnknown      final, unless the key was known a moment ago
@@ -84,12 +84,14 @@ class HordeUnreachable(HordeError):
 
 
 class HordeBusy(HordeError):
-    """Too many requests; try again after `retry_after_s` seconds."""
+    """Not now: too many requests, or an address that gets nothing yet; try again after `retry_after_s` seconds."""
 
     retry = Retry.SAME
 
-    def __init__(self, message: str, *, retry_after_s: float, status: int = 429) -> None:
-        super().__init__(message, status=status)
+    def __init__(
+        self, message: str, *, retry_after_s: float, status: int = 429, rc: str = "", remedy: str = ""
+    ) -> None:
+        super().__init__(message, status=status, rc=rc, remedy=remedy)
         self.retry_after_s = retry_after_s
 
 

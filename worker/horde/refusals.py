@@ -28,7 +28,7 @@ from worker.horde.quote import quote
 DEFAULT_RETRY_AFTER_S = 5.0
 #: a longer wait than this is not believed, in seconds
 LONGEST_RETRY_AFTER_S = 3600.0
-#: the wait of an address in time-out that is not told how long, in seconds
+#: the wait of an address that is not told how long, in seconds
 ADDRESS_TIMEOUT_S = 600.0
 #: fields of a validation error that are shown
 MOST_FIELDS = 8
@@ -152,7 +152,7 @@ RULES: tuple[Rule, ...] = (
     Rule("WorkerInviteOnly", HordeRefused, "The Horde takes new workers by invitation only.", _ASK),
     Rule(
         "UnsafeIP",
-        HordeRefused,
+        HordeBusy,
         "The Horde takes no workers from this internet address.",
         f"Turn off VPN or proxy. {_ASK}",
     ),
@@ -164,14 +164,15 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "TooManyNewIPs",
-        HordeRefused,
+        HordeBusy,
         "The Horde has too many new workers to check right now.",
-        f"Try again in an hour. {_ASK}",
+        f"This passes by itself. {_ASK}",
     ),
     Rule(
         "TimeoutIP",
         HordeBusy,
-        f"The Horde has put this internet address into time-out. If you know of no reason: {DISCORD}.",
+        "The Horde has put this internet address into time-out.",
+        f"If you know of no reason: {DISCORD}.",
     ),
     # standing
     Rule(
@@ -265,7 +266,7 @@ def _error(rule: Rule, status: int, message: str) -> HordeError:
     if rule.raises is HordeBusy:
         seconds = re.search(r"(\d{1,6}) more seconds", message)
         wait_s = float(seconds[1]) if seconds else ADDRESS_TIMEOUT_S
-        return HordeBusy(means, retry_after_s=wait_s, status=status)
+        return HordeBusy(means, retry_after_s=wait_s, status=status, rc=rule.rc, remedy=rule.remedy)
     return rule.raises(means, status=status, rc=rule.rc, remedy=rule.remedy)
 
 

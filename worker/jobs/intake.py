@@ -74,6 +74,8 @@ class Intake:
     def __post_init__(self) -> None:
         #: jobs that need an engine, now or later, with when they came
         self._unrendered: dict[Job, float] = {}
+        #: why it ends by itself
+        self._given_up: WorkerError | None = None
         self._asking = 0
         #: pops that may be under way: one, until pops bring jobs
         self._width = 1
@@ -86,17 +88,16 @@ class Intake:
     async def run(self, stop: asyncio.Event) -> None:
         """Pop until told to stop, then wait for the jobs that are under way. Cancelling faults them.
 
-        Raises HordeRefused when the Horde turns this worker away for good, and what the brake raises, once the jobs
-        under way are done.
+        Raises HordeRefused when the Horde turns this worker away for good, and what the brake raises, either once the
+        jobs under way are done.
         """
-        given_up: WorkerError | None = None
         try:
             async with TaskGroup() as tasks:
-                while not stop.is_set():
+                while not stop.is_set() and not self._given_up:
                     try:
                         request = self._next_pop()
                     except WorkerError as error:
-                        given_up = error
+                        self._given_up = error
                         break
                     if request is not None:
                         self._asking += 1
@@ -105,13 +106,14 @@ class Intake:
                     self._changed.clear()
                     await _first_of(self._changed, stop, limit_s=self._patience_s())
                 if self.jobs:
-                    logger.info("Waiting for {} job(s) to finish.", len(self.jobs))
+                    reason = f" {self._given_up}" if self._given_up else ""
+                    logger.info("Waiting for {} job(s) to finish.{}", len(self.jobs), reason)
         finally:
             # A task that is cancelled before its first step does nothing at all, not even give its job back.
             for job in self._unbegun:
                 await self.runner.give_back(job, SHUTTING_DOWN)
-        if given_up:
-            raise given_up
+        if self._given_up:
+            raise self._given_up
 
     def _next_pop(self) -> PopRequest | None:
         """The pop that makes sense now, if any."""
@@ -150,17 +152,12 @@ class Intake:
         pause_s = 0.0
         try:
             answer = await self._ask(request)
-        except HordeMaintenance as error:
-            pause_s = MAINTENANCE_PAUSE_S
-            self.standing.failed(error, pause_s=pause_s, now=loop.time())
-        except HordeBusy as error:
-            pause_s = error.retry_after_s
         except HordeError as error:
             if isinstance(error, HordeRefused) and not self.standing.is_passing(error, now=loop.time()):
-                raise
-            pause_s = min(ERROR_PAUSE_S * 2 ** min(self._errors, MOST_DOUBLINGS), ERROR_PAUSE_LIMIT_S)
-            self._errors += 1
-            self.standing.failed(error, pause_s=pause_s, now=loop.time())
+                self._given_up = self._given_up or error
+            else:
+                pause_s = self._pause_after(error)
+                self.standing.failed(error, pause_s=pause_s, now=loop.time())
         else:
             self._errors = 0
             self.standing.answered(answer.messages, now=loop.time())
@@ -176,6 +173,16 @@ class Intake:
         self._width = 1 if pause_s else min(2 * self._width, MOST_POPS)
         if pause_s:
             self._not_before = loop.time() + pause_s
+
+    def _pause_after(self, error: HordeError) -> float:
+        """Seconds; longer and longer while the Horde can't be reached."""
+        if isinstance(error, HordeMaintenance):
+            return MAINTENANCE_PAUSE_S
+        if isinstance(error, HordeBusy):
+            return error.retry_after_s
+        pause_s = min(ERROR_PAUSE_S * 2.0 ** min(self._errors, MOST_DOUBLINGS), ERROR_PAUSE_LIMIT_S)
+        self._errors += 1
+        return pause_s
 
     async def _ask(self, request: PopRequest) -> PopResponse:
         """One pop, seen through to its end: who breaks it off loses the job that it brings."""

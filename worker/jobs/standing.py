@@ -11,23 +11,26 @@ from worker.horde.wire import Message
 
 #: A trouble that lasts is said again so often.
 SAY_AGAIN_S = 600.0
+#: To wait for less than this because the Horde says so is the ordinary course of things.
+LONG_PAUSE_S = 60.0
 #: So long a key that was known may be unknown before that is believed.
 KEY_PATIENCE_S = 900.0
 KNOWN_BEFORE = "It knew the key before, so this may pass; the worker ends when it lasts."
 #: Messages of the Horde remembered as told.
 MOST_TOLD = 200
-
-
 #: Characters of one that are shown: they are meant to be read.
 LONGEST_MESSAGE = 4000
+
+
 @dataclass
 class Standing:
     """Times are seconds of a monotonic clock."""
 
-    #: why the last pop brought no answer; empty while all is well
+    #: why the last pop brought no answer, if that is worth telling; empty while all is well
     trouble: str = ""
     maintenance: bool = False
-    _since: float = field(default=0.0, init=False)
+    #: when the first of the pops in a row was turned down
+    _since: float | None = field(default=None, init=False)
     _said_at: float = field(default=0.0, init=False)
     _told: dict[str, None] = field(default_factory=dict, init=False)
     _key_was_known: bool = field(default=False, init=False)
@@ -41,8 +44,7 @@ class Standing:
 
     def failed(self, error: HordeError, *, pause_s: float, now: float) -> None:
         """A pop was turned down or got no answer."""
-        if not self.trouble:
-            self._since = now
+        self._since = now if self._since is None else self._since
         trouble, self.maintenance = str(error), isinstance(error, HordeMaintenance)
         self._key_was_known = self._key_was_known or self.maintenance
         if isinstance(error, HordeKeyUnknown):
@@ -50,6 +52,8 @@ class Standing:
             trouble = f"{error} {KNOWN_BEFORE}"
         else:
             self._key_unknown_since = None
+        if isinstance(error, HordeBusy) and now + pause_s - self._since < LONG_PAUSE_S:
+            return
         is_news, self.trouble = trouble != self.trouble, trouble
         if is_news or now - self._said_at >= SAY_AGAIN_S:
             self._said_at = now
@@ -59,9 +63,9 @@ class Standing:
     def answered(self, messages: Iterable[Message], *, now: float) -> None:
         """A pop was answered, with or without a job."""
         self._key_was_known, self._key_unknown_since = True, None
-        if self.trouble:
+        if self.trouble and self._since is not None:
             logger.bind(action="horde_back").info("The Horde gives jobs again, after {}.", duration(now - self._since))
-            self.trouble, self.maintenance = "", False
+        self.trouble, self.maintenance, self._since = "", False, None
         for message in messages:
             key = message.id or message.message
             if key not in self._told:

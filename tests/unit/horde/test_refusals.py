@@ -131,6 +131,14 @@ def test_an_address_in_time_out_waits_as_long_as_told(message: str, wait_s: floa
     assert (error.retry_after_s, error.status) == (wait_s, 403)
 
 
+@pytest.mark.parametrize("rc", ["UnsafeIP", "TooManyNewIPs"])
+def test_an_address_that_may_be_taken_later_waits_and_the_owner_is_told_what_may_help(rc: str) -> None:
+    error = refusal(Endpoint.POP, answer(403, said(rc)))
+    assert isinstance(error, HordeBusy)
+    assert (error.retry_after_s, error.status, error.rc) == (ADDRESS_TIMEOUT_S, 403, rc)
+    assert error.remedy
+
+
 def test_a_rate_limit_waits_as_long_as_the_header_says() -> None:
     error = refusal(Endpoint.POP, answer(429, {"message": "60 per 1 second"}, retry_after="3"))
     assert isinstance(error, HordeBusy)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from worker.aio import timeout, ungrouped
-from worker.errors import HordeKeyUnknown, HordeRefused, WorkerError
+from worker.errors import HordeBusy, HordeKeyUnknown, HordeRefused, WorkerError
 from worker.horde.wire import PopRequest, PopResponse
 from worker.jobs import intake as module
 from worker.jobs.intake import Intake, Room
@@ -68,13 +68,22 @@ async def test_any_other_refusal_ends_the_worker_at_once():
         await run(horde)
 
 
+async def test_an_owner_learns_why_the_horde_lets_him_wait_for_long(warnings):
+    horde = Horde(HordeBusy("The address is in time-out.", retry_after_s=3000.0))
+    await run(horde)
+    assert warnings == ["No jobs, next try in 3000 s: The address is in time-out."]
+
+
 class Plenty:
-    """A Horde that has a job for every pop."""
+    """A Horde that has a job for every pop, until it wants no more of it."""
 
     def __init__(self):
         self.popped = 0
+        self.refusal = None
 
     async def pop(self, request):
+        if self.refusal:
+            raise self.refusal
         self.popped += 1
         return PopResponse(ids=[str(self.popped)], payload={})
 
@@ -137,20 +146,28 @@ async def test_a_job_that_has_just_come_is_given_a_moment_for_its_files(monkeypa
     assert await taken(Room(1, 0, 0.0), Stage.FETCHING) == 1
 
 
-async def test_a_brake_that_gives_up_lets_jobs_under_way_end_and_is_told_then():
-    runner, broken = Runner(Stage.RENDERING), []
+def broken_brake(horde):
+    raise WorkerError("It is of no use.")
+
+
+def refused_pop(horde):
+    horde.refusal = HordeRefused("It is of no use.")
+    return 0.0, ""
+
+
+@pytest.mark.parametrize("end", [broken_brake, refused_pop])
+async def test_what_ends_the_intake_lets_jobs_under_way_end_and_is_told_then(end, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.0)
+    horde, runner = Plenty(), Runner(Stage.RENDERING)
 
     def brake():
-        if broken:
-            raise WorkerError("It is of no use.")
-        return 0.0, ""
+        return end(horde) if runner.jobs else (0.0, "")
 
-    intake = Intake(Plenty(), runner, offer=lambda asking: REQUEST, room=lambda: Room(2, 0, 0.0), brake=brake)
+    intake = Intake(horde, runner, offer=lambda asking: REQUEST, room=lambda: Room(2, 0, 0.0), brake=brake)
     running = asyncio.ensure_future(intake.run(asyncio.Event()))
     async with timeout(PATIENCE_S):
         while not runner.jobs:
             await asyncio.sleep(0)
-        broken.append(True)
         for _ in range(50):
             await asyncio.sleep(0)
         assert not running.done()

@@ -2,9 +2,9 @@
 
 import pytest
 
-from worker.errors import HordeKeyUnknown, HordeMaintenance, HordeUnreachable
+from worker.errors import HordeBusy, HordeKeyUnknown, HordeMaintenance, HordeUnreachable
 from worker.horde.wire import Message
-from worker.jobs.standing import KEY_PATIENCE_S, MOST_TOLD, SAY_AGAIN_S, Standing, duration
+from worker.jobs.standing import KEY_PATIENCE_S, LONG_PAUSE_S, MOST_TOLD, SAY_AGAIN_S, Standing, duration
 
 
 def test_a_trouble_that_lasts_is_told_once_and_again_after_a_while(said):
@@ -23,6 +23,41 @@ def test_the_end_of_a_trouble_is_told_with_how_long_it_lasted(said):
     standing.answered([], now=301.0)
     assert said[2:] == ["The Horde gives jobs again, after 5 min."]
     assert standing.trouble == ""
+
+
+def busy(pause_s):
+    return HordeBusy("Too many requests.", retry_after_s=pause_s)
+
+
+def test_a_short_pause_that_the_horde_asks_for_is_nothing_to_tell(said):
+    standing = Standing()
+    standing.failed(busy(5), pause_s=5, now=0.0)
+    standing.answered([], now=5.0)
+    assert said == []
+    assert standing.trouble == ""
+
+
+def test_a_long_pause_that_the_horde_asks_for_is_told_at_once(said):
+    standing = Standing()
+    standing.failed(busy(3000), pause_s=3000, now=0.0)
+    standing.answered([], now=3000.0)
+    assert said == ["No jobs, next try in 3000 s: Too many requests.", "The Horde gives jobs again, after 50 min."]
+
+
+def test_short_pauses_one_after_the_other_are_told_once_they_make_a_long_one(said):
+    standing = Standing()
+    for now in range(0, 2 * int(LONG_PAUSE_S), 5):
+        standing.failed(busy(5), pause_s=5, now=float(now))
+    assert said == ["No jobs, next try in 5 s: Too many requests."]
+    assert standing.trouble == "Too many requests."
+
+
+def test_short_pauses_with_answers_in_between_make_no_long_one(said):
+    standing = Standing()
+    for now in range(0, 2 * int(LONG_PAUSE_S), 6):
+        standing.failed(busy(5), pause_s=5, now=float(now))
+        standing.answered([], now=now + 5.0)
+    assert said == []
 
 
 def test_maintenance_is_known_as_such():
@@ -83,6 +118,11 @@ def test_a_message_that_comes_with_every_pop_is_told_once(said):
     assert said == ["Message from the Horde: hello", "Message from the Horde: no id"]
 
 
+def test_a_message_of_the_horde_is_one_line_without_commands_to_the_terminal(said):
+    Standing().answered([Message(message="\x1b[2Jhello\n12:00 ERROR forged\x1b]0;title\x07 http://h/a?key=s")], now=0.0)
+    assert said == ["Message from the Horde: [2Jhello 12:00 ERROR forged]0;title http://h/a?…"]
+
+
 def test_what_was_told_is_not_remembered_for_ever():
     standing = Standing()
     for number in range(3 * MOST_TOLD):
@@ -93,8 +133,3 @@ def test_what_was_told_is_not_remembered_for_ever():
 @pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (119, "119 s"), (180, "3 min"), (9000, "2.5 h")])
 def test_durations_are_for_people(seconds, text):
     assert duration(seconds) == text
-def test_a_message_of_the_horde_is_one_line_without_commands_to_the_terminal(said):
-    Standing().answered([Message(message="\x1b[2Jhello\n12:00 ERROR forged\x1b]0;title\x07 http://h/a?key=s")], now=0.0)
-    assert said == ["Message from the Horde: [2Jhello 12:00 ERROR forged]0;title http://h/a?…"]
-
-
