@@ -12,6 +12,7 @@ from worker.demo.horde.faults import Fault, FaultKind, Route
 from worker.demo.horde.records import Outcome
 from worker.errors import ConfigError, EngineStartFailed, HordeRefused, SafetyUnavailable, WorkerError
 from worker.images import RawImage
+from worker.jobs import intake
 from worker.jobs.job import Stage
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
@@ -222,10 +223,25 @@ async def test_a_pop_that_goes_wrong_does_not_stop_the_worker(rig, fault):
     assert rig.horde.state.accounting().lost == 0
 
 
-async def test_maintenance_does_not_stop_the_worker(rig):
+async def test_a_rate_limit_does_not_stop_the_worker(rig):
     rig.horde.faults.inject(Route.POP, Fault(FaultKind.STATUS, status=429))
     await serve_all(rig, rig.ask(1))
     settled(rig, ok=1)
+
+
+async def test_maintenance_does_not_stop_the_worker(rig, monkeypatch):
+    monkeypatch.setattr(intake, "MAINTENANCE_PAUSE_S", 0.1)
+    said: list[str] = []
+    sink = logger.add(said.append, filter=lambda record: record["extra"].get("action") == "maintenance")
+    async with rig.working():
+        await rig.done(rig.ask(1))
+        [worker] = rig.horde.state.workers()
+        rig.horde.state.set_maintenance(worker["id"], on=True)
+        await rig.until(lambda: said)
+        rig.horde.state.set_maintenance(worker["id"], on=False)
+        await rig.done(rig.ask(1))
+    logger.remove(sink)
+    settled(rig, ok=2)
 
 
 async def test_a_key_the_horde_does_not_know_ends_the_worker_with_what_to_do(rig):
