@@ -49,7 +49,10 @@ class RetryPolicy:
     share_of_first: float = 1.0
 
     def next_try(self, error: EngineError, *, attempt: int, took_s: float, left_s: float) -> Retry:
-        """How to try again after `attempt` begun tries, the last failed after `took_s` seconds, with `left_s` to go."""
+        """How to try again after `attempt` tries that an engine began, with `left_s` seconds to go.
+
+        `took_s` is what the engine spent on the last one before it failed: 0 where it had not begun with it.
+        """
         if attempt >= self.attempts or left_s <= took_s * self.share_of_first:
             return Retry.NO
         return error.retry

@@ -73,15 +73,17 @@ class _Wish:
 
 
 class _Watched:
-    """A task for one try; tells whether an engine came to it."""
+    """A task for one try; tells whether an engine came to it, and when."""
 
     def __init__(self, task: RenderTask) -> None:
-        self.begun = False
+        #: on the loop's clock
+        self.begun_at: float | None = None
         self._on_progress = task.on_progress
         self.task = replace(task, on_progress=self._note)
 
     def _note(self, progress: Progress) -> None:
-        self.begun = True
+        if self.begun_at is None:
+            self.begun_at = asyncio.get_running_loop().time()
         if self._on_progress:
             self._on_progress(progress)
 
@@ -168,16 +170,14 @@ class EnginePool:
                 slot = await self._take(task, avoid=failed)
             task.on_placed(slot.number)
             watched, process = _Watched(task), slot.process
-            started_at = loop.time()
             try:
                 return await self._render_on(slot, watched.task, save_memory=save_memory)
             except EngineError as error:
-                if watched.begun:
-                    begun += 1
+                now, took_s = loop.time(), 0.0
+                if watched.begun_at is not None:
+                    begun, took_s = begun + 1, now - watched.begun_at
                     self.on_failure(slot, task, error)
-                how = self._retry.next_try(
-                    error, attempt=begun, took_s=loop.time() - started_at, left_s=task.deadline - loop.time()
-                )
+                how = self._retry.next_try(error, attempt=begun, took_s=took_s, left_s=task.deadline - now)
                 save_memory = save_memory or how is Retry.DEGRADED
                 failed = slot
                 if error.restarts_engine:

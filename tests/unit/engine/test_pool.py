@@ -235,6 +235,26 @@ async def test_a_job_that_no_engine_had_begun_is_not_charged_with_their_deaths(
             await blocker
 
 
+async def test_what_a_job_waited_behind_another_is_not_what_its_try_took(
+    settings: EngineSettings, sampler_graph: Build, play: Play, until: Until
+) -> None:
+    play(seconds=FOR_EVER_S)
+    # No time is enough for another try after one that took any.
+    async with EnginePool([settings], retry=RetryPolicy(share_of_first=1e9)).running() as pool:
+        slot = await pool.ready()
+        first, waiting = Job(sampler_graph(1)), Job(sampler_graph(2))
+        blocker = asyncio.ensure_future(pool.render(first.task()))
+        await first.begun.wait()
+        behind = asyncio.ensure_future(pool.render(waiting.task()))
+        await until(lambda: slot.client.outstanding == 2)
+        play()
+        psutil.Process(pid_of(slot)).kill()
+
+        assert len(await behind) == 1
+        with pytest.raises(EngineDied):
+            await blocker
+
+
 async def test_nothing_is_tried_again_that_cannot_help(
     settings: EngineSettings, plain_graph: Build, play: Play, script_file: Path
 ) -> None:
