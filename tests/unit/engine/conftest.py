@@ -39,6 +39,12 @@ def settings(tmp_path: Path, script_file: Path) -> EngineSettings:
 
 
 @pytest.fixture
+def two(tmp_path: Path, script_file: Path) -> list[EngineSettings]:
+    """Settings of two engines that share a script."""
+    return [scripted_settings(tmp_path / name, script=script_file) for name in ("one", "two")]
+
+
+@pytest.fixture
 async def engine(settings: EngineSettings) -> AsyncIterator[EngineProcess]:
     process = EngineProcess(settings)
     await process.start()

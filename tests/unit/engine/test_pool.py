@@ -1,75 +1,21 @@
-"""Who renders what, and what becomes of a job whose engine fails."""
+"""Who renders what, and where."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import psutil
 import pytest
 
-from worker.aio import timeout
-from worker.demo.engine import scripted_settings
-from worker.demo.engine.script import Fault, FaultKind, strikes
+from tests.unit.engine.pooled import FOR_EVER_S, Build, Job, Play, Until, both_ready, pid_of
+from worker.demo.engine.script import Fault, FaultKind
 from worker.engine import pool as pool_module
-from worker.engine.client import EngineClient, Progress
+from worker.engine.client import EngineClient
 from worker.engine.events import MemoryNeed
-from worker.engine.policy import RetryPolicy
-from worker.engine.pool import PLACES_PER_SLOT, EnginePool, Rendering, RenderTask
+from worker.engine.pool import PLACES_PER_SLOT, EnginePool
 from worker.engine.process import EngineSettings
-from worker.engine.slot import EngineSlot, SlotState
-from worker.errors import EngineDied, EngineStartFailed, GraphRejected, OutOfMemory
-
-Play = Callable[..., None]
-Build = Callable[..., dict[str, Any]]
-Until = Callable[[Callable[[], object]], Awaitable[None]]
-
-FOR_EVER_S = 3600.0
-
-
-@pytest.fixture
-def two(tmp_path: Path, script_file: Path) -> list[EngineSettings]:
-    """Settings of two engines that share a script."""
-    return [scripted_settings(tmp_path / name, script=script_file) for name in ("one", "two")]
-
-
-@dataclass
-class Job:
-    """Makes render tasks and remembers how their graphs were asked for."""
-
-    graph: dict[str, Any]
-    model: str = "a"
-    asked: list[tuple[bool, bool]] = field(default_factory=list)
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
-    pictures: dict[str, bytes] = field(default_factory=dict)
-
-    def task(self, *, seconds: float = FOR_EVER_S) -> RenderTask:
-        return RenderTask(
-            model=self.model,
-            prepare=self._prepare,
-            pictures=self.pictures,
-            deadline=asyncio.get_running_loop().time() + seconds,
-            on_progress=self._note,
-        )
-
-    def _note(self, progress: Progress) -> None:
-        # A node at work: from then on ComfyUI listens to interrupts.
-        if progress.node_id:
-            self.begun.set()
-
-    def _prepare(self, has_node_pack: bool, save_memory: bool) -> list[Rendering]:
-        self.asked.append((has_node_pack, save_memory))
-        return [Rendering(self.graph, ("out",), 1)]
-
-
-async def both_ready(pool: EnginePool, until: Until) -> None:
-    await until(lambda: len(pool.ready_slots) == len(pool.slots))
-
-
-def pid_of(slot: EngineSlot) -> int:
-    assert slot.process is not None
-    return slot.process.pid
+from worker.engine.slot import SlotState
+from worker.errors import EngineDied, EngineStartFailed, GraphRejected
 
 
 async def test_a_job_is_rendered_by_a_ready_slot_and_its_place_is_given_back(
@@ -113,80 +59,6 @@ async def test_pictures_are_there_for_the_job_and_gone_after_it(settings: Engine
             await pool.render(Job(graph).task())
 
 
-@pytest.mark.parametrize("kind", [FaultKind.CRASH, FaultKind.SEGFAULT, FaultKind.HANG, FaultKind.DEVICE_LOST])
-async def test_a_job_whose_engine_fails_is_done_by_another_and_the_first_is_restarted(
-    two: list[EngineSettings], sampler_graph: Build, play: Play, until: Until, kind: FaultKind
-) -> None:
-    job = Job(sampler_graph())
-    async with EnginePool(two, silence_limit_s=1).running() as pool:
-        await both_ready(pool, until)
-        play(faults=(Fault(kind),))
-
-        assert len(await pool.render(job.task())) == 1
-
-        await both_ready(pool, until)
-        assert [slot.restarts for slot in pool.slots] == [1, 0]
-        assert [slot.taken for slot in pool.slots] == [0, 0]
-        assert job.asked == [(True, False)] * 2
-
-
-async def test_a_failure_that_is_not_the_engines_end_is_tried_on_another_slot(
-    two: list[EngineSettings], sampler_graph: Build, play: Play, until: Until
-) -> None:
-    async with EnginePool(two).running() as pool:
-        await both_ready(pool, until)
-        play(faults=(Fault(FaultKind.NODE_FAILURE),))
-
-        assert len(await pool.render(Job(sampler_graph()).task())) == 1
-
-        assert [slot.restarts for slot in pool.slots] == [0, 0]
-        assert [slot.models for slot in pool.slots] == [("a",), ("a",)]
-
-
-@pytest.mark.parametrize("goes_down", ["before", "meanwhile"])
-async def test_a_retry_does_not_wait_for_another_slot_that_is_out_of_service(
-    two: list[EngineSettings], sampler_graph: Build, play: Play, until: Until, goes_down: str
-) -> None:
-    async with EnginePool(two).running() as pool:
-        await both_ready(pool, until)
-        first, second = pool.slots
-        start_no_more = Fault(FaultKind.START_FAILURE, times=None)
-        play(faults=(Fault(FaultKind.NODE_FAILURE), start_no_more))
-        first.taken = PLACES_PER_SLOT
-        if goes_down == "before":
-            first.restart(EngineDied("…"))
-        job = Job(sampler_graph())
-        render = asyncio.ensure_future(pool.render(job.task()))
-        if goes_down == "meanwhile":
-            await until(lambda: pool._waiting)
-            first.restart(EngineDied("…"))
-
-        async with timeout(60):
-            assert len(await render) == 1
-        assert (second.restarts, len(job.asked)) == (0, 2)
-
-
-async def test_with_one_slot_the_retry_waits_for_its_new_engine(
-    settings: EngineSettings, sampler_graph: Build, play: Play
-) -> None:
-    play(faults=(Fault(FaultKind.CRASH),))
-    async with EnginePool([settings]).running() as pool:
-        assert len(await pool.render(Job(sampler_graph()).task())) == 1
-        assert pool.slots[0].restarts == 1
-
-
-async def test_after_memory_ran_out_everything_is_freed_and_the_graph_saves_memory(
-    settings: EngineSettings, sampler_graph: Build, play: Play
-) -> None:
-    play(faults=(Fault(FaultKind.OUT_OF_MEMORY),))
-    job = Job(sampler_graph())
-    async with EnginePool([settings]).running() as pool:
-        assert len(await pool.render(job.task())) == 1
-
-    assert job.asked == [(True, False), (True, True)]
-    assert "Free: models True, results True" in settings.log_file.read_text(encoding="utf-8")
-
-
 async def test_what_a_rendering_took_of_its_card_is_handed_on_with_the_slot_that_has_it(
     two: list[EngineSettings], sampler_graph: Build, play: Play
 ) -> None:
@@ -198,83 +70,6 @@ async def test_what_a_rendering_took_of_its_card_is_handed_on_with_the_slot_that
         await pool.render(replace(Job(sampler_graph()).task(), on_placed=placed.append))
 
     assert told == [(placed[0], "a", 1, MemoryNeed(64 * 96, 1000_000))]
-
-
-async def test_the_error_of_the_last_try_is_the_jobs(
-    two: list[EngineSettings], sampler_graph: Build, play: Play, script_file: Path
-) -> None:
-    play(faults=(Fault(FaultKind.OUT_OF_MEMORY, times=None),))
-    async with EnginePool(two).running() as pool:
-        with pytest.raises(OutOfMemory):
-            await pool.render(Job(sampler_graph()).task())
-
-    assert strikes(script_file)[FaultKind.OUT_OF_MEMORY] == 2
-
-
-async def test_a_job_that_no_engine_had_begun_is_not_charged_with_their_deaths(
-    settings: EngineSettings, sampler_graph: Build, play: Play, until: Until
-) -> None:
-    play(seconds=FOR_EVER_S)
-    async with EnginePool([settings]).running() as pool:
-        slot = await pool.ready()
-        slot.policy.backoff_s = (0.0,)
-        first, waiting = Job(sampler_graph(1)), Job(sampler_graph(2))
-        blocker = asyncio.ensure_future(pool.render(first.task()))
-        await until(lambda: slot.client.outstanding == 1)
-        behind = asyncio.ensure_future(pool.render(waiting.task()))
-        for deaths in (1, 2):
-            await until(lambda: slot.state is SlotState.READY and slot.client.outstanding == 2)
-            await first.begun.wait()
-            first.begun.clear()
-            psutil.Process(pid_of(slot)).kill()
-            await until(lambda deaths=deaths: slot.restarts == deaths)
-        play()
-
-        assert len(await behind) == 1
-        with pytest.raises(EngineDied):
-            await blocker
-
-
-async def test_what_a_job_waited_behind_another_is_not_what_its_try_took(
-    settings: EngineSettings, sampler_graph: Build, play: Play, until: Until
-) -> None:
-    play(seconds=FOR_EVER_S)
-    # No time is enough for another try after one that took any.
-    async with EnginePool([settings], retry=RetryPolicy(share_of_first=1e9)).running() as pool:
-        slot = await pool.ready()
-        first, waiting = Job(sampler_graph(1)), Job(sampler_graph(2))
-        blocker = asyncio.ensure_future(pool.render(first.task()))
-        await first.begun.wait()
-        behind = asyncio.ensure_future(pool.render(waiting.task()))
-        await until(lambda: slot.client.outstanding == 2)
-        play()
-        psutil.Process(pid_of(slot)).kill()
-
-        assert len(await behind) == 1
-        with pytest.raises(EngineDied):
-            await blocker
-
-
-async def test_nothing_is_tried_again_that_cannot_help(
-    settings: EngineSettings, plain_graph: Build, play: Play, script_file: Path
-) -> None:
-    play(faults=(Fault(FaultKind.REFUSAL, times=None),))
-    async with EnginePool([settings]).running() as pool:
-        with pytest.raises(GraphRejected):
-            await pool.render(Job(plain_graph()).task())
-
-    assert strikes(script_file)[FaultKind.REFUSAL] == 1
-
-
-async def test_without_time_left_there_is_no_second_try(
-    settings: EngineSettings, sampler_graph: Build, play: Play, script_file: Path
-) -> None:
-    play(faults=(Fault(FaultKind.NODE_FAILURE, times=None),))
-    async with EnginePool([settings], retry=RetryPolicy(attempts=5)).running() as pool:
-        with pytest.raises(Exception, match="KSampler"):
-            await pool.render(Job(sampler_graph()).task(seconds=0))
-
-    assert strikes(script_file)[FaultKind.NODE_FAILURE] == 1
 
 
 async def test_a_slot_has_one_place_more_than_it_renders(
