@@ -87,9 +87,10 @@ class PartFile:
         """Start over with an empty file of the final size, where that is known. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("wb") as file:
+            # First: a file of the final size without its note would pass for one that another program left whole.
+            self.save(state)
             if state.total and len(state.segments) > 1:
                 file.truncate(state.total)
-        self.save(state)
 
     def save(self, state: PartState) -> None:
         """Note what is on disk, once it is. Raises OSError."""
@@ -104,7 +105,7 @@ class PartFile:
             os.fsync(file.fileno())
         write_json(self.note, note)
 
-    def write(self, position: int, data: bytes | bytearray) -> None:
+    def write(self, position: int, data: bytearray) -> None:
         with self.path.open("rb+") as file:
             file.seek(position)
             file.write(data)

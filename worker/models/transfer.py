@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import httpx
 
+from worker.aio import to_the_end
 from worker.errors import WorkerError
 from worker.models.part import PartFile, PartState, Segment, split
 
@@ -22,6 +23,8 @@ WRITE_BYTES: Final = 1024 * 1024
 #: Bytes between two notes of what is on disk.
 SAVE_BYTES: Final = 32 * 1024 * 1024
 MIB: Final = 1024 * 1024
+
+T = TypeVar("T")
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)")
 #: Answers that another try does not change, with what the owner can do.
@@ -127,7 +130,7 @@ class Transfer:
             raise TransferBroken(f"the connection broke: {str(error) or type(error).__name__}") from error
         finally:
             if self.state and self._part.path.exists():
-                await asyncio.to_thread(self._part.save, self.state)
+                await _on_disk(self._part.save, self.state)
 
     def _request(self, segment: Segment) -> AbstractAsyncContextManager[httpx.Response]:
         upto = "" if segment.end is None or self.state is None else str(segment.end - 1)
@@ -168,7 +171,7 @@ class Transfer:
             case _:
                 raise _status_error(response)
         _refuse_pages(response)
-        await asyncio.to_thread(self._part.create, fresh)
+        await _on_disk(self._part.create, fresh)
         return fresh
 
     def _check_size(self, total: int) -> None:
@@ -201,8 +204,8 @@ class Transfer:
                 if segment.position + len(pending) > self._limits.max_bytes:
                     raise DownloadFailed(f"the file has more than {self._limits.max_bytes / MIB:.0f} MiB.")
                 if len(pending) >= WRITE_BYTES:
-                    await asyncio.to_thread(self._write, segment, bytes(pending))
-                    pending.clear()
+                    block, pending = pending, bytearray()
+                    await _on_disk(self._write, segment, block)
                     await self._save_now_and_then()
                 if room is not None and len(piece) == room:
                     break
@@ -214,7 +217,7 @@ class Transfer:
         if not segment.complete:
             raise TransferBroken(f"the server stopped {segment.end - segment.position} bytes early")
 
-    def _write(self, segment: Segment, data: bytes | bytearray) -> None:
+    def _write(self, segment: Segment, data: bytearray) -> None:
         self._part.write(segment.position, data)
         segment.done += len(data)
         self._unsaved += len(data)
@@ -222,7 +225,7 @@ class Transfer:
     async def _save_now_and_then(self) -> None:
         if self._unsaved >= SAVE_BYTES and self.state:
             self._unsaved = 0
-            await asyncio.to_thread(self._part.save, self.state)
+            await _on_disk(self._part.save, self.state)
 
 
 class _SlowWatch:
@@ -257,6 +260,11 @@ async def _together(coroutines: list[object]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _on_disk(work: Callable[..., T], *arguments: Any) -> T:
+    """Work of a thread, which goes on when its caller is cancelled: what is noted next must not miss what it does."""
+    return await to_the_end(asyncio.to_thread(work, *arguments))
 
 
 def _strong_etag(response: httpx.Response) -> str:

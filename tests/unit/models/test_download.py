@@ -5,6 +5,7 @@ import hashlib
 import random
 import sys
 import textwrap
+import threading
 from contextlib import asynccontextmanager
 
 import httpx
@@ -12,10 +13,11 @@ import pytest
 
 from worker.aio import timeout
 from worker.models import alone as alone_module
+from worker.models import transfer as transfer_module
 from worker.models.address import PublicTransport
 from worker.models.download import Download, Downloader, State, estimate_bytes
 from worker.models.hashes import HashStore
-from worker.models.part import PartFile
+from worker.models.part import PartFile, PartState, split
 from worker.models.transfer import DownloadFailed, Limits, Throttle
 
 CONTENT = random.Random(7).randbytes(300_000)
@@ -81,6 +83,52 @@ async def test_a_cut_connection_is_taken_up_where_it_broke(serve, target, limits
         if limits is ONE_BY_ONE:
             starts = [request["range"] for request in server.requests]
             assert starts == ["bytes=0-", "bytes=50000-299999", "bytes=70000-299999", "bytes=100000-299999"]
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("work", ["create", "write", "save"])
+async def test_a_stopped_download_leaves_nobody_at_work_on_its_file_and_notes_what_is_there(
+    serve, target, monkeypatch, work
+):
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    plain = getattr(PartFile, work)
+
+    def slow(part, *arguments):
+        if not begun.is_set():
+            begun.set()
+            go_on.wait(30)
+            plain(part, *arguments)
+            ended.set()
+        else:
+            plain(part, *arguments)
+
+    monkeypatch.setattr(transfer_module, "WRITE_BYTES", 1000)
+    monkeypatch.setattr(transfer_module, "SAVE_BYTES", 1000)
+    monkeypatch.setattr(PartFile, work, slow)
+    async with serve(CONTENT) as server, downloader(target.parents[1]) as fetcher:
+        waiter = asyncio.create_task(fetcher.fetch(Download(server.url, target, SHA256)))
+        await asyncio.to_thread(begun.wait, 30)
+        stopping = asyncio.create_task(fetcher.close())
+        await asyncio.sleep(0.05)
+        go_on.set()
+        await stopping
+        assert ended.is_set()
+        await asyncio.gather(waiter, return_exceptions=True)
+        state = PartFile(target).load(server.url)
+    assert (state.done > 0) == (work == "write")
+    assert target.with_name("m.bin.part").read_bytes()[: state.done] == CONTENT[: state.done]
+
+
+async def test_a_download_killed_while_its_file_is_laid_out_is_not_taken_for_a_whole_one(serve, target, monkeypatch):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("worker.models.part.write_json", die)
+    async with serve(CONTENT) as server:
+        with pytest.raises(KeyboardInterrupt):
+            PartFile(target).create(PartState(server.url, server.etag, len(CONTENT), split(len(CONTENT), 4)))
+        monkeypatch.undo()
+        await fetch(server, target, sha256=None)
     assert target.read_bytes() == CONTENT
 
 
