@@ -215,9 +215,9 @@ class Downloader:
 
     async def _run(self, download: Download, part: PartFile, transfer: Transfer) -> tuple[PartState, str]:
         """The transfer, with its checksum computed behind it."""
-        digest = hashlib.sha256()
+        digest, hashed = hashlib.sha256(), 0
         running = asyncio.ensure_future(transfer.run())
-        hashed = 0
+        counted: PartState | None = None
         try:
             while True:
                 await asyncio.wait({running}, timeout=REPORT_EVERY_S)
@@ -225,6 +225,9 @@ class Downloader:
                 if ended:
                     running.result()
                 if state := transfer.state:
+                    if state is not counted:
+                        # A new one: the server has another file than the one that was partly on disk.
+                        digest, hashed, counted = hashlib.sha256(), 0, state
                     hashed = await asyncio.to_thread(_feed, digest, part.path, hashed, state.prefix)
                     self._report(Progress(download, State.RUNNING, state.done, state.total))
                 if ended:

@@ -13,6 +13,7 @@ import pytest
 
 from worker.aio import timeout
 from worker.models import alone as alone_module
+from worker.models import download as download_module
 from worker.models import transfer as transfer_module
 from worker.models.address import PublicTransport
 from worker.models.download import Download, Downloader, State, estimate_bytes
@@ -140,6 +141,17 @@ async def test_a_changed_file_is_fetched_anew(serve, target):
         server.content, server.etag = changed, '"2"'
         await fetch(server, target, sha256=hashlib.sha256(changed).hexdigest())
     assert target.read_bytes() == changed
+
+
+async def test_bytes_of_an_older_file_do_not_count_in_the_checksum_of_the_new_one(serve, target, monkeypatch):
+    monkeypatch.setattr(download_module, "REPORT_EVERY_S", 0.0)
+    target.parent.mkdir()
+    target.with_name("m.bin.part").write_bytes(b"?" * 100_000)
+    async with serve(CONTENT) as server:
+        server.ranges = False
+        await fetch(server, target)
+        assert len(server.requests) == 1
+    assert target.read_bytes() == CONTENT
 
 
 async def test_a_changed_file_from_a_server_without_if_range_is_noticed_by_its_etag(serve, target):
