@@ -119,7 +119,7 @@ ENTRIES = (
     Entry(
         "hires_fix_denoising_strength",
         "hires_denoise",
-        "Of the second pass; over a source picture the default is `denoising_strength`.",
+        "Of the second pass; with a source picture, also one that only guides, the default is `denoising_strength`.",
     ),
     Entry(
         "loras",

@@ -425,7 +425,8 @@ def _with_hires(request: RenderRequest, payload: Mapping[str, Any]) -> RenderReq
         return request
     if not hires.wants_second_pass(family, width, height):
         return request
-    default = request.denoise if request.mode in {Mode.IMG2IMG, Mode.REMIX} else DEFAULT_HIRES_DENOISE
+    # A picture that only guides counts too: both passes denoise alike.
+    default = request.denoise if request.source else DEFAULT_HIRES_DENOISE
     denoise = coerce.number(payload.get("hires_fix_denoising_strength") or None, default, 0.01, 1.0)
     first_width, first_height = hires.first_pass_size(family, width, height)
     return replace(

@@ -318,9 +318,10 @@ def test_hires_is_off_where_it_makes_no_sense(
         ({"denoising_strength": 0.3}, "txt2img", 0.65),
         ({"denoising_strength": 0.3}, "img2img", 0.3),
         ({"denoising_strength": 0.3, "hires_fix_denoising_strength": 0.5}, "img2img", 0.5),
+        ({"denoising_strength": 0.3, "control_type": "canny"}, "img2img", 0.3),
     ],
 )
-def test_the_second_pass_denoises_like_the_first_only_over_a_picture(
+def test_the_second_pass_denoises_like_the_first_only_with_a_picture(
     request_for: Build, payload: dict[str, Any], processing: str, expected: float
 ) -> None:
     assert request_for({**HIRES, **payload}, source=SOURCE, source_processing=processing).hires_denoise == expected
