@@ -28,7 +28,8 @@ PORT_TYPES = {
     "model": "MODEL", "clip": "CLIP", "vae": "VAE", "positive": "CONDITIONING", "negative": "CONDITIONING",
     "latent": "LATENT", "sampled": "LATENT", "image": "IMAGE", "source": "IMAGE", "mask": "MASK",
     "hint": "IMAGE",
-    "clip_vision": "CLIP_VISION", "source_vae": "VAE", "decoder_model": "MODEL", "decoder_text": "CONDITIONING",
+    "clip_vision": "CLIP_VISION", "source_vae": "VAE", "decoder_model": "MODEL",
+    "decoder_text": "CONDITIONING", "decoder_negative": "CONDITIONING",
 }  # fmt: skip
 
 #: Python's type of a binding → the widgets that take it.

@@ -82,9 +82,15 @@ def features_of(request: RenderRequest) -> frozenset[Feature]:
             Feature.FACE_FIX: not wanted.isdisjoint(FACE_FIXERS),
             Feature.UPSCALE: not wanted.isdisjoint(UPSCALERS),
             Feature.STRIP_BACKGROUND: STRIP_BACKGROUND in wanted,
-            # ComfyUI leaves the negative out of the sampling at exactly this cfg.
-            Feature.UNREAD_NEGATIVE: request.cfg == 1.0 and not is_cfg_plus_plus(request.sampler),
+            Feature.UNREAD_NEGATIVE: _leaves_negative_unread(request),
             Feature.OUTPUT: True,
         }.items()
         if holds
     )
+
+
+def _leaves_negative_unread(request: RenderRequest) -> bool:
+    """ComfyUI leaves the negative out of the sampling at exactly cfg 1."""
+    # The second stage of an enlarged remix is told it too, and has a cfg of its own.
+    also_read = is_cfg_plus_plus(request.sampler) or (request.mode is Mode.REMIX and request.hires)
+    return request.cfg == 1.0 and not also_read

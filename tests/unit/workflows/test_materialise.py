@@ -143,6 +143,27 @@ def test_the_second_pass_takes_over_where_the_first_fed_the_decoder(request_for:
     assert inputs(graph, "decode")["samples"] == ["hires-1-sampler", 0]
 
 
+@pytest.mark.parametrize("hires", [False, True])
+def test_the_second_stage_of_a_remix_is_told_both_prompts(
+    request_for: Build, render: Render, model: Callable[..., ServedModel], hires: bool
+) -> None:
+    large = {"hires_fix": hires, "width": 1536, "height": 1536}
+    arguments = {
+        "model": model(Family.STABLE_CASCADE, FILES[Family.STABLE_CASCADE]),
+        "source": SourceImage("a", 8, 8),
+        "source_processing": "remix",
+    }
+    # The stages of a hires fix read a negative prompt at cfg 1 too: the second one's own cfg is higher.
+    for cfg in (4, 1) if hires else (4,):
+        graph = render(request_for({**large, "cfg_scale": cfg, "prompt": "a###b"}, **arguments)).graph
+        decoders = [node["inputs"] for node in graph.values() if node["_meta"]["title"] == "decoder"]
+        assert len(decoders) == 1 + hires
+        for decoder in decoders:
+            assert graph[decoder["negative"][0]]["inputs"]["text"] == "b"
+            told = graph[decoder["positive"][0]]["inputs"]["conditioning"]
+            assert graph[told[0]]["inputs"]["text"] == "a"
+
+
 @pytest.mark.parametrize("family", [Family.STABLE_DIFFUSION_XL, Family.FLUX_SCHNELL])
 def test_an_unread_negative_prompt_is_not_encoded(request_for: Build, render: Render, family: Family) -> None:
     def encoders(**payload: object) -> list[str]:
