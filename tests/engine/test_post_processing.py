@@ -106,8 +106,12 @@ def worked_on(*names: str, source: SourceImage, strength: float = 1.0) -> Graph:
         outputs=frozenset(),
         files=frozenset(),
     )
-    fragments = tuple(each for each in library.fragments if each.when.value in wanted & _features(names))
-    return materialise(Plan(template, fragments), request).graph
+    fragments = tuple(
+        each
+        for each in library.fragments
+        if each.when.value in wanted & _features(names) and each.manifest.dialect in {None, Dialect.PACK}
+    )
+    return materialise(Plan(template, {Dialect.PACK: fragments}), request).graph
 
 
 def _features(names: tuple[str, ...]) -> set[str]:

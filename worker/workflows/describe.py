@@ -12,6 +12,7 @@ from worker.workflows.bind import ITEM
 from worker.workflows.families import TRAITS, Family
 from worker.workflows.features import Feature
 from worker.workflows.library import Library
+from worker.workflows.manifest import Dialect
 from worker.workflows.request import (
     ExtraSource,
     Mode,
@@ -343,7 +344,7 @@ def _picture_rows(library: Library) -> Iterator[Sequence[str]]:
             if plan:
                 fragments = [
                     each.name.rpartition("/")[2]
-                    for each in plan.fragments
+                    for each in plan.fragments[Dialect.PACK]
                     if each.when not in {Feature.OUTPUT, Feature.PICTURE, Feature.REPEAT}
                 ]
                 names = done.setdefault(", ".join(f"`{name}`" for name in fragments), [])

@@ -22,9 +22,8 @@ class Materialised:
 
 def materialise(plan: Plan, request: RenderRequest, *, dialect: Dialect = Dialect.PACK) -> Materialised:
     """Fill in the template, splice in the fragments. Raises JobNotServable for what the dialect has no nodes for."""
-    fragments = [each for each in plan.fragments if each.manifest.dialect in {None, dialect}]
-    missing = {each.when for each in plan.fragments} - {each.when for each in fragments} - OPTIONAL
-    if missing:
+    fragments = plan.fragments[dialect]
+    if missing := plan.features - {each.when for each in fragments} - OPTIONAL:
         raise JobNotServable(f"{', '.join(sorted(missing))} can't be done with the {dialect.value} nodes.")
 
     template = plan.template

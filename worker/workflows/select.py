@@ -1,11 +1,13 @@
 """Which template serves a request, with which fragments; and for all others, why not."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from worker.errors import JobNotServable
 from worker.workflows.features import OPTIONAL, Feature, features_of
 from worker.workflows.graph import with_pinned
 from worker.workflows.library import Library
+from worker.workflows.manifest import Dialect
 from worker.workflows.pieces import Fragment, Piece, Template
 from worker.workflows.qr import WORKFLOW as QR_WORKFLOW
 from worker.workflows.request import RenderRequest
@@ -13,17 +15,26 @@ from worker.workflows.request import RenderRequest
 
 @dataclass(frozen=True)
 class Plan:
-    """A template and what is spliced into it, in order; fragments of every dialect, to choose from."""
+    """A template and what is spliced into it, in order, for an engine of each dialect."""
 
     template: Template
-    fragments: tuple[Fragment, ...]
+    fragments: Mapping[Dialect, tuple[Fragment, ...]]
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """All of it, whatever the dialect."""
+        return self.template, *(fragment for fragments in self.fragments.values() for fragment in fragments)
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        """What is spliced in, in any dialect."""
+        return frozenset(piece.when for piece in self.pieces if isinstance(piece, Fragment))
 
     @property
     def does_without(self) -> frozenset[str]:
         """What is done in a template's own way, or not at all, so that none of our files is needed for it."""
-        pieces: tuple[Piece, ...] = (self.template, *self.fragments)
-        spliced = {fragment.when.value for fragment in self.fragments}
-        without = {"transparent", "face_fix", "upscale", "strip_background"} - spliced
+        pieces = self.pieces
+        without = {"transparent", "face_fix", "upscale", "strip_background"} - {each.value for each in self.features}
         if not any(binding.field == "control_file" for piece in pieces for binding in piece.bindings):
             without |= {"control", QR_WORKFLOW}
         if not any("HordeAnnotator" in piece.classes for piece in pieces):
@@ -76,14 +87,15 @@ def _plan(
     reasons += [f"it is for requests with {feature.value} only" for feature in sorted(own - features)]
     if reasons:
         # Which fragments would fit is of no interest any more, and this is asked of every template for every job.
-        return Plan(template, ()), reasons
+        return Plan(template, {}), reasons
     needed = {feature for feature in features - own if not template.ignores(feature)}
     if Feature.CONTROL in needed and request.control_file is None:
         reasons.append(f"there is no ControlNet for {request.control_type} on {request.model.family.value}")
-    fragments = _fragments(library, template, request, needed)
-    covered = {fragment.when for fragment in fragments}
-    reasons += [f"no fragment adds {feature.value} to it" for feature in sorted(needed - covered - OPTIONAL)]
-    return Plan(template, tuple(fragments)), reasons
+    plan = Plan(template, {dialect: _fragments(library, template, request, needed, dialect) for dialect in Dialect})
+    # It is enough that one kind of engine can do all of it.
+    lacking = (needed - {each.when for each in fragments} - OPTIONAL for fragments in plan.fragments.values())
+    reasons += [f"no fragment adds {feature.value} to it" for feature in sorted(min(lacking, key=len))]
+    return plan, reasons
 
 
 def _is_for(template: Template, request: RenderRequest) -> bool:
@@ -109,16 +121,21 @@ def _mismatches(template: Template, request: RenderRequest) -> list[str]:
     return reasons
 
 
-def _fragments(library: Library, template: Template, request: RenderRequest, needed: set[Feature]) -> list[Fragment]:
-    """For each feature the first fragment that fits, of every dialect it exists in; in splicing order."""
+def _fragments(
+    library: Library, template: Template, request: RenderRequest, needed: set[Feature], dialect: Dialect
+) -> tuple[Fragment, ...]:
+    """For each feature the first fragment that fits, in splicing order."""
     ports = set(with_pinned(template.ports))
-    chosen: dict[tuple[Feature, str | None], Fragment] = {}
+    chosen: dict[Feature, Fragment] = {}
     for fragment in library.fragments:
+        if fragment.when not in needed or fragment.when in chosen:
+            continue
         manifest = fragment.manifest
-        fits = not manifest.families or request.model.family in manifest.families
-        taken = (fragment.when, manifest.dialect) in chosen or (fragment.when, None) in chosen
+        fits = manifest.dialect in {None, dialect} and (
+            not manifest.families or request.model.family in manifest.families
+        )
         reads = {*fragment.takes, *(source for source in fragment.gives.values() if isinstance(source, str))}
-        if fragment.when in needed and fits and not taken and reads <= ports:
-            chosen[fragment.when, manifest.dialect] = fragment
+        if fits and reads <= ports:
+            chosen[fragment.when] = fragment
             ports.update(fragment.gives)
-    return list(chosen.values())
+    return tuple(chosen.values())

@@ -247,7 +247,7 @@ def test_every_template_and_fragment_occurs_in_a_golden_graph(
         request = request_for({**PAYLOAD, **case.payload}, model=case.model, **case.arguments)
         plan = select(library, request)
         used.add(plan.template.name)
-        used.update(each.name for each in plan.fragments if each.manifest.dialect in {None, case.dialect})
+        used.update(each.name for each in plan.fragments[case.dialect])
     assert used == {piece.name for piece in (*library.templates, *library.fragments)}
 
 
@@ -283,7 +283,7 @@ def pairs(library: Library, request: RenderRequest) -> set[tuple[str, str]]:
         plan = select(library, request)
     except JobNotServable:
         return set()
-    return {(plan.template.name, fragment.name) for fragment in plan.fragments}
+    return {(plan.template.name, fragment.name) for fragments in plan.fragments.values() for fragment in fragments}
 
 
 def test_every_pair_of_template_and_fragment_that_occurs_is_in_a_golden_graph(

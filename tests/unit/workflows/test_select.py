@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,8 @@ import pytest
 
 from worker.errors import JobNotServable
 from worker.workflows.library import Library, packaged_folder
+from worker.workflows.manifest import Dialect
+from worker.workflows.reader import read_fragment
 from worker.workflows.request import Family, LoraFile, RenderRequest, ServedModel, SourceImage
 from worker.workflows.select import explain, select
 
@@ -45,11 +48,11 @@ def test_a_model_in_several_files_has_another_template_than_one_in_one(
 
 def test_fragments_are_chosen_by_what_the_request_needs(library: Library, request_for: Build) -> None:
     plain = select(library, request_for())
-    assert {fragment.when.value for fragment in plain.fragments} == {"output"}
+    assert {fragment.when.value for fragment in plain.fragments[Dialect.PACK]} == {"output"}
     rich = request_for(
         {"hires_fix": True, "width": 768, "height": 768, "cfg_scale": 1}, loras=[LoraFile("a.safetensors")]
     )
-    names = [fragment.name for fragment in select(library, rich).fragments]
+    names = [fragment.name for fragment in select(library, rich).fragments[Dialect.PACK]]
     assert names[:3] == ["fragments/lora", "fragments/hires", "fragments/unread_negative"]
 
 
@@ -201,15 +204,55 @@ def test_a_fragment_for_other_families_does_not_fit(
         (Family.FLUX_1, "fragments/invert"),
         (Family.STABLE_DIFFUSION_1, "fragments/strip_background"),
     ):
-        chosen = [each.name for each in select(with_invert, request_for(stripped, family)).fragments]
+        chosen = [each.name for each in select(with_invert, request_for(stripped, family)).fragments[Dialect.PACK]]
         assert name in chosen
-        assert len(chosen) == len(select(library, request_for(stripped, family)).fragments)
+        assert len(chosen) == len(select(library, request_for(stripped, family)).fragments[Dialect.PACK])
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+@pytest.mark.parametrize(
+    ("manifest", "taken_by"),
+    [
+        ("order: 650", set(Dialect)),
+        ("order: 750", set()),
+        ("order: 650\ndialect: stock", {Dialect.STOCK}),
+        ("order: 750\ndialect: stock", set()),
+    ],
+)
+def test_each_dialect_takes_the_first_fragment_that_fits_it_and_no_second(
+    folder: Callable[..., Path], request_for: Build, dialect: Dialect, manifest: str, taken_by: set[Dialect]
+) -> None:
+    own = folder(
+        "fragments/larger",
+        f"description: Larger.\nwhen: upscale\n{manifest}\nnodes: {{scale: ImageScale}}\n"
+        "in: {image: scale.image}\nout: {image: scale.0}",
+        {"1": {"class_type": "ImageScale", "inputs": {}, "_meta": {"title": "scale"}}},
+    )
+    plan = select(Library.load(packaged_folder(), own), request_for({"post_processing": ["NMKD_Siax"]}))
+    [upscaler] = [each.name for each in plan.fragments[dialect] if each.when.value == "upscale"]
+    assert (upscaler == "fragments/larger") is (dialect in taken_by)
+
+
+def test_what_no_dialect_can_do_in_full_is_not_served(
+    folder: Callable[..., Path], request_for: Build, library: Library
+) -> None:
+    left = library.without({"fragments/upscale": ["off"], "fragments/strip_background": ["off"]})
+    own = folder(
+        "fragments/strip",
+        "description: Strips.\nwhen: strip_background\ndialect: pack\norder: 740\nnodes: {strip: ImageInvert}\n"
+        "in: {image: strip.image}\nout: {image: strip.0}",
+        {"1": {"class_type": "ImageInvert", "inputs": {}, "_meta": {"title": "strip"}}},
+    )
+    left = replace(left, fragments=(*left.fragments, read_fragment(own / "fragments" / "strip", "fragments/strip")))
+    assert select(left, request_for({"post_processing": ["strip_background"]}))
+    with pytest.raises(JobNotServable, match="no fragment adds upscale to it"):
+        select(left, request_for({"post_processing": ["NMKD_Siax", "strip_background"]}))
 
 
 def test_a_map_is_made_only_of_a_picture_that_is_none(library: Library, request_for: Build) -> None:
     asked = {"control_type": "canny"}
-    made = select(library, request_for(asked, source=SOURCE)).fragments
-    given = select(library, request_for({**asked, "image_is_control": True}, source=SOURCE)).fragments
+    made = select(library, request_for(asked, source=SOURCE)).fragments[Dialect.PACK]
+    given = select(library, request_for({**asked, "image_is_control": True}, source=SOURCE)).fragments[Dialect.PACK]
     assert [each.name for each in made][1:3] == ["fragments/annotate", "fragments/control"]
     assert [each.name for each in given][1:2] == ["fragments/control_given"]
 
