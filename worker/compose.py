@@ -69,7 +69,7 @@ def compose(
     reread: Callable[[], LoadedConfig],
     at_bottom: bool = False,
 ) -> Setup:
-    """All of the worker. Engines write their logs into `logs`; `home` is the worker's own folder, whose lock is held;
+    """All of the worker. Children write their logs into `logs`; `home` is the worker's own folder, whose lock is held;
     `reread` reads the settings again, `at_bottom` keeps the status at the bottom of the terminal.
 
     Raises ConfigError and RuntimeMissing for what can't work.

@@ -21,7 +21,7 @@ LOGS_FOLDER = Path("logs")
 
 Verbose = Annotated[int, typer.Option("-v", "--verbose", count=True, help="Say more; twice for everything.")]
 Quiet = Annotated[int, typer.Option("-q", "--quiet", count=True, help="Say less; twice for errors only.")]
-NoLogging = Annotated[bool, typer.Option("--no-logging", help="Write no log files.")]
+NoLogging = Annotated[bool, typer.Option("--no-logging", help="Write nothing into the folder logs.")]
 FromEnvironment = Annotated[
     bool, typer.Option("-e", "--load-config-from-env-vars", help="Settings from AIWORKER_* variables, not the file.")
 ]

@@ -50,10 +50,12 @@ def run(
     runtime = Runtime.locate()
     who, where = loaded.data.dreamer_name, loaded.data.horde_url
     home = worker_folder(runtime.folder, loaded.environment, name=who, horde_url=where)
+    # Of a child that fails its last words are wanted, whether or not the owner wants logs.
+    children = home if no_logging else LOGS_FOLDER.absolute()
     with only_one(who, where):
         end_orphans(home)
         setup = compose(
             loaded, runtime,
-            flags=flags, logs=LOGS_FOLDER.absolute(), home=home, reread=reread, at_bottom=live.wanted() and not quiet,
+            flags=flags, logs=children, home=home, reread=reread, at_bottom=live.wanted() and not quiet,
         )  # fmt: skip
         run_worker(setup)

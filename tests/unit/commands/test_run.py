@@ -1,0 +1,31 @@
+"""What `run` makes of its options."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from worker import logs
+from worker.cli import app
+from worker.commands import run as command
+
+
+@pytest.mark.parametrize(("options", "elsewhere"), [((), False), (("--no-logging",), True)])
+def test_without_logging_nothing_is_written_into_the_logs_folder(
+    options: tuple[str, ...], elsewhere: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composed: dict[str, Any] = {}
+    opened: list[Path | None] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AIWORKER_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(logs, "set_up", lambda folder, **_: opened.append(folder))
+    monkeypatch.setattr(command, "compose", lambda *_, **given: composed.update(given))
+    monkeypatch.setattr(command, "run_worker", lambda _: None)
+    (tmp_path / "bridgeData.yaml").write_text(f"dreamer_name: {tmp_path}\n", encoding="utf-8")
+
+    result = CliRunner().invoke(app, ["run", *options], catch_exceptions=False)
+
+    assert result.exit_code == 0
+    assert opened == [None if elsewhere else Path("logs")]
+    assert composed["logs"] == (composed["home"] if elsewhere else tmp_path / "logs")
