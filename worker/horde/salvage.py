@@ -37,13 +37,13 @@ def read_pop(answer: Answer) -> PopResponse | None:
     ids = list(dict.fromkeys([*_strings(fields.get("ids")), *_strings(fields.get("id"))]))
     if not ids and (fields.get("id") or fields.get("ids")):
         ids = _loose_ids(answer.body)
-    response, problems = _read_fields(fields | {"id": ids[0] if ids else None, "ids": ids, "problems": ()})
+    response, problems = read_fields(fields | {"id": ids[0] if ids else None, "ids": ids, "problems": ()})
     if not ids:
         return response
     return response.model_copy(update={"problems": (*problems, *_gaps(response))})
 
 
-def _read_fields(fields: dict[str, Any]) -> tuple[PopResponse, tuple[str, ...]]:
+def read_fields(fields: dict[str, Any]) -> tuple[PopResponse, tuple[str, ...]]:
     """All fields that can be read; what is wrong with the others, without their values: those may be secret."""
     try:
         return PopResponse.model_validate(fields), ()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.errors import JobNotServable, JobNotUnderstood
+from worker.horde.salvage import read_fields
 from worker.horde.wire import PopResponse
 from worker.models.records import ModelRecord
 from worker.workflows.library import Library
@@ -26,7 +27,7 @@ from worker.workflows.select import select
 
 
 def read_pop_file(path: Path) -> PopResponse:
-    """A pop response from a JSON file; captured files hold theirs under `pops`.
+    """A pop response from a JSON file, as the worker reads one; captured files hold theirs under `pops`.
 
     Raises JobNotUnderstood with what is wrong with the file.
     """
@@ -37,10 +38,13 @@ def read_pop_file(path: Path) -> PopResponse:
     except ValueError as error:
         raise JobNotUnderstood(f"{path} is no JSON: {error}.") from error
     if isinstance(data, dict) and isinstance(data.get("pops"), list) and data["pops"]:
-        data = data["pops"][0].get("response")
+        first = data["pops"][0]
+        data = first.get("response") if isinstance(first, dict) else None
     if not isinstance(data, dict) or not isinstance(data.get("payload"), dict):
         raise JobNotUnderstood(f"{path} holds no pop response.", remedy="It has `payload`, `model` and `ids`.")
-    pop = PopResponse.model_validate(data)
+    pop, problems = read_fields(data | {"problems": ()})
+    if problems:
+        raise JobNotUnderstood(f"{path}: {'; '.join(problems)}.")
     if not pop.job_ids:
         raise JobNotUnderstood(f"{path} is a pop without a job.")
     return pop
