@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from loguru import logger
 
-from worker.aio import timeout_at
+from worker.aio import timeout, timeout_at
 from worker.engine.client import Progress
 from worker.engine.pool import EnginePool, Rendering, RenderTask
 from worker.errors import HordeError, JobGone, JobLate, ModelBroken, UploadFailed, WorkerError
@@ -32,7 +32,7 @@ from worker.workflows.request import RenderRequest
 from worker.workflows.select import select
 from worker.workflows.thrift import one_by_one, tiled
 
-#: Longest time a fault report may take after the job's own time is over.
+#: Longest time a fault report may take after the job's own time is over, or once the worker has to stop.
 FAULT_TIMEOUT_S = 15.0
 #: A submit that is on its way when its job is broken off gets so long to be answered; within the margin of the ttl.
 SEEN_THROUGH_S = 3.0
@@ -69,6 +69,7 @@ class JobRunner:
         events.enter(job, Stage.POPPED)
         rendered = contextlib.ExitStack()
         rendered.callback(on_rendered)
+        report_until = job.deadline
         try:
             async with timeout_at(job.deadline):
                 images, request = await self._make(job)
@@ -79,6 +80,7 @@ class JobRunner:
             job.fault = str(JobLate(f"The job was not done within its {job.pop.ttl:.0f} s."))
         except asyncio.CancelledError:
             job.fault = job.fault or "The worker is shutting down."
+            report_until = 0.0
             raise
         except WorkerError as error:
             job.fault = str(error)
@@ -87,11 +89,7 @@ class JobRunner:
             job.fault = f"internal error: {type(error).__name__}"
         finally:
             rendered.close()
-            faulting = asyncio.ensure_future(self._fault_owed(job))
-            # One cancellation more may come from the end of a drain. Who cancels again does not want to wait.
-            for _ in range(2):
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.shield(faulting)
+            await self._see_faulted(job, report_until)
             if not job.owed and not job.faulted:
                 # What was on its way when it was broken off has arrived.
                 job.fault = ""
@@ -215,9 +213,19 @@ class JobRunner:
             metadata.append(GenMetadata(type="batch_index", value="see_ref", ref=str(index)))
         return (metadata + job.metadata)[:MAX_METADATA]
 
-    async def _fault_owed(self, job: Job) -> None:
+    async def _see_faulted(self, job: Job, until: float) -> None:
+        """Report what is owed until then and a little longer; once cancelled, that little from then on."""
+        faulting = asyncio.ensure_future(self._fault_owed(job, until))
+        # One cancellation may come from the end of a drain. Who cancels again does not want to wait.
+        for limit_s in (None, FAULT_TIMEOUT_S):
+            with contextlib.suppress(asyncio.CancelledError, TimeoutError):
+                async with timeout(limit_s):
+                    await asyncio.shield(faulting)
+        faulting.cancel()
+
+    async def _fault_owed(self, job: Job, until: float = 0.0) -> None:
         """Tell the Horde of every image that will not come, so that another worker gets it at once."""
-        deadline = asyncio.get_running_loop().time() + FAULT_TIMEOUT_S
+        deadline = max(asyncio.get_running_loop().time(), until) + FAULT_TIMEOUT_S
 
         async def fault(job_id: str) -> None:
             submission = SubmitRequest(id=job_id, generation="faulted", state="faulted", seed=0)

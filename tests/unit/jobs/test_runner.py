@@ -34,6 +34,7 @@ class Horde:
         self.answers = list(answers)
         self.submitted: list[SubmitRequest] = []
         self.asked = 0
+        self.deadlines: list[float] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.failure: Exception | None = None
@@ -46,6 +47,7 @@ class Horde:
 
     async def submit(self, submission: SubmitRequest, *, deadline: float) -> SubmitResponse:
         self.asked += 1
+        self.deadlines.append(deadline)
         await self.gate.wait()
         if self.failure:
             raise self.failure
@@ -152,6 +154,37 @@ async def test_a_job_cancelled_while_it_is_reported_is_reported_all_the_same() -
         await running
 
     assert horde.faulted == ["image-0"]
+
+
+async def test_a_fault_is_reported_as_long_as_an_answer_counts_for_the_network_may_come_back() -> None:
+    horde, job = Horde(), Job(popped())
+    await runner_of(horde).run(job)
+    assert horde.deadlines == [job.deadline + runner_module.FAULT_TIMEOUT_S]
+
+
+async def test_the_fault_of_a_job_that_is_broken_off_is_reported_for_a_moment_only() -> None:
+    horde, job = Horde(), Job(popped())
+    running = asyncio.ensure_future(runner_of(horde).run(job))
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert horde.faulted == ["image-0"]
+    assert horde.deadlines[0] < job.deadline
+
+
+async def test_a_job_cancelled_while_it_is_reported_in_vain_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "FAULT_TIMEOUT_S", 0.01)
+    horde, job = Horde(), Job(popped())
+    horde.gate.clear()
+    running = asyncio.ensure_future(runner_of(horde).run(job))
+    await until(lambda: horde.asked)
+
+    running.cancel()
+    async with timeout(PATIENCE_S):
+        await running
+
+    assert (job.stage, job.owed) == (Stage.FAULTED, ["image-0"])
 
 
 async def test_an_image_that_is_being_submitted_when_its_job_is_broken_off_is_not_faulted_as_well() -> None:
