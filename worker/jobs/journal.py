@@ -10,10 +10,10 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from loguru import logger
 
@@ -44,8 +44,10 @@ class Journal:
         self._lines = 0
         self._syncing: asyncio.Future[None] | None = None
         self._sync_again = False
+        #: None after a failure, until it can be written anew
+        self._file: TextIO | None = None
         self._failed = False
-        self._file = self._begin()
+        self._begin()
 
     @property
     def open_ids(self) -> dict[str, float]:
@@ -75,24 +77,24 @@ class Journal:
         """All that was written is on the disk afterwards."""
         while self._syncing is not None:
             await asyncio.wait([self._syncing])
-        self._file.close()
+        self._drop_file()
 
     def _write(self, line: dict[str, Any]) -> None:
-        try:
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
-            self._lines += 1
-            if self._lines >= COMPACT_AFTER_LINES:
-                self._file.close()
-                self._file = self._begin()
-        except (OSError, ValueError) as error:  # ValueError: the file could not be opened again
-            # Jobs go on: without a journal only a crash costs anything.
-            if not self._failed:
-                logger.bind(action="journal_failed").error("The journal {} can't be written: {}", self._path, error)
-            self._failed = True
+        with self._surviving():
+            if self._file is not None:
+                self._file.write(json.dumps(line) + "\n")
+                self._file.flush()
+                self._lines += 1
+            self._renew()
 
-    def _begin(self) -> Any:
-        """A new file with the open ids, in the old one's place."""
+    def _renew(self) -> None:
+        """Write the file anew when it has grown long or was given up."""
+        # Windows replaces no file that is open, as it is for a sync.
+        if self._syncing is None and (self._file is None or self._lines >= COMPACT_AFTER_LINES):
+            self._begin()
+
+    def _begin(self) -> None:
+        """A new file with the open ids, in the old one's place, which is left as it is until the new one is whole."""
         now = self._clock()
         self._open = {id_: until for id_, until in self._open.items() if until > now}
         draft = self._path.with_name(f".{self._path.name}")
@@ -100,9 +102,29 @@ class Journal:
             file.writelines(
                 json.dumps({"popped": [id_], "until": round(until, 3)}) + "\n" for id_, until in self._open.items()
             )
+        self._drop_file()
         draft.replace(self._path)
+        self._file = self._path.open("a", encoding="utf-8")
         self._lines = len(self._open)
-        return self._path.open("a", encoding="utf-8")
+        self._failed = False
+
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """Jobs go on when the disk fails: without a journal only a crash costs anything. The next event tries anew."""
+        try:
+            yield
+        except OSError as error:
+            self._drop_file()
+            if not self._failed:
+                logger.bind(action="journal_failed").error("The journal {} can't be written: {}", self._path, error)
+            self._failed = True
+
+    def _drop_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            # It writes what could not be written, once more and likely in vain.
+            with contextlib.suppress(OSError):
+                file.close()
 
     def _sync_soon(self) -> None:
         """One sync at a time, off the loop; what is written meanwhile gets the next one."""
@@ -110,14 +132,18 @@ class Journal:
             self._sync_again = True
             return
         self._sync_again = False
-        with contextlib.suppress(OSError, ValueError):
-            # A descriptor of its own: the file may be replaced before the thread comes to it.
+        if self._file is None:
+            return
+        with contextlib.suppress(OSError):
+            # A descriptor of its own: the file may be given up before the thread comes to it.
             handle = os.dup(self._file.fileno())
             self._syncing = asyncio.get_running_loop().run_in_executor(None, _sync, handle)
             self._syncing.add_done_callback(self._synced)
 
     def _synced(self, _: object) -> None:
         self._syncing = None
+        with self._surviving():
+            self._renew()
         if self._sync_again:
             self._sync_soon()
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -43,7 +45,7 @@ def start(path, clock):
 
     yield _start
     for journal in opened:
-        journal._file.close()
+        journal._drop_file()
 
 
 @pytest.fixture
@@ -53,6 +55,11 @@ def worker(start):
 
 def job(*ids, ttl=150.0):
     return Job(PopResponse(ids=list(ids), ttl=ttl, payload={}))
+
+
+async def synced(journal):
+    while journal._syncing is not None:
+        await asyncio.wait([journal._syncing])
 
 
 class Worker:
@@ -129,6 +136,7 @@ async def test_the_file_does_not_grow_with_the_jobs_and_keeps_what_is_open(path,
     sizes = set()
     for number in range(200):
         worker.answer(worker.pop(f"id-{number}"))
+        await synced(worker.journal)
         sizes.add(len(path.read_text().splitlines()))
     assert max(sizes) <= 20
     assert set(start().open_ids) == {"open"}
@@ -144,14 +152,69 @@ async def test_all_is_on_the_disk_when_it_is_closed(monkeypatch, worker):
     assert len(synced) == 2
 
 
+def full(*_, **__):
+    raise OSError(28, "No space left on device")
+
+
 async def test_a_disk_that_takes_nothing_more_does_not_stop_the_jobs(monkeypatch, worker):
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
     monkeypatch.setattr(worker.journal._file, "write", full, raising=False)
     worker.answer(worker.pop("a"))
     assert worker.journal.open_ids == {}
+
+
+@pytest.mark.parametrize("step", ["write", "open", "replace"])
+async def test_once_the_disk_takes_lines_again_all_that_is_open_stands_in_the_file(monkeypatch, start, worker, step):
+    monkeypatch.setattr(journals, "COMPACT_AFTER_LINES", 4)
+    worker.pop("a")
+    with monkeypatch.context() as failing:
+        if step == "write":
+            failing.setattr(worker.journal._file, "write", full, raising=False)
+        else:
+            failing.setattr(Path, step, full)
+        for number in range(9):
+            worker.answer(worker.pop(f"meanwhile-{number}"))
+            await synced(worker.journal)
+        worker.pop("b")
+    worker.answer(worker.pop("c"))
+    await synced(worker.journal)
+    worker.pop("d")
+    assert set(start().open_ids) == {"a", "b", "d"}
+
+
+async def test_a_disk_that_fails_is_told_once_for_each_time(monkeypatch, worker, said):
+    for _ in range(2):
+        await synced(worker.journal)
+        monkeypatch.setattr(worker.journal._file, "write", full, raising=False)
+        with monkeypatch.context() as failing:
+            failing.setattr(Path, "open", full)
+            for number in range(3):
+                worker.answer(worker.pop(f"id-{number}"))
+        worker.answer(worker.pop("fine"))
+    assert len([line for line in said if "can't be written" in line]) == 2
+
+
+async def test_a_disk_that_is_full_at_the_end_does_not_end_in_an_error(monkeypatch, worker):
+    close = worker.journal._file.close
+
+    def close_in_vain():
+        close()
+        full()
+
+    monkeypatch.setattr(worker.journal._file, "close", close_in_vain, raising=False)
+    await worker.journal.close()
+
+
+async def test_a_file_that_a_sync_still_holds_is_not_replaced_for_windows_would_not(monkeypatch, path, worker):
+    monkeypatch.setattr(journals, "COMPACT_AFTER_LINES", 4)
+    released = threading.Event()
+    monkeypatch.setattr(journals.os, "fsync", lambda _: released.wait())
+    for number in range(9):
+        worker.answer(worker.pop(f"id-{number}"))
+    assert len(path.read_text().splitlines()) == 18
+
+    released.set()
+    await synced(worker.journal)
+    assert path.read_text() == ""
 
 
 class Horde:
