@@ -93,8 +93,8 @@ def _plan(
         reasons.append(f"there is no ControlNet for {request.control_type} on {request.model.family.value}")
     plan = Plan(template, {dialect: _fragments(library, template, request, needed, dialect) for dialect in Dialect})
     # It is enough that one kind of engine can do all of it.
-    lacking = (needed - {each.when for each in fragments} - OPTIONAL for fragments in plan.fragments.values())
-    reasons += [f"no fragment adds {feature.value} to it" for feature in sorted(min(lacking, key=len))]
+    lacking = [sorted(needed - {each.when for each in found} - OPTIONAL) for found in plan.fragments.values()]
+    reasons += [f"no fragment adds {feature.value} to it" for feature in min(lacking, key=len)]
     return plan, reasons
 
 
