@@ -43,7 +43,7 @@ class Machine:
 
     @property
     def engine_limit(self) -> int:
-        """Memory at which an engine is started afresh when it has nothing to do."""
+        """Memory above which an engine gets no more jobs and is started afresh."""
         return int(self.memory * GROWTH_LIMIT) // max(self.engines, 1)
 
 

@@ -257,8 +257,7 @@ class EnginePool:
 
     def _give_back(self, slot: EngineSlot) -> None:
         slot.taken -= 1
-        if slot.taken == 0:
-            slot.recycle_if_grown()
+        slot.recycle_if_grown()
         self._serve_waiting()
 
     def _best(self, wish: "_Wish") -> EngineSlot | None:
@@ -308,5 +307,7 @@ class EnginePool:
 
 
 def _places(slot: EngineSlot) -> int:
+    if slot.grown:
+        return 0
     # What is queued in an engine already can't get a fresh one any more.
     return 1 if slot.settings.fresh_for_each_model else PLACES_PER_SLOT

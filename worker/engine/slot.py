@@ -16,6 +16,9 @@ from worker.errors import EngineDied, EngineError, EngineStartFailed
 
 #: How often a running engine's log is looked at, for it may run for months.
 LOG_LOOK_S = 60.0
+#: A busy engine that outgrew its share of the memory sooner than this works on: that was no leak but its models, and
+#: a fresh one would soon be as large.
+LEAST_SERVICE_S = 600.0
 
 
 class SlotState(str, Enum):
@@ -43,6 +46,8 @@ class EngineSlot:
     models: tuple[str, ...] = ()
     #: jobs that hold a place here
     taken: int = 0
+    #: it outgrew its share of the memory: it gets no more jobs, and is started afresh when it has none left
+    grown: bool = False
     #: why it does not run, when it does not
     reason: EngineError | None = None
     restarts: int = 0
@@ -86,10 +91,15 @@ class EngineSlot:
             self._restart.set()
 
     def recycle_if_grown(self) -> None:
-        """Start the idle engine afresh when it holds more memory than its share: leaks end here, not in a hang."""
-        limit = self.settings.memory_limit_bytes
-        held = self.process.memory_bytes() if self.process and limit else 0
-        if held > limit:
+        """Start the engine afresh when it holds more memory than its share: leaks end here, not in a hang.
+
+        To be called whenever a job has left: a busy engine is `grown` until its last has.
+        """
+        share = self.settings.memory_limit_bytes
+        held = self.process.memory_bytes() if self.process and share else 0
+        served_s = time.monotonic() - self._ready_at
+        self.grown = held > share and (not self.taken or served_s >= LEAST_SERVICE_S)
+        if self.grown and not self.taken:
             self._recycle(f"it holds {held / 1024**3:.1f} GiB")
 
     def recycle_for(self, model: str) -> bool:
@@ -104,7 +114,7 @@ class EngineSlot:
                 "Engine {} is started afresh: {}.", self.number, reason
             )
             self._recycling = True
-            self._change(SlotState.RESTING)
+            self._change(SlotState.STARTING)
             self._restart.set()
 
     async def run(self) -> None:
@@ -141,7 +151,7 @@ class EngineSlot:
         self._change(SlotState.STARTING)
         self._restart.clear()
         self._ready_at = 0.0
-        self.models = ()
+        self.models, self.grown = (), False
         self.process = process = EngineProcess(self.settings)
         client: EngineClient | None = None
         try:

@@ -230,20 +230,6 @@ async def test_the_end_of_the_pool_is_the_end_of_its_engines_and_of_a_failing_bo
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
-async def test_an_idle_engine_that_has_grown_is_started_afresh_and_serves_on(
-    settings: EngineSettings, sampler_graph: Build, until: Until
-) -> None:
-    job = Job(sampler_graph())
-    async with EnginePool([replace(settings, memory_limit_bytes=1)]).running() as pool:
-        slot = await pool.ready()
-        first = pid_of(slot)
-        await pool.render(job.task())
-        await until(lambda: slot.state is SlotState.READY and pid_of(slot) != first)
-
-        assert len(await pool.render(job.task())) == 1
-        assert slot.restarts == 0
-
-
 async def test_a_card_that_other_programs_fill_gets_no_jobs_until_they_are_gone(
     two: list[EngineSettings], until: Until, monkeypatch: pytest.MonkeyPatch, play: Play, plain_graph: Build
 ) -> None:
@@ -281,17 +267,3 @@ async def test_a_card_that_other_programs_fill_gets_no_jobs_until_they_are_gone(
         await until(waiting.done)
         assert first.models == ("e",)
         assert len(pool.offered_slots) == 2
-
-
-async def test_where_the_owner_wants_it_another_model_begins_with_a_fresh_engine(
-    settings: EngineSettings, plain_graph: Build
-) -> None:
-    pids: list[int] = []
-    async with EnginePool([replace(settings, fresh_for_each_model=True)]).running() as pool:
-        slot = await pool.ready()
-        for model in "aabba":
-            await pool.render(Job(plain_graph(), model=model).task())
-            pids.append(pid_of(slot))
-        assert slot.restarts == 0
-
-    assert (pids[0] == pids[1], pids[2] == pids[3], len(set(pids))) == (True, True, 3)
