@@ -164,31 +164,26 @@ class EnginePool:
         failed: EngineSlot | None = None
         begun = 0
         for attempt in range(1, self._retry.most_attempts + 1):
-            slot = await self._take(task, avoid=failed)
-            if slot.recycle_for(task.model):
-                self._give_back(slot)
-                slot = await self._take(task, avoid=failed)
-            task.on_placed(slot.number)
-            watched, process = _Watched(task), slot.process
-            try:
-                return await self._render_on(slot, watched.task, save_memory=save_memory)
-            except EngineError as error:
-                now, took_s = loop.time(), 0.0
-                if watched.begun_at is not None:
-                    begun, took_s = begun + 1, now - watched.begun_at
-                    self.on_failure(slot, task, error)
-                how = self._retry.next_try(error, attempt=begun, took_s=took_s, left_s=task.deadline - now)
-                save_memory = save_memory or how is Retry.DEGRADED
-                failed = slot
-                if error.restarts_engine:
-                    slot.restart(error, of=process)
-                if how is Retry.NO or attempt == self._retry.most_attempts:
-                    raise
-                logger.bind(action="render_retry", slot=slot.number, retry=how.value).warning(
-                    "Engine {} failed a job, trying again: {}", slot.number, error
-                )
-            finally:
-                self._give_back(slot)
+            async with self._place(task, avoid=failed) as slot:
+                task.on_placed(slot.number)
+                watched, process = _Watched(task), slot.process
+                try:
+                    return await self._render_on(slot, watched.task, save_memory=save_memory)
+                except EngineError as error:
+                    now, took_s = loop.time(), 0.0
+                    if watched.begun_at is not None:
+                        begun, took_s = begun + 1, now - watched.begun_at
+                        self.on_failure(slot, task, error)
+                    how = self._retry.next_try(error, attempt=begun, took_s=took_s, left_s=task.deadline - now)
+                    save_memory = save_memory or how is Retry.DEGRADED
+                    failed = slot
+                    if error.restarts_engine:
+                        slot.restart(error, of=process)
+                    if how is Retry.NO or attempt == self._retry.most_attempts:
+                        raise
+                    logger.bind(action="render_retry", slot=slot.number, retry=how.value).warning(
+                        "Engine {} failed a job, trying again: {}", slot.number, error
+                    )
         raise AssertionError("the last attempt returns or raises")
 
     async def _render_on(self, slot: EngineSlot, task: RenderTask, *, save_memory: bool) -> list[RawImage]:
@@ -236,6 +231,20 @@ class EnginePool:
             await asyncio.sleep(CARDS_LOOK_S)
 
     # Places
+
+    @asynccontextmanager
+    async def _place(self, task: RenderTask, *, avoid: EngineSlot | None) -> AsyncIterator[EngineSlot]:
+        """A place in a slot that is the task's for the time of the body, with a fresh engine where that is wanted."""
+        slot = await self._take(task, avoid=avoid)
+        try:
+            if slot.recycle_for(task.model):
+                # An engine that does not start fails the task, as any that is gone.
+                while slot.state is SlotState.STARTING:
+                    self._changed.clear()
+                    await self._changed.wait()
+            yield slot
+        finally:
+            self._give_back(slot)
 
     async def _take(self, task: RenderTask, *, avoid: EngineSlot | None = None) -> EngineSlot:
         """A place in the best slot; in `avoid` only while no other is ready."""

@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.engine.pooled import FOR_EVER_S, Build, Job, Until, pid_of
+from tests.unit.engine.pooled import FOR_EVER_S, Build, Job, Play, Until, both_ready, pid_of
+from worker.aio import timeout
+from worker.demo.engine.script import Fault, FaultKind
 from worker.engine import slot as slot_module
 from worker.engine.pool import EnginePool
 from worker.engine.process import EngineSettings
@@ -58,3 +60,55 @@ async def test_where_the_owner_wants_it_another_model_begins_with_a_fresh_engine
         assert slot.restarts == 0
 
     assert (pids[0] == pids[1], pids[2] == pids[3], len(set(pids))) == (True, True, 3)
+
+
+async def test_of_two_engines_one_begins_afresh_for_another_model_and_renders_it(
+    two: list[EngineSettings], plain_graph: Build, until: Until
+) -> None:
+    async with EnginePool([replace(each, fresh_for_each_model=True) for each in two]).running() as pool:
+        await both_ready(pool, until)
+        for slot in pool.slots:
+            slot.uses("a")
+        before = [pid_of(slot) for slot in pool.slots]
+        placed: list[int] = []
+
+        await pool.render(replace(Job(plain_graph(), model="b").task(), on_placed=placed.append))
+
+        assert [pid_of(slot) == pid for slot, pid in zip(pool.slots, before, strict=True)] == [False, True]
+        assert placed == [1]
+
+
+async def test_an_engine_that_begins_afresh_is_for_the_job_that_needs_it(
+    settings: EngineSettings, plain_graph: Build
+) -> None:
+    done: list[str] = []
+
+    async def render(model: str) -> None:
+        await pool.render(Job(plain_graph(), model=model).task())
+        done.append(model)
+
+    async with EnginePool([replace(settings, fresh_for_each_model=True)]).running() as pool:
+        slot = await pool.ready()
+        slot.uses("a")
+        await asyncio.gather(*map(render, "bcd"))
+
+    assert done == ["b", "c", "d"]
+
+
+async def test_a_job_whose_fresh_engine_does_not_start_is_done_by_another(
+    two: list[EngineSettings], plain_graph: Build, play: Play, until: Until
+) -> None:
+    async with EnginePool([replace(each, fresh_for_each_model=True) for each in two]).running() as pool:
+        await both_ready(pool, until)
+        first, second = pool.slots
+        first.uses("a")
+        second.uses("b")
+        second.taken = 1
+        play(faults=(Fault(FaultKind.START_FAILURE, times=None),))
+        job = asyncio.ensure_future(pool.render(Job(plain_graph(), model="b").task()))
+        await until(lambda: first.restarts)
+        pool._give_back(second)
+
+        async with timeout(60):
+            assert len(await job) == 1
+        assert second.models == ("b",)
