@@ -6,7 +6,6 @@ However many jobs name a file, it is looked up once and fetched once, and that g
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
@@ -18,10 +17,10 @@ from loguru import logger
 
 from worker.aio import timeout
 from worker.errors import HordeUnreachable, WorkerError
+from worker.models.additions import choose_name, find_embedding, find_lora, make_room
 from worker.models.breaker import Breaker
-from worker.models.budget import GIB, choose_evictions
+from worker.models.budget import GIB
 from worker.models.cachefile import read_json, write_json
-from worker.models.catalog import find_embedding, find_lora
 from worker.models.civitai import API, Kind, NotThere, Offer, fits, look_up, read_name
 from worker.models.download import Download, Downloader
 from worker.models.fetch import fetch_json
@@ -50,11 +49,6 @@ REST_S: Final = 120.0
 INDEX: Final = "horde_model_reference/civitai.cached.json"
 #: Entries of the index, and of what was not found, that are kept.
 MAX_ENTRIES: Final = 5000
-
-#: How files are called that were fetched for jobs, by this worker or reGen; others are the owner's, and stay.
-FETCHED: Final = {Kind.LORA: re.compile(r".+_\d+"), Kind.EMBEDDING: re.compile(r"\d+")}
-
-_UNSAFE = re.compile(r"[^\w .()-]+")
 
 #: What is known of a wish: file, url, sha256, size, base_model, nsfw, words, asked_s.
 Entry = dict[str, Any]
@@ -209,8 +203,9 @@ class AdhocFiles:
             self._note_failure(self._answers, error)
             raise
         self._answers.succeeded()
+        file = await asyncio.to_thread(choose_name, self._store, kind, offer)
         entry = {
-            "file": _file_name(kind, offer), "url": offer.url, "sha256": offer.sha256, "size": offer.size,
+            "file": file, "url": offer.url, "sha256": offer.sha256, "size": offer.size,
             "base_model": offer.base_model, "nsfw": offer.nsfw, "words": list(offer.words), "asked_s": self._now_s(),
         }  # fmt: skip
         await self._keep(key, entry)
@@ -249,7 +244,7 @@ class AdhocFiles:
         return fetched
 
     async def _fetch(self, key: str, kind: Kind, entry: Entry, path: Path) -> Path:
-        await asyncio.to_thread(self._make_room, kind, entry["size"])
+        await asyncio.to_thread(make_room, self._store, kind, entry["size"], self._budget_bytes, self._now_s())
         try:
             fetched = await self._downloader.fetch(
                 Download(entry["url"], path, entry["sha256"], entry["size"], max_bytes=MAX_BYTES[kind])
@@ -293,11 +288,6 @@ class AdhocFiles:
         keys = (key for key, entry in self._index.items() if entry["file"] == file)
         return next((self._index[key] for key in keys if key.startswith(f"{kind.folder}:")), None)
 
-    def _make_room(self, kind: Kind, size: int) -> None:
-        files = [file for file in self._store.cached_files(kind.folder) if FETCHED[kind].fullmatch(file.path.stem)]
-        for file in choose_evictions(files, self._budget_bytes, self._now_s(), needed_bytes=size):
-            self._store.evict(file)
-
     def _path(self, kind: Kind, entry: Entry) -> Path:
         return self._store.root / kind.folder / str(entry["file"])
 
@@ -331,11 +321,3 @@ def purge_unknown(store: Store) -> list[Path]:
     for file in unknown:
         store.evict(file)
     return [file.path for file in unknown]
-
-
-def _file_name(kind: Kind, offer: Offer) -> str:
-    """The name the file gets: as reGen calls it, so that either finds the other's."""
-    if kind is Kind.EMBEDDING:
-        return f"{offer.model_id}.safetensors"
-    name = _UNSAFE.sub("", offer.name).strip(" .")[:128]
-    return f"{name}_{offer.version_id}.safetensors"

@@ -1,40 +1,17 @@
 """The models this worker serves, and what jobs name beside them, by what lies in the store."""
 
-import re
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from pathlib import Path
 
 from loguru import logger
 
+from worker.models.additions import find_embedding, find_lora
 from worker.models.beside import as_file
 from worker.models.records import ModelRecord
 from worker.models.report import RoomState
-from worker.models.store import MODEL_SUFFIXES, Store
+from worker.models.store import Store
 from worker.workflows.auxiliary import AuxiliaryFile
 from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWish, Note, RenderRequest, ServedModel
-
-#: How a LoRA's file is called: its name, and the version's number on CivitAI.
-VERSIONED = re.compile(r"(?P<name>.*)_(?P<version>\d+)")
-
-
-def find_lora(store: Store, name: str, *, is_version: bool) -> Path | None:
-    """A LoRA of the own tree by its name, or by the version's number where that is what is asked for."""
-    for path in _files(store, "lora"):
-        found = VERSIONED.fullmatch(path.stem)
-        names = {path.stem} | ({found["version"] if is_version else found["name"]} if found else set())
-        if name in names:
-            return path
-    return None
-
-
-def find_embedding(store: Store, name: str) -> Path | None:
-    """A textual inversion of the own tree by its name."""
-    return next((path for path in _files(store, "ti") if path.stem == name), None)
-
-
-def _files(store: Store, folder: str) -> list[Path]:
-    return sorted(path for path in (store.root / folder).glob("*") if path.suffix.lower() in MODEL_SUFFIXES)
 
 
 class Catalog:

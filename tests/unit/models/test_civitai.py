@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import time
 
 import httpx
 import pytest
@@ -259,6 +260,33 @@ async def test_a_broken_file_of_which_nothing_is_known_is_left_out_and_blamed_on
     for _ in range(adhoc.MAX_FAILURES):
         assert isinstance(await files.lora(LoraWish("My Style"), SDXL), Note)
     assert isinstance(await files.lora(LoraWish("7"), SDXL), LoraFile)
+
+
+async def test_a_file_that_another_worker_called_otherwise_is_the_same_file(make, tmp_path, civitai):
+    other = tmp_path / "own" / "lora" / "Xi Jie Detail_70.safetensors"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(civitai.content)
+    civitai.model["name"] = "细节 Detail"
+    assert await make().lora(LoraWish("7"), SDXL) == LoraFile(other.name, 1.0, 1.0, None, ("shiny",))
+    assert civitai.files() == 0
+
+
+async def test_a_file_of_the_owner_that_ends_in_the_versions_number_is_not_taken_for_it(make, tmp_path, put, civitai):
+    put(tmp_path / "own" / "lora" / "mine_70.safetensors", civitai.content[:-1] + b"?")
+    assert (await make().lora(LoraWish("7"), SDXL)).file == "AddDetail_70.safetensors"
+
+
+@pytest.mark.parametrize("name", ["细节增强" * 32, "★★★", "x" * 500])
+async def test_a_lora_of_any_name_arrives_and_makes_room_again(make, tmp_path, civitai, name):
+    civitai.model["name"] = name
+    clock = [time.time()]
+    files = make(budget_bytes=1, now_s=lambda: clock[0])
+    found = await files.lora(LoraWish("7"), SDXL)
+    assert isinstance(found, LoraFile)
+    clock[0] += 90_000
+    civitai.model["name"], civitai.version["id"] = "other", 71
+    assert (await files.lora(LoraWish("7"), SDXL)).file == "other_71.safetensors"
+    assert not (tmp_path / "own" / "lora" / found.file).exists()
 
 
 async def test_a_damaged_lora_on_disk_is_fetched_again(make, tmp_path, civitai):
