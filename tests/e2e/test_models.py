@@ -162,15 +162,17 @@ def test_what_can_not_be_had_ends_in_its_name_and_reason_and_the_rest_is_there(s
     assert shop.file("B").exists()
 
 
-def test_unused_loras_are_deleted_on_request_only(shop):
+def test_loras_that_were_not_fetched_for_jobs_are_deleted_on_request_only(shop):
     shop.sell(A=EMPTY_MODEL)
-    lora = shop.owner.folder / "models" / "lora" / "old_1.safetensors"
-    lora.parent.mkdir(parents=True)
-    lora.write_bytes(EMPTY_MODEL)
+    own, fetched = (shop.owner.folder / "models" / "lora" / name for name in ("own.safetensors", "old_1.safetensors"))
+    own.parent.mkdir(parents=True)
+    for lora in (own, fetched):
+        lora.write_bytes(EMPTY_MODEL)
     shop.owner.command("models", "download")
-    assert lora.exists()
+    assert own.exists()
     shop.owner.command("models", "download", "--purge-unused-loras")
-    assert not lora.exists()
+    assert not own.exists()
+    assert fetched.exists()
 
 
 def test_custom_models_are_written_down_as_the_former_worker_does(shop):

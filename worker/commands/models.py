@@ -29,7 +29,7 @@ from worker.config.load import LoadedConfig
 from worker.config.paths import models_root
 from worker.config.schema import BridgeData
 from worker.errors import ConfigError, WorkerError
-from worker.models.adhoc import purge_unknown
+from worker.models.additions import purge_unknown
 from worker.models.choice import Choice, choose, custom_file_of, custom_of, load_lists, load_month, store_of, tokens_of
 from worker.models.custom import CustomModels, write_custom_file
 from worker.models.download import RESERVE_BYTES, Downloader, open_client
@@ -114,7 +114,10 @@ def download(
     from_environment: FromEnvironment = False,
     reference: ReferenceFolder = None,
     purge: Annotated[
-        bool, typer.Option("--purge-unused-loras", help="Delete LoRAs that were not fetched for a job.")
+        bool,
+        typer.Option(
+            "--purge-unused-loras", help="Delete LoRAs not called as fetched ones are (Name_123.safetensors)."
+        ),
     ] = False,
     directml: Annotated[int | None, typer.Option("--directml", hidden=True)] = None,
     verbose: Verbose = 0,
@@ -127,7 +130,7 @@ def download(
     owner = _owner(loaded, reference, offline=False)
     if purge or owner.config.purge_loras_on_download:
         for path in purge_unknown(owner.store):
-            logger.info("{} is deleted: it was not fetched for a job.", path)
+            logger.info("{} is deleted: it is not called as LoRAs are that were fetched for jobs.", path)
     if custom_file := custom_file_of(loaded.environment):
         write_custom_file(custom_file, owner.custom.records.values())
     failed = asyncio.run(_fetch(owner, tokens_of(owner.config, loaded.environment)))

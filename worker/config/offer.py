@@ -155,7 +155,11 @@ class ModelKeys(Keys):
     ] = 10
     purge_loras_on_download: Annotated[
         bool,
-        About("Deletes LoRA files that the cache does not know when models are downloaded.", Effect.RESTART),
+        About(
+            "Deletes, when models are downloaded, LoRA files not called as those fetched for jobs are "
+            "(Name_123.safetensors).",
+            Effect.RESTART,
+        ),
     ] = False
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from loguru import logger
+
 from worker.models.budget import choose_evictions
 from worker.models.civitai import Kind, Offer
 from worker.models.store import MODEL_SUFFIXES, Store
@@ -56,6 +58,17 @@ def make_room(store: Store, kind: Kind, size: int, budget_bytes: int, now_s: flo
     files = [file for file in store.cached_files(kind.folder) if FETCHED[kind].fullmatch(file.path.stem)]
     for file in choose_evictions(files, budget_bytes, now_s, needed_bytes=size):
         store.evict(file)
+        logger.bind(action="cache_evicted").info("{} made room for others", file.path.name)
+
+
+def purge_unknown(store: Store) -> list[Path]:
+    """Delete the LoRAs of the own tree that are not called as fetched ones are; their paths. Raises OSError."""
+    unknown = [
+        file for file in store.cached_files(Kind.LORA.folder) if not FETCHED[Kind.LORA].fullmatch(file.path.stem)
+    ]
+    for file in unknown:
+        store.evict(file)
+    return [file.path for file in unknown]
 
 
 def _files(store: Store, kind: Kind) -> list[Path]:

@@ -311,13 +311,3 @@ class AdhocFiles:
             await asyncio.to_thread(write_json, self._store.root / INDEX, dict(self._index))
         except OSError as error:
             logger.bind(action="civitai_index_not_kept").warning("What CivitAI said can't be kept: {}", error)
-
-
-def purge_unknown(store: Store) -> list[Path]:
-    """Delete the LoRAs of the own tree that were not fetched for a job; their paths. Raises OSError."""
-    index = read_json(store.root / INDEX)
-    known = {entry["file"] for entry in index.values()} if isinstance(index, dict) else set()
-    unknown = [file for file in store.cached_files(Kind.LORA.folder) if file.path.name not in known]
-    for file in unknown:
-        store.evict(file)
-    return [file.path for file in unknown]

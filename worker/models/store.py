@@ -154,7 +154,6 @@ class Store:
         """Delete a cached file and its record."""
         self.hashes.forget(file.path)
         file.path.unlink(missing_ok=True)
-        logger.bind(action="cache_evicted").info("{} made room for others", file.path.name)
 
     def free_bytes(self) -> int:
         """Bytes free for this user on the own tree's disk."""
