@@ -10,7 +10,8 @@ from loguru import logger
 
 from worker.models.budget import choose_evictions
 from worker.models.civitai import Kind, Offer
-from worker.models.store import MODEL_SUFFIXES, Store
+from worker.models.store import Store
+from worker.models.trees import MODEL_SUFFIXES
 
 #: Bytes of a name that a file is called by: file systems have room for 255, and endings are added.
 MAX_NAME_BYTES: Final = 128

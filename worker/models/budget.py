@@ -18,8 +18,6 @@ class CachedFile:
     path: Path
     size: int
     last_used_s: float
-    #: never evicted: the owner's own, or in use
-    pinned: bool = False
 
 
 def choose_evictions(
@@ -27,7 +25,7 @@ def choose_evictions(
 ) -> tuple[CachedFile, ...]:
     """The least recently used files whose removal brings the total and `needed_bytes` within the budget.
 
-    As few as needed, in order of last use. Pinned and just used files stay, even when the budget is exceeded.
+    As few as needed, in order of last use. Just used files stay, even when the budget is exceeded.
     """
     listed = list(files)
     excess = sum(file.size for file in listed) + needed_bytes - budget_bytes
@@ -35,7 +33,7 @@ def choose_evictions(
     for file in sorted(listed, key=lambda file: (file.last_used_s, str(file.path))):
         if excess <= 0:
             break
-        if file.pinned or now_s - file.last_used_s < grace_s:
+        if now_s - file.last_used_s < grace_s:
             continue
         chosen.append(file)
         excess -= file.size

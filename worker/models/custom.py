@@ -13,6 +13,7 @@ from typing import Any, Final
 from worker.models.cachefile import read_json, write_json
 from worker.models.records import Category, ModelFile, ModelRecord, Purpose, family_of, place
 from worker.models.schemas import PURPOSES
+from worker.models.trees import MODEL_SUFFIXES
 from worker.workflows.families import Family
 
 #: The file's name, in the folder of the config.
@@ -145,6 +146,8 @@ def _file_pairs(entry: Mapping[str, Any]) -> list[tuple[Purpose, str]]:
 
 def _read_file(purpose: Purpose, path: str) -> ModelFile:
     absolute = Path(path).expanduser()
+    if absolute.suffix.casefold() not in MODEL_SUFFIXES:
+        raise ValueError(f"{path} ends in none of {', '.join(sorted(MODEL_SUFFIXES))}, and ComfyUI lists no others")
     if not absolute.is_absolute():
         folder, name = place(_FOLDERS.get(purpose, Category.IMAGE.folder), path)
         return ModelFile(purpose, name, folder)

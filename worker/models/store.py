@@ -19,14 +19,12 @@ from loguru import logger
 from worker.errors import ConfigError
 from worker.models.budget import CachedFile
 from worker.models.hashes import HashStore, find_damage
-from worker.models.records import ModelFile, ModelRecord
-from worker.models.trees import KEY_OF_FOLDER, KEY_OF_PURPOSE, LAYOUTS, Layout, ModelTree, detect
+from worker.models.records import ModelFile, ModelRecord, Purpose
+from worker.models.trees import KEY_OF_FOLDER, KEY_OF_PURPOSE, LAYOUTS, MODEL_SUFFIXES, Layout, ModelTree, detect
 from worker.workflows.request import ServedModel
 
 #: Added to the name of a file that is set aside; ComfyUI lists no such file.
 BROKEN_SUFFIX: Final = ".broken"
-#: Endings of what counts as a model in a folder of LoRAs or textual inversions.
-MODEL_SUFFIXES: Final = frozenset({".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"})
 
 
 @dataclass(frozen=True)
@@ -82,11 +80,13 @@ class Store:
         return FoundFile(path, "") if path.is_file() else None
 
     def check(self, file: ModelFile) -> MissingFile | None:
-        """Why this file can't be used, None when it can: absent, damaged, of another version, or hidden by another."""
+        """Why this file can't be used, None when it can: absent, out of sight, damaged, outdated, or hidden."""
         found = self.find(file)
         if found is None:
             where = file.path or self.root / file.folder / file.name
             return MissingFile(file, f"{where} does not exist")
+        if not found.listed and file.purpose is not Purpose.AUXILIARY:
+            return MissingFile(file, f"{found.path} lies where ComfyUI looks for no {file.purpose.value}", found.path)
         if damage := self._look_at(found.path):
             return MissingFile(file, f"{found.path}: {damage}", found.path)
         known = self.hashes.known(found.path) if file.sha256 else None
@@ -134,15 +134,14 @@ class Store:
         logger.bind(action="model_file_set_aside").warning("{} is broken and now called {}", path, aside.name)
         return aside
 
-    def cached_files(self, folder: str, pinned: Iterable[Path] = ()) -> list[CachedFile]:
+    def cached_files(self, folder: str) -> list[CachedFile]:
         """What lies in `lora` or `ti` of the own tree, with the time of its last use."""
-        kept = set(pinned)
         files: list[CachedFile] = []
         for path in sorted((self.root / folder).glob("*")):
             if path.suffix.casefold() in MODEL_SUFFIXES and path.is_file():
                 stat = path.stat()
                 last_used_s = max(stat.st_atime, stat.st_mtime)
-                files.append(CachedFile(path, stat.st_size, last_used_s, pinned=path in kept))
+                files.append(CachedFile(path, stat.st_size, last_used_s))
         return files
 
     def mark_used(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Folders with models, as four programs lay them out, and what ComfyUI calls their parts. Pure but for `detect`.
+"""Folders with models, as four programs lay them out, and what ComfyUI calls and finds there. Pure but for `detect`.
 
 Keys are ComfyUI's folder names (`checkpoints`, `loras` …), values the folders below the tree's root, in the order
 ComfyUI searches them.
@@ -96,6 +96,8 @@ KEY_OF_PURPOSE: Final[Mapping[Purpose, str]] = MappingProxyType(
         Purpose.VAE: "vae",
     }
 )
+#: Endings, in lower case, of the files that ComfyUI lists as models.
+MODEL_SUFFIXES: Final = frozenset({".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl"})
 #: What tells a layout: the folder that it alone has, tried in this order.
 _MARKS: Final = (
     ("compvis", Layout.HORDE, "."),

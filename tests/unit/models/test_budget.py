@@ -10,8 +10,8 @@ from worker.models.budget import CachedFile, choose_evictions
 NOW_S = 10_000.0
 
 
-def file(name, size, last_used_s=0.0, *, pinned=False):
-    return CachedFile(Path(name), size, last_used_s, pinned=pinned)
+def file(name, size, last_used_s=0.0):
+    return CachedFile(Path(name), size, last_used_s)
 
 
 def names(chosen):
@@ -28,8 +28,8 @@ def test_the_least_recently_used_goes_first_and_no_more_than_needed():
     assert names(choose_evictions(files, 8, NOW_S, needed_bytes=1)) == ["old", "mid"]
 
 
-def test_pinned_and_just_used_files_stay_whatever_the_budget():
-    files = [file("pinned", 9, pinned=True), file("hot", 9, NOW_S - 1), file("cold", 1)]
+def test_just_used_files_stay_whatever_the_budget():
+    files = [file("hot", 9, NOW_S - 1), file("cold", 1)]
     assert names(choose_evictions(files, 0, NOW_S)) == ["cold"]
 
 

@@ -67,8 +67,10 @@ def test_relative_paths_start_in_the_folder_of_their_purpose():
         (entry(name=""), "no name"),
         (entry(baseline="sd9"), "none of stable_diffusion_1"),
         (entry(filepath=None), "no filepath"),
-        (entry(filepath="../x"), "no known model folder"),
+        (entry(filepath="../x.safetensors"), "no known model folder"),
         (entry(filepath="/x.safetensors"), "top of the disk"),
+        (entry(filepath="/models/mine.gguf"), "/models/mine.gguf ends in none of .bin, .ckpt"),
+        (entry(filepath="mine"), "mine ends in none of .bin, .ckpt"),
         (entry(baseline="stable_cascade"), "stage_b + stage_c"),
         (entry(files={"nose": "/m/x"}), "no purpose"),
     ],
@@ -77,6 +79,10 @@ def test_a_useless_entry_is_named_and_left_out(bad, hint):
     text = warning_of(bad)
     assert text.startswith("custom_models entry 1")
     assert hint in text
+
+
+def test_the_case_of_an_ending_does_not_matter():
+    assert read_custom_models([entry(filepath="/models/MINE.SAFETENSORS")]).warnings == ()
 
 
 def test_of_two_entries_of_one_name_the_first_stays():
@@ -114,6 +120,13 @@ def test_the_file_has_regens_shape_and_reads_back(tmp_path):
     write_custom_file(path, ())
     assert not path.exists()
     assert read_custom_file(path).records == {}
+
+
+def test_an_own_model_in_a_folder_that_comfyui_does_not_search_for_it_is_not_served(tmp_path, put):
+    put(tmp_path / "lora" / "mine.safetensors")
+    [record] = read_custom_models([entry(filepath="../lora/mine.safetensors")]).records.values()
+    [missing] = Store(tmp_path).served(record)
+    assert missing.reason.endswith("lies where ComfyUI looks for no checkpoint")
 
 
 def test_a_custom_model_of_several_files_elsewhere_is_served(tmp_path, put):
