@@ -7,7 +7,7 @@ that a new enum or a raised limit on the server never loses a popped job.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 #: characters of a metadata reference that the server takes
 LONGEST_REF = 255
@@ -82,6 +82,11 @@ class Message(Received):
     expiry: str = ""
 
 
+def _lower_case(payload: dict[str, Any]) -> dict[str, Any]:
+    """Its fields are taken however their names are written."""
+    return {name.lower(): value for name, value in payload.items()}
+
+
 class PopResponse(Received):
     """The answer to a pop. Without `ids` there is no job, whatever stands in `payload`.
 
@@ -91,8 +96,8 @@ class PopResponse(Received):
 
     id: str | None = None
     ids: list[str] = []
-    #: as sent; worker.workflows.request makes sense of it
-    payload: dict[str, Any] = {}
+    #: as sent, names in lower case; worker.workflows.request makes sense of it
+    payload: Annotated[dict[str, Any], AfterValidator(_lower_case)] = {}
     model: str = ""
     #: seconds from the pop within which each id must be answered
     ttl: float = Field(default=150.0, gt=0, le=86_400)

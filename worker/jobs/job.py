@@ -9,6 +9,7 @@ from functools import partial
 from loguru import logger
 
 from worker.horde.wire import GenMetadata, PopResponse
+from worker.workflows import coerce
 from worker.workflows.request import RenderRequest
 
 #: The server counts the ttl from its own clock and sweeps late jobs away; our answer must be there before.
@@ -71,13 +72,12 @@ class Job:
     @property
     def prompt(self) -> str:
         """As the requester wrote it, with what is not wanted after `###`."""
-        prompt = self.pop.payload.get("prompt")
-        return prompt if isinstance(prompt, str) else ""
+        return coerce.text(self.pop.payload.get("prompt"))
 
     @property
     def censors_nsfw(self) -> bool:
         """The requester wants nothing that is not safe for work."""
-        return bool(self.pop.payload.get("use_nsfw_censor"))
+        return coerce.flag(self.pop.payload.get("use_nsfw_censor"))
 
     @property
     def deadline(self) -> float:

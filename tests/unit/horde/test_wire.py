@@ -40,3 +40,10 @@ def test_null_counts_as_absent() -> None:
 def test_no_reward_is_not_the_same_as_a_reward_of_nothing() -> None:
     assert SubmitResponse().reward is None
     assert SubmitResponse.model_validate({"reward": 0.0}).reward == 0.0
+
+
+def test_the_fields_of_a_payload_are_found_however_their_names_are_written() -> None:
+    pop = PopResponse.model_validate(
+        {"payload": {"Prompt": "a fox", "USE_NSFW_CENSOR": True, "loras": [{"Name": "a"}]}}
+    )
+    assert pop.payload == {"prompt": "a fox", "use_nsfw_censor": True, "loras": [{"Name": "a"}]}
