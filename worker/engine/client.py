@@ -197,7 +197,7 @@ class EngineClient:
         raise NodeFailed("The engine finished the prompt twice without delivering its images.")
 
     async def put_input(self, key: str, picture: bytes) -> None:
-        """Hand in an encoded picture for `HordeImageInput` nodes with this key (a content hash)."""
+        """Hand in an encoded picture for `HordeImageInput` nodes with this key, which no other picture has."""
         await self._request("PUT", f"/horde/inputs/{key}", content=picture)
 
     async def drop_inputs(self, keys: Collection[str]) -> None:

@@ -67,7 +67,7 @@ def to_tensors(data: bytes) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class HordeImageInput:
-    """A picture that was handed in before, by its key. Keys are content hashes, so equal keys may be cached."""
+    """A picture that was handed in before. Its key is no other picture's, so ComfyUI may cache it by that."""
 
     @classmethod
     def INPUT_TYPES(cls):
