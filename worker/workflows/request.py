@@ -28,6 +28,9 @@ DEFAULT_HIRES_DENOISE = 0.65
 #: The server sends no more of each.
 MAX_LORAS, MAX_EMBEDDINGS, MAX_EXTRA_SOURCES = 5, 20, 5
 
+#: Characters of an unknown name that are told on.
+LONGEST_NAME = 100
+
 #: Values of `workflow` that mean none.
 NO_WORKFLOW = frozenset({"", "auto_detect", "none"})
 
@@ -252,14 +255,13 @@ def read_request(
     loras: Sequence[LoraFile] = (),
     embeddings: Sequence[Embedding] = (),
 ) -> RenderRequest:
-    """The payload of a pop as a request. Never raises on a bad value.
+    """The payload of a pop, its names in lower case, as a request. Never raises on a bad value.
 
     Pictures, LoRAs and embeddings come resolved: what could not be had is left out. A source picture comes in any
     size, with its mask in its alpha channel. `notes` of the result tell what the requester should know.
     """
-    payload = {str(key).lower(): value for key, value in payload.items()}
     seed = _read_seed(payload)
-    control_type = CONTROL_TYPES.get(coerce.text(payload.get("control_type")).strip().lower()) if source else None
+    control_type = _read_control_type(payload) if source else None
     notes: list[Note] = []
     transparent = coerce.flag(payload.get("transparent"))
     if transparent and model.family not in auxiliary.LAYER_DIFFUSE:
@@ -286,7 +288,7 @@ def read_request(
         scheduler = instead
     post_processing = _read_post_processing(payload)
     notes.extend(
-        _information(f"post-processor {name[:100]} is unknown here and was left out")
+        _information(f"post-processor {name[:LONGEST_NAME]} is unknown here and was left out")
         for name in _asked_post_processing(payload)
         if name not in post_processing
     )
@@ -350,6 +352,12 @@ def _read_seed(payload: Mapping[str, Any]) -> int:
 def _read_side(payload: Mapping[str, Any], key: str, model: ServedModel) -> int:
     least = TRAITS[model.family].min_side_px
     return coerce.multiple(payload.get(key), 512, least, MAX_SIDE_PX, of=SIDE_STEP_PX)
+
+
+def _read_control_type(payload: Mapping[str, Any]) -> str | None:
+    """One that is unknown here stays what it is: no template will serve it, and another worker may."""
+    asked = coerce.text(payload.get("control_type")).strip().lower()
+    return None if asked in coerce.FALSE_WORDS else CONTROL_TYPES.get(asked, asked[:LONGEST_NAME])
 
 
 def _information(text: str) -> Note:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from worker.errors import JobNotServable
+from worker.workflows.auxiliary import ANNOTATORS
 from worker.workflows.features import OPTIONAL, Feature, features_of
 from worker.workflows.graph import with_pinned
 from worker.workflows.library import Library
@@ -92,6 +93,8 @@ def _plan(
     if Feature.CONTROL in needed and request.control_file is None:
         reasons.append(f"there is no ControlNet for {request.control_type} on {request.model.family.value}")
     plan = Plan(template, {dialect: _fragments(library, template, request, needed, dialect) for dialect in Dialect})
+    if request.control_type not in {None, *ANNOTATORS} and "annotate" not in plan.does_without:
+        reasons.append(f"it can't make a map of the kind {request.control_type}")
     # It is enough that one kind of engine can do all of it.
     lacking = [sorted(needed - {each.when for each in found} - OPTIONAL) for found in plan.fragments.values()]
     reasons += [f"no fragment adds {feature.value} to it" for feature in min(lacking, key=len)]

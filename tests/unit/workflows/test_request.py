@@ -62,7 +62,6 @@ MASKED = SourceImage("masked", 1000, 300, has_alpha=True)
         ("workflow", {"workflow": "QR_code"}, "qr_code"),
         ("workflow", {"workflow": "auto_detect"}, ""),
         ("workflow", {"workflow": None}, ""),
-        ("prompt", {"Prompt": "a fox ### bad"}, "a fox "),
         ("negative_prompt", {"prompt": "a fox ### bad"}, " bad"),
         ("negative_prompt", {"prompt": "a fox", "negative_prompt": "ugly"}, "ugly"),
         ("negative_prompt", {"prompt": "a fox ### bad", "negative_prompt": "ugly"}, " bad"),
@@ -245,6 +244,12 @@ def test_an_inpainting_model_always_inpaints(request_for: Build, model: Callable
 def test_a_picture_that_guides_a_controlnet_is_not_painted_over(request_for: Build) -> None:
     request = request_for({"control_type": "Hough"}, source_processing="img2img", source=SOURCE)
     assert (request.mode, request.control_type, request.source) == (Mode.TXT2IMG, "mlsd", SOURCE)
+
+
+@pytest.mark.parametrize("nothing", [None, "", "none", "None", False])
+def test_no_control_type_is_no_control(request_for: Build, nothing: Any) -> None:
+    request = request_for({"control_type": nothing}, source_processing="img2img", source=SOURCE)
+    assert (request.mode, request.control_type) == (Mode.IMG2IMG, None)
 
 
 def test_a_control_type_without_a_picture_is_no_control(request_for: Build) -> None:

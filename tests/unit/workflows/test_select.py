@@ -77,6 +77,16 @@ def test_fragments_are_chosen_by_what_the_request_needs(library: Library, reques
             {"source": SOURCE, "family": Family.FLUX_SCHNELL},
             "there is no ControlNet for depth on flux_schnell",
         ),
+        (
+            {"control_type": "lineart"},
+            {"source": SOURCE, "source_processing": "img2img"},
+            "there is no ControlNet for lineart on stable_diffusion_1",
+        ),
+        (
+            {"control_type": "lineart", "return_control_map": True},
+            {"source": SOURCE, "source_processing": "img2img"},
+            "it can't make a map of the kind lineart",
+        ),
         ({}, {"model": ServedModel("A", Family.FLUX_1, {})}, "the model has no file for checkpoint"),
         (
             {},
