@@ -31,7 +31,13 @@ PURPOSES: Final = MappingProxyType(
 )
 #: The newer service names roles instead of folders; files of any other role lie in their category's folder.
 SERVICE_FOLDERS: Final = MappingProxyType(
-    {"vae": "vae", "text_encoder": "text_encoders", "text_encoders": "text_encoders", "face_restore_helper": "gfpgan"}
+    {
+        "vae": "vae",
+        "text_encoder": "text_encoders",
+        "text_encoders": "text_encoders",
+        "text_encoder_2": "text_encoders",
+        "face_restore_helper": "gfpgan",
+    }
 )
 #: Model configs of the first Stable Diffusion code; listed in the reference, read by nobody any more.
 UNUSED_SUFFIXES: Final = (".yaml", ".yml")

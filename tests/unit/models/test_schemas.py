@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.models.records import Category, Purpose, family_of, place
-from worker.models.schemas import read_records, read_sha256
+from worker.models.schemas import PURPOSES, read_records, read_sha256
+from worker.models.trees import KEY_OF_PURPOSE, LAYOUTS, Layout
 from worker.workflows.families import Family
 
 SHA = "ab" * 32
@@ -47,6 +48,12 @@ def test_a_service_record_of_one_file_is_a_checkpoint():
 def test_a_service_record_without_a_checksum_has_none():
     record = read(service({"file_name": "m.safetensors", "file_url": "https://x/m", "sha256sum": "FIXME"}))
     assert record.files[0].sha256 is None
+
+
+@pytest.mark.parametrize(("role", "purpose"), PURPOSES.items())
+def test_a_service_record_puts_a_file_of_every_role_where_comfyui_looks_for_it(role, purpose):
+    [file] = read(service({"file_name": "m.safetensors", "file_url": "https://x/m", "file_purpose": role})).files
+    assert file.folder in LAYOUTS[Layout.HORDE][KEY_OF_PURPOSE[purpose]]
 
 
 def test_a_split_service_record_puts_parts_into_their_folders():
