@@ -5,7 +5,6 @@ and writes to a log file that never grows without bound. It dies with the worker
 """
 
 import asyncio
-import json
 import random
 import secrets
 import socket
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import yaml
 from loguru import logger
 
 from worker.engine.child import STOP_TIMEOUT_S, child_environment, end_child, log_tail, spawn_options, trim_log
@@ -112,9 +112,9 @@ def command_line(settings: EngineSettings, *, port: int, model_paths_file: Path)
 
 
 def model_paths_yaml(settings: EngineSettings) -> str:
-    """The extra model paths, and ComfyUI's own folder of custom nodes; JSON, which is YAML."""
+    """The extra model paths, and ComfyUI's own folder of custom nodes."""
     stock = {"custom_nodes": str(settings.comfyui / "custom_nodes")}
-    return json.dumps({**settings.model_paths, "custom_nodes": stock}, indent=1)
+    return yaml.safe_dump({**settings.model_paths, "custom_nodes": stock}, sort_keys=False)
 
 
 def _prepare_folder(settings: EngineSettings) -> Path:

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import httpx
 import psutil
 import pytest
+import yaml
 
 from worker.demo.engine import FOLDER
 from worker.demo.engine.script import Fault, FaultKind
@@ -101,10 +102,21 @@ def test_only_the_wanted_custom_nodes_are_loaded(
 def test_custom_nodes_come_from_comfyuis_own_folder(settings: EngineSettings) -> None:
     settings = replace(settings, model_paths={"horde": {"checkpoints": "/models/checkpoints"}})
 
-    paths = json.loads(model_paths_yaml(settings))
+    paths = yaml.safe_load(model_paths_yaml(settings))
 
     assert paths["horde"] == {"checkpoints": "/models/checkpoints"}
     assert paths["custom_nodes"]["custom_nodes"] == str(FOLDER / "custom_nodes")
+
+
+# What Linux has for a byte that is no UTF-8 is the last of them.
+@pytest.mark.parametrize(
+    "folder", ["/models/a: b # c", "/modèles", "/\U0001f600 models", "C:\\m\\\U00020000", "/m\udcff"]
+)
+async def test_models_may_lie_in_a_folder_of_any_name(telltale: EngineSettings, folder: str) -> None:
+    await told(replace(telltale, model_paths={"horde": {"checkpoints": folder}}))
+
+    written = (telltale.base_directory / "extra_model_paths.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(written)["horde"]["checkpoints"] == folder
 
 
 @pytest.mark.parametrize("with_node_pack", [True, False])
