@@ -132,6 +132,24 @@ def _prepare_folder(settings: EngineSettings) -> Path:
     return model_paths_file
 
 
+def _family(pid: int) -> tuple[psutil.Process, ...]:
+    """A process and those it began: the engine may be one of these, as behind a launcher (on Windows the Python of
+    every virtual environment is one) or an owner's script.
+    """
+    try:
+        first = psutil.Process(pid)
+        return (first, *first.children(recursive=True))
+    except psutil.Error:
+        return ()
+
+
+def _resident_bytes(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
 class EngineProcess:
     """One running ComfyUI. `start` once, `stop` once; a restart is a new object."""
 
@@ -140,6 +158,8 @@ class EngineProcess:
         self.token = secrets.token_urlsafe(32)
         self.url = ""
         self._child: asyncio.subprocess.Process | None = None
+        #: what runs since it is ready
+        self._members: tuple[psutil.Process, ...] = ()
 
     @property
     def pid(self) -> int:
@@ -158,6 +178,7 @@ class EngineProcess:
         except BaseException:
             await self.stop(timeout_s=0)
             raise
+        self._members = _family(self.pid)
         seconds = time.monotonic() - started
         logger.bind(action="engine_ready", pid=self.pid, seconds=seconds).info(
             "Engine ready after {:.1f} s (pid {}, {})", seconds, self.pid, self.url
@@ -226,11 +247,8 @@ class EngineProcess:
                 await asyncio.sleep(0.1)
 
     def memory_bytes(self) -> int:
-        """Resident memory of the process; 0 when it has ended."""
-        try:
-            return int(psutil.Process(self.pid).memory_info().rss) if self.alive else 0
-        except psutil.Error:
-            return 0
+        """Resident memory of the engine; 0 before it is ready, and when it has ended."""
+        return sum(map(_resident_bytes, self._members)) if self.alive else 0
 
     async def wait(self) -> int:
         """Wait for the process to end; its exit code, negative for a signal."""

@@ -266,6 +266,25 @@ async def test_stopping_twice_or_before_the_start_is_harmless(settings: EngineSe
     assert await process.wait() != 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the script is for a shell")
+async def test_the_memory_of_an_engine_behind_a_launcher_is_the_engines(
+    settings: EngineSettings, tmp_path: Path
+) -> None:
+    launcher = tmp_path / "python"
+    launcher.write_text(f'#!/bin/sh\n"{settings.python}" "$@"\nexit $?\n', encoding="utf-8")
+    launcher.chmod(0o755)
+    process = EngineProcess(replace(settings, python=launcher))
+    await process.start()
+    try:
+        [interpreter] = psutil.Process(process.pid).children()
+        assert process.memory_bytes() > interpreter.memory_info().rss / 2
+        interpreter.kill()
+        await process.wait()
+        assert process.memory_bytes() == 0
+    finally:
+        await process.stop(timeout_s=0)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to ignore")
 async def test_an_engine_that_ignores_the_polite_request_is_killed(
     settings: EngineSettings, play: Callable[..., None]
