@@ -1,7 +1,7 @@
-"""Which models to offer in one pop, and up to which size. Pure.
+"""Which models a card can be asked for, and up to which size. Pure.
 
-A pop has one limit of size for all its models. Where some models can't do what others can, there are several
-shelves, each with the models that can do its size, and pops take turns.
+A pop has one limit of size for all its models. Where some models can't do what others can, there are several sizes to
+ask for (see `sizes`), each with the models that can do it.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,38 +20,53 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """Models that are offered together, and up to which size."""
+class Assortment:
+    """What one card can do at present."""
 
-    max_pixels: int
     models: tuple[str, ...]
+    #: of those models that can't do all that the owner allows
+    limits: Mapping[str, Limit]
+    #: what the owner allows
+    max_pixels: int
+
+    def sizes(self) -> set[int]:
+        """For each model the largest size that is of use; halves, quarters … of `max_pixels`, to have but a few."""
+        return {size for model in self.models if (size := self._size(model))}
+
+    def able(self, pixels: int) -> tuple[str, ...]:
+        """The models that can do all sizes up to `pixels`."""
+        return tuple(model for model in self.models if self._size(model) and self._most(model) >= pixels)
+
+    def withdrawn(self) -> dict[str, str]:
+        """Models that can do nothing of use, with the reason."""
+        return {model: limit.reason for model, limit in self.limits.items() if not self._size(model)}
+
+    def _most(self, model: str) -> int:
+        return self.limits[model].pixels if model in self.limits else self.max_pixels
+
+    def _size(self, model: str) -> int:
+        """The largest halving of `max_pixels` that the model can do, 0 where that is too small to be of use."""
+        size = self.max_pixels
+        while size > self._most(model):
+            size //= 2
+            if size < LEAST_PIXELS:
+                return 0
+        return size
+
+
+def withheld(cards: Iterable[Assortment]) -> dict[str, str]:
+    """Models that are withdrawn from every card that is for them, with the reason on one."""
+    reasons: dict[str, list[str | None]] = {}
+    for card in cards:
+        withdrawn = card.withdrawn()
+        for model in card.models:
+            reasons.setdefault(model, []).append(withdrawn.get(model))
+    return {model: found[0] for model, found in reasons.items() if found[0] and None not in found}
 
 
 def tightest(limits: Iterable[Limit | None]) -> Limit | None:
     """The one that counts of several."""
     return min((limit for limit in limits if limit), key=lambda limit: limit.pixels, default=None)
-
-
-def arrange(models: Sequence[str], limits: Mapping[str, Limit], max_pixels: int) -> list[Shelf]:
-    """Shelves from the largest size to the smallest; sizes are halves, quarters … of `max_pixels`."""
-    sizes = {model: _step(limits[model].pixels, max_pixels) if model in limits else max_pixels for model in models}
-    levels = sorted({size for size in sizes.values() if size}, reverse=True)
-    return [Shelf(level, tuple(model for model in models if sizes[model] >= level)) for level in levels]
-
-
-def withdrawn(limits: Mapping[str, Limit], max_pixels: int) -> dict[str, str]:
-    """Models that are on no shelf, with the reason."""
-    return {model: limit.reason for model, limit in limits.items() if not _step(limit.pixels, max_pixels)}
-
-
-def _step(pixels: int, max_pixels: int) -> int:
-    """The largest halving of `max_pixels` within `pixels`, 0 where that is too small to be of use."""
-    size = max_pixels
-    while size > pixels:
-        size //= 2
-        if size < LEAST_PIXELS:
-            return 0
-    return size
 
 
 def stick(models: Sequence[str], resident: Collection[str], *, stickiness: float, roll: float) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ it runs out.
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from loguru import logger
@@ -17,13 +17,14 @@ from worker.engine.patience import FIRST_MARGIN, Phase
 from worker.engine.pool import EnginePool, Rendering, RenderTask
 from worker.engine.slot import EngineSlot
 from worker.errors import EngineError, ModelBroken, OutOfMemory
-from worker.jobs.assortment import Limit, arrange, stick, tightest, withdrawn
+from worker.jobs.assortment import Assortment, Limit, stick, tightest, withheld
 from worker.jobs.deadlines import Outlook
 from worker.jobs.forecast import Forecast
 from worker.jobs.intake import Room
 from worker.jobs.job import JobEvent, Stage
 from worker.jobs.memory_need import MemoryNeeds
 from worker.jobs.quarantine import Ceilings, Quarantine
+from worker.jobs.sizes import Sizes
 from worker.jobs.sources import ModelSource
 
 #: A model that was too slow to be in time is tried again so often: what slowed the machine may be gone.
@@ -56,6 +57,15 @@ class Wish:
     threads: int
 
 
+@dataclass(frozen=True)
+class _Prospect:
+    """What may be asked for on a device, for the slot of it that is free first."""
+
+    slot: EngineSlot
+    start_s: float
+    card: Assortment
+
+
 class Planner:
     """Subscribe `note` to the job events, `engine_failed` and `memory_taken` to what the pool tells."""
 
@@ -78,12 +88,12 @@ class Planner:
         self._quarantine = quarantine or Quarantine()
         self._ceilings = ceilings or Ceilings()
         self._needs = MemoryNeeds()
-        self._chances: dict[str, float] = {}
-        #: counts wishes, so that shelves take turns
-        self._turn = 0
+        self._sizes = Sizes()
+        #: of models too slow for a device, when they are tried there again
+        self._chances: dict[tuple[str, str], float] = {}
         #: the last wish brought a job
         self._healthy = False
-        #: models that are here and not offered, with the reason
+        #: models that are here and offered for no device, with the reason
         self.withdrawn: dict[str, str] = {}
 
     def room(self) -> Room:
@@ -98,31 +108,28 @@ class Planner:
 
     def wish(self, asking: int = 0) -> Wish | None:
         """What to ask for besides `asking` pops that are under way; None when nothing can be served."""
-        slot, start_s = self._next_slot(asking)
-        if slot is None:
-            return None
-        config, now = self._config(), time.monotonic()
-        max_pixels = slot.settings.max_pixels or config.max_pixels
-        names = [name for name in self._models.names() if slot.settings.serves(name)]
-        limits = self._limits(names, slot.settings.device, start_s, max_pixels, now)
-        self._tell(withdrawn(limits, max_pixels))
-        shelves = arrange(names, limits, max_pixels)
-        if not shelves:
-            return None
-        shelf = shelves[self._turn % len(shelves)]
-        self._turn += 1
-        stickiness, self._healthy = config.model_stickiness if self._healthy else 0.0, False
-        models = stick(shelf.models, slot.models, stickiness=stickiness, roll=self._roll())
-        amount = min(self._images(name, slot.settings.device, start_s, shelf.max_pixels, now) for name in models)
-        return Wish(models, shelf.max_pixels, amount, threads=len(self._pool.offered_slots))
+        now = time.monotonic()
+        prospects = self._prospects(asking, now)
+        useful = [prospect for prospect in prospects if prospect.card.sizes()]
+        if not asking:
+            # Of slots that are free first: what one can do that is busy for long says little.
+            self._tell(withheld(prospect.card for prospect in prospects))
+            self._turn(useful, now)
+        size = self._sizes.current
+        reach = self._sizes.reach(size, now)
+        for prospect in useful:
+            if models := prospect.card.able(reach):
+                return self._wish(prospect, models, size, reach, now)
+        return None
 
     def note(self, event: JobEvent) -> None:
         model = event.job.pop.model
         match event.stage:
             case Stage.POPPED:
                 self._healthy = True
-                if model in self._chances:
-                    self._chances[model] = time.monotonic() + ANOTHER_CHANCE_S
+                for kind in self._chances:
+                    if kind[0] == model:
+                        self._chances[kind] = time.monotonic() + ANOTHER_CHANCE_S
             case Stage.DELIVERING:
                 self._quarantine.succeeded(model)
 
@@ -154,15 +161,41 @@ class Planner:
             return False
         return self._needs.limit_of(*kind, now, wanted=task.pixels * task.batch) is None
 
-    def _next_slot(self, asking: int) -> tuple[EngineSlot | None, float]:
-        """The slot that will have nothing to do first, past those for which a pop is under way."""
+    def _prospects(self, asking: int, now: float) -> list[_Prospect]:
+        """One for each device; first that of the slot which a pop is for, past those for which one is under way."""
         ready = {slot.number: slot for slot in self._pool.offered_slots}
         idle = self._forecast.idle_in_s(ready)
         order = sorted(ready, key=lambda number: (idle[number], ready[number].taken, number))
-        if not order:
-            return None, 0.0
-        number = order[asking % len(order)]
-        return ready[number], idle[number]
+        past = asking % max(1, len(order))
+        found: dict[str, _Prospect] = {}
+        for number in order[past:] + order[:past]:
+            slot = ready[number]
+            if slot.settings.device not in found:
+                found[slot.settings.device] = _Prospect(slot, idle[number], self._card(slot, idle[number], now))
+        return list(found.values())
+
+    def _card(self, slot: EngineSlot, start_s: float, now: float) -> Assortment:
+        max_pixels = slot.settings.max_pixels or self._config().max_pixels
+        names = tuple(name for name in self._models.names() if slot.settings.serves(name))
+        return Assortment(names, self._limits(names, slot.settings.device, start_s, max_pixels, now), max_pixels)
+
+    def _turn(self, useful: list[_Prospect], now: float) -> None:
+        if useful:
+            self._sizes.turn(
+                {size for prospect in useful for size in prospect.card.sizes()},
+                max(prospect.card.max_pixels for prospect in useful),
+                now,
+                # A size brings nothing to a free slot that can't do it, whatever it brings to others.
+                fruitful=self._healthy and bool(useful[0].card.able(self._sizes.current)),
+            )
+
+    def _wish(self, prospect: _Prospect, models: tuple[str, ...], size: int, reach: int, now: float) -> Wish:
+        slot, config = prospect.slot, self._config()
+        stickiness, self._healthy = config.model_stickiness if self._healthy else 0.0, False
+        models = stick(models, slot.models, stickiness=stickiness, roll=self._roll())
+        amount = min(self._images(name, slot.settings.device, prospect.start_s, reach, now) for name in models)
+        self._sizes.name(size, now)
+        return Wish(models, size, amount, threads=len(self._pool.offered_slots))
 
     def _outlook(self, name: str, start_s: float) -> Outlook | None:
         model = self._models.model(name)
@@ -170,25 +203,27 @@ class Planner:
             return None
         return Outlook(model.family, self._forecast.unit_s(model), start_s, self._config().extra_slow_worker)
 
-    def _limits(self, names: list[str], device: str, start_s: float, max_pixels: int, now: float) -> dict[str, Limit]:
+    def _limits(
+        self, names: Iterable[str], device: str, start_s: float, max_pixels: int, now: float
+    ) -> dict[str, Limit]:
         found: dict[str, Limit] = {}
         for name in names:
             limit = tightest((
                 self._quarantine.limit_of(name, now),
                 self._ceilings.limit_of(name, device, now),
                 self._needs.limit_of(name, device, now, wanted=max_pixels),
-                self._too_slow(name, start_s, max_pixels, now),
+                self._too_slow(name, device, start_s, max_pixels, now),
             ))  # fmt: skip
             if limit and limit.pixels < max_pixels:
                 found[name] = limit
         return found
 
-    def _too_slow(self, name: str, start_s: float, max_pixels: int, now: float) -> Limit | None:
+    def _too_slow(self, name: str, device: str, start_s: float, max_pixels: int, now: float) -> Limit | None:
         outlook = self._outlook(name, start_s)
         if outlook is None or (pixels := outlook.largest_pixels(max_pixels)) == max_pixels:
-            self._chances.pop(name, None)
+            self._chances.pop((name, device), None)
             return None
-        if now >= self._chances.setdefault(name, now + ANOTHER_CHANCE_S):
+        if now >= self._chances.setdefault((name, device), now + ANOTHER_CHANCE_S):
             return None
         return Limit(pixels, f"a larger picture takes longer than the Horde gives, at {outlook.unit_s:.1f} s a unit")
 

@@ -2,37 +2,51 @@
 
 import pytest
 
-from worker.jobs.assortment import Limit, Shelf, arrange, stick, tightest, withdrawn
+from worker.jobs.assortment import Assortment, Limit, stick, tightest, withheld
 
 FULL = 2048 * 2048
+
+
+def card(limits: dict[str, int], *, models: tuple[str, ...] = ("a", "b", "c"), max_pixels: int = FULL) -> Assortment:
+    return Assortment(
+        models, {model: Limit(pixels, f"{model} on {pixels}") for model, pixels in limits.items()}, max_pixels
+    )
 
 
 @pytest.mark.parametrize(
     ("limits", "expected"),
     [
-        ({}, [Shelf(FULL, ("a", "b", "c"))]),
-        ({"b": FULL}, [Shelf(FULL, ("a", "b", "c"))]),
-        ({"b": 0}, [Shelf(FULL, ("a", "c"))]),
-        ({"b": FULL // 2 + 5}, [Shelf(FULL, ("a", "c")), Shelf(FULL // 2, ("a", "b", "c"))]),
-        (
-            {"a": FULL // 5, "b": FULL // 2},
-            [Shelf(FULL, ("c",)), Shelf(FULL // 2, ("b", "c")), Shelf(FULL // 8, ("a", "b", "c"))],
-        ),
-        ({"a": 0, "b": 100, "c": 0}, []),
+        ({}, {FULL: "abc"}),
+        ({"b": FULL}, {FULL: "abc"}),
+        ({"b": 0}, {FULL: "ac"}),
+        ({"b": FULL // 2 + 5}, {FULL: "ac", FULL // 2: "abc"}),
+        ({"a": FULL // 5, "b": FULL // 2}, {FULL: "c", FULL // 2: "bc", FULL // 8: "abc"}),
+        ({"a": 0, "b": 100, "c": 0}, {}),
     ],
 )
-def test_models_of_one_size_stand_together_and_smaller_sizes_have_all_that_can_do_them(limits, expected):
-    given = {model: Limit(pixels, "…") for model, pixels in limits.items()}
-    assert arrange(("a", "b", "c"), given, FULL) == expected
+def test_sizes_are_halves_of_the_largest_each_with_all_models_that_can_do_it(limits, expected):
+    found = card(limits)
+    assert {size: "".join(found.able(size)) for size in found.sizes()} == expected
+
+
+def test_nothing_can_be_done_up_to_more_than_the_owner_allows():
+    assert card({}).able(FULL + 1) == ()
 
 
 def test_a_model_that_can_do_hardly_anything_is_withdrawn_with_the_reason():
-    limits = {"a": Limit(0, "broken"), "b": Limit(FULL // 2, "slow"), "c": Limit(10_000, "tiny")}
-    assert withdrawn(limits, FULL) == {"a": "broken", "c": "tiny"}
+    found = card({"a": 0, "b": FULL // 2, "c": 10_000})
+    assert found.withdrawn() == {"a": "a on 0", "c": "c on 10000"}
+    assert found.able(1) == ("b",)
+
+
+def test_what_one_card_can_do_is_not_withheld():
+    assert withheld((card({"a": 0, "b": 0}), card({"a": 1}))) == {"a": "a on 0"}
+    assert withheld((card({"a": 0, "b": 0}), card({"a": 1}, models=("a", "c")))) == {"a": "a on 0", "b": "b on 0"}
+    assert withheld(()) == {}
 
 
 def test_a_limit_below_what_is_useful_is_no_reason_when_the_owner_wants_as_little():
-    assert arrange(("a",), {}, 32768) == [Shelf(32768, ("a",))]
+    assert card({}, max_pixels=32768).sizes() == {32768}
 
 
 def test_of_several_limits_the_tightest_counts():

@@ -17,6 +17,7 @@ from worker.horde.wire import PopResponse
 from worker.jobs import planner as planner_module
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.jobs.planner import Planner, Wish, stall_limits_s
+from worker.jobs.sizes import PATIENCE_S, STORED_S
 from worker.workflows.request import Family, ServedModel
 
 FULL = 1024 * 1024
@@ -89,13 +90,30 @@ def test_the_slowest_model_offered_decides_how_large_a_batch_may_be():
     assert stand.planner().wish().amount == 8
 
 
-def test_a_model_too_slow_for_the_size_is_offered_up_to_what_it_can_do_in_turns(clock):
+def test_a_model_too_slow_for_the_size_has_its_turn_with_what_it_can_do_once_the_horde_has_forgotten_more(clock):
     planner = Stand(units={"a": 0.5, "b": 10.0}).planner()
-    wishes = [planner.wish() for _ in range(3)]
-    assert [(wish.models, wish.max_pixels) for wish in wishes] == [
-        (("a",), FULL), (("a", "b"), FULL // 4), (("a",), FULL),
-    ]  # fmt: skip
+    assert planner.wish() == Wish(("a",), FULL, 1, 1)
+    clock(PATIENCE_S)
+    assert planner.wish() == Wish(("a", "b"), FULL // 4, 1, 1), "nothing was asked for meanwhile"
+    clock(2 * PATIENCE_S)
+    assert planner.wish() == Wish(("a",), FULL, 1, 1)
+    clock(3 * PATIENCE_S - 1.0)
+    assert planner.wish() == Wish(("a",), FULL, 1, 1)
+    clock(3 * PATIENCE_S)
+    assert planner.wish() == Wish(("a",), FULL // 4, 1, 1), "the Horde may still go by the larger one"
+    clock(3 * PATIENCE_S + STORED_S)
+    assert planner.wish() == Wish(("a", "b"), FULL // 4, 1, 1)
     assert planner.withdrawn == {}
+
+
+def test_a_size_has_its_turn_for_longer_while_it_brings_jobs(clock):
+    planner = Stand(units={"a": 0.5, "b": 10.0}).planner()
+    assert planner.wish().max_pixels == FULL
+    clock(PATIENCE_S)
+    planner.note(event("a", Stage.POPPED))
+    assert planner.wish().max_pixels == FULL
+    assert planner.wish(asking=1).max_pixels == FULL, "the answer is still to come"
+    assert planner.wish().max_pixels == FULL // 4
 
 
 def test_a_model_that_can_do_nothing_in_time_is_withdrawn_and_gets_another_chance_each_hour(clock):
@@ -149,8 +167,18 @@ def test_a_model_that_works_in_between_is_not_withdrawn_and_neither_is_one_whose
 def test_a_model_whose_memory_ran_out_is_offered_smaller(clock):
     planner = Stand().planner()
     planner.engine_failed(EngineSlot(1, SETTINGS), task(), OutOfMemory("…"))
-    wishes = [planner.wish() for _ in range(2)]
-    assert [(wish.models, wish.max_pixels) for wish in wishes] == [(("b",), FULL), (("a", "b"), FULL // 2)]
+    assert planner.wish() == Wish(("b",), FULL, 1, 1)
+    clock(PATIENCE_S)
+    assert planner.wish() == Wish(("a", "b"), FULL // 2, 1, 1)
+
+
+def test_nothing_is_asked_for_while_the_horde_may_go_by_a_size_that_no_model_can_do_any_more(clock):
+    planner = Stand(names=("a",)).planner()
+    assert planner.wish() == Wish(("a",), FULL, 1, 1)
+    planner.engine_failed(EngineSlot(1, SETTINGS), task(), OutOfMemory("…"))
+    assert planner.wish() is None
+    clock(STORED_S)
+    assert planner.wish() == Wish(("a",), FULL // 2, 1, 1)
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -178,8 +206,10 @@ def test_what_cannot_fit_on_the_next_engines_card_is_not_asked_for_there(clock):
         # 2 GiB for a quarter of the pixels that the owner allows.
         rendering = Rendering({}, (), 1, evaluations=1)
         planner.memory_taken(slot, task(pixels=FULL // 4), rendering, MemoryNeed(5 * GIB // 2, total * GIB))
-    assert planner.wish() == Wish(("a",), FULL // 4, 1, 2), "it takes 8 GiB, and 3 are there"
-    assert planner.wish(asking=1) == Wish(("a",), FULL, 7, 2), "it takes 8 GiB for each, and 63 are there"
+    assert planner.wish() == Wish(("a",), FULL, 7, 2), "it takes 8 GiB, and 3 are there: this is for the large card"
+    clock(PATIENCE_S)
+    assert planner.wish() == Wish(("a",), FULL // 4, 1, 2)
+    assert planner.wish(asking=1) == Wish(("a",), FULL // 4, 8, 2)
     assert [planner.fits(slot, task()) for slot in (small, large)] == [False, True]
     assert [planner.fits(slot, task(batch=8)) for slot in (small, large)] == [False, False]
     assert planner.fits(small, task(pixels=FULL // 4))
@@ -197,12 +227,32 @@ def test_a_model_of_which_no_size_fits_is_withdrawn_with_the_reason(clock):
     assert planner.withdrawn == {"a": reason}
 
 
-def test_each_device_is_asked_for_by_its_own_limits():
+def test_each_device_is_asked_for_by_its_own_limits_once_the_horde_goes_by_them(clock):
     small = replace(SETTINGS, device="cuda:1", max_pixels=FULL // 4, models=frozenset({"b"}))
     stand = Stand(slots=[EngineSlot(1, replace(SETTINGS, device="cuda:0")), EngineSlot(2, small)], idle={1: 9.0})
     planner = stand.planner()
-    assert planner.wish() == Wish(("b",), FULL // 4, 1, 2)
-    assert planner.wish(asking=1) == Wish(("a", "b"), FULL, 1, 2)
+    assert planner.wish() == Wish(("a", "b"), FULL, 1, 2), "the first card is not free yet, and the second can't do it"
+    planner.note(event("a", Stage.POPPED))
+    clock(PATIENCE_S)
+    assert planner.wish() == Wish(("b",), FULL // 4, 1, 2), "the job was not for the second card"
+    assert planner.wish(asking=1) == Wish(("a", "b"), FULL // 4, 1, 2)
+
+
+def test_what_one_card_can_not_do_at_all_is_withdrawn_only_when_no_card_can(clock, said):
+    slots = [EngineSlot(number, replace(SETTINGS, device=f"cuda:{number}")) for number in (0, 1)]
+    stand = Stand(slots=slots)
+    planner = stand.planner()
+    planner.engine_failed(slots[0], task(pixels=256 * 256), OutOfMemory("…"))
+    wishes = []
+    for turn in range(4):
+        stand.idle = {0: float(turn % 2), 1: float((turn + 1) % 2)}
+        wishes.append(planner.wish().models)
+    assert wishes == [("b",), ("a", "b")] * 2
+    assert planner.withdrawn == {}
+    planner.engine_failed(slots[1], task(pixels=256 * 256), OutOfMemory("…"))
+    assert planner.wish().models == planner.wish(asking=1).models == ("b",)
+    assert planner.withdrawn == {"a": "the memory ran out at a larger size"}
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize(

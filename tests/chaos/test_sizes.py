@@ -1,0 +1,54 @@
+"""The Horde stores a worker's limit of size late, and sends what it must not by what it stored before."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from worker.app import Tolerance
+from worker.demo.horde.dispatch import Rules
+from worker.demo.horde.records import Baseline, ModelFacts
+from worker.demo.horde.server import serve_in_thread
+from worker.demo.horde.state import EmbeddedHorde
+from worker.jobs import sizes
+from worker.jobs.quarantine import Ceilings
+
+from .rig import MODEL, OTHER, Rig
+
+pytestmark = pytest.mark.chaos
+
+LARGE, SMALL = {"width": 512, "height": 512}, {"width": 256, "height": 256}
+
+
+@pytest.fixture
+def slow_to_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    """A rig whose Horde stores switches every three seconds, and a worker that reckons with a little more."""
+    monkeypatch.setattr(sizes, "STORED_S", 4.0)
+    monkeypatch.setattr(sizes, "PATIENCE_S", 6.0)
+    monkeypatch.setattr(sizes, "KEEP_S", 9.0)
+    state = EmbeddedHorde(
+        models=dict.fromkeys((MODEL, OTHER), ModelFacts(Baseline.SD1)), rules=Rules(checkin_debounce_s=3.0), seed=1
+    )
+    with serve_in_thread(state) as running:
+        yield Rig(running, tmp_path)
+
+
+def ran_out() -> Ceilings:
+    """The other model's large pictures did not fit."""
+    ceilings = Ceilings()
+    ceilings.ran_out(OTHER, "cpu", time.monotonic(), pixels=512 * 512, batch=1)
+    return ceilings
+
+
+async def test_no_size_comes_that_a_model_can_not_do_and_none_that_it_can_is_left(slow_to_note):
+    rig = slow_to_note
+    rig.models.served = (MODEL, OTHER)
+    rig.tolerance = Tolerance(ceilings=ran_out)
+    too_large = rig.ask(1, model=OTHER, **LARGE)
+    async with rig.working():
+        for model, size in ((MODEL, LARGE), (OTHER, SMALL), (MODEL, LARGE), (OTHER, SMALL)):
+            await rig.done(rig.ask(3, model=model, **size))
+    assert [job.pop.payload["width"] for job in rig.jobs if job.pop.model == OTHER] == [256] * 6
+    assert len(rig.jobs) == 12
+    assert not rig.horde.state.check(too_large[0])["processing"]
