@@ -271,7 +271,7 @@ async def soak(
     with serve_in_thread(state) as horde:
         rig = Rig(horde, folder, engines=engines, config=CONFIG, tolerance=TOLERANCE, journal=folder / "journal.jsonl")
         if real:
-            await tinies.build(Runtime.locate(), {"sd15"}, on_file=lambda _: None)
+            await tinies.build(Runtime.locate(), {"sd15"}, tell=lambda _: None)
             rig.models = OneModel("tiny_sd15.safetensors")
             rig.tolerance = replace(TOLERANCE, silence_limit_s=REAL_SILENCE_S)
         return await Soak(rig, seed=seed, real=real, tell=tell).run(seconds)

@@ -106,10 +106,10 @@ async def _demo(runtime: Runtime, requests: Sequence[Request], out: Path, *, slo
 async def _build(runtime: Runtime, models: Sequence[TinyModel]) -> None:
     logger.info("Building the tiny models, where they are missing (a minute, once).")
 
-    def tell(file: dict[str, Any]) -> None:
-        logger.debug("Tiny model file: {}", file)
+    def tell(line: str) -> None:
+        logger.debug("Tiny model file: {}", line)
 
-    await tinies.build(runtime, {file.name for model in models for file in model.files}, on_file=tell)
+    await tinies.build(runtime, {file.name for model in models for file in model.files}, tell=tell)
 
 
 def _asked(request: Request) -> ImageRequest:

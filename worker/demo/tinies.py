@@ -1,11 +1,10 @@
 """The tiny models as a worker sees its models: built on first use, described as the model reference describes them."""
 
 import asyncio
-import json
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
+from worker.aio import timeout
 from worker.demo.tiny.recipes import TINY_MODELS, TinyModel, build_command, engine_tree, models_folder
 from worker.engine.install.layout import Runtime
 from worker.errors import RuntimeMissing
@@ -21,10 +20,10 @@ def tiny_folder(runtime: Runtime) -> Path:
     return runtime.folder / "tiny"
 
 
-async def build(runtime: Runtime, files: Collection[str], *, on_file: Callable[[dict[str, Any]], None]) -> None:
-    """Make what is missing, with the engine's own Python; tells each file as it is done.
+async def build(runtime: Runtime, files: Collection[str], *, tell: Callable[[str], None]) -> None:
+    """Make what is missing, with the engine's own Python; tells each line it says, one for each file.
 
-    Raises RuntimeMissing with what the builder said when it fails.
+    Raises RuntimeMissing with what the builder said when it fails, or when it hangs.
     """
     command = build_command(runtime.engine_python, runtime.comfyui, tiny_folder(runtime), sorted(files))
     child = await asyncio.create_subprocess_exec(
@@ -34,10 +33,15 @@ async def build(runtime: Runtime, files: Collection[str], *, on_file: Callable[[
     assert child.stderr is not None
     errors = asyncio.ensure_future(child.stderr.read())
     try:
-        async for line in child.stdout:
-            on_file(json.loads(line))
-        code = await asyncio.wait_for(child.wait(), BUILD_TIMEOUT_S)
-        said = (await errors).decode(errors="replace").strip()
+        async with timeout(BUILD_TIMEOUT_S):
+            async for line in child.stdout:
+                tell(line.decode(errors="replace").rstrip())
+            code = await child.wait()
+            said = (await errors).decode(errors="replace").strip()
+    except TimeoutError as error:
+        raise RuntimeMissing(
+            f"The tiny models were not built within {BUILD_TIMEOUT_S:.0f} s.", remedy="See what keeps the machine busy."
+        ) from error
     finally:
         errors.cancel()
         if child.returncode is None:

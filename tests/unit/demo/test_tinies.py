@@ -1,0 +1,38 @@
+"""The builder of the tiny models as a child process."""
+
+import sys
+
+import pytest
+
+from worker.demo import tinies
+from worker.engine.install.layout import Runtime
+from worker.errors import RuntimeMissing
+
+
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch):
+    """Runs this text as the builder; what it told."""
+
+    async def run(script: str) -> list[str]:
+        told: list[str] = []
+        monkeypatch.setattr(tinies, "build_command", lambda *_: [sys.executable, "-c", script])
+        await tinies.build(Runtime.locate(), (), tell=told.append)
+        return told
+
+    return run
+
+
+async def test_each_line_is_told_whatever_it_is(build):
+    assert await build("print('{}'); print('a library says: so')") == ["{}", "a library says: so"]
+
+
+async def test_a_builder_that_fails_is_quoted(build):
+    with pytest.raises(RuntimeMissing, match="no torch"):
+        await build("import sys; sys.exit('no torch')")
+
+
+@pytest.mark.parametrize("doing", ["", "sys.stdout.close(); os.close(1); "])
+async def test_a_builder_that_hangs_is_given_up(build, doing, monkeypatch):
+    monkeypatch.setattr(tinies, "BUILD_TIMEOUT_S", 0.5)
+    with pytest.raises(RuntimeMissing, match="not built within"):
+        await build(f"import os, sys, time; {doing}time.sleep(20)")
