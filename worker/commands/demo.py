@@ -1,5 +1,6 @@
 """`demo`: the whole job on this machine."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -23,5 +24,11 @@ def demo(
     logs.set_up(LOGS_FOLDER, console_level=logs.level_name(verbose, quiet))
     from worker.demo.run import run_demo  # noqa: PLC0415 - the demo's Horde is of no use to the other commands
 
-    if not run_demo(complete_runtime(), jobs=jobs, slots=slots, out=out, as_json=as_json):
+    try:
+        arrived = run_demo(complete_runtime(), jobs=jobs, slots=slots, out=out, as_json=as_json)
+    except WorkerError:
+        if as_json:
+            print(json.dumps({"ok": False, "jobs": []}))  # noqa: T201 - the command's answer
+        raise
+    if not arrived:
         raise WorkerError("Not every job of the demo arrived as asked.", remedy="See logs/bridge.log and bridge_1.log.")
