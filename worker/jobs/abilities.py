@@ -98,10 +98,12 @@ def probes_for(ability: Ability, model: ServedModel) -> tuple[Probe, ...]:
     family = model.family
     match ability:
         case Ability.CONTROL:
+            # There is no ControlNet for an inpainting model, but a map is made for any.
+            flags = ("return_control_map",) if model.inpainting else ("", "image_is_control", "return_control_map")
             return tuple(
                 Probe({"control_type": kind, flag: True} if flag else {"control_type": kind}, "img2img", False)
                 for kind in CONTROLNETS.get(family, {})
-                for flag in ("", "image_is_control", "return_control_map")
+                for flag in flags
             )
         case Ability.REMIX if family is not Family.STABLE_CASCADE:
             return ()

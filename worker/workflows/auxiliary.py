@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from worker.workflows.features import Feature
-    from worker.workflows.request import RenderRequest
+    from worker.workflows.request import RenderRequest, ServedModel
 
 _PHHOFM = "https://github.com/Phhofm/models"
 _SD2 = (Family.STABLE_DIFFUSION_2_512, Family.STABLE_DIFFUSION_2_768)
@@ -214,7 +214,6 @@ def needs(request: RenderRequest, *, but_for: Collection[str] = ()) -> tuple[Aux
     `but_for`: features, or workflows, that a template does in its own way or not at all.
     Raises JobNotServable where no file exists that could do it, as for a ControlNet on SDXL.
     """
-    family = request.model.family
     files: list[AuxiliaryFile] = []
     if (
         request.control_type
@@ -224,20 +223,23 @@ def needs(request: RenderRequest, *, but_for: Collection[str] = ()) -> tuple[Aux
         files += ANNOTATORS[request.control_type]
     is_qr = request.workflow == QR_WORKFLOW
     if request.control_type and not request.return_control_map and not is_qr and "control" not in but_for:
-        files.append(_for_family(CONTROLNETS.get(family, {}).get(request.control_type), request.control_type, family))
+        files.append(_required_controlnet(request.model, request.control_type))
     if is_qr and QR_WORKFLOW not in but_for:
-        files.append(_for_family(QR_CONTROLNETS.get(family), QR_WORKFLOW, family))
+        files.append(_required_controlnet(request.model, QR_WORKFLOW))
     if request.transparent and "transparent" not in but_for:
-        files += [LAYER_DIFFUSE[family].model, LAYER_DIFFUSE[family].decoder]
+        layers = LAYER_DIFFUSE[request.model.family]
+        files += [layers.model, layers.decoder]
     for name in request.post_processing:
         files += () if feature_of_post_processor(name) in but_for else of_post_processor(name)
     return tuple(dict.fromkeys(files))
 
 
-def control_file(family: Family, use: str | None) -> str | None:
-    """The name of the ControlNet for a control type or a workflow, None where there is none for the family."""
-    file = QR_CONTROLNETS.get(family) if use == QR_WORKFLOW else CONTROLNETS.get(family, {}).get(use or "")
-    return file.name if file else None
+def controlnet(model: ServedModel, use: str | None) -> AuxiliaryFile | None:
+    """The ControlNet for a control type or a workflow, None where there is none for the model."""
+    # An inpainting model's first layer also takes the mask and the picture, and no ControlNet was made for one.
+    if model.inpainting:
+        return None
+    return QR_CONTROLNETS.get(model.family) if use == QR_WORKFLOW else CONTROLNETS.get(model.family, {}).get(use or "")
 
 
 def feature_of_post_processor(name: str) -> str:
@@ -273,7 +275,8 @@ def of_feature(feature: Feature) -> tuple[AuxiliaryFile, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _for_family(file: AuxiliaryFile | None, what: str, family: Family) -> AuxiliaryFile:
+def _required_controlnet(model: ServedModel, use: str) -> AuxiliaryFile:
+    file = controlnet(model, use)
     if file is None:
-        raise JobNotServable(f"There is no ControlNet for {what} on {family.value}.")
+        raise JobNotServable(f"There is no ControlNet for {use} on {model.kind}.")
     return file

@@ -141,8 +141,8 @@ ENTRIES = (
         "control_type",
         "control_type",
         "A ControlNet is guided by a map made of the source picture; the picture is not painted over. `hough` "
-        "is `mlsd`. A type that is unknown, or that the model's family has no network for, is not served. Without a "
-        "picture it is ignored.",
+        "is `mlsd`. A type that is unknown, or that the model has no network for, as no inpainting model has, is not "
+        "served. Without a picture it is ignored.",
         also=("control_file",),
     ),
     Entry(

@@ -69,6 +69,11 @@ class ServedModel:
     files: Mapping[str, str]
     inpainting: bool = False
 
+    @property
+    def kind(self) -> str:
+        """Its family, and whether it is one for inpainting, as a reason names it."""
+        return f"{self.family.value} inpainting" if self.inpainting else self.family.value
+
 
 @dataclass(frozen=True)
 class LoraWish:
@@ -191,7 +196,7 @@ class RenderRequest:
     tiling: bool
     transparent: bool
     control_type: str | None
-    #: the ControlNet for it, or for the workflow, and the model's family, as ComfyUI lists it; None where there is none
+    #: the ControlNet for it, or for the workflow, and the model, as ComfyUI lists it; None where there is none
     control_file: str | None
     control_strength: float
     image_is_control: bool
@@ -261,7 +266,8 @@ def read_request(
     size, with its mask in its alpha channel. `notes` of the result tell what the requester should know.
     """
     seed = _read_seed(payload)
-    control_type = _read_control_type(payload) if source else None
+    given = source is not None and not source.stand_in
+    control_type = _read_control_type(payload) if given else None
     notes: list[Note] = []
     transparent = coerce.flag(payload.get("transparent"))
     if transparent and model.family not in auxiliary.LAYER_DIFFUSE:
@@ -277,7 +283,7 @@ def read_request(
     width, height = _read_side(payload, "width", model), _read_side(payload, "height", model)
     steps = coerce.whole(payload.get("ddim_steps"), 30, 1, 500)
     # Clients name a strength also without a picture; of nothing, nothing is to be kept.
-    strength = payload.get("denoising_strength") if source and not source.stand_in else None
+    strength = payload.get("denoising_strength") if source and given else None
     denoise = coerce.number(strength, 1.0, 0.01, 1.0)
     sampler = samplers.sampler_for(payload.get("sampler_name"))
     scheduler = samplers.scheduler_for(
@@ -293,6 +299,7 @@ def read_request(
         if name not in post_processing
     )
     extra_texts = _read_extra_texts(payload)
+    network = auxiliary.controlnet(model, workflow if workflow == QR_WORKFLOW else control_type)
     prompt, negative_prompt = _read_prompts(payload, seed, loras, embeddings)
 
     request = RenderRequest(
@@ -319,7 +326,7 @@ def read_request(
         tiling=coerce.flag(payload.get("tiling")),
         transparent=transparent and model.family in auxiliary.LAYER_DIFFUSE,
         control_type=control_type,
-        control_file=auxiliary.control_file(model.family, workflow if workflow == QR_WORKFLOW else control_type),
+        control_file=network.name if network else None,
         control_strength=coerce.number(payload.get("control_strength"), 1.0, 0.01, 3),
         image_is_control=coerce.flag(payload.get("image_is_control")),
         return_control_map=control_type is not None and coerce.flag(payload.get("return_control_map")),

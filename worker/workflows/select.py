@@ -91,7 +91,7 @@ def _plan(
         return Plan(template, {}), reasons
     needed = {feature for feature in features - own if not template.ignores(feature)}
     if Feature.CONTROL in needed and request.control_file is None:
-        reasons.append(f"there is no ControlNet for {request.control_type} on {request.model.family.value}")
+        reasons.append(f"there is no ControlNet for {request.control_type} on {request.model.kind}")
     plan = Plan(template, {dialect: _fragments(library, template, request, needed, dialect) for dialect in Dialect})
     if request.control_type not in {None, *ANNOTATORS} and "annotate" not in plan.does_without:
         reasons.append(f"it can't make a map of the kind {request.control_type}")

@@ -112,6 +112,16 @@ def test_control_nets_of_other_families_are_nobodys_concern(offered: Callable[..
     assert "allow_controlnet" in offered(SDXL, FLUX).switches
 
 
+def test_of_control_nets_an_inpainting_model_is_asked_for_maps_only(offered: Callable[..., Capabilities]):
+    """No ControlNet was made for one, as none was for SDXL."""
+    inpainting = ServedModel("Inpainting", Family.STABLE_DIFFUSION_1, FUSED, inpainting=True)
+    asked = [probe.payload for probe in probes_for(Ability.CONTROL, inpainting)]
+    assert asked
+    assert all(payload.get("return_control_map") for payload in asked)
+    assert "allow_controlnet" in offered(SD1, inpainting).switches
+    assert "allow_controlnet" not in offered(inpainting, off=["control/map"]).switches
+
+
 def test_without_the_lora_fragment_no_loras_are_offered(offered: Callable[..., Capabilities]):
     assert "allow_lora" not in offered(SD1, off=["fragments/lora"]).switches
 

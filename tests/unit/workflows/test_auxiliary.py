@@ -45,6 +45,15 @@ def test_a_file_is_in_the_reference_or_brings_its_address(file, reference_dir: P
         assert file.folder == file.category
 
 
+def test_an_inpainting_model_has_no_controlnet_but_a_map_is_made_for_it(request_for, model):
+    inpainting = {"model": model(inpainting=True), "source": SOURCE}
+    with pytest.raises(JobNotServable, match="no ControlNet for hed on stable_diffusion_1 inpainting"):
+        needs(request_for({"control_type": "hed"}, **inpainting))
+    assert names(needs(request_for({"control_type": "hed", "return_control_map": True}, **inpainting))) == [
+        "annotator/ckpts/ControlNetHED.pth"
+    ]
+
+
 def test_a_plain_picture_needs_nothing_beside_its_model(request_for):
     assert needs(request_for()) == ()
 

@@ -257,6 +257,14 @@ def test_a_control_type_without_a_picture_is_no_control(request_for: Build) -> N
     assert (request.control_type, request.return_control_map) == (None, False)
 
 
+def test_a_control_type_beside_noise_that_stands_in_for_a_picture_is_no_control(
+    request_for: Build, model: Callable[..., ServedModel]
+) -> None:
+    noise = SourceImage("noise", 64, 64, has_alpha=True, stand_in=True)
+    request = request_for({"control_type": "canny"}, model=model(inpainting=True), source=noise)
+    assert (request.mode, request.control_type, request.source) == (Mode.INPAINTING, None, noise)
+
+
 def test_post_processors_run_faces_first_and_the_cut_out_last(request_for: Build) -> None:
     asked = ["strip_background", "RealESRGAN_x4plus", "CodeFormers", "RealESRGAN_x4plus", "GFPGAN", "4x_Unheard"]
     request = request_for({"post_processing": asked})

@@ -12,7 +12,7 @@ from worker.workflows.reader import read_fragment
 from worker.workflows.request import Family, LoraFile, RenderRequest, ServedModel, SourceImage
 from worker.workflows.select import explain, select
 
-from .conftest import FILES, SPLIT
+from .conftest import FILES, FUSED, SPLIT
 
 Build = Callable[..., RenderRequest]
 SOURCE = SourceImage("source", 64, 64)
@@ -86,6 +86,11 @@ def test_fragments_are_chosen_by_what_the_request_needs(library: Library, reques
             {"control_type": "lineart", "return_control_map": True},
             {"source": SOURCE, "source_processing": "img2img"},
             "it can't make a map of the kind lineart",
+        ),
+        (
+            {"control_type": "canny"},
+            {"source": SOURCE, "model": ServedModel("A", Family.STABLE_DIFFUSION_1, FUSED, inpainting=True)},
+            "there is no ControlNet for canny on stable_diffusion_1 inpainting",
         ),
         ({}, {"model": ServedModel("A", Family.FLUX_1, {})}, "the model has no file for checkpoint"),
         (
