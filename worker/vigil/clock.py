@@ -50,7 +50,7 @@ class ClockWatch:
             before, loop_before = now, loop_now
             if gap_s >= LEAST_GAP_S:
                 await self._woke(running, gap_s, unseen_s)
-            give_up_late(running, now=loop.time())
+            give_up_late(running, now=loop.time(), reason="The job was not done within its {:.0f} s.")
 
     async def _woke(self, running: Running, gap_s: float, unseen_s: float) -> None:
         logger.bind(action="woke", gap_s=gap_s).warning(
@@ -58,15 +58,20 @@ class ClockWatch:
         )
         for job in running.roster.jobs:
             job.popped_at -= unseen_s
-        give_up_late(running, now=asyncio.get_running_loop().time() + GRACE_S)
+        now = asyncio.get_running_loop().time() + GRACE_S
+        give_up_late(running, now=now, reason="The machine slept beyond the job's {:.0f} s.")
         await asyncio.gather(*(_check(slot) for slot in running.pool.ready_slots))
 
 
-def give_up_late(running: Running, *, now: float) -> None:
-    """End every job whose time to live has passed on a clock that its own time-out does not go by."""
+def give_up_late(running: Running, *, now: float, reason: str) -> None:
+    """End every job whose time to live has passed and that its own time-out has not ended.
+
+    That goes by a clock that may have stood still, and what it breaks off may take long to end. `reason` has a place
+    for the time to live.
+    """
     for job in running.roster.jobs:
         if now > job.deadline + GRACE_S:
-            running.roster.drop(job, f"The machine slept beyond the job's {job.pop.ttl:.0f} s.")
+            running.roster.drop(job, reason.format(job.pop.ttl))
 
 
 async def _check(slot: EngineSlot) -> None:

@@ -108,6 +108,12 @@ async def test_a_job_has_after_the_sleep_only_what_is_left_of_its_time(rig):
     assert list(rig.ended) == ["a"]
 
 
+async def test_a_job_that_is_late_though_nobody_slept_is_given_up_and_nobody_says_that_the_machine_slept(rig):
+    rig.job("a", ttl=150).popped_at -= 150.0
+    await rig.more_ticks()
+    assert rig.ended == {"a": "The job was not done within its 150 s."}
+
+
 async def test_engines_are_asked_and_those_that_do_not_answer_start_afresh(rig):
     rig.slots.append(Slot(EngineDied("gone")))
     rig.slept_s = 60.0
