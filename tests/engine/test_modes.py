@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from worker.demo.tiny.recipes import TINY_MODELS
-from worker.workflows.request import ExtraSource, SourceImage
+from worker.workflows.request import MAX_BATCH, ExtraSource, SourceImage
 
 from .studio import VISIBLE, difference, pixels
 
@@ -118,12 +118,16 @@ async def test_the_images_of_a_batch_from_one_picture_differ(studio, model):
     assert difference(right(first), right(second)) > VISIBLE * 4
 
 
-async def test_a_batch_too_large_to_repeat_latents_gives_the_same_as_its_smaller_sibling(studio):
+@pytest.mark.parametrize("model", ["Tiny SD1.5", QWEN])
+async def test_the_largest_batch_from_one_picture_begins_as_a_small_one_does_and_no_two_images_are_alike(studio, model):
     given = await studio.hand_in(two_colours(64, "brown", "navy"))
-    large = studio.request("Tiny SD1.5", source=given, processing="img2img", n_iter=65, ddim_steps=1)
-    images = await studio.render(large)
-    assert len(images) == 65
-    assert len({image.pixels for image in images}) == 65
+    large, small = [
+        await studio.render(studio.request(model, source=given, processing="img2img", n_iter=count, ddim_steps=1))
+        for count in (MAX_BATCH + 1, 2)
+    ]
+    assert len({image.pixels for image in large}) == len(large) == MAX_BATCH
+    for one, other in zip(large, small, strict=False):
+        assert difference(pixels(one), pixels(other)) < VISIBLE
 
 
 async def test_the_whole_picture_is_painted_where_nothing_is_masked_for_an_inpainting_model(studio):

@@ -21,9 +21,8 @@ class Feature(str, Enum):
     INPAINT = "inpaint"
     #: the same by a model that was made for it
     INPAINT_MODEL = "inpaint_model"
-    #: a batch from one picture, and one that is too large for the common way
+    #: a batch from one picture
     REPEAT = "repeat"
-    REPEAT_PIXELS = "repeat_pixels"
     #: the picture is looked at, beside the prompt; and further ones
     REMIX = "remix"
     EXTRA_SOURCES = "extra_sources"
@@ -47,8 +46,6 @@ class Feature(str, Enum):
 
 #: Speed-ups: a template without them serves the request all the same.
 OPTIONAL = frozenset({Feature.UNREAD_NEGATIVE})
-#: ComfyUI repeats latents at most this many times.
-MAX_REPEATED_LATENTS = 64
 
 
 def features_of(request: RenderRequest) -> frozenset[Feature]:
@@ -69,8 +66,7 @@ def features_of(request: RenderRequest) -> frozenset[Feature]:
             Feature.MASK: begins_with_it and request.masked,
             Feature.INPAINT: fills,
             Feature.INPAINT_MODEL: paints_over and request.model.inpainting,
-            Feature.REPEAT: paints_over and 1 < request.batch <= MAX_REPEATED_LATENTS,
-            Feature.REPEAT_PIXELS: paints_over and request.batch > MAX_REPEATED_LATENTS,
+            Feature.REPEAT: paints_over and request.batch > 1,
             Feature.REMIX: has_source and request.mode is Mode.REMIX,
             Feature.EXTRA_SOURCES: has_source and request.mode is Mode.REMIX and bool(request.extra_sources),
             Feature.CONTROL: guided,

@@ -25,6 +25,8 @@ __all__ = [
 MAX_SIDE_PX, SIDE_STEP_PX = 8192, 64
 MAX_SEED = 2**64 - 1
 DEFAULT_HIRES_DENOISE = 0.65
+#: ComfyUI repeats what a picture becomes at most this many times; the server sends no more than 20 images at once.
+MAX_BATCH = 64
 #: The server sends no more of each.
 MAX_LORAS, MAX_EMBEDDINGS, MAX_EXTRA_SOURCES = 5, 20, 5
 
@@ -321,7 +323,7 @@ def read_request(
         hires=False,
         hires_steps=steps,
         hires_denoise=DEFAULT_HIRES_DENOISE,
-        batch=coerce.whole(payload.get("n_iter"), 1, 1, 100),
+        batch=coerce.whole(payload.get("n_iter"), 1, 1, MAX_BATCH),
         clip_skip=coerce.whole(payload.get("clip_skip"), 1, 1, 20),
         tiling=coerce.flag(payload.get("tiling")),
         transparent=transparent and model.family in auxiliary.LAYER_DIFFUSE,

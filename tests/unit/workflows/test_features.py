@@ -23,8 +23,7 @@ INPAINTING_MODEL = ServedModel("m", Family.STABLE_DIFFUSION_1, {}, inpainting=Tr
         ({"tiling": True, "transparent": True}, {}, {Feature.TILING, Feature.TRANSPARENT}),
         ({}, PAINTED, {Feature.PICTURE, Feature.SOURCE}),
         ({"n_iter": 64}, PAINTED, {Feature.PICTURE, Feature.SOURCE, Feature.REPEAT}),
-        ({"n_iter": 65}, PAINTED, {Feature.PICTURE, Feature.SOURCE, Feature.REPEAT_PIXELS}),
-        ({"n_iter": 65}, {}, set()),
+        ({"n_iter": 64}, {}, set()),
         ({}, {**PAINTED, "source": MASKED}, {Feature.PICTURE, Feature.SOURCE, Feature.MASK}),
         ({}, REPAINTED, {Feature.PICTURE, Feature.INPAINT}),
         (

@@ -120,7 +120,6 @@ CASES = {
     "flux_split_loras_stock": Case(SCHNELL, FEW_STEPS, {"loras": LORAS}, SPLIT, Dialect.STOCK),
     "sd1_img2img": Case(SD1, HALF, FROM_PICTURE),
     "sd1_img2img_batch": Case(SD1, {**HALF, "n_iter": 3}, FROM_PICTURE),
-    "sd1_img2img_large_batch": Case(SD1, {**HALF, "n_iter": 70}, FROM_PICTURE),
     "sd1_img2img_hires_loras": Case(
         SD1, {**HALF, "hires_fix": True, "width": 768, "height": 768}, {**FROM_PICTURE, "loras": LORAS}
     ),
@@ -130,8 +129,8 @@ CASES = {
     "sd1_inpaint_batch_loras": Case(SD1, {"n_iter": 2}, {**INPAINTING, "loras": LORAS}),
     "sd1_inpaint_model": Case(SD1, {}, INPAINTING, inpainting=True),
     "sd1_inpaint_model_batch_loras": Case(SD1, {"n_iter": 2}, {**INPAINTING, "loras": LORAS}, inpainting=True),
-    "sd1_inpaint_model_large_batch_lcm": Case(
-        SD1, {"n_iter": 70, "cfg_scale": 1, "sampler_name": "lcm"}, OUTPAINTING, inpainting=True
+    "sd1_inpaint_model_batch_lcm": Case(
+        SD1, {"n_iter": 2, "cfg_scale": 1, "sampler_name": "lcm"}, OUTPAINTING, inpainting=True
     ),
     "sd2_outpaint": Case(SD2, {"width": 768, "height": 768}, OUTPAINTING),
     "sdxl_img2img": Case(SDXL, {**HALF, **LARGE}, FROM_PICTURE),
@@ -186,13 +185,11 @@ CASES = {
         SD1, {**HALF, **LARGE, "hires_fix": True, "cfg_scale": 1, "sampler_name": "lcm"}, MASKED
     ),
     "flux_mask_loras": Case(SCHNELL, {**FEW_STEPS, **HALF}, {**MASKED, "loras": LORAS}),
-    "flux_img2img_large_batch": Case(SCHNELL, {**FEW_STEPS, **HALF, "n_iter": 70}, FROM_PICTURE),
     "flux_split_mask_batch_loras": Case(DEV, {**FEW_STEPS, **HALF, "n_iter": 2}, {**MASKED, "loras": LORAS}, SPLIT),
-    "flux_split_outpaint_large_batch": Case(DEV, {**FEW_STEPS, "n_iter": 70}, OUTPAINTING, SPLIT),
-    "cascade_mask_large_batch_cfg_1": Case(CASCADE_1, {**LARGE, "n_iter": 70, "cfg_scale": 1}, MASKED, CASCADE),
-    "qwen_mask_large_batch_cfg_1": Case(QWEN, {**LARGE, "n_iter": 70, "cfg_scale": 1}, MASKED, ONE_ENCODER),
+    "flux_split_outpaint_batch": Case(DEV, {**FEW_STEPS, "n_iter": 2}, OUTPAINTING, SPLIT),
+    "cascade_mask_batch_cfg_1": Case(CASCADE_1, {**LARGE, "n_iter": 2, "cfg_scale": 1}, MASKED, CASCADE),
+    "qwen_mask_batch_cfg_1": Case(QWEN, {**LARGE, "n_iter": 2, "cfg_scale": 1}, MASKED, ONE_ENCODER),
     "z_image_outpaint_batch": Case(Z_IMAGE, {**FEW_STEPS, "ddim_steps": 9, "n_iter": 2}, OUTPAINTING, ONE_ENCODER),
-    "z_image_img2img_large_batch": Case(Z_IMAGE, {**FEW_STEPS, "n_iter": 70}, FROM_PICTURE, ONE_ENCODER),
     "flux_post_processing": Case(SCHNELL, {**FEW_STEPS, **EVERYTHING_AFTER}),
     "flux_split_post_processing": Case(DEV, {**FEW_STEPS, **EVERYTHING_AFTER}, files=SPLIT),
     "cascade_hires_post_processing": Case(CASCADE_1, {**LARGE, **EVERYTHING_AFTER, "hires_fix": True}, files=CASCADE),
@@ -260,7 +257,7 @@ def every_request(request_for: Callable[..., RenderRequest]) -> Iterator[RenderR
     ]
     pictures = ({}, FROM_PICTURE, MASKED, INPAINTING, OUTPAINTING, {**REMIX, **TWO_EXTRAS})
     for model, picture, batch, hires, cfg, loras in itertools.product(
-        models, pictures, (1, 2, 70), (False, True), (1, 5), ((), LORAS)
+        models, pictures, (1, 2), (False, True), (1, 5), ((), LORAS)
     ):
         payload = {"width": 1152, "height": 1152, "n_iter": batch, "hires_fix": hires, "cfg_scale": cfg}
         yield request_for(payload, model=model, loras=loras, **picture)

@@ -45,7 +45,7 @@ MASKED = SourceImage("masked", 1000, 300, has_alpha=True)
         ("height", {"height": 1}, 64),
         ("batch", {}, 1),
         ("batch", {"n_iter": 3}, 3),
-        ("batch", {"n_iter": 101}, 100),
+        ("batch", {"n_iter": 101}, 64),
         ("clip_skip", {}, 1),
         ("clip_skip", {"clip_skip": 2}, 2),
         ("clip_skip", {"clip_skip": 21}, 20),
