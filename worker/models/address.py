@@ -1,72 +1,83 @@
 """Connections to public addresses only, whatever a link, a redirect or a name server says.
 
-The check sits in the transport, so that every hop of a redirect passes it, and the connection goes to the very
-address that was checked: a name that resolves differently a moment later changes nothing. A proxy resolves names by
-itself; then it connects by name.
+Hooks of a client see every hop of a redirect. A name is looked up before it is connected to, and the other end of the
+connection is looked at before anything is sent there, since a name may resolve differently a moment later. A proxy
+resolves names by itself; behind one, only addresses that are written out can be refused.
 """
 
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import httpx
 
 from worker.errors import WorkerError
 
-#: host, port → the addresses it has
+#: host, port → the addresses it has; raises OSError
 Resolve = Callable[[str, int], Awaitable[list[str]]]
+Hook = Callable[[httpx.Request], Awaitable[None]]
 
 
 class AddressRefused(WorkerError):
     """The address is not one this worker connects to; trying again gives the same answer."""
 
 
-class PublicTransport(httpx.AsyncBaseTransport):
-    """Lets requests through to http(s) on public addresses, and to any address when `private` is allowed."""
+async def only_web(request: httpx.Request) -> None:
+    """A hook for a client's requests: http and https pass. Raises AddressRefused."""
+    if request.url.scheme not in {"http", "https"}:
+        raise AddressRefused(f"{request.url.scheme}:// is no address this worker fetches from.")
 
-    def __init__(
-        self,
-        inner: httpx.AsyncBaseTransport | None = None,
-        *,
-        private: bool = False,
-        proxy: str | None = None,
-        resolve: Resolve | None = None,
-    ) -> None:
-        self._inner = inner or httpx.AsyncHTTPTransport(retries=1, proxy=proxy)
-        self._private = private
-        self._by_proxy = proxy is not None
-        self._resolve = resolve or resolve_host
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Raises AddressRefused, or httpx's errors."""
-        url = request.url
-        if url.scheme not in {"http", "https"}:
-            raise AddressRefused(f"{url.scheme}:// is no address this worker fetches from.")
-        if not self._private:
-            address = await self._check(url.host, url.port or (443 if url.scheme == "https" else 80))
-            if not self._by_proxy:
-                request.extensions = {**request.extensions, "sni_hostname": url.host}
-                request.url = url.copy_with(host=address)
-        return await self._inner.handle_async_request(request)
+async def resolve_host(host: str, port: int) -> list[str]:
+    """All addresses of a name, as the system tells them. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
-    async def _check(self, host: str, port: int) -> str:
+def only_public(resolve: Resolve = resolve_host) -> Hook:
+    """A hook for a client's requests: those to public addresses pass. Raises AddressRefused."""
+
+    async def hook(request: httpx.Request) -> None:
+        host = request.url.raw_host.decode("ascii")
+        if _is_address(host):
+            _check(host, host)
+        request.extensions = {**request.extensions, "trace": _Watch(host, resolve).see}
+
+    return hook
+
+
+class _Watch:
+    """Looks on while httpx makes a connection for a request to `host`."""
+
+    def __init__(self, host: str, resolve: Resolve) -> None:
+        self._host = host
+        self._resolve = resolve
+        self._direct = False
+
+    async def see(self, event: str, info: Mapping[str, Any]) -> None:
+        """What httpx tells of a request's course by its `trace` extension."""
+        if event == "connection.connect_tcp.started":
+            # To another host than the request's: a proxy, which the owner has set.
+            self._direct = info["host"] == self._host
+            if self._direct:
+                await self._look_up(info["port"])
+        elif event == "connection.connect_tcp.complete" and self._direct:
+            stream = info["return_value"]
+            try:
+                _check(stream.get_extra_info("server_addr")[0], self._host)
+            except AddressRefused:
+                await stream.aclose()
+                raise
+
+    async def _look_up(self, port: int) -> None:
         try:
-            addresses = await self._resolve(host, port)
-        except OSError as error:
-            raise httpx.ConnectError(f"{host} has no address: {error}") from error
-        if not addresses:
-            raise httpx.ConnectError(f"{host} has no address")
+            addresses = await self._resolve(self._host, port)
+        except OSError:
+            return  # httpx finds the same, and tells it in its own words
         for address in addresses:
-            if not is_public(address):
-                raise AddressRefused(
-                    f"{host} is at {address}, which is no public address.",
-                    remedy="Allow private addresses in the config if this is a server of your own.",
-                )
-        return addresses[0]
+            _check(address, self._host)
 
 
 def is_public(address: str) -> bool:
@@ -78,8 +89,17 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-async def resolve_host(host: str, port: int) -> list[str]:
-    """All addresses of a name, as the system tells them. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+def _check(address: str, host: str) -> None:
+    if not is_public(address):
+        raise AddressRefused(
+            f"{host} is at {address}, which is no public address.",
+            remedy="Allow private addresses in the config if this is a server of your own.",
+        )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True

@@ -10,7 +10,6 @@ import hashlib
 import os
 import random
 import shutil
-import urllib.request
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -21,7 +20,7 @@ from typing import Any, Final
 import httpx
 from loguru import logger
 
-from worker.models.address import AddressRefused, PublicTransport
+from worker.models.address import AddressRefused, only_public, only_web
 from worker.models.alone import alone
 from worker.models.hashes import BLOCK_BYTES, HashStore, find_damage
 from worker.models.part import PartFile, PartState
@@ -81,12 +80,11 @@ class Progress:
 def open_client(*, private: bool = False) -> httpx.AsyncClient:
     """The client all downloads go through: public addresses only, unless `private` ones are allowed.
 
-    A proxy of the environment (HTTPS_PROXY) is used.
+    The proxies of the environment (HTTPS_PROXY, NO_PROXY) are used.
     """
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-    proxies = urllib.request.getproxies()
-    transport = PublicTransport(private=private, proxy=proxies.get("https") or proxies.get("http"))
-    return httpx.AsyncClient(transport=transport, timeout=timeout, max_redirects=10)
+    hooks = [only_web] if private else [only_web, only_public()]
+    return httpx.AsyncClient(timeout=timeout, max_redirects=10, event_hooks={"request": hooks})
 
 
 class Downloader:

@@ -15,7 +15,7 @@ from worker.aio import timeout
 from worker.models import alone as alone_module
 from worker.models import download as download_module
 from worker.models import transfer as transfer_module
-from worker.models.address import PublicTransport
+from worker.models.address import only_public
 from worker.models.download import Download, Downloader, State, estimate_bytes
 from worker.models.hashes import HashStore
 from worker.models.part import PartFile, PartState, split
@@ -243,12 +243,9 @@ async def test_a_final_no_is_asked_once_and_tells_the_remedy(serve, target, stat
 
 
 async def test_a_redirect_into_the_own_network_is_not_followed(serve, target):
-    async def resolve(host, port):
-        return ["1.1.1.1"] if host == "public.example" else [host]
-
     async with serve(CONTENT) as server:
         redirecting = httpx.MockTransport(lambda _: httpx.Response(302, headers={"location": server.url}))
-        async with httpx.AsyncClient(transport=PublicTransport(redirecting, resolve=resolve)) as http:
+        async with httpx.AsyncClient(transport=redirecting, event_hooks={"request": [only_public()]}) as http:
             fetcher = Downloader(http, HashStore(target.parents[1]), first_pause_s=0.0)
             with pytest.raises(DownloadFailed, match="no public address") as caught:
                 await fetcher.fetch(Download("https://public.example/m.bin", target, SHA256))
