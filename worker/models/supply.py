@@ -86,6 +86,9 @@ async def supply(
         except WorkerError as error:
             logger.bind(action="model_unavailable", model=record.name).error("{} can't be had: {}", record.name, error)
             on_failed(record, error)
+        except Exception as error:  # a defect here must not cost the models after this one
+            logger.bind(model=record.name).exception("A defect in fetching {}", record.name)
+            on_failed(record, DownloadFailed(f"a defect of this worker: {error!r}.", final=False))
         else:
             logger.bind(action="model_ready", model=record.name).info("{} is here", record.name)
             on_ready(record)

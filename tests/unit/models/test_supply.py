@@ -53,6 +53,21 @@ async def test_models_come_in_order_what_is_there_first_and_a_failure_costs_only
     assert "404" in failed["b"]
 
 
+async def test_a_defect_costs_only_the_model_it_happens_with(serve, store, whole, monkeypatch):
+    plain = Downloader.fetch
+
+    async def fetch(downloader, download):
+        if download.target.stem == "a":
+            raise AttributeError("no such thing")
+        return await plain(downloader, download)
+
+    monkeypatch.setattr(Downloader, "fetch", fetch)
+    async with serve(whole) as server:
+        ready, failed = await run(store, [record(name, server.url, whole) for name in "ab"])
+    assert ready == ["b"]
+    assert "no such thing" in failed["a"]
+
+
 async def test_a_damaged_file_is_replaced(serve, store, put, whole):
     path = put(store.root / "compvis" / "a.safetensors", whole[:-2])
     async with serve(whole) as server:
