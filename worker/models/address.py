@@ -32,7 +32,8 @@ async def only_web(request: httpx.Request) -> None:
 
 async def resolve_host(host: str, port: int) -> list[str]:
     """All addresses of a name, as the system tells them. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    # As bytes: a text would be taken for an international name, and fail with an error of its own where that can't be.
+    found = await asyncio.get_running_loop().getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 

@@ -173,3 +173,8 @@ async def test_a_name_without_an_address_is_an_error_of_the_network(monkeypatch)
     monkeypatch.setattr(socket, "getaddrinfo", nothing)
     with pytest.raises(httpx.ConnectError):
         await get("http://host.example/")
+
+
+async def test_a_name_longer_than_names_can_be_is_an_error_of_the_network():
+    with pytest.raises(httpx.ConnectError):
+        await get(f"http://{'a' * 64}.example/")
