@@ -20,6 +20,7 @@ from typing import Any, Final
 import httpx
 from loguru import logger
 
+from worker.errors import WorkerError
 from worker.models.address import AddressRefused, only_public, only_web
 from worker.models.alone import alone
 from worker.models.hashes import BLOCK_BYTES, HashStore, find_damage
@@ -28,8 +29,12 @@ from worker.models.transfer import MIB, DownloadFailed, Limits, Throttle, Transf
 
 #: Tries in a row that bring nothing before a file is given up.
 MAX_FRUITLESS: Final = 5
-#: How often what is on disk may turn out useless, and a whole file wrong, before it is given up.
-MAX_RESTARTS: Final = 3
+#: How often what is on disk may turn out useless before a file is given up.
+MAX_STALE: Final = 3
+#: How often a whole file may turn out wrong: the first time, it may have begun as part of an older one.
+MAX_WRONG: Final = 2
+#: What the owner can do about a file that is not what its record says.
+WRONG_REMEDY: Final = "Wait for the model reference to be mended, or leave the model out."
 #: Seconds before the second try; doubled for each further one that brings nothing.
 FIRST_PAUSE_S: Final = 2.0
 MAX_PAUSE_S: Final = 120.0
@@ -152,29 +157,24 @@ class Downloader:
             except asyncio.CancelledError:
                 self._report(Progress(download, State.STOPPED))
                 raise
-            except (DownloadFailed, AddressRefused, OSError) as error:
-                text = getattr(error, "message", "") or f"the disk refuses: {error}"
-                failure = DownloadFailed(
-                    f"{download.target.name} from {_shown(download.url)}: {text}",
-                    remedy=getattr(error, "remedy", ""),
-                    final=not isinstance(error, OSError) and getattr(error, "final", True),
-                )
+            except (DownloadFailed, AddressRefused, OSError, httpx.InvalidURL) as error:
+                failure = _as_failure(download, error)
                 self._report(Progress(download, State.FAILED, message=str(failure)))
                 logger.bind(action="download_failed", file=download.target.name).error("{}", failure)
                 raise failure from error
 
     async def _persist(self, download: Download) -> Path:
         part = PartFile(download.target)
-        fruitless = restarts = 0
+        fruitless = stale = wrong = 0
         before = 0
         while True:
             transfer = self._open(download, part)
-            pause_s = 0.0
             try:
                 state, sha256 = await self._run(download, part, transfer)
             except TransferStale as error:
-                restarts += 1
-                reason: Any = error
+                stale += 1
+                reason, pause_s = error.message, 0.0
+                failure = DownloadFailed(f"given up: {reason}.", remedy="Try again later.", final=False)
                 await asyncio.to_thread(part.discard)
             except TransferBroken as error:
                 done = transfer.state.done if transfer.state else 0
@@ -182,23 +182,23 @@ class Downloader:
                 fruitless = (
                     0 if done - before >= self._limits.slow_bytes_per_s * self._limits.slow_window_s else fruitless + 1
                 )
-                before, reason = done, error
+                before, reason = done, error.message
                 pause_s = max(error.retry_after_s, _pause_s(self._first_pause_s, fruitless))
+                failure = DownloadFailed(
+                    f"given up: {reason}.", remedy="Try again later; what arrived is kept.", final=False
+                )
             else:
-                wrong = _find_wrong(download, part, sha256)
-                if not wrong:
+                reason = _find_wrong(download, part, sha256)
+                if not reason:
                     await asyncio.to_thread(self._finish, part, sha256)
                     self._report(Progress(download, State.DONE, state.done, state.done))
                     return download.target
-                restarts += 1
-                reason = wrong
+                wrong += 1
+                pause_s = _pause_s(self._first_pause_s, wrong)
+                failure = DownloadFailed(f"given up: {reason}.", remedy=WRONG_REMEDY)
                 await asyncio.to_thread(part.discard)
-            if fruitless >= MAX_FRUITLESS or restarts >= MAX_RESTARTS:
-                raise DownloadFailed(
-                    f"given up: {reason}.",
-                    remedy="Try again later; what arrived is kept.",
-                    final=isinstance(reason, str),  # a whole file that is the wrong one
-                )
+            if fruitless >= MAX_FRUITLESS or stale >= MAX_STALE or wrong >= MAX_WRONG:
+                raise failure
             logger.bind(action="download_retry", file=part.target.name).info(
                 "{}: {}; trying again in {:.0f} s", part.target.name, reason, pause_s
             )
@@ -272,6 +272,20 @@ def _find_wrong(download: Download, part: PartFile, sha256: str) -> str:
     return find_damage(part.path, suffix=download.target.suffix)
 
 
+def _as_failure(download: Download, error: Exception) -> DownloadFailed:
+    """What a download ended with, told with its file and where it was to come from."""
+    match error:
+        case WorkerError():
+            text, final = error.message, getattr(error, "final", True)
+        case OSError():
+            text, final = f"the disk refuses: {error}", False
+        case _:
+            text, final = f"{error}.", True
+    return DownloadFailed(
+        f"{download.target.name} from {_shown(download.url)}: {text}", remedy=getattr(error, "remedy", ""), final=final
+    )
+
+
 def _feed(digest: Any, path: Path, start: int, upto: int) -> int:
     """Add the file's bytes from `start` to `upto` to the digest; the new start."""
     with path.open("rb") as file:
@@ -289,7 +303,10 @@ def _pause_s(first_s: float, fruitless: int) -> float:
 
 def _shown(url: str) -> str:
     """An address without its query, which may hold a token."""
-    return str(httpx.URL(url).copy_with(query=None, fragment=None, userinfo=b""))
+    try:
+        return str(httpx.URL(url).copy_with(query=None, fragment=None, userinfo=b""))
+    except httpx.InvalidURL:
+        return "an unreadable address"
 
 
 def _existing(folder: Path) -> Path:

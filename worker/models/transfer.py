@@ -26,7 +26,7 @@ MIB: Final = 1024 * 1024
 
 T = TypeVar("T")
 
-_CONTENT_RANGE: Final = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)")
+_CONTENT_RANGE: Final = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18})")
 #: Answers that another try does not change, with what the owner can do.
 FINAL: Final[Mapping[int, str]] = {
     401: "Set a token for this host (civitai_api_token, or HF_TOKEN).",

@@ -215,12 +215,32 @@ async def test_a_wrong_length_gives_no_file(serve, target):
     assert "given up" in error.message
 
 
-async def test_a_wrong_checksum_is_tried_anew_and_then_given_up(serve, target):
+async def test_a_wrong_checksum_is_tried_once_more_and_then_given_up_with_nothing_kept(serve, target):
     async with serve(CONTENT) as server:
         error = await failure(server, target, sha256="0" * 64)
-        assert len(server.requests) == 3
+        assert len(server.requests) == 2
     assert "not the one expected" in error.message
+    assert error.final
+    assert "kept" not in error.remedy
+    assert "leave the model out" in error.remedy
     assert leftovers(target) == []
+
+
+async def test_a_server_that_never_sends_what_was_asked_for_is_given_up_for_now(serve, target):
+    target.parent.mkdir()
+    async with serve(CONTENT) as server:
+        server.faults = [fault for _ in range(3) for fault in ("cut:50000", "status:416")]
+        error = await failure(server, target)
+    assert not error.final
+    assert "kept" not in error.remedy
+    assert leftovers(target) == []
+
+
+async def test_an_address_that_is_none_is_a_failure_like_any_other(target):
+    error = await failure(None, target, url="https://host:port/m.bin?key=secret")
+    assert "address" in error.message
+    assert "secret" not in str(error)
+    assert error.final
 
 
 async def test_a_cut_off_model_without_a_checksum_is_refused(serve, tmp_path, put):
