@@ -59,6 +59,8 @@ class Binding:
     read: Callable[[RenderRequest, Any], Any]
     #: the field it comes from
     field: str
+    #: not every request has it; `read` gives None then
+    optional: bool
 
 
 def bound(place: Input, path: str, *, via: str | None = None, each: str | None = None) -> Binding:
@@ -67,6 +69,7 @@ def bound(place: Input, path: str, *, via: str | None = None, each: str | None =
     Raises ValueError with a sentence for whoever wrote the manifest.
     """
     kind = field_type(path, each=each)
+    optional = any(hint != _without_none(hint) for hint in _hints(path, each))
     read = _reader(path)
     if via is not None:
         transform = TRANSFORMS.get(via)
@@ -75,23 +78,33 @@ def bound(place: Input, path: str, *, via: str | None = None, each: str | None =
         if transform.takes is not kind:
             raise ValueError(f"{via} takes {transform.takes.__name__}, but {path} is {kind.__name__}")
         plain, apply = read, transform.apply
-        return Binding(place, transform.gives, lambda request, item: apply(plain(request, item)), path)
-    return Binding(place, kind, read, path)
+        return Binding(place, transform.gives, lambda request, item: _of(apply, plain(request, item)), path, optional)
+    return Binding(place, kind, read, path, optional)
+
+
+def _of(apply: Callable[[Any], Any], value: Any) -> Any:
+    return None if value is None else apply(value)
 
 
 def field_type(path: str, *, each: str | None = None) -> type:
     """The plain type of a field. Raises ValueError when there is none, or it is not plain."""
-    steps = path.split(".")
-    kind: Any = RenderRequest
-    if steps[0] == ITEM:
-        if each is None:
-            raise ValueError(f"{path}: only a fragment with `each` has an item")
-        kind, steps = item_type(each), steps[1:]
-    for step in steps:
-        kind = _step(kind, step, path)
+    kind = _without_none(_hints(path, each)[-1])
     if kind not in PLAIN:
         raise ValueError(f"{path} is a whole {getattr(kind, '__name__', kind)}; name one of its fields")
     return kind  # type: ignore[no-any-return]
+
+
+def _hints(path: str, each: str | None) -> list[Any]:
+    """The declared type of every step of a path, after that of what it begins with."""
+    steps = path.split(".")
+    hints: list[Any] = [RenderRequest]
+    if steps[0] == ITEM:
+        if each is None:
+            raise ValueError(f"{path}: only a fragment with `each` has an item")
+        hints, steps = [item_type(each)], steps[1:]
+    for step in steps:
+        hints.append(_step(_without_none(hints[-1]), step, path))
+    return hints
 
 
 def item_type(each: str) -> Any:
@@ -112,7 +125,7 @@ def _step(kind: Any, name: str, path: str) -> Any:
         choices = {}
     if name not in choices:
         raise ValueError(f"there is no field {path}" + (f"; after it come {', '.join(choices)}" if choices else ""))
-    return _without_none(choices[name])
+    return choices[name]
 
 
 def _without_none(hint: Any) -> Any:

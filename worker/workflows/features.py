@@ -1,8 +1,10 @@
 """What a request needs beyond a plain picture, as a closed vocabulary that templates and fragments are matched by."""
 
+from collections.abc import Collection, Mapping
 from enum import Enum
 
 from worker.workflows.families import TRAITS
+from worker.workflows.qr import WORKFLOW as QR_WORKFLOW
 from worker.workflows.request import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS, Mode, RenderRequest
 from worker.workflows.samplers import is_cfg_plus_plus
 
@@ -46,6 +48,18 @@ class Feature(str, Enum):
 
 #: Speed-ups: a template without them serves the request all the same.
 OPTIONAL = frozenset({Feature.UNREAD_NEGATIVE})
+#: Fields that not every request has → what a request with one of these features has.
+COMES_WITH: Mapping[str, frozenset[Feature]] = {
+    "source": frozenset(
+        {
+            Feature.PICTURE, Feature.SOURCE, Feature.MASK, Feature.INPAINT, Feature.INPAINT_MODEL, Feature.REPEAT,
+            Feature.REMIX, Feature.EXTRA_SOURCES, Feature.CONTROL, Feature.ANNOTATE, Feature.CONTROL_MAP,
+        }
+    ),
+    "control_type": frozenset({Feature.CONTROL, Feature.ANNOTATE, Feature.CONTROL_MAP}),
+    "control_file": frozenset({Feature.CONTROL, Feature.ANNOTATE}),
+    "qr": frozenset(),
+}  # fmt: skip
 
 
 def features_of(request: RenderRequest) -> frozenset[Feature]:
@@ -90,3 +104,17 @@ def _leaves_negative_unread(request: RenderRequest) -> bool:
     # The second stage of an enlarged remix is told it too, and has a cfg of its own.
     also_read = is_cfg_plus_plus(request.sampler) or (request.mode is Mode.REMIX and request.hires)
     return request.cfg == 1.0 and not also_read
+
+
+def always_given(
+    features: Collection[Feature], *, modes: Collection[Mode] = frozenset(Mode), workflows: Collection[str] = ()
+) -> frozenset[str]:
+    """Of the fields that not every request has, those that are there with these features, in any of these modes, for
+    any of these workflows.
+    """
+    found = {field for field, features_with_it in COMES_WITH.items() if not features_with_it.isdisjoint(features)}
+    if Mode.TXT2IMG not in modes:
+        found.add("source")
+    if set(workflows) == {QR_WORKFLOW}:
+        found |= {"qr", "control_file"}
+    return frozenset(found)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from worker.errors import TemplateError
 from worker.workflows import graph as graphs
 from worker.workflows.bind import Binding, bound
-from worker.workflows.features import Feature
+from worker.workflows.features import COMES_WITH, Feature, always_given
 from worker.workflows.graph import Graph, Input, Link
 from worker.workflows.manifest import FieldSource, FragmentManifest, Manifest, TemplateManifest
 from worker.workflows.pieces import IMAGE_PORT, Fragment, Piece, Template, files_read, unread_fields
@@ -61,13 +61,17 @@ def read_template(folder: Path, name: str) -> Template:
     if not (manifest.serves.families or manifest.serves.models or manifest.serves.workflows):
         reader.wrong(MANIFEST_FILE, "serves", "name families, models or workflows")
     reader.dangling(graph)
+    outputs = frozenset(node_id for title in manifest.outputs for node_id in all_titles.get(title, ()))
+    reader.outputs(graph, outputs, bindings, ports)
+    serves = manifest.serves
+    reader.optional(graph, bindings, always_given(serves.features, modes=serves.modes, workflows=serves.workflows))
     template = Template(
         name=name,
         graph=graph,
         bindings=bindings,
         manifest=manifest,
         ports=ports,
-        outputs=frozenset(node_id for title in manifest.outputs for node_id in all_titles.get(title, ())),
+        outputs=outputs,
         files=files_read(bindings),
     )
     reader.stop_if_wrong(template)
@@ -95,6 +99,7 @@ def read_fragment(folder: Path, name: str) -> Fragment:
     for place, link in graphs.dangling(graph):
         if place not in fed:
             reader.wrong(GRAPH_FILE, reader.at(graph, place), f"comes from node {link.node}, which is not in `nodes`")
+    reader.optional(graph, bindings, always_given({manifest.when}))
     fragment = Fragment(name=name, graph=graph, bindings=bindings, manifest=manifest, takes=takes, gives=gives)
     reader.stop_if_wrong(fragment)
     return fragment
@@ -211,10 +216,37 @@ class _Reader:
         for place, link in graphs.dangling(graph):
             self.wrong(GRAPH_FILE, self.at(graph, place), f"comes from node {link.node}, which does not exist")
 
+    def outputs(
+        self, graph: Graph, outputs: frozenset[str], bindings: tuple[Binding, ...], ports: dict[str, Link]
+    ) -> None:
+        """The export's own last nodes are left out of every job, so nothing else may need them."""
+        title = {node_id: graph[node_id]["_meta"]["title"] for node_id in outputs}
+        for place, link in graphs.links(graph):
+            if link.node in outputs and place.node not in outputs:
+                where = self.at(graph, place)
+                self.wrong(MANIFEST_FILE, "outputs", f"{title[link.node]} feeds {where}, so it is not the last node")
+        for port, link in ports.items():
+            if link.node in outputs:
+                self.wrong(MANIFEST_FILE, "outputs", f"{title[link.node]} is left out, but the port {port} is there")
+        for place in (binding.place for binding in bindings):
+            if place.node in outputs:
+                where = f"bind.{self.at(graph, place, joint='.')}"
+                self.wrong(MANIFEST_FILE, where, "this node is one of the outputs, which are left out")
+
+    def optional(self, graph: Graph, bindings: tuple[Binding, ...], given: frozenset[str]) -> None:
+        """A job without a value for a binding would be lost, so each must come with what the piece is for."""
+        for binding in bindings:
+            field = binding.field.partition(".")[0]
+            if binding.optional and field not in given:
+                those = " or ".join(sorted(feature.value for feature in COMES_WITH.get(field, ())))
+                only = f", only those with {those}" if those else ""
+                where = f"bind.{self.at(graph, binding.place, joint='.')}"
+                self.wrong(MANIFEST_FILE, where, f"not every job has {binding.field}{only}")
+
     @staticmethod
-    def at(graph: Graph, place: Input) -> str:
+    def at(graph: Graph, place: Input, *, joint: str = ":") -> str:
         """A node by its title, if it has one, and the input."""
-        return f"{graph[place.node].get('_meta', {}).get('title') or place.node}:{place.name}"
+        return f"{graph[place.node].get('_meta', {}).get('title') or place.node}{joint}{place.name}"
 
 
 def _is_node(value: Any) -> bool:

@@ -100,11 +100,58 @@ def test_a_mistake_in_a_manifest_is_found(folder: Folder, old: str, new: str, vi
         (graph(width=["9", 0]), "graph.json:noise:width: comes from node 9, which does not exist"),
         (graph(width=["2", 0]), "bind.noise.width: is fed by another node"),
         ({**graph(), "3": graph()["1"]}, "nodes.noise: 2 nodes have this title"),
+        (graph(tint=["2", 0]), "manifest.yaml:outputs: output feeds noise:tint, so it is not the last node"),
     ],
 )
 def test_a_mistake_in_a_graph_is_found(folder: Folder, content: Any, violation: str) -> None:
     found = violations(folder, MANIFEST, content)
     assert any(violation in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "violation"),
+    [
+        ("outputs: [output]", "outputs: [noise, output]", "outputs: noise is left out, but the port image is there"),
+        (
+            "outputs: [output]",
+            "outputs: [noise, output]",
+            "bind.noise.width: this node is one of the outputs, which are left out",
+        ),
+        (
+            "noise.color: {value: 7}",
+            "noise.color: qr.x",
+            "bind.noise.color: not every job has qr.x",
+        ),
+        (
+            "noise.color: {value: 7}",
+            "noise.color: {from: qr.x, via: negate}",
+            "bind.noise.color: not every job has qr.x",
+        ),
+    ],
+)
+def test_what_would_fail_with_every_job_is_found(folder: Folder, old: str, new: str, violation: str) -> None:
+    assert old in MANIFEST
+    found = violations(folder, MANIFEST.replace(old, new), graph())
+    assert any(violation in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("field", "serves"),
+    [
+        ("source.key", "modes: [img2img]"),
+        ("source.key", "modes: [txt2img], features: [control]"),
+        ("control_type", "modes: [txt2img], features: [control_map]"),
+        ("control_file", "modes: [txt2img], features: [control]"),
+        ("control_file", "modes: [txt2img], workflows: [qr_code]"),
+        ("qr.text", "modes: [txt2img], workflows: [qr_code]"),
+    ],
+)
+def test_a_field_that_not_every_job_has_is_for_templates_whose_jobs_have_it(
+    folder: Folder, field: str, serves: str
+) -> None:
+    bound = MANIFEST.replace("noise.color: {value: 7}", f"noise.color: {field}")
+    assert any(f"not every job has {field}" in line for line in violations(folder, bound, graph()))
+    read_template(folder("own/noise", bound.replace("modes: [txt2img]", serves), graph()) / "own/noise", "own/noise")
 
 
 def test_everything_wrong_is_reported_at_once(folder: Folder) -> None:
@@ -157,6 +204,8 @@ def test_a_fragment_keeps_the_nodes_its_manifest_names(folder: Folder) -> None:
         ("when: tiling", "when: full_moon", "manifest.yaml:when: Input should be"),
         ("when: tiling", "when: tiling\neach: prompt", "manifest.yaml:each: Input should be"),
         ("out:", "bind: {invert.image: item.file}\nout:", "only a fragment with `each` has an item"),
+        ("out:", "bind: {invert.image: source.key}\nout:", "bind.invert.image: not every job has source.key"),
+        ("out:", "each: loras\nbind: {invert.image: item.trigger}\nout:", "not every job has item.trigger"),
     ],
 )
 def test_a_mistake_in_a_fragment_is_found(folder: Folder, old: str, new: str, violation: str) -> None:
