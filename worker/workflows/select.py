@@ -93,6 +93,9 @@ def _plan(
     if Feature.CONTROL in needed and request.control_file is None:
         reasons.append(f"there is no ControlNet for {request.control_type} on {request.model.kind}")
     plan = Plan(template, {dialect: _fragments(library, template, request, needed, dialect) for dialect in Dialect})
+    absent = [each.field for each in template.bindings if each.optional and each.read(request, None) is None]
+    if absent:
+        reasons.append(f"the job has no {' and '.join(dict.fromkeys(absent))}")
     if request.control_type not in {None, *ANNOTATORS} and "annotate" not in plan.does_without:
         reasons.append(f"it can't make a map of the kind {request.control_type}")
     # It is enough that one kind of engine can do all of it.

@@ -55,6 +55,7 @@ def test_a_binding_reads_the_request(request_for: Callable[..., RenderRequest]) 
     assert bound(PLACE, "model.files.checkpoint").read(request, None) == "model.safetensors"
     assert bound(PLACE, "model.files.unet").read(request, None) is None
     assert bound(PLACE, "source.key").read(request, None) is None
+    assert bound(PLACE, "qr.x", via="negate").read(request, None) is None
     negated = bound(PLACE, "clip_skip", via="negate")
     assert (negated.read(request, None), negated.kind, negated.field) == (-2, int, "clip_skip")
 

@@ -196,6 +196,20 @@ def test_a_template_for_a_model_takes_that_model_only(with_own: Callable[..., Li
     assert "it is for Another only" in explain(library, request_for())[0].reasons
 
 
+def test_a_template_takes_only_requests_that_have_what_it_binds(
+    with_own: Callable[..., Library], request_for: Build
+) -> None:
+    library = with_own(
+        "families: [stable_diffusion_1], modes: [txt2img]}\nnodes: {noise: EmptyImage}\nbind: {",
+        "families: [stable_diffusion_1, stable_diffusion_xl], modes: [txt2img], features: [picture, annotate, control]}"
+        "\nnodes: {noise: EmptyImage}\nbind: {noise.color: control_file, ",
+    )
+    canny = {"control_type": "canny"}
+    assert select(library, request_for(canny, source=SOURCE)).template.name == "own/noise"
+    without_a_network = request_for(canny, Family.STABLE_DIFFUSION_XL, source=SOURCE)
+    assert explain(library, without_a_network)[0].reasons == ("the job has no control_file",)
+
+
 def test_a_fragment_needs_the_ports_it_takes(with_own: Callable[..., Library], request_for: Build) -> None:
     library = with_own("outputs", "outputs")
     with_lora = request_for(loras=[LoraFile("a.safetensors")])
