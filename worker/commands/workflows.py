@@ -22,6 +22,7 @@ from worker.config.paths import models_root
 from worker.jobs.abilities import Ability, Survey, survey
 from worker.jobs.offer import Capabilities, decide
 from worker.jobs.preview import preview, read_pop_file, request_for, to_json
+from worker.jobs.rehearsal import rehearse
 from worker.models.beside import as_file
 from worker.models.choice import custom_of, guess, store_of
 from worker.workflows.audit import audit_library, everything_wrong, snapshot
@@ -69,9 +70,13 @@ def list_(
 
 @app.command("check")
 def check(*, config: ConfigFile = None, from_environment: FromEnvironment = False) -> None:
-    """Check every template, ours and yours, against the nodes of the pinned ComfyUI; all that is wrong at once."""
+    """Check every template, ours and yours, against the nodes of the pinned ComfyUI, by itself and filled in for every
+    kind of job; all that is wrong at once.
+    """
     library = library_of(settings_or_defaults(config, from_environment=from_environment).data)
     wrong = everything_wrong(library, snapshot())
+    # What is known to be wrong already would only be found again in every graph.
+    wrong += rehearse(library.without(audit_library(library, snapshot())), snapshot())
     for sentence in wrong:
         print(sentence)  # noqa: T201 - the command's answer
     if wrong:

@@ -1,6 +1,7 @@
 """What can be done here: jobs of every kind the Horde may send, tried on the templates and files that are there.
 
-Nothing is rendered. A kind of job works with a model when a template takes it and every file it needs is here.
+Nothing is rendered. A kind of job works with a model when a template takes it, its graph can be filled in, and every
+file it needs is here.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -8,10 +9,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
-from worker.errors import JobNotServable
+from worker.errors import JobNotServable, TemplateError
 from worker.workflows.auxiliary import CONTROLNETS, LAYER_DIFFUSE, QR_CONTROLNETS, AuxiliaryFile, needs
 from worker.workflows.families import TRAITS, Family
 from worker.workflows.library import Library
+from worker.workflows.manifest import Dialect
+from worker.workflows.materialise import materialise
 from worker.workflows.qr import WORKFLOW as QR_WORKFLOW
 from worker.workflows.request import (
     ExtraSource,
@@ -153,8 +156,9 @@ def survey(library: Library, models: Iterable[ServedModel], has: Callable[[Auxil
     for model in models:
         kind = (model.family, frozenset(model.files), model.inpainting, model.name if model.name in named else "")
         if kind not in known:
+            filled: set[tuple[str, ...]] = set()
             known[kind] = {
-                ability: reason for ability in Ability if (reason := _obstacle(library, model, ability, has))
+                ability: reason for ability in Ability if (reason := _obstacle(library, model, ability, has, filled))
             }
         for ability, reason in known[kind].items():
             lacking.setdefault(ability, {})[model.name] = reason
@@ -168,18 +172,37 @@ def _distance(verdict: Verdict) -> tuple[int, int]:
     return 2 * strange + off, len(verdict.reasons)
 
 
-def _obstacle(library: Library, model: ServedModel, ability: Ability, has: Callable[[AuxiliaryFile], bool]) -> str:
+def _obstacle(
+    library: Library,
+    model: ServedModel,
+    ability: Ability,
+    has: Callable[[AuxiliaryFile], bool],
+    filled: set[tuple[str, ...]],
+) -> str:
     for probe in probes_for(ability, model):
-        if reason := obstacle(library, probe.request(model), has):
+        if reason := obstacle(library, probe.request(model), has, filled):
             return reason
     return ""
 
 
-def obstacle(library: Library, request: RenderRequest, has: Callable[[AuxiliaryFile], bool]) -> str:
-    """Why a request can't be served here; empty where it can."""
+def obstacle(
+    library: Library,
+    request: RenderRequest,
+    has: Callable[[AuxiliaryFile], bool],
+    filled: set[tuple[str, ...]],
+) -> str:
+    """Why a request can't be served here; empty where it can.
+
+    `filled`: the plans that held together before, for the same kind of model; they are not filled in again.
+    """
     try:
         plan = select(library, request)
         files = needs(request, but_for=plan.does_without)
+        if plan.names not in filled:
+            materialise(plan, request, dialect=next(dialect for dialect in Dialect if not plan.missing(dialect)))
+            filled.add(plan.names)
+    except TemplateError as error:
+        return " ".join(error.message.splitlines())
     except JobNotServable as error:
         verdicts = [verdict for verdict in explain(library, request) if not verdict.serves]
         nearest = min(verdicts, key=_distance, default=None)

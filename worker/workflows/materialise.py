@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from worker.errors import JobNotServable, TemplateError
 from worker.workflows import graph as graphs
-from worker.workflows.features import OPTIONAL, Feature
+from worker.workflows.features import Feature
 from worker.workflows.graph import Graph, Input, Link
 from worker.workflows.manifest import Dialect
 from worker.workflows.pieces import Fragment, Piece
@@ -23,7 +23,7 @@ class Materialised:
 def materialise(plan: Plan, request: RenderRequest, *, dialect: Dialect = Dialect.PACK) -> Materialised:
     """Fill in the template, splice in the fragments. Raises JobNotServable for what the dialect has no nodes for."""
     fragments = plan.fragments[dialect]
-    if missing := plan.features - {each.when for each in fragments} - OPTIONAL:
+    if missing := plan.missing(dialect):
         raise JobNotServable(f"{', '.join(sorted(missing))} can't be done with the {dialect.value} nodes.")
 
     template = plan.template

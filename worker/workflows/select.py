@@ -27,9 +27,18 @@ class Plan:
         return self.template, *(fragment for fragments in self.fragments.values() for fragment in fragments)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What tells it from every other plan of a library."""
+        return tuple(piece.name for piece in self.pieces)
+
+    @property
     def features(self) -> frozenset[Feature]:
         """What is spliced in, in any dialect."""
         return frozenset(piece.when for piece in self.pieces if isinstance(piece, Fragment))
+
+    def missing(self, dialect: Dialect) -> frozenset[Feature]:
+        """What is needed, and can't be spliced in for an engine of this dialect."""
+        return self.features - {each.when for each in self.fragments[dialect]} - OPTIONAL
 
     @property
     def does_without(self) -> frozenset[str]:

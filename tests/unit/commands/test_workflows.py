@@ -1,6 +1,7 @@
 """`workflows list` and `workflows check`: what an owner reads about templates, abilities and the feature level."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from typer.testing import CliRunner
 
 from worker.commands.workflows import app
 from worker.jobs.abilities import Ability
-from worker.workflows.library import Library
+from worker.workflows.library import Library, packaged_folder
 
 CONFIG = "api_key: '0000000000'\ndreamer_name: x\nallow_img2img: true\nallow_controlnet: true\nallow_lora: true\n"
 
@@ -37,6 +38,18 @@ def test_the_list_tells_of_every_workflow_and_kind_of_job_and_the_level(run):
     assert all(piece.name in said for piece in (*library.templates, *library.fragments))
     assert all(ability.value in said for ability in Ability)
     assert "Feature level" in said
+
+
+def test_the_check_tells_what_is_wrong_only_with_a_whole_graph(run, tmp_path):
+    own = tmp_path / "own" / "sd" / "mine"
+    shutil.copytree(packaged_folder() / "stable_diffusion" / "checkpoint", own)
+    manifest = own / "manifest.yaml"
+    manifest.write_text(manifest.read_text("utf-8").replace("{from: clip_skip, via: negate}", "clip_skip"), "utf-8")
+    code, said = run("check", config=f"{CONFIG}workflows_dir: {tmp_path / 'own'}\n")
+    assert (code, said.splitlines()) == (
+        1, ["sd/mine/graph.json:clip_skip:stop_at_clip_layer: 1 is not within -24 to -1"],
+    )  # fmt: skip
+    assert run("check")[0] == 0
 
 
 def test_the_list_as_json_gives_the_reason_for_what_is_not_offered(run):

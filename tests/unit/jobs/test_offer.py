@@ -140,7 +140,7 @@ def test_lora_versions_and_lcm_need_no_more_than_loras_and_samplers(library: Lib
     """What opens at 3 is in the request itself: a LoRA comes resolved, a sampler has a solver of its own."""
     for payload in ({"sampler_name": "lcm"}, {"loras": [{"name": "1", "is_version": True}]}):
         request = probes_for(Ability.PICTURES, SD1)[0].request(SD1)
-        assert obstacle(library, request, lambda _: True) == ""
+        assert obstacle(library, request, lambda _: True, set()) == ""
         assert payload
 
 

@@ -1,0 +1,51 @@
+"""Every template with every kind of job that it takes: what is wrong only with the whole graph. Nothing is rendered."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from worker.errors import JobNotServable, TemplateError
+from worker.jobs.abilities import Ability, Probe, probes_for
+from worker.workflows.audit import ObjectInfo, audit_graph
+from worker.workflows.families import TRAITS, Family
+from worker.workflows.library import Library
+from worker.workflows.manifest import Dialect
+from worker.workflows.materialise import materialise
+from worker.workflows.pieces import Template
+from worker.workflows.reader import GRAPH_FILE
+from worker.workflows.request import RenderRequest, ServedModel
+from worker.workflows.select import select
+
+
+def rehearse(library: Library, object_info: ObjectInfo) -> list[str]:
+    """What is found, as `file:node:input: what`; of several templates with the same fault the first is named."""
+    found: dict[str, str] = {}
+    for template in library.templates:
+        alone = replace(library, templates=(template,))
+        for request in _requests(template):
+            for sentence in _faults(alone, request, object_info):
+                found.setdefault(sentence, template.name)
+    return [f"{name}/{GRAPH_FILE}:{sentence}" for sentence, name in found.items()]
+
+
+def _requests(template: Template) -> Iterator[RenderRequest]:
+    serves = template.manifest.serves
+    for family in serves.families or Family:
+        for inpainting in (False, True) if TRAITS[family].fills_grey else (False,):
+            files = dict.fromkeys(template.files, "any")
+            model = ServedModel(next(iter(serves.models), "any"), family, files, inpainting)
+            for ability in Ability:
+                yield from (probe.request(model) for probe in probes_for(ability, model))
+            yield from (Probe({"workflow": workflow}).request(model) for workflow in serves.workflows)
+
+
+def _faults(library: Library, request: RenderRequest, object_info: ObjectInfo) -> Iterator[str]:
+    try:
+        plan = select(library, request)
+    except JobNotServable:
+        return
+    for dialect in Dialect:
+        if not plan.missing(dialect):
+            try:
+                yield from audit_graph(materialise(plan, request, dialect=dialect).graph, object_info)
+            except TemplateError as error:
+                yield " ".join(error.message.splitlines())
