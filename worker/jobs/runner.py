@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from loguru import logger
 
@@ -28,7 +29,6 @@ from worker.safety.verdict import Verdict
 from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect
 from worker.workflows.materialise import materialise
-from worker.workflows.request import RenderRequest
 from worker.workflows.select import select
 from worker.workflows.thrift import one_by_one, tiled
 
@@ -52,6 +52,13 @@ class Services:
     events: JobEvents
 
 
+class Made(NamedTuple):
+    """An image, and the seed that makes it again; the images of one batch share theirs."""
+
+    image: RawImage
+    seed: int
+
+
 class JobRunner:
     """Runs any number of jobs at once; what is scarce is limited where it is scarce."""
 
@@ -72,10 +79,10 @@ class JobRunner:
         report_until = job.deadline
         try:
             async with timeout_at(job.deadline):
-                images, request = await self._make(job)
+                made = await self._make(job)
                 rendered.close()
                 events.enter(job, Stage.DELIVERING)
-                await self._deliver_all(job, request, images)
+                await self._deliver_all(job, made)
         except TimeoutError:
             job.fault = str(JobLate(f"The job was not done within its {job.pop.ttl:.0f} s."))
         except asyncio.CancelledError:
@@ -101,7 +108,7 @@ class JobRunner:
         job.fault = reason
         await self._fault_owed(job)
 
-    async def _make(self, job: Job) -> tuple[list[RawImage], RenderRequest]:
+    async def _make(self, job: Job) -> list[Made]:
         """The job's images in the order of its ids."""
         services = self._services
         services.events.enter(job, Stage.FETCHING)
@@ -111,9 +118,13 @@ class JobRunner:
         plan = select(services.library, request)
         require_files(request, plan, services.models)
 
+        seeds: list[int] = []
+
         def prepare(has_node_pack: bool, save_memory: bool) -> list[Rendering]:
             dialect = Dialect.PACK if has_node_pack else Dialect.STOCK
             parts = one_by_one(request) if save_memory else (request,)
+            # Each try prepares anew, and the last one's images are those that come.
+            seeds[:] = [part.seed for part in parts for _ in range(part.batch)]
             renderings = []
             for part in parts:
                 made = materialise(plan, part, dialect=dialect)
@@ -147,13 +158,13 @@ class JobRunner:
             services.models.broken(request)
             raise
         job.rendered_at = asyncio.get_running_loop().time()
-        return images, request
+        return [Made(image, seed) for image, seed in zip(images, seeds, strict=False)]
 
-    async def _deliver_all(self, job: Job, request: RenderRequest, images: list[RawImage]) -> None:
-        if len(images) < len(job.pop.job_ids):
-            logger.warning("Job {}: {} images for {} ids", job.name, len(images), len(job.pop.job_ids))
+    async def _deliver_all(self, job: Job, made: list[Made]) -> None:
+        if len(made) < len(job.pop.job_ids):
+            logger.warning("Job {}: {} images for {} ids", job.name, len(made), len(job.pop.job_ids))
         results = await asyncio.gather(
-            *(self._deliver(job, request, index, image) for index, image in enumerate(images[: len(job.pop.job_ids)])),
+            *(self._deliver(job, index, each) for index, each in enumerate(made[: len(job.pop.job_ids)])),
             return_exceptions=True,
         )
         for result in results:
@@ -164,14 +175,14 @@ class JobRunner:
         if job.owed and not job.fault:
             job.fault = "The engine made too few images."
 
-    async def _deliver(self, job: Job, request: RenderRequest, index: int, image: RawImage) -> None:
+    async def _deliver(self, job: Job, index: int, made: Made) -> None:
         """Check, encode, upload and submit one image."""
         services, job_id = self._services, job.pop.job_ids[index]
         verdict = await services.safety.check(
-            image, prompt=job.prompt, model=job.pop.model, censor_nsfw=job.censors_nsfw, deadline=job.deadline
+            made.image, prompt=job.prompt, model=job.pop.model, censor_nsfw=job.censors_nsfw, deadline=job.deadline
         )
         async with self._encoders:
-            data = await asyncio.to_thread(encode_webp, verdict.replacement or image)
+            data = await asyncio.to_thread(encode_webp, verdict.replacement or made.image)
         if index >= len(job.pop.uploads):
             raise UploadFailed("The Horde gave no upload URL for this image.")
         await services.horde.upload(job.pop.uploads[index], data, deadline=job.deadline)
@@ -179,7 +190,7 @@ class JobRunner:
             id=job_id,
             generation="R2",
             state=verdict.state,
-            seed=request.seed,
+            seed=made.seed,
             gen_metadata=self._metadata(job, index, verdict),
         )
         await self._submit(job, submission, deadline=job.deadline)

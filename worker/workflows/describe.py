@@ -56,7 +56,9 @@ ENTRIES = (
         "seed",
         "seed",
         "A decimal number of 64 bits, for the whole batch: the images of a batch are different draws of one "
-        "seed. Anything else becomes a number made from the payload, so that a second try gives the same.",
+        "seed. Where memory was too short for the batch each image is made by itself, and handed in with a seed of its "
+        "own, one more than the last. Anything else becomes a number made from the payload, so that a second try "
+        "gives the same.",
     ),
     Entry(
         "ddim_steps",

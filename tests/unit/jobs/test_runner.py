@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from worker.aio import timeout
+from worker.engine.pool import RenderTask
 from worker.errors import EngineDied, HordeUnreachable, JobGone
 from worker.horde.wire import PopResponse, SubmitRequest, SubmitResponse
 from worker.images import RawImage
@@ -74,19 +75,27 @@ class Models:
 
 
 class Engines:
-    """Makes images, or fails every job."""
+    """Makes images, or fails every job; at the second try only where its memory is `short`."""
 
-    def __init__(self, images: int) -> None:
+    def __init__(self, images: int, *, short: bool = False) -> None:
         self._images = images
+        self._short = short
 
-    async def render(self, _: Any) -> list[RawImage]:
+    async def render(self, task: RenderTask) -> list[RawImage]:
         if not self._images:
             raise EngineDied("It is dead.")
+        for save_memory in (False, True) if self._short else (False,):
+            task.prepare(True, save_memory)
         return [RawImage(1, 1, "RGB", b"abc")] * self._images
 
 
-def runner_of(horde: Horde, events: JobEvents | None = None, *, images: int = 0) -> JobRunner:
-    parts: dict[str, Any] = {"horde": horde, "engines": Engines(images), "safety": NoChecker(), "models": Models()}
+def runner_of(horde: Horde, events: JobEvents | None = None, *, images: int = 0, short: bool = False) -> JobRunner:
+    parts: dict[str, Any] = {
+        "horde": horde,
+        "engines": Engines(images, short=short),
+        "safety": NoChecker(),
+        "models": Models(),
+    }
     return JobRunner(Services(library=Library.load(), events=events or JobEvents(), **parts))
 
 
@@ -119,6 +128,14 @@ async def test_images_that_arrived_are_counted_and_those_nobody_wants_any_more_a
     await runner_of(unwanted, images=2).run(jobs[1])
 
     assert [(job.delivered, job.owed) for job in jobs] == [(2, []), (0, [])]
+
+
+@pytest.mark.parametrize(("short", "seeds"), [(False, [7, 7, 7]), (True, [7, 8, 9])])
+async def test_an_image_is_delivered_with_the_seed_it_was_made_from(short: bool, seeds: list[int]) -> None:
+    horde, pop = Horde(), popped(3)
+    pop.payload["seed"] = "7"
+    await runner_of(horde, images=3, short=short).run(Job(pop))
+    assert [each.seed for each in sorted(horde.submitted, key=lambda each: each.id)] == seeds
 
 
 async def test_a_seed_too_large_for_the_server_is_folded_like_any_other() -> None:
