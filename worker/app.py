@@ -30,7 +30,7 @@ from worker.jobs.intake import Intake
 from worker.jobs.job import JobEvent, JobEvents, Stage
 from worker.jobs.journal import Journal, journalled
 from worker.jobs.offer import Offers, build_offer
-from worker.jobs.planner import Planner, Wish, stall_limits_s
+from worker.jobs.planner import Planner, stall_limits_s
 from worker.jobs.prefetch import Prefetch
 from worker.jobs.quarantine import Ceilings, Quarantine
 from worker.jobs.roster import Roster
@@ -44,6 +44,8 @@ from worker.workflows.library import Library
 
 #: Memory and disk are looked at this often.
 READINGS_EVERY_S = 5.0
+#: A delivery that takes longer than this may come to nothing.
+SLOW_DELIVERY_S = 30.0
 #: So long nothing is asked for when the safety checker can't keep up or is down.
 SAFETY_PAUSE_S = 1.0
 
@@ -148,7 +150,8 @@ async def _first_engine(pool: EnginePool, stop: asyncio.Event) -> EngineSlot | N
 def _begin(setup: Setup, horde: HordeClient, pool: EnginePool, tally: Tally, first: EngineSlot) -> Running:
     """The parts that serve, put together for what the engine can do."""
     library = _live(setup.library, first.object_info)
-    forecast, brakes, roster = Forecast(), Brakes(setup), Roster()
+    forecast, roster = Forecast(), Roster()
+    brakes = Brakes(setup, roster)
     planner = Planner(
         lambda: setup.config,
         setup.models,
@@ -170,7 +173,7 @@ def _begin(setup: Setup, horde: HordeClient, pool: EnginePool, tally: Tally, fir
     intake = Intake(
         horde,
         JobRunner(Services(horde, pool, setup.safety, library, setup.models, setup.events)),
-        offer=lambda asking: _offer(setup, offers, planner.wish(asking)),
+        offer=lambda asking: _offer(setup, offers, planner, asking, most_images=brakes.images_left(asking)),
         room=planner.room,
         brake=brakes.pause,
     )
@@ -181,8 +184,11 @@ def _begin(setup: Setup, horde: HordeClient, pool: EnginePool, tally: Tally, fir
 class Brakes:
     """Everything that may hold the intake back: faults, memory, disk, the safety checker."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, roster: Roster) -> None:
         self._faults = setup.tolerance.fault_brake()
+        for ago_s in setup.journal.faults_ago_s() if setup.journal else ():
+            self._faults.count(time.monotonic() - ago_s)
+        self._roster = roster
         self._floors = Floors()
         self._setup = setup
         self._folder = setup.engines[0].base_directory
@@ -190,8 +196,11 @@ class Brakes:
         self._shortage = ""
 
     def note(self, event: JobEvent) -> None:
-        if event.stage is Stage.FAULTED and event.job.faulted:
-            self._faults.faulted(time.monotonic(), images=event.job.faulted)
+        if event.stage is Stage.FAULTED:
+            if event.job.faulted:
+                self._faults.faulted(time.monotonic(), images=event.job.faulted)
+            # Of these the Horde heard nothing: no fault of the worker's, but late all the same.
+            self._faults.count(time.monotonic(), images=len(event.job.owed))
         elif event.stage is Stage.DONE:
             self._faults.succeeded()
 
@@ -215,6 +224,17 @@ class Brakes:
             )
         return wait_s, reason
 
+    def images_left(self, asking: int) -> int:
+        """So many images may be asked for besides `asking` pops that are under way and the jobs that have come."""
+        failing, now = 0, asyncio.get_running_loop().time()
+        under_way = asking * self._setup.config.max_batch
+        for job in self._roster.jobs:
+            if job.fault or (job.rendered_at is not None and now - job.rendered_at > SLOW_DELIVERY_S):
+                failing += len(job.pop.job_ids) - job.delivered
+            else:
+                under_way += len(job.owed)
+        return self._faults.images_left(time.monotonic(), under_way=under_way, failing=failing)
+
 
 def _live(library: Library, object_info: Mapping[str, Any]) -> Library:
     """The templates that this engine can run; the others are named with what they lack."""
@@ -227,8 +247,8 @@ def _live(library: Library, object_info: Mapping[str, Any]) -> Library:
     return library.without(findings)
 
 
-def _offer(setup: Setup, offers: Offers, wish: Wish | None) -> PopRequest | None:
-    if wish is None:
+def _offer(setup: Setup, offers: Offers, planner: Planner, asking: int, *, most_images: int) -> PopRequest | None:
+    if not most_images or (wish := planner.wish(asking)) is None:
         return None
     # Of all models, not of those wished for now: the server takes note of switches only now and then.
     models = tuple(model for name in setup.models.names() if (model := setup.models.model(name)))
@@ -237,6 +257,6 @@ def _offer(setup: Setup, offers: Offers, wish: Wish | None) -> PopRequest | None
         offers.capabilities(setup.config, models),
         models=wish.models,
         max_pixels=wish.max_pixels,
-        amount=wish.amount,
+        amount=min(wish.amount, most_images),
         threads=wish.threads,
     )

@@ -41,7 +41,7 @@ from worker.workflows.request import (
 PATIENCE_S = 120.0
 MODEL = "Tiny SD1.5"
 #: For faults that are meant, however many of them come in a row.
-UNBRAKED = partial(FaultBrake, in_a_row=10**9, per_hour=10**9)
+UNBRAKED = partial(FaultBrake, in_a_row=10**9, per_hour=10**9, with_expected=10**9)
 #: Known to the Horde; served where a test says so.
 OTHER = "another"
 

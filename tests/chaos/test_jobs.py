@@ -1,11 +1,15 @@
 """Whatever goes wrong with a job, each of its images gets exactly one answer."""
 
 import asyncio
+import json
+import time
+from functools import partial
 
 import psutil
 import pytest
 from loguru import logger
 
+from worker.app import Tolerance
 from worker.demo.engine.script import Fault as EngineFault
 from worker.demo.engine.script import FaultKind as EngineFaultKind
 from worker.demo.horde.faults import Fault, FaultKind, Route
@@ -13,6 +17,7 @@ from worker.demo.horde.records import Outcome
 from worker.errors import ConfigError, EngineStartFailed, HordeRefused, SafetyUnavailable, WorkerError
 from worker.images import RawImage
 from worker.jobs import intake, sizes
+from worker.jobs.brakes import FaultBrake
 from worker.jobs.job import Stage
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
@@ -163,6 +168,20 @@ async def test_an_owner_who_wants_it_so_has_the_worker_end_after_faults_in_a_row
         await rig.serve()
     assert caught.value.remedy
     assert rig.horde.state.accounting().lost == 0
+
+
+@pytest.mark.parametrize("before", [0, 6])
+async def test_a_worker_whose_every_job_fails_stays_out_of_maintenance(rig, tmp_path, before):
+    rig.journal = tmp_path / "journal.jsonl"
+    rig.journal.write_text(json.dumps({"faulted": [time.time()] * before}))
+    rig.engines, rig.config = 4, {"queue_size": 4}
+    rig.tolerance = Tolerance(fault_brake=partial(FaultBrake, in_a_row=10**9))
+    rig.play(seconds=0.2, **engine_fault(EngineFaultKind.REFUSAL, times=None))
+    rig.ask(40)
+    async with rig.working():
+        await rig.until(lambda: len(rig.jobs) + before >= 15 and all(job.ended_at for job in rig.jobs))
+    assert len(rig.jobs) + before <= 20
+    assert [each["maintenance_mode"] for each in rig.horde.state.workers()] == [False]
 
 
 async def test_a_graph_that_comfyui_refuses_is_not_tried_twice(rig):

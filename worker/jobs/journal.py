@@ -1,6 +1,8 @@
-"""Popped ids on disk until they are answered, so that the start after a crash can report what was left open.
+"""Popped ids on disk until they are answered, so that the start after a crash can report what was left open; and when
+images were faulted, for the Horde counts those of the last hour whoever restarts in between.
 
-One JSON line for each event: `{"popped": [ids], "until": seconds since 1970}`, `{"answered": [ids]}`. A line is in the
+One JSON line for each event: `{"popped": [ids], "until": seconds since 1970}`, `{"answered": [ids]}`, `{"faulted":
+[seconds since 1970]}`. What was popped and never answered counts as faulted when its time is over. A line is in the
 system's hands before its job begins, which outlives the death of the worker; it is on the disk a moment later, which
 outlives that of the machine. Lines that make no sense, as the last one of a crash may, are passed over.
 """
@@ -20,6 +22,7 @@ from loguru import logger
 from worker.errors import HordeError, HordeUnreachable, JobGone
 from worker.horde.client import HordeClient
 from worker.horde.wire import SubmitRequest
+from worker.jobs.brakes import HOUR_S
 from worker.jobs.job import Job, JobEvent, JobEvents, Stage
 
 FILE_NAME = "journal.jsonl"
@@ -29,6 +32,8 @@ COMPACT_AFTER_LINES = 2_000
 LONGEST_BYTES = 8 * 1024 * 1024
 #: Open ids that are kept at most.
 MOST_OPEN = 10_000
+#: Faults that are kept at most; the Horde allows far fewer.
+MOST_FAULTS = 100
 
 
 class Journal:
@@ -40,7 +45,10 @@ class Journal:
         self._clock = clock
         path.parent.mkdir(parents=True, exist_ok=True)
         #: id -> the moment (seconds since 1970) after which no answer counts
-        self._open = {id_: until for id_, until in _read(path).items() if until > clock()}
+        self._open: dict[str, float] = {}
+        #: when images were faulted or became late, in the last hour: seconds since 1970
+        self._faults: list[float] = []
+        self._read()
         self._lines = 0
         self._syncing: asyncio.Future[None] | None = None
         self._sync_again = False
@@ -54,6 +62,11 @@ class Journal:
         """Ids without an answer, each with the moment after which none counts."""
         return dict(self._open)
 
+    def faults_ago_s(self) -> list[float]:
+        """Seconds since each fault of the last hour, the oldest first. What an earlier run left open is one of now."""
+        now = self._clock()
+        return sorted((max(now - at, 0.0) for at in (*self._faults, *self._open.values())), reverse=True)
+
     def note(self, event: JobEvent) -> None:
         """Write down what the event means for the job's ids. Called on the event loop."""
         job = event.job
@@ -62,6 +75,14 @@ class Journal:
             self._open |= dict.fromkeys(job.pop.job_ids[: max(0, MOST_OPEN - len(self._open))], until)
             self._write({"popped": job.pop.job_ids, "until": round(until, 3)})
             self._sync_soon()
+        elif event.stage is Stage.FAULTED:
+            self.note_faults(job.faulted)
+
+    def note_faults(self, count: int) -> None:
+        """So many images were reported as faulted."""
+        if times := [round(self._clock(), 3)] * count:
+            self._faults += times
+            self._write({"faulted": times})
 
     def note_answer(self, _: Job, job_id: str) -> None:
         """One image has its answer; the others of its batch may be open for long."""
@@ -94,19 +115,45 @@ class Journal:
             self._begin()
 
     def _begin(self) -> None:
-        """A new file with the open ids, in the old one's place, which is left as it is until the new one is whole."""
-        now = self._clock()
-        self._open = {id_: until for id_, until in self._open.items() if until > now}
+        """A new file with what still counts, in the place of the old one, which stays until the new one is whole."""
+        self._expire()
+        lines: list[dict[str, Any]] = [{"popped": [id_], "until": round(until, 3)} for id_, until in self._open.items()]
+        if self._faults:
+            lines.append({"faulted": self._faults})
         draft = self._path.with_name(f".{self._path.name}")
         with draft.open("w", encoding="utf-8") as file:
-            file.writelines(
-                json.dumps({"popped": [id_], "until": round(until, 3)}) + "\n" for id_, until in self._open.items()
-            )
+            file.writelines(json.dumps(line) + "\n" for line in lines)
         self._drop_file()
         draft.replace(self._path)
         self._file = self._path.open("a", encoding="utf-8")
-        self._lines = len(self._open)
+        self._lines = len(lines)
         self._failed = False
+
+    def _expire(self) -> None:
+        now = self._clock()
+        late = {id_: until for id_, until in self._open.items() if until <= now}
+        for id_ in late:
+            del self._open[id_]
+        counts = [at for at in (*self._faults, *late.values()) if at > now - HOUR_S]
+        self._faults = sorted(counts)[-MOST_FAULTS:]
+
+    def _read(self) -> None:
+        """Take over what an earlier run left. A file that is absent or unreadable has nothing."""
+        try:
+            with self._path.open("rb") as file:
+                text = file.read(LONGEST_BYTES).decode("utf-8", "replace")
+        except OSError:
+            return
+        for line in text.splitlines():
+            try:
+                content = json.loads(line)
+                if "popped" in content:
+                    self._open |= dict.fromkeys(map(str, content["popped"]), float(content["until"]))
+                for id_ in content.get("answered", ()):
+                    self._open.pop(str(id_), None)
+                self._faults += map(float, content.get("faulted", ()))
+            except (ValueError, TypeError, KeyError, AttributeError):
+                continue
 
     @contextmanager
     def _surviving(self) -> Iterator[None]:
@@ -179,6 +226,7 @@ async def report_left(journal: Journal, horde: HordeClient, *, clock: Callable[[
         submission = SubmitRequest(id=id_, generation="faulted", state="faulted", seed=0)
         try:
             await horde.submit(submission, deadline=loop.time() + max(until - clock(), 0.0))
+            journal.note_faults(1)
         except JobGone as gone:
             logger.debug("{}: {}", id_, gone)
         except HordeUnreachable as error:
@@ -198,23 +246,3 @@ def _sync(handle: int) -> None:
         logger.warning("The journal could not be brought to the disk: {}", error)
     finally:
         os.close(handle)
-
-
-def _read(path: Path) -> dict[str, float]:
-    """Ids without an answer. A file that is absent or unreadable has none."""
-    found: dict[str, float] = {}
-    try:
-        with path.open("rb") as file:
-            text = file.read(LONGEST_BYTES).decode("utf-8", "replace")
-    except OSError:
-        return found
-    for line in text.splitlines():
-        try:
-            content = json.loads(line)
-            if "popped" in content:
-                found |= dict.fromkeys(map(str, content["popped"]), float(content["until"]))
-            for id_ in content.get("answered", ()):
-                found.pop(str(id_), None)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            continue
-    return found

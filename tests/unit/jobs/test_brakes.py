@@ -48,6 +48,60 @@ def test_each_image_of_a_faulted_batch_counts():
     assert brake.pause(1)[1]
 
 
+def test_what_comes_too_late_or_was_faulted_by_an_earlier_run_counts_for_the_hour_and_not_in_a_row():
+    brake = FaultBrake()
+    brake.count(0, images=10)
+    assert brake.pause(1) == (0.0, "")
+    brake.count(5, images=5)
+    assert brake.pause(10)[0] == HOUR_S - 10
+    assert not brake.is_in_a_row(10)
+
+
+def taken_at_worst(brake, now=0.0):
+    """Images that are asked for, and fault one after the other, until no more are."""
+    under_way = faulted = 0
+    while left := brake.images_left(now, under_way=under_way, failing=0):
+        under_way += left
+        brake.faulted(now)
+        under_way, faulted = under_way - 1, faulted + 1
+    return under_way + faulted
+
+
+def test_however_many_engines_a_broken_worker_stays_below_the_hordes_limit_with_all_that_is_under_way():
+    assert taken_at_worst(FaultBrake()) <= 20
+
+
+def test_a_worker_that_breaks_after_a_fault_stays_below_the_limit_from_then_on():
+    brake = FaultBrake()
+    for _ in range(100):
+        brake.succeeded()
+    brake.faulted(0)
+    assert 1 + taken_at_worst(brake) <= 20
+
+
+def test_images_on_which_nobody_counts_any_more_are_as_many_faults():
+    brake = FaultBrake()
+    brake.succeeded()
+    assert brake.images_left(0, under_way=0, failing=18) == 0
+
+
+def test_many_engines_at_work_are_held_back_by_no_fault_now_and_then():
+    brake = FaultBrake()
+    for _ in range(3):
+        brake.faulted(0)
+        for _ in range(100):
+            brake.succeeded()
+    assert brake.images_left(0, under_way=64, failing=0) >= 64
+
+
+def test_where_every_other_job_fails_those_under_way_may_all_fail():
+    brake = FaultBrake()
+    for _ in range(5):
+        brake.faulted(0)
+        brake.succeeded()
+    assert brake.images_left(0, under_way=10, failing=0) <= 20 - 5 - 10
+
+
 def test_low_memory_and_low_disk_are_named():
     floors = Floors()
     assert floors.reason(memory_free=4 * GIB, disk_free=4 * GIB) == ""

@@ -10,6 +10,7 @@ import pytest
 from worker.errors import HordeRefused, HordeUnreachable, JobGone
 from worker.horde.wire import PopResponse, SubmitResponse
 from worker.jobs import journal as journals
+from worker.jobs.brakes import HOUR_S
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.journal import Journal, journalled, report_left
 
@@ -81,6 +82,12 @@ class Worker:
             self.events.answer(popped, id_)
         self.events.enter(popped, Stage.DONE if not popped.owed else Stage.FAULTED)
 
+    def fault(self, popped):
+        for id_ in popped.pop.job_ids:
+            self.events.answer(popped, id_)
+            popped.faulted += 1
+        self.events.enter(popped, Stage.FAULTED)
+
 
 async def test_a_killed_worker_leaves_what_it_had_popped_and_not_answered(start, worker):
     worker.answer(worker.pop("a"))
@@ -106,7 +113,29 @@ async def test_what_expired_meanwhile_is_forgotten(path, clock, start, worker):
     assert set(start().open_ids) == {"b"}
     clock.now += 200
     assert start().open_ids == {}
+    clock.now += HOUR_S
+    start()
     assert path.read_text() == ""
+
+
+async def test_the_faults_of_the_last_hour_are_known_to_the_next_start_and_so_is_what_became_late(clock, start, worker):
+    worker.fault(worker.pop("a", "b", ttl=200))
+    clock.now += 1000
+    worker.pop("late", ttl=100)
+    clock.now += 500
+    worker.pop("open", ttl=100)
+    clock.now += 50
+    assert start().faults_ago_s() == start().faults_ago_s() == [1550, 1550, 450, 0]
+    clock.now += HOUR_S - 1000
+    assert start().faults_ago_s() == [HOUR_S - 1000 + 450, HOUR_S - 1000 - 50]
+
+
+async def test_a_fault_reported_for_an_earlier_run_counts_and_one_that_was_answered_before_does_not(
+    clock, start, worker
+):
+    worker.pop("a", "b", "c")
+    await report_left(start(), Horde(b=JobGone("answered before")), clock=clock)
+    assert start().faults_ago_s() == [0, 0]
 
 
 async def test_a_torn_last_line_costs_only_itself(path, start, worker):
@@ -121,7 +150,19 @@ async def test_a_torn_last_line_costs_only_itself(path, start, worker):
 
 
 @pytest.mark.parametrize(
-    "line", ["", "[]", "3", '{"popped": 3, "until": 1}', '{"popped": ["x"]}', '{"answered": 5}', "\x00\x00", "{" * 999]
+    "line",
+    [
+        "",
+        "[]",
+        '{"faulted": 3}',
+        '{"faulted": [[]]}',
+        "3",
+        '{"popped": 3, "until": 1}',
+        '{"popped": ["x"]}',
+        '{"answered": 5}',
+        "\x00\x00",
+        "{" * 999,
+    ],
 )
 async def test_lines_without_sense_are_passed_over(path, line, start):
     path.parent.mkdir()
@@ -215,6 +256,15 @@ async def test_a_file_that_a_sync_still_holds_is_not_replaced_for_windows_would_
     released.set()
     await synced(worker.journal)
     assert path.read_text() == ""
+
+
+async def test_faults_without_number_do_not_fill_the_disk(path, monkeypatch, worker):
+    monkeypatch.setattr(journals, "COMPACT_AFTER_LINES", 20)
+    monkeypatch.setattr(journals, "MOST_FAULTS", 30)
+    for number in range(200):
+        worker.fault(worker.pop(f"id-{number}"))
+        await synced(worker.journal)
+    assert path.read_text().count(f"{NOW}") <= 30 + 2 * 20
 
 
 class Horde:
