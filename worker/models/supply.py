@@ -1,7 +1,7 @@
 """From chosen models to files on disk: what is lacking, how much that is, and fetching it model by model.
 
 Models come in the owner's order, so that the first one can be served while the others are still on their way. One
-that can't be had costs only itself.
+that can't be had costs only itself, and one from a slow host holds up the others for a while only.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import Final
 
 from loguru import logger
 
+from worker.aio import TaskGroup, ungrouped
 from worker.errors import WorkerError
 from worker.models.download import Download, Downloader, estimate_bytes
 from worker.models.records import ModelFile, ModelRecord
@@ -20,6 +21,8 @@ from worker.models.store import MissingFile, Store
 from worker.models.transfer import DownloadFailed
 
 GIB: Final = 1024**3
+#: Seconds a model is fetched alone, so that the first one is served as early as can be.
+PATIENCE_S: Final = 900.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,10 @@ async def supply(
     on_ready: Callable[[ModelRecord], None],
     on_failed: Callable[[ModelRecord, WorkerError], None],
 ) -> None:
-    """Make every model whole, in order, and tell of each as soon as it is, or why it can't be."""
+    """Make every model whole, in order, and tell of each as soon as it is, or why it can't be.
+
+    One that takes longer than `PATIENCE_S` no longer has the line to itself: the next one comes beside it.
+    """
     waiting: list[ModelRecord] = []
     for record in records:
         # What is there already must not wait for what is not.
@@ -80,18 +86,31 @@ async def supply(
             waiting.append(record)
         else:
             on_ready(record)
-    for record in waiting:
-        try:
-            await complete(store, record, downloader)
-        except WorkerError as error:
-            logger.bind(action="model_unavailable", model=record.name).error("{} can't be had: {}", record.name, error)
-            on_failed(record, error)
-        except Exception as error:  # a defect here must not cost the models after this one
-            logger.bind(model=record.name).exception("A defect in fetching {}", record.name)
-            on_failed(record, DownloadFailed(f"a defect of this worker: {error!r}.", final=False))
-        else:
-            logger.bind(action="model_ready", model=record.name).info("{} is here", record.name)
-            on_ready(record)
+    with ungrouped():
+        async with TaskGroup() as group:
+            for record in waiting:
+                fetching = group.create_task(_supply(store, record, downloader, on_ready, on_failed))
+                await asyncio.wait((fetching,), timeout=PATIENCE_S)
+
+
+async def _supply(
+    store: Store,
+    record: ModelRecord,
+    downloader: Downloader,
+    on_ready: Callable[[ModelRecord], None],
+    on_failed: Callable[[ModelRecord, WorkerError], None],
+) -> None:
+    try:
+        await complete(store, record, downloader)
+    except WorkerError as error:
+        logger.bind(action="model_unavailable", model=record.name).error("{} can't be had: {}", record.name, error)
+        on_failed(record, error)
+    except Exception as error:  # a defect here must not cost the other models
+        logger.bind(model=record.name).exception("A defect in fetching {}", record.name)
+        on_failed(record, DownloadFailed(f"a defect of this worker: {error!r}.", final=False))
+    else:
+        logger.bind(action="model_ready", model=record.name).info("{} is here", record.name)
+        on_ready(record)
 
 
 async def complete(store: Store, record: ModelRecord, downloader: Downloader) -> None:

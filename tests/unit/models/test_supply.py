@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from worker.errors import ConfigError
+from worker.models import supply as supply_module
 from worker.models.download import Downloader
 from worker.models.records import Category, ModelFile, ModelRecord, Purpose
 from worker.models.store import Store
@@ -30,13 +31,18 @@ def store(tmp_path):
     return Store(tmp_path / "own")
 
 
-async def run(store, records):
+async def run(store, records, then=lambda name: None):
     ready, failed = [], {}
+
+    def arrived(record):
+        ready.append(record.name)
+        then(record.name)
+
     async with httpx.AsyncClient(trust_env=False) as http:
         downloader = Downloader(http, store.hashes, first_pause_s=0.0, reserve_bytes=0)
         await supply(
             store, records, downloader,
-            on_ready=lambda record: ready.append(record.name),
+            on_ready=arrived,
             on_failed=lambda record, error: failed.update({record.name: str(error)}),
         )  # fmt: skip
     return ready, failed
@@ -51,6 +57,15 @@ async def test_models_come_in_order_what_is_there_first_and_a_failure_costs_only
     assert ready == ["c", "a", "d"]
     assert list(failed) == ["b"]
     assert "404" in failed["b"]
+
+
+async def test_a_model_that_comes_slowly_does_not_hold_up_the_others(serve, store, whole, monkeypatch):
+    monkeypatch.setattr(supply_module, "PATIENCE_S", 0.0)
+    async with serve(whole) as server:
+        server.held = {"/slow"}
+        records = [record("slow", f"{server.base}/slow", whole), record("quick", server.url, whole)]
+        ready, _ = await run(store, records, then=lambda _: server.held.clear())
+    assert ready == ["quick", "slow"]
 
 
 async def test_a_defect_costs_only_the_model_it_happens_with(serve, store, whole, monkeypatch):
