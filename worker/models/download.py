@@ -20,6 +20,7 @@ from typing import Any, Final
 import httpx
 from loguru import logger
 
+from worker.aio import timeout
 from worker.errors import WorkerError
 from worker.models.address import AddressRefused, only_public, only_web
 from worker.models.alone import alone
@@ -93,7 +94,10 @@ def open_client(*, private: bool = False) -> httpx.AsyncClient:
 
 
 class Downloader:
-    """Fetches files. `tokens`: host → bearer token, sent to it and its sub-domains over https only."""
+    """Fetches files, `at_once` at the same time, for none longer than `limit_s` in one go.
+
+    `tokens`: host → bearer token, sent to it and its sub-domains over https only.
+    """
 
     def __init__(
         self,
@@ -103,7 +107,8 @@ class Downloader:
         tokens: Mapping[str, str] = MappingProxyType({}),
         limits: Limits = Limits(),  # noqa: B008 - frozen
         throttle: Throttle | None = None,
-        at_once: int = 2,
+        at_once: int = 4,
+        limit_s: float | None = None,
         first_pause_s: float = FIRST_PAUSE_S,
         reserve_bytes: int = RESERVE_BYTES,
         on_progress: Callable[[Progress], None] = lambda _: None,
@@ -114,6 +119,7 @@ class Downloader:
         self._limits = limits
         self._throttle = throttle or Throttle()
         self._turns = asyncio.Semaphore(at_once)
+        self._limit_s = limit_s
         self._first_pause_s = first_pause_s
         self._reserve_bytes = reserve_bytes
         self._on_progress = on_progress
@@ -153,7 +159,7 @@ class Downloader:
             if waited and download.target.is_file() and self._hashes.known(download.target) == download.sha256:
                 return download.target
             try:
-                return await self._persist(download)
+                return await self._in_time(download)
             except asyncio.CancelledError:
                 self._report(Progress(download, State.STOPPED))
                 raise
@@ -162,6 +168,20 @@ class Downloader:
                 self._report(Progress(download, State.FAILED, message=str(failure)))
                 logger.bind(action="download_failed", file=download.target.name).error("{}", failure)
                 raise failure from error
+
+    async def _in_time(self, download: Download) -> Path:
+        limit = timeout(self._limit_s)
+        try:
+            async with limit:
+                return await self._persist(download)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise  # the disk's
+            raise DownloadFailed(
+                f"it did not come within {self._limit_s:g} s.",
+                remedy="Try again later; what arrived is kept.",
+                final=False,
+            ) from error
 
     async def _persist(self, download: Download) -> Path:
         part = PartFile(download.target)

@@ -44,6 +44,8 @@ from worker.workflows.request import (
 
 #: Downloads of jobs' additions at the same time; they never wait for models.
 ADHOC_AT_ONCE: Final = 4
+#: Seconds one of them may take up a place; what arrived is kept for the next job that asks for it.
+ADHOC_LIMIT_S: Final = 600.0
 #: How often an engine may fail to read a model whose files are right, before it is not offered any more.
 MAX_UNREADABLE: Final = 2
 #: Keys that decide which files are wanted; a change of any of them begins a new round.
@@ -189,7 +191,7 @@ class ModelRoom:
             stack.push_async_callback(models.close)
             additions = Downloader(
                 public, self.store.hashes,
-                tokens=self._tokens, throttle=self._throttle, at_once=ADHOC_AT_ONCE,
+                tokens=self._tokens, throttle=self._throttle, at_once=ADHOC_AT_ONCE, limit_s=ADHOC_LIMIT_S,
                 first_pause_s=self._pace.first_pause_s, reserve_bytes=self._pace.reserve_bytes,
             )  # fmt: skip
             self._adhoc = AdhocFiles(

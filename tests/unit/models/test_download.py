@@ -302,6 +302,19 @@ async def test_a_drip_is_broken_off_and_given_up(serve, target):
     assert "bytes came in" in error.message
 
 
+async def test_a_download_that_takes_too_long_is_broken_off_and_goes_on_when_it_is_asked_for_again(serve, target):
+    async with serve(CONTENT) as server:
+        server.held = {"/m.bin"}
+        error = await failure(server, target, limit_s=0.5)
+        server.held.clear()
+        await fetch(server, target)
+        assert server.requests[-1]["range"] != "bytes=0-"
+    assert "within 0.5 s" in error.message
+    assert "kept" in error.remedy
+    assert not error.final
+    assert target.read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("fault", ["", "unbounded"])
 async def test_a_file_above_the_bound_is_refused(serve, target, fault):
     async with serve(CONTENT) as server:
