@@ -5,6 +5,7 @@ that can't be had costs only itself, and one from a slow host holds up the other
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +34,6 @@ class Plan:
     known_bytes: int
     unknown_files: int
     free_bytes: int
-    #: files that are lacking and can't be fetched, as sentences
-    unobtainable: tuple[str, ...] = ()
-
-    @property
-    def fits(self) -> bool:
-        return self.known_bytes <= self.free_bytes
 
     def __str__(self) -> str:
         if not self.downloads:
@@ -52,19 +47,15 @@ class Plan:
 
 
 def plan_supply(store: Store, records: Iterable[ModelRecord]) -> Plan:
-    """Everything the models lack, each file once."""
+    """Everything the models lack and that has an address, each file once."""
     downloads: dict[str, Download] = {}
-    unobtainable: list[str] = []
     for record in records:
         for lack in store.missing(record):
-            try:
+            with contextlib.suppress(DownloadFailed):
                 download = _as_download(store, record, lack)
-            except DownloadFailed as error:
-                unobtainable.append(f"{record.name}: {error.message}")
-            else:
                 downloads.setdefault(str(download.target), download)
     known, unknown = estimate_bytes(downloads.values())
-    return Plan(tuple(downloads.values()), known, unknown, store.free_bytes(), tuple(unobtainable))
+    return Plan(tuple(downloads.values()), known, unknown, store.free_bytes())
 
 
 async def supply(

@@ -104,10 +104,7 @@ def test_the_plan_tells_sizes_and_room_and_each_file_once(store, put, whole):
     orphan = record("c", None, whole)
     plan = plan_supply(store, [shared, shared, unknown, orphan, record("there", "https://x/t", whole)])
     assert (len(plan.downloads), plan.known_bytes, plan.unknown_files) == (2, 99, 1)
-    assert plan.fits
     assert "2 files" in str(plan)
-    assert plan.unobtainable[0].startswith("c: ")
-    assert not replace(plan, free_bytes=98).fits
     assert str(plan_supply(store, [])) == "nothing to download"
 
 
