@@ -9,6 +9,7 @@ import psutil
 import pytest
 from loguru import logger
 
+from worker import app
 from worker.app import Tolerance
 from worker.demo.engine.script import Fault as EngineFault
 from worker.demo.engine.script import FaultKind as EngineFaultKind
@@ -215,6 +216,23 @@ async def test_an_upload_that_fails_is_sent_again(rig, fault):
     rig.horde.faults.inject(Route.UPLOAD, fault)
     await serve_all(rig, rig.ask(1))
     settled(rig, ok=1)
+
+
+async def test_while_the_storage_is_away_no_more_jobs_are_taken_than_may_all_be_lost(rig, monkeypatch):
+    monkeypatch.setattr(app, "SLOW_DELIVERY_S", 0.0)
+    rig.engines = 2
+    async with rig.working():
+        await rig.done(rig.ask(1))
+        rig.horde.faults.inject(Route.UPLOAD, Fault(FaultKind.STATUS, status=503), times=10**6)
+        requests = rig.ask(30)
+        taken = FaultBrake().with_expected + 1
+        await rig.until(lambda: len(rig.jobs) >= taken)
+        # Time for more to come, which must not.
+        await asyncio.sleep(1.0)
+        assert len(rig.jobs) == taken
+        rig.horde.faults.stop()
+        await rig.done(requests)
+    settled(rig, ok=31)
 
 
 async def test_a_refused_upload_ends_in_a_reported_fault(rig):

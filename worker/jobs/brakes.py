@@ -66,13 +66,14 @@ class FaultBrake:
         """So many more images may be asked for, with these under way, and others that are as good as lost."""
         self._forget(now)
         left = max(self.with_expected - len(self._faults) - failing, 0)
-        return max(int(left / self._risk()) - under_way, 0)
+        return max(int(left / self._risk(under_way, failing)) - under_way, 0)
 
-    def _risk(self) -> float:
+    def _risk(self, under_way: int, failing: int) -> float:
         """The share of the images under way that may fail: all, until the last job says otherwise."""
         if not self._recent or self._recent[-1]:
             return 1.0
-        return min(max(CAUTION * sum(self._recent) / len(self._recent), LEAST_RISK), 1.0)
+        ended, current = sum(self._recent) / len(self._recent), failing / max(failing + under_way, 1)
+        return min(max(CAUTION * max(ended, current), LEAST_RISK), 1.0)
 
     def _forget(self, now: float) -> None:
         while self._faults and self._faults[0] <= now - HOUR_S:

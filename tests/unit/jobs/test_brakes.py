@@ -85,6 +85,13 @@ def test_images_on_which_nobody_counts_any_more_are_as_many_faults():
     assert brake.images_left(0, under_way=0, failing=18) == 0
 
 
+def test_where_most_are_as_good_as_lost_the_others_under_way_may_be_so_too():
+    brake = FaultBrake()
+    brake.succeeded()
+    assert brake.images_left(0, under_way=8, failing=10) == 0
+    assert brake.images_left(0, under_way=64, failing=1) > 0
+
+
 def test_many_engines_at_work_are_held_back_by_no_fault_now_and_then():
     brake = FaultBrake()
     for _ in range(3):
