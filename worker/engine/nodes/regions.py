@@ -7,6 +7,8 @@ SIDE_STEP_PX = 32
 #: Mean and deviation of the training pictures' channels, red first.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLASSES = 150
+#: Rows of a picture that are told at once.
+STRIP_ROWS = 32
 
 
 def network_shape():
@@ -44,5 +46,25 @@ def coloured(pixels, network):
     scaled = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     values = torch.from_numpy((scaled - np.float32(MEAN)) / np.float32(DEVIATION)).permute(2, 0, 1)[None]
     logits = network(pixel_values=values.to(network.device)).logits
-    logits = torch.nn.functional.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
-    return np.array(ade_palette(), np.uint8)[logits[0].argmax(0).cpu().numpy()]
+    return np.array(ade_palette(), np.uint8)[_likeliest(logits, height, width).cpu().numpy()]
+
+
+def _likeliest(logits, height, width):
+    """The class of every pixel of a picture this large, of logits [1, classes, H, W] enlarged bilinearly.
+
+    Enlarged at once they would take gigabytes that nobody has set aside.
+    """
+    import torch
+
+    rows = logits.shape[2]
+    # Where each row of the picture lies between two of the network's, counted from the middle of the first.
+    at = ((torch.arange(height, device=logits.device, dtype=logits.dtype) + 0.5) * rows / height - 0.5).clamp(min=0)
+    above = at.long()
+    below = (above + 1).clamp(max=rows - 1)
+    share = (at - above)[:, None]
+    strips = []
+    for strip in torch.arange(height, device=logits.device).split(STRIP_ROWS):
+        narrow = torch.lerp(logits[:, :, above[strip]], logits[:, :, below[strip]], share[strip])
+        wide = torch.nn.functional.interpolate(narrow, size=(len(strip), width), mode="bilinear", align_corners=False)
+        strips.append(wide[0].argmax(0))
+    return torch.cat(strips)
