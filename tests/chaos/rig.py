@@ -20,7 +20,7 @@ from worker.demo.horde.records import ImageRequest, Outcome
 from worker.demo.horde.server import RunningHorde
 from worker.horde.agent import bridge_agent
 from worker.jobs.brakes import FaultBrake
-from worker.jobs.job import Job, JobEvent, JobEvents, Stage
+from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.journal import Journal
 from worker.models.report import RoomState
 from worker.safety.checker import NoChecker, SafetyChecker
@@ -93,8 +93,6 @@ class Rig:
     tolerance: Tolerance = field(default_factory=Tolerance)
     journal: Path | None = None
     jobs: list[Job] = field(default_factory=list)
-    #: also told of every job's stages
-    on_event: Callable[[JobEvent], None] = lambda _: None
 
     @property
     def script_file(self) -> Path:
@@ -122,7 +120,6 @@ class Rig:
         ]
         events = JobEvents()
         events.subscribe(lambda event: self.jobs.append(event.job) if event.stage is Stage.POPPED else None)
-        events.subscribe(lambda event: self.on_event(event))  # noqa: PLW0108 - it may be set later
         data = {"api_key": OWNER_KEY, "dreamer_name": "chaos", "queue_size": 1, **self.config}
         return Setup(
             live=LiveConfig(BridgeData.model_validate(data)),

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from tests.stages import STAGES, at_stage
 from worker.app import Tolerance
 from worker.demo.engine import scripted_settings
 from worker.demo.engine.script import Fault as EngineFault
@@ -21,18 +22,14 @@ from worker.demo.horde.faults import Fault, FaultKind, Route
 from worker.demo.horde.records import Baseline, ImageRequest, ModelFacts, Outcome
 from worker.demo.horde.server import serve_in_thread
 from worker.demo.horde.state import EmbeddedHorde
-from worker.engine import events
-from worker.engine.client import EngineClient
 from worker.engine.policy import RestartPolicy
 from worker.engine.process import LAUNCHER
-from worker.jobs.job import JobEvent, Stage
 
 from .rig import MODEL, Rig
 
 pytestmark = pytest.mark.chaos
 
 FOR_EVER_S = 3600.0
-STAGES = ["popped", "fetching", "queued", "sampling", "frame", "delivering"]
 AT_ONCE = Tolerance(restarts=lambda: RestartPolicy(backoff_s=(0.0,), limit=1000), silence_limit_s=2.0)
 
 
@@ -77,51 +74,13 @@ def once(action: Callable[[], None]) -> Callable[[], None]:
     return lambda: left.pop()() if left else None
 
 
-def at_stage(rig: Rig, monkeypatch: pytest.MonkeyPatch, stage: str, action: Callable[[], None]) -> None:
-    """Do something once, the first time a job comes to a stage."""
-    act, loop = once(action), asyncio.get_running_loop()
-    stages = {"popped": Stage.POPPED, "fetching": Stage.FETCHING, "delivering": Stage.DELIVERING}
-
-    def note(event: JobEvent) -> None:
-        if event.stage is stages.get(stage):
-            act()
-
-    rig.on_event = note
-    if stage == "queued":
-        queue = EngineClient._queue
-
-        async def queue_and_act(*arguments):
-            prompt = await queue(*arguments)
-            act()
-            return prompt
-
-        monkeypatch.setattr(EngineClient, "_queue", queue_and_act)
-    elif stage == "sampling":
-        dispatch = EngineClient._dispatch
-
-        def dispatch_and_act(self, event):
-            dispatch(self, event)
-            if isinstance(event, events.Progress) and 0 < event.value < event.maximum:
-                act()
-
-        monkeypatch.setattr(EngineClient, "_dispatch", dispatch_and_act)
-    elif stage == "frame":
-        parse = events.parse_binary
-
-        def act_and_parse(message):
-            loop.call_soon_threadsafe(act)
-            return parse(message)
-
-        monkeypatch.setattr(events, "parse_binary", act_and_parse)
-
-
 @pytest.mark.parametrize("stage", STAGES)
 async def test_an_engine_killed_at_any_stage_costs_no_job(rig, monkeypatch, stage):
     rig.tolerance = AT_ONCE
     rig.config = {"max_batch": 4, "allow_img2img": True}
     rig.play(seconds=0.2)
     struck: list[str] = []
-    at_stage(rig, monkeypatch, stage, lambda: (kill_engines(), struck.append(stage)))
+    at_stage(stage, once(lambda: (kill_engines(), struck.append(stage))), monkeypatch.setattr)
     requests = ask_with_source(rig, 2) + rig.ask(1, n=2)
     async with rig.working():
         await rig.done(requests)
@@ -135,7 +94,7 @@ async def test_a_worker_told_to_stop_at_any_stage_finishes_what_it_has(rig, monk
     rig.play(seconds=0.2)
     ask_with_source(rig, 6)
     async with rig.working() as stop:
-        at_stage(rig, monkeypatch, stage, stop.set)
+        at_stage(stage, once(stop.set), monkeypatch.setattr)
         await stop.wait()
     assert 1 <= len(rig.jobs) < 6
     settled(rig, ok=len(rig.jobs))
@@ -148,7 +107,7 @@ async def test_a_worker_broken_off_at_any_stage_answers_for_what_it_has(rig, mon
     ask_with_source(rig, 3)
     rig.ask(2, n=2)
     reached = asyncio.Event()
-    at_stage(rig, monkeypatch, stage, reached.set)
+    at_stage(stage, once(reached.set), monkeypatch.setattr)
     with pytest.raises(RuntimeError, match="enough"):
         async with rig.working():
             await reached.wait()
@@ -201,7 +160,7 @@ async def test_a_network_that_is_gone_for_a_while_costs_no_job(rig, monkeypatch,
             rig.horde.faults.inject(route, Fault(FaultKind.RESET), times=1000)
         gone.set()
 
-    at_stage(rig, monkeypatch, stage, cut)
+    at_stage(stage, once(cut), monkeypatch.setattr)
     requests = rig.ask(3)
     async with rig.working():
         await gone.wait()

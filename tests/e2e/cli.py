@@ -1,11 +1,26 @@
-"""`worker.cli` with the scripted safety checker in the place of horde-safety."""
+"""`worker.cli` with the scripted safety checker in the place of horde-safety; dies where a test wants it to."""
 
 import os
+import signal
+from functools import partial
 from pathlib import Path
 
+from tests.stages import STAGES, at_stage
 from worker import cli, compose
 from worker.demo.safety import scripted_safety
 
 script = Path(os.environ["SAFETY_SCRIPT"])
 compose.safety_settings = lambda *_, home, **__: scripted_safety(home / "safety", script=script)
+
+fatal = Path(os.environ["FATAL_STAGE"])
+
+
+def die(stage: str) -> None:
+    if fatal.exists() and fatal.read_text(encoding="utf-8") == stage:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+for each in STAGES:
+    at_stage(each, partial(die, each))
+
 cli.main()

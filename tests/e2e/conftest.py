@@ -67,6 +67,11 @@ class Owner:
         return self.folder / "bridgeData.yaml"
 
     @property
+    def fatal_stage(self) -> Path:
+        """Names the stage of a job at which the worker kills itself, while it is there."""
+        return self.folder / "fatal.txt"
+
+    @property
     def output(self) -> str:
         """What the worker has said on its terminal."""
         file = self.folder / "output.txt"
@@ -120,6 +125,7 @@ class Owner:
             "TMPDIR": str(self.folder),
             SCRIPT_VARIABLE: str(self.folder / "script.json"),
             "SAFETY_SCRIPT": str(self.folder / "safety.json"),
+            "FATAL_STAGE": str(self.fatal_stage),
         }
 
     def signal(self, number: int = signal.SIGTERM) -> None:

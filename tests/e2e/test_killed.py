@@ -1,11 +1,15 @@
 """A worker killed in the middle of its jobs: its engines end, and its next start answers for what it left, once."""
 
+import json
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.stages import STAGES
 from worker.demo.horde.faults import Fault, FaultKind, Route
 from worker.demo.horde.records import Outcome
 
@@ -16,11 +20,28 @@ FOR_EVER_S = 3600.0
 
 def kill(owner) -> None:
     """kill -9, and everything of it is gone."""
+    with killed(owner):
+        owner.signal(signal.SIGKILL)
+
+
+@contextmanager
+def killed(owner) -> Iterator[None]:
+    """In the block, and then everything of it is gone."""
     children = psutil.Process(owner.process.pid).children(recursive=True)
-    owner.signal(signal.SIGKILL)
-    owner.end()
+    yield
+    assert owner.end() == -signal.SIGKILL
     psutil.wait_procs(children, timeout=60)
     assert not any(child.is_running() for child in children)
+
+
+def journalled(owner) -> set[str]:
+    """The ids that the journal says are open."""
+    open_ids: set[str] = set()
+    for journal in Path(owner.folder).rglob("journal.jsonl"):
+        for event in map(json.loads, journal.read_text().splitlines()):
+            open_ids |= set(event.get("popped", ()))
+            open_ids -= set(event.get("answered", ()))
+    return open_ids
 
 
 def serve_the_rest(owner, requests: list[str]) -> None:
@@ -88,3 +109,25 @@ def test_a_worker_killed_while_it_drains_answers_for_its_last_jobs_at_its_next_s
     serve_the_rest(owner, requests)
 
     each_answered_once(owner, ok=1, faulted=1)
+
+
+def test_a_worker_killed_at_any_stage_of_a_job_answers_for_it_at_its_next_start(owner):
+    owner.play(seconds=0.2)
+    requests = owner.ask(1)
+    for stage in STAGES:
+        owner.start()
+        # What the last one left was reported, and the Horde has offered it once more.
+        owner.done(requests)
+        owner.until(lambda: not journalled(owner))
+        with killed(owner):
+            owner.fatal_stage.write_text(stage)
+            requests = owner.ask(1)
+        owner.fatal_stage.unlink()
+
+        outcomes = owner.horde.state.accounting().outcomes
+        left = {job for job, outcome in outcomes.items() if outcome is Outcome.OPEN}
+        assert len(left) == 1, stage
+        assert journalled(owner) == left, stage
+    serve_the_rest(owner, requests)
+
+    each_answered_once(owner, ok=len(STAGES) + 1, faulted=len(STAGES))
