@@ -125,6 +125,26 @@ ENTRIES = (
         "Of the second pass; with a source picture, also one that only guides, the default is `denoising_strength`.",
     ),
     Entry(
+        "hires_fix_first_pass_width",
+        "",
+        "Of the first pass, up to `width`, rounded up to a multiple of 64. Without it the family's own size in the "
+        "shape of the picture.",
+        also=("first_width",),
+    ),
+    Entry(
+        "hires_fix_first_pass_height",
+        "",
+        "The same, up to `height`.",
+        also=("first_height",),
+    ),
+    Entry(
+        "hires_fix_second_pass_steps",
+        "",
+        "1 to 500. Without it some of `ddim_steps`, more for a larger picture and a stronger denoising; in Stable "
+        "Cascade always its two stages' shares of all of them.",
+        also=("hires_steps",),
+    ),
+    Entry(
         "loras",
         "loras",
         "Up to five, each on the model and on every text encoder, by `model` and `clip`, within -10 and 10. "
@@ -223,6 +243,9 @@ same graph.
 
 A job that no template can do as asked is given back with the reason, never drawn as something else. What a template
 leaves aside on purpose is in the table of families. `horde-bridge workflows explain JOB.json` tells it for one job.
+
+The Horde's API has no `flow_shift` and none of `sampler_eta`, `sampler_s_noise`, `sampler_s_churn`, `sampler_s_tmin`,
+`sampler_s_tmax`, `sampler_solver_type` and `sampler_order`, though other workers know them; here they are ignored.
 
 Written by `python -m worker.workflows.describe`.
 """

@@ -23,6 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_SIDE_PX, SIDE_STEP_PX = 8192, 64
+MAX_STEPS = 500
 MAX_SEED = 2**64 - 1
 DEFAULT_HIRES_DENOISE = 0.65
 #: ComfyUI repeats what a picture becomes at most this many times; the server sends no more than 20 images at once.
@@ -283,7 +284,7 @@ def read_request(
 
     workflow = _read_workflow(payload)
     width, height = _read_side(payload, "width", model), _read_side(payload, "height", model)
-    steps = coerce.whole(payload.get("ddim_steps"), 30, 1, 500)
+    steps = coerce.whole(payload.get("ddim_steps"), 30, 1, MAX_STEPS)
     # Clients name a strength also without a picture; of nothing, nothing is to be kept.
     strength = payload.get("denoising_strength") if source and given else None
     denoise = coerce.number(strength, 1.0, 0.01, 1.0)
@@ -358,9 +359,11 @@ def _read_seed(payload: Mapping[str, Any]) -> int:
         return zlib.crc32(json.dumps(payload, default=str, sort_keys=True).encode())
 
 
-def _read_side(payload: Mapping[str, Any], key: str, model: ServedModel) -> int:
+def _read_side(
+    payload: Mapping[str, Any], key: str, model: ServedModel, default: int = 512, most: int = MAX_SIDE_PX
+) -> int:
     least = TRAITS[model.family].min_side_px
-    return coerce.multiple(payload.get(key), 512, least, MAX_SIDE_PX, of=SIDE_STEP_PX)
+    return coerce.multiple(payload.get(key), default, least, most, of=SIDE_STEP_PX)
 
 
 def _read_control_type(payload: Mapping[str, Any]) -> str | None:
@@ -446,11 +449,13 @@ def _with_hires(request: RenderRequest, payload: Mapping[str, Any]) -> RenderReq
     default = request.denoise if request.source else DEFAULT_HIRES_DENOISE
     denoise = coerce.number(payload.get("hires_fix_denoising_strength") or None, default, 0.01, 1.0)
     first_width, first_height = hires.first_pass_size(family, width, height)
+    steps = hires.second_pass_steps(family, width, height, request.steps, denoise)
     return replace(
         request,
         hires=True,
         hires_denoise=denoise,
-        hires_steps=hires.second_pass_steps(family, width, height, request.steps, denoise),
-        first_width=first_width,
-        first_height=first_height,
+        hires_steps=coerce.whole(payload.get("hires_fix_second_pass_steps"), steps, 1, MAX_STEPS),
+        # Larger than the picture would be more work than the Horde knows of, and could be more than fits.
+        first_width=_read_side(payload, "hires_fix_first_pass_width", request.model, first_width, width),
+        first_height=_read_side(payload, "hires_fix_first_pass_height", request.model, first_height, height),
     )

@@ -296,8 +296,30 @@ def test_hires_gives_the_first_pass_its_own_size(request_for: Build) -> None:
     assert (request.hires_steps, request.hires_denoise) == (16, 0.65)
 
 
+@pytest.mark.parametrize(
+    ("payload", "family", "first", "steps"),
+    [
+        ({"hires_fix_first_pass_width": 640}, Family.STABLE_DIFFUSION_1, (640, 512), 16),
+        ({"hires_fix_first_pass_width": 700, "hires_fix_first_pass_height": "641"}, None, (704, 704), 16),
+        ({"hires_fix_first_pass_width": 0, "hires_fix_first_pass_height": 9999}, None, (64, 1024), 16),
+        ({"hires_fix_first_pass_width": 64}, Family.STABLE_CASCADE, (256, 1024), 10),
+        ({"hires_fix_first_pass_width": None, "hires_fix_first_pass_height": "?"}, None, (512, 512), 16),
+        ({"hires_fix_second_pass_steps": 3}, None, (512, 512), 3),
+        ({"hires_fix_second_pass_steps": 501}, None, (512, 512), 500),
+        ({"hires_fix_second_pass_steps": "?"}, None, (512, 512), 16),
+    ],
+)
+def test_the_passes_are_as_large_and_as_long_as_the_payload_says(
+    request_for: Build, payload: dict[str, Any], family: Family | None, first: tuple[int, int], steps: int
+) -> None:
+    """The first one is never larger than the picture, which is all that the Horde knows of the work."""
+    request = request_for({**HIRES, **payload}, family or Family.STABLE_DIFFUSION_1)
+    assert (request.first_width, request.first_height) == first
+    assert request.hires_steps == steps
+
+
 def test_without_hires_the_first_pass_is_the_picture(request_for: Build) -> None:
-    request = request_for({**HIRES, "hires_fix": False})
+    request = request_for({**HIRES, "hires_fix": False, "hires_fix_first_pass_width": 64})
     assert not request.hires
     assert (request.first_width, request.first_height) == (1024, 1024)
 
