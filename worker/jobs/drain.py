@@ -67,8 +67,8 @@ async def until_drained(
 
 
 def _waits(job: Job) -> bool:
-    """No engine has begun with it."""
-    return job.started_at is None and job.stage in {Stage.POPPED, Stage.FETCHING, Stage.RENDERING}
+    """An engine is still to begin with it."""
+    return not job.fault and job.started_at is None and job.stage in {Stage.POPPED, Stage.FETCHING, Stage.RENDERING}
 
 
 async def _any(running: "asyncio.Future[None]", *events: asyncio.Event, within_s: float | None = None) -> None:

@@ -102,6 +102,12 @@ async def test_in_haste_waiting_jobs_go_back_and_running_ones_are_finished(intak
     assert intake.answered[1:] == [("running", "")]
 
 
+async def test_in_haste_a_job_that_is_being_reported_as_faulted_is_not_given_back_once_more(intake):
+    intake.jobs[1].fault = "no such model"
+    assert await drain(intake, stopped(), stopped(), haste_limit_s=0.05) == 1
+    assert sorted(intake.answered) == [("running", "cancelled"), ("waiting", "no such model")]
+
+
 async def test_in_haste_running_jobs_get_a_moment_only(intake):
     assert await drain(intake, stopped(), stopped(), haste_limit_s=0.05) == 2
     assert sorted(intake.answered) == [("running", "cancelled"), ("waiting", SHUTTING_DOWN)]
