@@ -12,6 +12,7 @@ from worker.jobs.abilities import (
     NEW_PROCESSORS,
     OLD_PROCESSORS,
     Ability,
+    Probe,
     Survey,
     obstacle,
     probes_for,
@@ -21,7 +22,7 @@ from worker.jobs.offer import SWITCHES, Capabilities, Offers, build_offer, decid
 from worker.workflows.auxiliary import QR_CONTROLNETS, AuxiliaryFile
 from worker.workflows.families import Family
 from worker.workflows.library import Library
-from worker.workflows.request import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS, ServedModel
+from worker.workflows.request import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS, ServedModel, lora_wishes
 
 AGENT = bridge_agent("13.0.0", "https://example.invalid")
 FUSED = {"checkpoint": "a.safetensors"}
@@ -138,10 +139,11 @@ def test_an_engine_without_our_nodes_offers_no_pictures_as_a_source(offered: Cal
 
 def test_lora_versions_and_lcm_need_no_more_than_loras_and_samplers(library: Library):
     """What opens at 3 is in the request itself: a LoRA comes resolved, a sampler has a solver of its own."""
-    for payload in ({"sampler_name": "lcm"}, {"loras": [{"name": "1", "is_version": True}]}):
-        request = probes_for(Ability.PICTURES, SD1)[0].request(SD1)
-        assert obstacle(library, request, lambda _: True, set()) == ""
-        assert payload
+    lcm = Probe({"sampler_name": "lcm"}).request(SD1)
+    assert lcm.sampler == "lcm"
+    assert obstacle(library, lcm, lambda _: True, set()) == ""
+    assert [wish.is_version for wish in lora_wishes({"loras": [{"name": "1", "is_version": True}]})] == [True]
+    assert obstacle(library, Probe(loras=1).request(SD1), lambda _: True, set()) == ""
 
 
 def test_cascade_that_can_not_remix_is_not_offered_and_costs_no_level(offered: Callable[..., Capabilities]):
@@ -204,12 +206,20 @@ def test_processors_for_newer_workers_hold_the_level_down_and_the_old_ones_stay(
     assert closed.level == 13
 
 
+TESTS = {
+    Gate.LORA_VERSIONS: test_lora_versions_and_lcm_need_no_more_than_loras_and_samplers,
+    Gate.LCM: test_lora_versions_and_lcm_need_no_more_than_loras_and_samplers,
+    Gate.EXTRA_SOURCES: test_cascade_that_can_not_remix_is_not_offered_and_costs_no_level,
+    Gate.CASCADE_TWO_PASSES: test_cascade_without_a_second_pass_is_not_offered_and_costs_no_level,
+    Gate.QR_CODE: test_qr_codes_that_no_switch_holds_back_hold_the_level_down,
+    Gate.TRANSPARENT: test_transparent_pictures_have_a_switch_and_hold_no_level_down,
+    Gate.FLUX: test_no_flux_is_listed_under_a_name_that_may_not_have_it,
+    Gate.NEW_POST_PROCESSING: test_processors_for_newer_workers_hold_the_level_down_and_the_old_ones_stay,
+}
+
+
 def test_every_gate_above_the_lowest_level_has_its_test():
-    tested = {
-        Gate.LORA_VERSIONS, Gate.LCM, Gate.EXTRA_SOURCES, Gate.CASCADE_TWO_PASSES, Gate.QR_CODE, Gate.TRANSPARENT,
-        Gate.FLUX, Gate.NEW_POST_PROCESSING,
-    }  # fmt: skip
-    assert {gate for level, gates in GATES.items() if level > 2 for gate in gates} == tested
+    assert {gate for level, gates in GATES.items() if level > 2 for gate in gates} == TESTS.keys()
 
 
 def test_what_comes_without_a_switch_or_a_gate_is_named(offered: Callable[..., Capabilities]):
