@@ -1,28 +1,27 @@
 """Finished pictures worked on by networks on the real engine, tiny ones that do what can be seen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from worker.errors import NodeFailed
+from worker.workflows import auxiliary
 from worker.workflows.graph import Graph, Link
 from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect, TemplateManifest
 from worker.workflows.materialise import materialise
 from worker.workflows.pieces import Template
-from worker.workflows.request import Family, ServedModel, SourceImage, read_request
+from worker.workflows.request import Family, Network, ServedModel, SourceImage, read_request
 from worker.workflows.select import Plan
 
 from .studio import VISIBLE, difference, pixels
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
 
-UPSCALERS = [
-    ("RealESRGAN_x4plus", 4),
-    ("RealESRGAN_x4plus_anime_6B", 4),
-    ("RealESRGAN_x2plus", 2),
-    ("NMKD_Siax", 4),
-    ("4x_AnimeSharp", 4),
-]
+#: What the server may ask for, and how often as large its pictures are.
+UPSCALERS = [(name, 2 if "x2" in name or "2x" in name else 4) for name in auxiliary.UPSCALERS]
 
 
 def shrunk(picture: np.ndarray, factor: int) -> np.ndarray:
@@ -58,8 +57,9 @@ async def test_a_stock_engine_enlarges_to_the_same_pixels(studio):
 
 
 async def test_an_upscaler_whose_file_is_not_there_fails_with_its_name(studio):
-    with pytest.raises(Exception, match=r"4xNomos8kSC\.pth"):
-        await studio.picture("Tiny SD1.5", post_processing=["4xNomos8kSC"])
+    request = studio.request("Tiny SD1.5", post_processing=["NMKD_Siax"])
+    with pytest.raises(NodeFailed, match=r"elsewhere\.pth"):
+        await studio.render(replace(request, upscalers=(Network("elsewhere.pth"),)))
 
 
 #: Where a picture has its face, as large as the tiny detector looks for; and where it has none.

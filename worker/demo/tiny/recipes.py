@@ -108,8 +108,8 @@ def _annotator(file_name: str, recipe: str, needs: str = "controlnet_aux") -> Ti
     return TinyFile(f"annotator_{recipe}", "annotate", path, Purpose.ANNOTATOR, recipe, needs)
 
 
-def _upscaler(file_name: str, recipe: str) -> TinyFile:
-    return TinyFile(file_name.removesuffix(".pth"), "upscale", f"esrgan/{file_name}", Purpose.UPSCALER, recipe)
+def _upscaler(file_name: str, recipe: str, made_by: str = "upscale") -> TinyFile:
+    return TinyFile(file_name.removesuffix(".pth"), made_by, f"esrgan/{file_name}", Purpose.UPSCALER, recipe)
 
 
 def _layer_diffuse(name: str, recipe: str) -> TinyFile:
@@ -231,6 +231,13 @@ TINY_UPSCALERS = (
     _upscaler("RealESRGAN_x2plus.pth", "realesrgan_x2"),
     _upscaler("NMKD_Siax.pth", "esrgan_x4"),
     _upscaler("4x_AnimeSharp.pth", "esrgan_x4"),
+    _upscaler("4x_NMKD-Superscale-SP_178000_G.pth", "esrgan_x4"),
+    _upscaler("4xNomos8kSC.pth", "esrgan_x4"),
+    _upscaler("4xLSDIRplus.pth", "realesrgan_x4"),
+    _upscaler("4xNomosWebPhoto_RealPLKSR.pth", "realplksr_x4", "upscale_newer"),
+    _upscaler("4xNomos2_realplksr_dysample.pth", "realplksr_dysample_x4", "upscale_newer"),
+    _upscaler("4xNomos2_hq_dat2.pth", "dat_x4", "upscale_newer"),
+    _upscaler("2xModernSpanimationV1.pth", "span_x2", "upscale_newer"),
 )
 
 #: CodeFormer's package is for non-commercial use, so not every engine has it.
