@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -32,6 +33,8 @@ def killed(owner) -> Iterator[None]:
     assert owner.end() == -signal.SIGKILL
     psutil.wait_procs(children, timeout=60)
     assert not any(child.is_running() for child in children)
+    # What it sent with its last breath the Horde has read by the time it answers this.
+    httpx.get(owner.horde.url, timeout=60)
 
 
 def journalled(owner) -> set[str]:
