@@ -26,8 +26,8 @@ from worker.horde.quote import quote
 
 #: wait after a 429 that names no time, in seconds
 DEFAULT_RETRY_AFTER_S = 5.0
-#: a longer wait than this is not believed, in seconds
-LONGEST_RETRY_AFTER_S = 3600.0
+#: a shorter or a longer wait than this is not believed, in seconds: who is turned down must not ask faster for it
+LEAST_RETRY_AFTER_S, LONGEST_RETRY_AFTER_S = 1.0, 3600.0
 #: the wait of an address that is not told how long, in seconds
 ADDRESS_TIMEOUT_S = 600.0
 #: fields of a validation error that are shown
@@ -258,14 +258,14 @@ def retry_after_s(header: str, now: datetime | None = None) -> float:
             wait_s = DEFAULT_RETRY_AFTER_S
     if not wait_s >= 0:  # negative, or not a number
         wait_s = DEFAULT_RETRY_AFTER_S
-    return min(wait_s, LONGEST_RETRY_AFTER_S)
+    return min(max(wait_s, LEAST_RETRY_AFTER_S), LONGEST_RETRY_AFTER_S)
 
 
 def _error(rule: Rule, status: int, message: str) -> HordeError:
     means = f"{rule.means} The Horde says: {quote(message)}" if rule.quote and message else rule.means
     if rule.raises is HordeBusy:
         seconds = re.search(r"(\d{1,6}) more seconds", message)
-        wait_s = float(seconds[1]) if seconds else ADDRESS_TIMEOUT_S
+        wait_s = max(float(seconds[1]), LEAST_RETRY_AFTER_S) if seconds else ADDRESS_TIMEOUT_S
         return HordeBusy(means, retry_after_s=wait_s, status=status, rc=rule.rc, remedy=rule.remedy)
     return rule.raises(means, status=status, rc=rule.rc, remedy=rule.remedy)
 

@@ -19,6 +19,7 @@ from worker.horde.quote import LONGEST_QUOTE
 from worker.horde.refusals import (
     ADDRESS_TIMEOUT_S,
     DEFAULT_RETRY_AFTER_S,
+    LEAST_RETRY_AFTER_S,
     LONGEST_RETRY_AFTER_S,
     RULES,
     Endpoint,
@@ -159,12 +160,12 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=timezone.utc)
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        ("0", 0.0),
         ("2.5", 2.5),
         ("", DEFAULT_RETRY_AFTER_S),
         ("soon", DEFAULT_RETRY_AFTER_S),
         ("-1", DEFAULT_RETRY_AFTER_S),
         ("nan", DEFAULT_RETRY_AFTER_S),
+        ("0", LEAST_RETRY_AFTER_S),
         ("inf", LONGEST_RETRY_AFTER_S),
         ("1e9", LONGEST_RETRY_AFTER_S),
         (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90.0),
