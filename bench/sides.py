@@ -97,7 +97,7 @@ class Rig:
 
     async def build(self) -> None:
         files = {file.name for model in self.models for file in model.files}
-        await tinies.build(self.runtime, files, on_file=lambda _: None)
+        await tinies.build(self.runtime, files, tell=lambda _: None)
         self.catalog = Catalog(self.store, tinies.records(self.models))
 
     def engine(self, threads: int) -> EngineSettings:
