@@ -43,7 +43,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
             rss = supervisor.memory_info().rss
             child.send_signal(signal.SIGTERM)
             stalls = [late for at, late in last_words(child)["stalls"] if began <= at <= ended]
-    return {"idle_cpu": idle, "rss_mb": rss / 1e6, "stall_ms": 1000 * max(stalls, default=0.0)}
+    return {"idle_cpu": idle, "rss_mb": rss / 1e6, "stall_ms": 1000 * max(stalls)}
 
 
 def last_words(child: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What the tests of the pool have in common."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +46,15 @@ class Job:
         return [Rendering(self.graph, ("out",), 1)]
 
 
-async def both_ready(pool: EnginePool, until: Until) -> None:
+@asynccontextmanager
+async def all_ready(pool: EnginePool, until: Until) -> AsyncIterator[EnginePool]:
+    """In the block it runs, and every slot was ready once."""
+    async with pool.running():
+        await until_ready(pool, until)
+        yield pool
+
+
+async def until_ready(pool: EnginePool, until: Until) -> None:
     await until(lambda: len(pool.ready_slots) == len(pool.slots))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.unit.engine.pooled import FOR_EVER_S, Build, Job, Play, Until, both_ready, pid_of
+from tests.unit.engine.pooled import FOR_EVER_S, Build, Job, Play, Until, all_ready, pid_of, until_ready
 from worker.demo.engine.script import Fault, FaultKind
 from worker.engine import pool as pool_module
 from worker.engine.client import EngineClient
@@ -140,8 +140,7 @@ async def test_a_caller_that_gives_up_as_it_gets_its_place_hands_it_on(
 async def test_among_idle_slots_the_one_with_the_model_is_taken(
     two: list[EngineSettings], plain_graph: Build, until: Until
 ) -> None:
-    async with EnginePool(two).running() as pool:
-        await both_ready(pool, until)
+    async with all_ready(EnginePool(two), until) as pool:
         first, second = pool.slots
         first.models, second.models = ("a",), ("b",)
 
@@ -153,8 +152,7 @@ async def test_among_idle_slots_the_one_with_the_model_is_taken(
 async def test_an_idle_slot_is_taken_before_one_that_has_the_model_but_works(
     two: list[EngineSettings], plain_graph: Build, until: Until
 ) -> None:
-    async with EnginePool(two).running() as pool:
-        await both_ready(pool, until)
+    async with all_ready(EnginePool(two), until) as pool:
         first, second = pool.slots
         first.models, first.taken = ("a",), 1
 
@@ -167,8 +165,7 @@ async def test_an_idle_slot_is_taken_before_one_that_has_the_model_but_works(
 async def test_a_job_goes_where_it_fits_even_if_it_waits_and_anywhere_if_it_fits_nowhere(
     two: list[EngineSettings], sampler_graph: Build, plain_graph: Build, play: Play, until: Until
 ) -> None:
-    async with EnginePool(two).running() as pool:
-        await both_ready(pool, until)
+    async with all_ready(EnginePool(two), until) as pool:
         first, second = pool.slots
         pool.fits = lambda slot, task: slot is second and task.model == "large"
 
@@ -188,8 +185,7 @@ async def test_a_job_goes_where_it_fits_even_if_it_waits_and_anywhere_if_it_fits
 async def test_nothing_goes_to_a_slot_that_is_not_ready(
     two: list[EngineSettings], plain_graph: Build, until: Until
 ) -> None:
-    async with EnginePool(two).running() as pool:
-        await both_ready(pool, until)
+    async with all_ready(EnginePool(two), until) as pool:
         first, second = pool.slots
         first.restart(EngineDied("…"))
 
@@ -221,8 +217,7 @@ async def test_the_end_of_the_pool_is_the_end_of_its_engines_and_of_a_failing_bo
     pids: list[int] = []
     pool = EnginePool(two)
     with pytest.raises(LookupError, match="the body's own"):
-        async with pool.running():
-            await both_ready(pool, until)
+        async with all_ready(pool, until):
             pids = [pid_of(slot) for slot in pool.slots]
             raise LookupError("the body's own")
 
@@ -244,8 +239,7 @@ async def test_a_card_that_other_programs_fill_gets_no_jobs_until_they_are_gone(
     monkeypatch.setattr(EngineClient, "system_stats", stats)
     monkeypatch.setattr(pool_module, "CARDS_LOOK_S", 0.02)
     pool = EnginePool([replace(each, device=f"cuda:{number}") for number, each in enumerate(two)])
-    async with pool.running():
-        await both_ready(pool, until)
+    async with all_ready(pool, until):
         await until(lambda: pool.shortages)
         assert [slot.settings.device for slot in pool.offered_slots] == ["cuda:1"]
         assert pool.shortages == {"cuda:0": "other programs hold 6.5 of its 8.0 GiB"}
@@ -259,7 +253,7 @@ async def test_a_card_that_other_programs_fill_gets_no_jobs_until_they_are_gone(
         assert len(await pool.render(Job(plain_graph(), model="d").task())) == 1
         assert first.models == ("d",)
 
-        await both_ready(pool, until)
+        await until_ready(pool, until)
         second.taken = PLACES_PER_SLOT
         waiting = asyncio.ensure_future(pool.render(Job(plain_graph(), model="e").task()))
         await until(lambda: pool._waiting)

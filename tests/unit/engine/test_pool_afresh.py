@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.engine.pooled import FOR_EVER_S, Build, Job, Play, Until, both_ready, pid_of
+from tests.unit.engine.pooled import FOR_EVER_S, Build, Job, Play, Until, all_ready, pid_of
 from worker.aio import timeout
 from worker.demo.engine.script import Fault, FaultKind
 from worker.engine import slot as slot_module
@@ -65,8 +65,7 @@ async def test_where_the_owner_wants_it_another_model_begins_with_a_fresh_engine
 async def test_of_two_engines_one_begins_afresh_for_another_model_and_renders_it(
     two: list[EngineSettings], plain_graph: Build, until: Until
 ) -> None:
-    async with EnginePool([replace(each, fresh_for_each_model=True) for each in two]).running() as pool:
-        await both_ready(pool, until)
+    async with all_ready(EnginePool([replace(each, fresh_for_each_model=True) for each in two]), until) as pool:
         for slot in pool.slots:
             slot.uses("a")
         before = [pid_of(slot) for slot in pool.slots]
@@ -98,8 +97,7 @@ async def test_an_engine_that_begins_afresh_is_for_the_job_that_needs_it(
 async def test_a_job_whose_fresh_engine_does_not_start_is_done_by_another(
     two: list[EngineSettings], plain_graph: Build, play: Play, until: Until
 ) -> None:
-    async with EnginePool([replace(each, fresh_for_each_model=True) for each in two]).running() as pool:
-        await both_ready(pool, until)
+    async with all_ready(EnginePool([replace(each, fresh_for_each_model=True) for each in two]), until) as pool:
         first, second = pool.slots
         first.uses("a")
         second.uses("b")

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.unit.engine.pooled import FOR_EVER_S, Build, Job, Play, Until, both_ready, pid_of
+from tests.unit.engine.pooled import FOR_EVER_S, Build, Job, Play, Until, all_ready, pid_of, until_ready
 from worker.aio import timeout
 from worker.demo.engine.script import Fault, FaultKind, strikes
 from worker.engine.policy import RetryPolicy
@@ -21,13 +21,12 @@ async def test_a_job_whose_engine_fails_is_done_by_another_and_the_first_is_rest
     two: list[EngineSettings], sampler_graph: Build, play: Play, until: Until, kind: FaultKind
 ) -> None:
     job = Job(sampler_graph())
-    async with EnginePool(two, silence_limit_s=1).running() as pool:
-        await both_ready(pool, until)
+    async with all_ready(EnginePool(two, silence_limit_s=1), until) as pool:
         play(faults=(Fault(kind),))
 
         assert len(await pool.render(job.task())) == 1
 
-        await both_ready(pool, until)
+        await until_ready(pool, until)
         assert [slot.restarts for slot in pool.slots] == [1, 0]
         assert [slot.taken for slot in pool.slots] == [0, 0]
         assert job.asked == [(True, False)] * 2
@@ -36,8 +35,7 @@ async def test_a_job_whose_engine_fails_is_done_by_another_and_the_first_is_rest
 async def test_a_failure_that_is_not_the_engines_end_is_tried_on_another_slot(
     two: list[EngineSettings], sampler_graph: Build, play: Play, until: Until
 ) -> None:
-    async with EnginePool(two).running() as pool:
-        await both_ready(pool, until)
+    async with all_ready(EnginePool(two), until) as pool:
         play(faults=(Fault(FaultKind.NODE_FAILURE),))
 
         assert len(await pool.render(Job(sampler_graph()).task())) == 1
@@ -50,8 +48,7 @@ async def test_a_failure_that_is_not_the_engines_end_is_tried_on_another_slot(
 async def test_a_retry_does_not_wait_for_another_slot_that_is_out_of_service(
     two: list[EngineSettings], sampler_graph: Build, play: Play, until: Until, goes_down: str
 ) -> None:
-    async with EnginePool(two).running() as pool:
-        await both_ready(pool, until)
+    async with all_ready(EnginePool(two), until) as pool:
         first, second = pool.slots
         start_no_more = Fault(FaultKind.START_FAILURE, times=None)
         play(faults=(Fault(FaultKind.NODE_FAILURE), start_no_more))
