@@ -26,7 +26,7 @@ from worker.engine.install import Runtime
 from worker.engine.process import EngineSettings
 from worker.horde.limits import Limits
 from worker.images import RawImage
-from worker.lifecycle import run
+from worker.app.lifecycle import run
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
 

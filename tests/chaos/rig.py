@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.aio import timeout
-from worker.app import Setup, Tolerance, serve
+from worker.app.run import Setup, Tolerance, serve
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.demo.engine import scripted_settings

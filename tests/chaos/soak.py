@@ -28,7 +28,7 @@ from loguru import logger
 from PIL import Image
 
 from worker.aio import timeout
-from worker.app import Setup, Tolerance, serve
+from worker.app.run import Setup, Tolerance, serve
 from worker.demo import tinies
 from worker.demo.horde.dispatch import Rules
 from worker.demo.horde.records import Baseline, ImageRequest, ModelFacts
@@ -37,7 +37,7 @@ from worker.demo.horde.state import EmbeddedHorde
 from worker.demo.horde.storage import ObjectStorage
 from worker.demo.safety import scripted_safety
 from worker.engine.install.layout import Runtime
-from worker.engine.policy import RestartPolicy
+from worker.process.restart_policy import RestartPolicy
 from worker.jobs import intake
 from worker.jobs.journal import Journal
 from worker.jobs.quarantine import Ceilings, Quarantine

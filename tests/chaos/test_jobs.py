@@ -9,8 +9,8 @@ import psutil
 import pytest
 from loguru import logger
 
-from worker import app
-from worker.app import Tolerance
+from worker.app.run import run as app
+from worker.app.run import Tolerance
 from worker.demo.engine.script import Fault as EngineFault
 from worker.demo.engine.script import FaultKind as EngineFaultKind
 from worker.demo.horde.faults import Fault, FaultKind, Route

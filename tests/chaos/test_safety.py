@@ -7,12 +7,12 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from worker.app import Tolerance
+from worker.app.run import Tolerance
 from worker.demo.engine.script import Script
 from worker.demo.horde.records import ImageRequest, Outcome
 from worker.demo.safety import scripted_safety
 from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
-from worker.engine.policy import RestartPolicy
+from worker.process.restart_policy import RestartPolicy
 from worker.jobs.job import Stage
 from worker.safety.horde import HordeChecker
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.stages import STAGES, at_stage
-from worker.app import Tolerance
+from worker.app.run import Tolerance
 from worker.demo.engine import scripted_settings
 from worker.demo.engine.script import Fault as EngineFault
 from worker.demo.engine.script import FaultKind as EngineFaultKind
@@ -22,7 +22,7 @@ from worker.demo.horde.faults import Fault, FaultKind, Route
 from worker.demo.horde.records import Baseline, ImageRequest, ModelFacts, Outcome
 from worker.demo.horde.server import serve_in_thread
 from worker.demo.horde.state import EmbeddedHorde
-from worker.engine.policy import RestartPolicy
+from worker.process.restart_policy import RestartPolicy
 from worker.engine.process import LAUNCHER
 
 from .rig import MODEL, Rig

@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from tests.stages import STAGES, at_stage
-from worker import cli, compose
+from worker import cli
+from worker.app.run import build as compose
 from worker.demo.safety import scripted_safety
 
 script = Path(os.environ["SAFETY_SCRIPT"])

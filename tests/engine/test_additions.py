@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from worker.aio import timeout
-from worker.app import serve
+from worker.app.run import serve
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.demo.files import FileServer

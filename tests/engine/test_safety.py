@@ -12,7 +12,7 @@ from worker.demo.tiny import safety as random_child
 from worker.engine.devices import Device
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator
-from worker.engine.policy import RestartPolicy
+from worker.process.restart_policy import RestartPolicy
 from worker.images import RawImage
 from worker.safety.horde import HordeChecker
 from worker.safety.process import CHILD, SafetySettings

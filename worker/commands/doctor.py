@@ -14,7 +14,7 @@ import psutil
 import typer
 
 from worker.commands.options import AsJson, ConfigFile, FromEnvironment, load_settings
-from worker.compose import AGENT
+from worker.app.build import AGENT
 from worker.config.key import ANONYMOUS_KEY
 from worker.config.load import LoadedConfig
 from worker.config.paths import models_root

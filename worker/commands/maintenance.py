@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from worker.commands.options import ConfigFile, FromEnvironment, WorkerName, load_settings
-from worker.compose import AGENT
+from worker.app.build import AGENT
 from worker.config.schema import BridgeData
 from worker.horde.client import HordeClient
 from worker.vigil.maintenance import switch

@@ -15,13 +15,13 @@ from worker.commands.options import (
     WorkerName,
     load_settings,
 )
-from worker.compose import DeviceFlags, compose
+from worker.app.build import DeviceFlags, compose
 from worker.config.load import LoadedConfig
 from worker.console import live
 from worker.engine.install import Runtime
-from worker.home import only_one, worker_folder
-from worker.lifecycle import run as run_worker
-from worker.orphans import end_orphans
+from worker.app.state_dir import only_one, worker_folder
+from worker.app.lifecycle import run as run_worker
+from worker.process.orphans import end_orphans
 
 
 def run(

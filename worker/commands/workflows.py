@@ -16,7 +16,7 @@ from worker.commands.options import (
     reference_models,
     settings_or_defaults,
 )
-from worker.compose import AGENT, library_of
+from worker.app.build import AGENT, library_of
 from worker.config.load import LoadedConfig
 from worker.config.paths import models_root
 from worker.jobs.abilities import Ability, Survey, survey

@@ -9,7 +9,7 @@ from worker.console.live import View, live_view
 from worker.console.status import RULE, lines, look
 from worker.errors import HordeError
 from worker.jobs.job import JobEvent, Stage
-from worker.running import Running
+from worker.app.context import Running
 
 #: How often the settings are asked whether and when a block is due.
 TICK_S = 1.0

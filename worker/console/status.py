@@ -9,7 +9,7 @@ from worker.engine.slot import EngineSlot
 from worker.jobs.job import Job, Stage
 from worker.jobs.standing import duration
 from worker.jobs.tally import Tally
-from worker.running import Running
+from worker.app.context import Running
 
 GIB = 1024**3
 RULE = "─" * 78

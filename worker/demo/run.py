@@ -18,7 +18,7 @@ from loguru import logger
 from rich.console import Console
 from rich.table import Table
 
-from worker.app import Setup, serve
+from worker.app.run import Setup, serve
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.demo import tinies

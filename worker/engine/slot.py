@@ -10,7 +10,7 @@ from typing import Any
 from loguru import logger
 
 from worker.engine.client import EngineClient
-from worker.engine.policy import RestartPolicy
+from worker.process.restart_policy import RestartPolicy
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.errors import EngineDied, EngineError, EngineStartFailed
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from worker.filelock import lock
+from worker.process.file_lock import lock
 
 #: Seconds between two looks whether the other one has done.
 LOOK_AGAIN_S: Final = 1.0

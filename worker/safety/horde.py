@@ -16,7 +16,7 @@ from typing import Any
 from loguru import logger
 
 from worker.aio import timeout_at
-from worker.engine.policy import RestartPolicy
+from worker.process.restart_policy import RestartPolicy
 from worker.errors import SafetyUnavailable
 from worker.images import RawImage
 from worker.safety.process import SafetyProcess, SafetySettings

@@ -11,7 +11,7 @@ from worker.aio import timeout
 from worker.engine.slot import EngineSlot
 from worker.errors import EngineError, EngineStalled
 from worker.jobs.standing import duration
-from worker.running import Running
+from worker.app.context import Running
 
 #: How often the clocks are compared.
 TICK_S = 2.0

@@ -18,7 +18,7 @@ import yaml
 
 from worker.demo.engine import FOLDER
 from worker.demo.engine.script import Fault, FaultKind
-from worker.engine import child
+from worker.process import child
 from worker.engine import process as process_module
 from worker.engine.process import (
     LAUNCHER,

@@ -10,7 +10,7 @@ import pytest
 from worker.aio import timeout
 from worker.demo.safety import scripted_safety
 from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
-from worker.engine.policy import RestartPolicy
+from worker.process.restart_policy import RestartPolicy
 from worker.errors import SafetyUnavailable
 from worker.images import RawImage
 from worker.safety.horde import BACKLOG, HordeChecker

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from worker.engine.install.layout import ROOT
 from worker.errors import RuntimeMissing
-from worker.filelock import lock
+from worker.process.file_lock import lock
 
 #: Three gigabytes over a line of two megabits.
 COMMAND_TIMEOUT_S = 4 * 3600.0

@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-from worker.orphans import FILE_NAME, end_orphans, note_child
+from worker.process.orphans import FILE_NAME, end_orphans, note_child
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
 PARENT = f"import subprocess, sys; child = subprocess.Popen({SLEEP!r}); child.wait()"

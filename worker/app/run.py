@@ -15,7 +15,7 @@ from worker.aio import ungrouped
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.engine.patience import Patience
-from worker.engine.policy import RestartPolicy
+from worker.process.restart_policy import RestartPolicy
 from worker.engine.pool import EnginePool
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot
@@ -37,7 +37,7 @@ from worker.jobs.roster import Roster
 from worker.jobs.runner import JobRunner, Services
 from worker.jobs.sources import ModelSource
 from worker.jobs.tally import Tally
-from worker.running import Attendant, Running, attended
+from worker.app.context import Attendant, Running, attended
 from worker.safety.checker import SafetyChecker
 from worker.workflows.audit import audit_library, with_any_file
 from worker.workflows.library import Library

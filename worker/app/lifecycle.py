@@ -11,11 +11,11 @@ from functools import cache
 import psutil
 from loguru import logger
 
-from worker.app import Setup, serve
+from worker.app.run import Setup, serve
 from worker.errors import WorkerError
 from worker.jobs.job import JobEvent, Stage
 from worker.jobs.tally import Tally
-from worker.signals import signals
+from worker.process.signals import signals
 
 #: After the third signal: what is not over by then is cut off.
 END_LIMIT_S = 20.0

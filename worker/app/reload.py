@@ -13,7 +13,7 @@ from worker.config.schema import BridgeData
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot
 from worker.errors import WorkerError
-from worker.running import Running
+from worker.app.context import Running
 
 #: How often the files are looked at.
 POLL_S = 1.0

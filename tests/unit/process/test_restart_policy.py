@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.engine.policy import RestartPolicy, RetryPolicy
+from worker.process.restart_policy import RestartPolicy, RetryPolicy
 from worker.errors import EngineDied, EngineError, GraphRejected, ModelBroken, NodeFailed, OutOfMemory, Retry
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from worker.app import Setup
+from worker.app.run import Setup
 from worker.config.live import LiveConfig
 from worker.config.load import LoadedConfig, config_files
 from worker.config.paths import cache_home, models_root
@@ -32,7 +32,7 @@ from worker.safety.horde import HordeChecker
 from worker.safety.settings import model_facts, safety_rules, safety_settings
 from worker.vigil.clock import ClockWatch
 from worker.vigil.maintenance import watch_maintenance
-from worker.vigil.settings import SettingsWatch
+from worker.app.reload import SettingsWatch
 from worker.workflows.library import Library, packaged_folder
 
 PROJECT_URL = "https://github.com/horde-bridge/horde-bridge"

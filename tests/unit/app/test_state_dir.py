@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from worker.errors import ConfigError
-from worker.home import only_one, worker_folder
+from worker.app.state_dir import only_one, worker_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 URL = "https://aihorde.net/api/"
 HOLD = """
 import sys, pathlib
-from worker.home import only_one
+from worker.app.state_dir import only_one
 with only_one(sys.argv[1], sys.argv[2], folder=pathlib.Path(sys.argv[3])):
     print("held", flush=True)
     sys.stdin.read()

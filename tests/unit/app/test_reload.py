@@ -11,8 +11,8 @@ from worker.config.live import LiveConfig
 from worker.config.load import config_files, load_config
 from worker.config.schema import BridgeData
 from worker.errors import RuntimeMissing
-from worker.vigil import settings as settings_module
-from worker.vigil.settings import SettingsWatch
+from worker.app.run import reload as settings_module
+from worker.app.reload import SettingsWatch
 
 PATIENCE_S = 60.0
 

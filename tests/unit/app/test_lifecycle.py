@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from worker import lifecycle
+from worker.app.run import lifecycle
 from worker.jobs.job import JobEvent, Stage
-from worker.lifecycle import Ending, settle
-from worker.signals import CTRL_CLOSE, CTRL_LOGOFF, CTRL_SHUTDOWN, console_close, signals
+from worker.app.lifecycle import Ending, settle
+from worker.process.signals import CTRL_CLOSE, CTRL_LOGOFF, CTRL_SHUTDOWN, console_close, signals
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -128,7 +128,7 @@ async def test_signals_reach_those_they_are_meant_for_and_nobody_afterwards(done
 
 LISTEN = """
 import asyncio
-from worker.signals import signals
+from worker.process.signals import signals
 
 async def main():
     heard = asyncio.get_running_loop().create_future()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from worker.errors import ConfigError
-from worker.filelock import lock
+from worker.process.file_lock import lock
 
 #: Names a folder for what workers keep between two runs, in place of the runtime's own.
 VARIABLE = "AIWORKER_STATE_DIR"
