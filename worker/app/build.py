@@ -30,8 +30,8 @@ from worker.models.records import ModelRecord
 from worker.models.room import ModelRoom
 from worker.safety.horde import HordeChecker
 from worker.safety.settings import model_facts, safety_rules, safety_settings
-from worker.vigil.clock import ClockWatch
-from worker.vigil.maintenance import watch_maintenance
+from worker.owner.suspend import ClockWatch
+from worker.owner.maintenance import watch_maintenance
 from worker.app.reload import SettingsWatch
 from worker.workflows.library import Library, packaged_folder
 

@@ -11,7 +11,7 @@ from worker.commands.options import ConfigFile, FromEnvironment, WorkerName, loa
 from worker.app.build import AGENT
 from worker.config.schema import BridgeData
 from worker.horde.client import HordeClient
-from worker.vigil.maintenance import switch
+from worker.owner.maintenance import switch
 
 app = typer.Typer(
     help="Take the worker out of service on the Horde, or back into it; it may run meanwhile.", no_args_is_help=True

@@ -9,7 +9,7 @@ from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.errors import HordeRefused, HordeUnreachable
 from worker.horde.wire import WorkerDetails
-from worker.vigil.maintenance import BROKEN, BrokenWorker, switch, watch_maintenance
+from worker.owner.maintenance import BROKEN, BrokenWorker, switch, watch_maintenance
 
 
 class Horde:

@@ -9,8 +9,8 @@ from worker.errors import EngineDied
 from worker.horde.wire import PopResponse
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.roster import Roster
-from worker.vigil import clock as clock_module
-from worker.vigil.clock import ClockWatch, sleepless_clock
+from worker.owner import suspend as clock_module
+from worker.owner.suspend import ClockWatch, sleepless_clock
 
 
 class Slot:
