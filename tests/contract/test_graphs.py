@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.horde.wire import PopResponse
+from worker.horde.messages import PopResponse
 from worker.jobs.preview import preview, read_pop_file, request_for
 from worker.models.records import ModelRecord
 from worker.models.reference import read_folder

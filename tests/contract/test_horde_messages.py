@@ -17,10 +17,10 @@ from worker.errors import (
     JobGone,
 )
 from worker.horde.agent import LONGEST, bridge_agent
-from worker.horde.exchange import Answer
-from worker.horde.refusals import Endpoint, refusal
-from worker.horde.salvage import read_pop
-from worker.horde.wire import (
+from worker.horde.http import Answer
+from worker.horde.error_mapping import Endpoint, refusal
+from worker.horde.pop_parser import read_pop
+from worker.horde.messages import (
     ExtraSourceImage,
     GenMetadata,
     MaintenanceRequest,

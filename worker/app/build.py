@@ -20,7 +20,7 @@ from worker.engine.install.machine import Accelerator, Host, detect_card
 from worker.engine.process import EngineSettings
 from worker.errors import ConfigError, RuntimeMissing
 from worker.horde.agent import bridge_agent
-from worker.horde.gates import HIGHEST_LEVEL
+from worker.horde.feature_levels import HIGHEST_LEVEL
 from worker.jobs.job import JobEvents
 from worker.jobs.journal import FILE_NAME as JOURNAL_FILE
 from worker.jobs.journal import Journal

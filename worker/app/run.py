@@ -22,7 +22,7 @@ from worker.engine.slot import EngineSlot
 from worker.errors import ConfigError, WorkerError
 from worker.horde.client import HordeClient
 from worker.horde.limits import Limits
-from worker.horde.wire import PopRequest
+from worker.horde.messages import PopRequest
 from worker.jobs.brakes import FaultBrake, Floors
 from worker.jobs.drain import DRAIN_LIMIT_S, until_drained
 from worker.jobs.forecast import Forecast

@@ -18,14 +18,14 @@ from pydantic import ValidationError
 from worker.errors import ConfigError, HordeError, HordeUnreachable, JobGone
 from worker.horde.agent import is_header_text
 from worker.horde.connections import Connections, is_loopback
-from worker.horde.exchange import Answer, exchange, persist
+from worker.horde.http import Answer, exchange, persist
 from worker.horde.limits import Limits
 from worker.horde.links import is_web_address
-from worker.horde.pacing import Pace
-from worker.horde.refusals import Endpoint, refusal, unreadable
-from worker.horde.salvage import read_pop
+from worker.horde.backoff import Pace
+from worker.horde.error_mapping import Endpoint, refusal, unreadable
+from worker.horde.pop_parser import read_pop
 from worker.horde.storage import Storage
-from worker.horde.wire import (
+from worker.horde.messages import (
     MaintenanceRequest,
     PopRequest,
     PopResponse,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from worker.horde.pacing import RetryPolicy
+from worker.horde.backoff import RetryPolicy
 
 _SUBMIT = RetryPolicy(tries=5, within_s=120.0)
 _LOOKUP = RetryPolicy(tries=3, within_s=30.0)

@@ -17,7 +17,7 @@ from loguru import logger
 from worker.aio import TaskGroup, timeout
 from worker.errors import HordeBusy, HordeError, HordeMaintenance, HordeRefused, WorkerError
 from worker.horde.client import HordeClient
-from worker.horde.wire import PopRequest, PopResponse
+from worker.horde.messages import PopRequest, PopResponse
 from worker.jobs.job import Job, Stage
 from worker.jobs.runner import JobRunner
 from worker.jobs.speed import Average

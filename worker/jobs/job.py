@@ -8,7 +8,7 @@ from functools import partial
 
 from loguru import logger
 
-from worker.horde.wire import GenMetadata, PopResponse
+from worker.horde.messages import GenMetadata, PopResponse
 from worker.workflows import coerce
 from worker.workflows.request import RenderRequest
 

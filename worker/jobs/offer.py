@@ -13,8 +13,8 @@ from loguru import logger
 
 from worker.config.schema import BridgeData
 from worker.horde.agent import level_of, lowered
-from worker.horde.gates import CASCADE_LEVEL, FLUX_LEVEL, Gate, level_without
-from worker.horde.wire import PopRequest
+from worker.horde.feature_levels import CASCADE_LEVEL, FLUX_LEVEL, Gate, level_without
+from worker.horde.messages import PopRequest
 from worker.jobs.abilities import Ability, Survey, survey
 from worker.workflows.auxiliary import QR_CONTROLNETS, AuxiliaryFile, of_feature
 from worker.workflows.families import Family

@@ -14,7 +14,7 @@ from PIL import Image, ImageChops
 
 from worker.errors import JobError, JobLate
 from worker.horde.client import HordeClient
-from worker.horde.wire import GenMetadata
+from worker.horde.messages import GenMetadata
 from worker.images import open_picture
 from worker.jobs.job import Job
 from worker.workflows.request import ExtraSource, RenderRequest, ServedModel, SourceImage

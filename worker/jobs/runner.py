@@ -18,7 +18,7 @@ from worker.engine.client import Progress
 from worker.engine.pool import EnginePool, Rendering, RenderTask
 from worker.errors import HordeError, JobGone, JobLate, ModelBroken, UploadFailed, WorkerError
 from worker.horde.client import HordeClient
-from worker.horde.wire import GenMetadata, SubmitRequest
+from worker.horde.messages import GenMetadata, SubmitRequest
 from worker.images import RawImage, encode_webp
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.memory_need import evaluations_of

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from worker.aio import timeout_at
 from worker.errors import JobNotServable, JobNotUnderstood
-from worker.horde.wire import GenMetadata
+from worker.horde.messages import GenMetadata
 from worker.jobs.job import Job
 from worker.jobs.pictures import Pictures
 from worker.models.report import RoomState

@@ -6,7 +6,7 @@ from loguru import logger
 
 from worker.errors import HordeError, HordeRefused
 from worker.horde.client import HordeClient
-from worker.horde.wire import WorkerDetails
+from worker.horde.messages import WorkerDetails
 from worker.app.context import Running
 
 #: How often it is looked whether engines run, and how often the Horde is asked for a switch that it has not made.

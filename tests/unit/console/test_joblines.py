@@ -4,7 +4,7 @@ import pytest
 from loguru import logger
 
 from worker.console.joblines import LONGEST_NAME, asked, pace, say
-from worker.horde.wire import PopResponse
+from worker.horde.messages import PopResponse
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.workflows.request import Family, ServedModel, read_request
 

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.horde.scripted import AGENT, HASTY_LIMITS, KEY, Script
 from worker.horde.client import HordeClient
 from worker.horde.limits import Limits
-from worker.horde.wire import PopRequest
+from worker.horde.messages import PopRequest
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from worker.errors import (
     JobGone,
 )
 from worker.horde.client import HordeClient
-from worker.horde.wire import PopRequest, SubmitRequest
+from worker.horde.messages import PopRequest, SubmitRequest
 
 ID = "2e42ccc3-a593-4512-a852-750b00fc216f"
 JOB: dict[str, Any] = {

@@ -15,7 +15,7 @@ from worker.demo.horde.records import ImageRequest
 from worker.demo.horde.server import RunningHorde, serve_in_thread
 from worker.errors import HordeMaintenance, HordeRefused, HordeUnreachable, JobGone, UploadFailed
 from worker.horde.client import HordeClient
-from worker.horde.wire import PopRequest, PopResponse, SubmitRequest
+from worker.horde.messages import PopRequest, PopResponse, SubmitRequest
 
 AGENT = "AI Horde Worker reGen:13.0.0:https://example.invalid/worker"
 #: hanging requests are given up soon

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from worker.errors import HordeRefused
-from worker.horde.wire import PopResponse
+from worker.horde.messages import PopResponse
 from worker.jobs.drain import SHUTTING_DOWN, until_drained
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.roster import Roster

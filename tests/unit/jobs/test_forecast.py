@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from worker.horde.wire import PopResponse
+from worker.horde.messages import PopResponse
 from worker.jobs.forecast import Forecast, share_out
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.jobs.speed import KINDS, Speed, work_of

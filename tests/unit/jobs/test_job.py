@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from worker.horde.wire import PopResponse
+from worker.horde.messages import PopResponse
 from worker.jobs.job import Job
 from worker.workflows.request import Family, ServedModel, read_request
 

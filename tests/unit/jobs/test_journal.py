@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from worker.errors import HordeRefused, HordeUnreachable, JobGone
-from worker.horde.wire import PopResponse, SubmitResponse
+from worker.horde.messages import PopResponse, SubmitResponse
 from worker.jobs import journal as journals
 from worker.jobs.brakes import HOUR_S
 from worker.jobs.job import Job, JobEvents, Stage

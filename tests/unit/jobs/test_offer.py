@@ -7,7 +7,7 @@ import pytest
 
 from worker.config.schema import BridgeData
 from worker.horde.agent import bridge_agent
-from worker.horde.gates import GATES, Gate, opened_by
+from worker.horde.feature_levels import GATES, Gate, opened_by
 from worker.jobs.abilities import (
     NEW_PROCESSORS,
     OLD_PROCESSORS,

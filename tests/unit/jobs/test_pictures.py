@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from worker.errors import JobError
-from worker.horde.wire import PopResponse
+from worker.horde.messages import PopResponse
 from worker.jobs.job import Job
 from worker.jobs.pictures import fetch_pictures
 from worker.workflows.request import Family, ServedModel, read_request

@@ -13,7 +13,7 @@ from worker.engine.pool import Rendering, RenderTask
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot
 from worker.errors import DeviceLost, EngineDied, ModelBroken, NodeFailed, OutOfMemory
-from worker.horde.wire import PopResponse
+from worker.horde.messages import PopResponse
 from worker.jobs import planner as planner_module
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.jobs.planner import Planner, Wish, stall_limits_s

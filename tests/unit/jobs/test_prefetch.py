@@ -11,7 +11,7 @@ import pytest
 
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot
-from worker.horde.wire import PopResponse
+from worker.horde.messages import PopResponse
 from worker.jobs import prefetch as prefetch_module
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.prefetch import Prefetch, find_files, read_ahead

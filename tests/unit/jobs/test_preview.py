@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from worker.errors import JobNotUnderstood
-from worker.horde.wire import PopResponse
+from worker.horde.messages import PopResponse
 from worker.jobs.preview import read_pop_file
 
 POP = {"ids": ["a"], "payload": {"prompt": "x"}, "model": "Deliberate"}

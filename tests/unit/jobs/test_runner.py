@@ -9,7 +9,7 @@ import pytest
 from worker.aio import timeout
 from worker.engine.pool import RenderTask
 from worker.errors import EngineDied, HordeUnreachable, JobGone
-from worker.horde.wire import PopResponse, SubmitRequest, SubmitResponse
+from worker.horde.messages import PopResponse, SubmitRequest, SubmitResponse
 from worker.images import RawImage
 from worker.jobs import runner as runner_module
 from worker.jobs.intake import Intake, Room

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import pytest
 
 from worker.errors import JobNotServable
-from worker.horde.wire import PopResponse
+from worker.horde.messages import PopResponse
 from worker.jobs.job import Job
 from worker.jobs.pictures import Pictures
 from worker.jobs.sources import read_job, require_files

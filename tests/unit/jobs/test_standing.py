@@ -3,7 +3,7 @@
 import pytest
 
 from worker.errors import HordeBusy, HordeKeyUnknown, HordeMaintenance, HordeUnreachable
-from worker.horde.wire import Message
+from worker.horde.messages import Message
 from worker.jobs.standing import KEY_PATIENCE_S, LONG_PAUSE_S, MOST_TOLD, SAY_AGAIN_S, Standing, duration
 
 

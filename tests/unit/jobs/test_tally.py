@@ -1,6 +1,6 @@
 """What a session has done is told in jobs, as they are popped, and in images, as the Horde pays and counts faults."""
 
-from worker.horde.wire import PopResponse
+from worker.horde.messages import PopResponse
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.jobs.tally import Tally
 

@@ -8,7 +8,7 @@ import pytest
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.errors import HordeRefused, HordeUnreachable
-from worker.horde.wire import WorkerDetails
+from worker.horde.messages import WorkerDetails
 from worker.owner.maintenance import BROKEN, BrokenWorker, switch, watch_maintenance
 
 

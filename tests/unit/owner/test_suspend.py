@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from worker.errors import EngineDied
-from worker.horde.wire import PopResponse
+from worker.horde.messages import PopResponse
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.roster import Roster
 from worker.owner import suspend as clock_module

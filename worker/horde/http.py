@@ -19,7 +19,7 @@ from worker.aio import timeout
 from worker.errors import HordeBusy, HordeError, HordeUnreachable, Retry
 from worker.horde.connections import Connections
 from worker.horde.links import redact
-from worker.horde.pacing import RetryPolicy
+from worker.horde.backoff import RetryPolicy
 
 Result = TypeVar("Result")
 

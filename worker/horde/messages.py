@@ -109,7 +109,7 @@ class PopResponse(Received):
     extra_source_images: list[ExtraSourceImage] = []
     r2_upload: str | None = None
     r2_uploads: list[str] = []
-    #: written by worker.horde.salvage, never by the server
+    #: written by worker.horde.pop_parser, never by the server
     problems: tuple[str, ...] = ()
 
     @property

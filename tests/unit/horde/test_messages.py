@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from worker.horde.wire import GenMetadata, PopResponse, SubmitRequest, SubmitResponse
+from worker.horde.messages import GenMetadata, PopResponse, SubmitRequest, SubmitResponse
 
 
 def submit(seed: int) -> SubmitRequest:

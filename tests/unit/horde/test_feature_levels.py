@@ -3,7 +3,7 @@
 import pytest
 
 from worker.horde.agent import bridge_agent, level_of, lowered
-from worker.horde.gates import GATES, HIGHEST_LEVEL, LOWEST_LEVEL, Gate, level_without, opened_by
+from worker.horde.feature_levels import GATES, HIGHEST_LEVEL, LOWEST_LEVEL, Gate, level_without, opened_by
 
 AGENT = bridge_agent("13.0.0", "https://example.invalid")
 

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.horde.pacing import Pace, RetryPolicy
+from worker.horde.backoff import Pace, RetryPolicy
 
 
 @given(

@@ -10,8 +10,8 @@ from typing import Any
 from loguru import logger
 from pydantic import ValidationError
 
-from worker.horde.exchange import Answer
-from worker.horde.wire import PopResponse
+from worker.horde.http import Answer
+from worker.horde.messages import PopResponse
 
 #: fields that no image depends on; one that can't be read is left at its default
 DISPENSABLE = frozenset({"messages", "skipped", "ttl"})

@@ -14,9 +14,9 @@ from worker.errors import (
     HordeUnreachable,
     JobGone,
 )
-from worker.horde.exchange import Answer
-from worker.horde.quote import LONGEST_QUOTE
-from worker.horde.refusals import (
+from worker.horde.http import Answer
+from worker.horde.sanitize import LONGEST_QUOTE
+from worker.horde.error_mapping import (
     ADDRESS_TIMEOUT_S,
     DEFAULT_RETRY_AFTER_S,
     LEAST_RETRY_AFTER_S,

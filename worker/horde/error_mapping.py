@@ -21,8 +21,8 @@ from worker.errors import (
     HordeUnreachable,
     JobGone,
 )
-from worker.horde.exchange import Answer
-from worker.horde.quote import quote
+from worker.horde.http import Answer
+from worker.horde.sanitize import quote
 
 #: wait after a 429 that names no time, in seconds
 DEFAULT_RETRY_AFTER_S = 5.0
