@@ -19,7 +19,7 @@ from worker.demo.horde.directory import OWNER_KEY
 from worker.demo.horde.records import ImageRequest, Outcome
 from worker.demo.horde.server import RunningHorde
 from worker.horde.agent import bridge_agent
-from worker.jobs.brakes import FaultBrake
+from worker.scheduling.fault_limiter import FaultBrake
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.journal import Journal
 from worker.models.report import RoomState

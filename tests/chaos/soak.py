@@ -38,9 +38,9 @@ from worker.demo.horde.storage import ObjectStorage
 from worker.demo.safety import scripted_safety
 from worker.engine.install.layout import Runtime
 from worker.process.restart_policy import RestartPolicy
-from worker.jobs import intake
+from worker.scheduling import intake
 from worker.jobs.journal import Journal
-from worker.jobs.quarantine import Ceilings, Quarantine
+from worker.scheduling.estimates.cooldowns import Ceilings, Quarantine
 from worker.models.store import Store
 from worker.safety.horde import HordeChecker
 

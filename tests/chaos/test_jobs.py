@@ -17,8 +17,9 @@ from worker.demo.horde.faults import Fault, FaultKind, Route
 from worker.demo.horde.records import Outcome
 from worker.errors import ConfigError, EngineStartFailed, HordeRefused, SafetyUnavailable, WorkerError
 from worker.images import RawImage
-from worker.jobs import intake, sizes
-from worker.jobs.brakes import FaultBrake
+from worker.scheduling import intake
+from worker.scheduling import max_pixels_rotation as sizes
+from worker.scheduling.fault_limiter import FaultBrake
 from worker.jobs.job import Stage
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict

@@ -11,8 +11,8 @@ from worker.demo.horde.dispatch import Rules
 from worker.demo.horde.records import Baseline, ModelFacts
 from worker.demo.horde.server import serve_in_thread
 from worker.demo.horde.state import EmbeddedHorde
-from worker.jobs import sizes
-from worker.jobs.quarantine import Ceilings
+from worker.scheduling import max_pixels_rotation as sizes
+from worker.scheduling.estimates.cooldowns import Ceilings
 
 from .rig import MODEL, OTHER, Rig
 

@@ -14,7 +14,7 @@ from loguru import logger
 from worker.app.run import Setup, serve
 from worker.errors import WorkerError
 from worker.jobs.job import JobEvent, Stage
-from worker.jobs.tally import Tally
+from worker.jobs.session_stats import Tally
 from worker.process.signals import signals
 
 #: After the third signal: what is not over by then is cut off.

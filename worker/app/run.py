@@ -23,20 +23,20 @@ from worker.errors import ConfigError, WorkerError
 from worker.horde.client import HordeClient
 from worker.horde.limits import Limits
 from worker.horde.messages import PopRequest
-from worker.jobs.brakes import FaultBrake, Floors
+from worker.scheduling.fault_limiter import FaultBrake, Floors
 from worker.jobs.drain import DRAIN_LIMIT_S, until_drained
-from worker.jobs.forecast import Forecast
-from worker.jobs.intake import Intake
+from worker.scheduling.estimates.forecast import Forecast
+from worker.scheduling.intake import Intake
 from worker.jobs.job import JobEvent, JobEvents, Stage
 from worker.jobs.journal import Journal, journalled
-from worker.jobs.offer import Offers, build_offer
-from worker.jobs.planner import Planner, stall_limits_s
+from worker.scheduling.offer import Offers, build_offer
+from worker.scheduling.planner import Planner, stall_limits_s
 from worker.jobs.prefetch import Prefetch
-from worker.jobs.quarantine import Ceilings, Quarantine
-from worker.jobs.roster import Roster
+from worker.scheduling.estimates.cooldowns import Ceilings, Quarantine
+from worker.jobs.in_flight import Roster
 from worker.jobs.runner import JobRunner, Services
-from worker.jobs.sources import ModelSource
-from worker.jobs.tally import Tally
+from worker.jobs.inputs import ModelSource
+from worker.jobs.session_stats import Tally
 from worker.app.context import Attendant, Running, attended
 from worker.safety.checker import SafetyChecker
 from worker.workflows.audit import audit_library, with_any_file

@@ -19,10 +19,10 @@ from worker.commands.options import (
 from worker.app.build import AGENT, library_of
 from worker.config.load import LoadedConfig
 from worker.config.paths import models_root
-from worker.jobs.abilities import Ability, Survey, survey
-from worker.jobs.offer import Capabilities, decide
+from worker.workflows.capabilities import Ability, Survey, survey
+from worker.scheduling.offer import Capabilities, decide
 from worker.jobs.preview import preview, read_pop_file, request_for, to_json
-from worker.jobs.rehearsal import rehearse
+from worker.workflows.template_check import rehearse
 from worker.models.beside import as_file
 from worker.models.choice import custom_of, guess, store_of
 from worker.workflows.audit import audit_library, everything_wrong, snapshot

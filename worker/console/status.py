@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from worker.console.joblines import size
 from worker.engine.slot import EngineSlot
 from worker.jobs.job import Job, Stage
-from worker.jobs.standing import duration
-from worker.jobs.tally import Tally
+from worker.scheduling.horde_status import duration
+from worker.jobs.session_stats import Tally
 from worker.app.context import Running
 
 GIB = 1024**3

@@ -22,7 +22,7 @@ from loguru import logger
 from worker.errors import HordeError, HordeUnreachable, JobGone
 from worker.horde.client import HordeClient
 from worker.horde.messages import SubmitRequest
-from worker.jobs.brakes import HOUR_S
+from worker.scheduling.fault_limiter import HOUR_S
 from worker.jobs.job import Job, JobEvent, JobEvents, Stage
 
 FILE_NAME = "journal.jsonl"

@@ -17,7 +17,7 @@ from loguru import logger
 
 from worker.engine.pool import EnginePool
 from worker.jobs.job import JobEvent, JobEvents, Stage
-from worker.jobs.sources import ModelSource
+from worker.jobs.inputs import ModelSource
 from worker.models.records import Purpose
 from worker.models.trees import KEY_OF_PURPOSE
 

@@ -21,9 +21,9 @@ from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata, SubmitRequest
 from worker.images import RawImage, encode_webp
 from worker.jobs.job import Job, JobEvents, Stage
-from worker.jobs.memory_need import evaluations_of
-from worker.jobs.pictures import fetch_pictures
-from worker.jobs.sources import ModelSource, find_model, read_job, require_files
+from worker.scheduling.estimates.memory import evaluations_of
+from worker.jobs.source_images import fetch_pictures
+from worker.jobs.inputs import ModelSource, find_model, read_job, require_files
 from worker.safety.checker import SafetyChecker
 from worker.safety.verdict import Verdict
 from worker.workflows.library import Library

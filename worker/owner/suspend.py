@@ -10,7 +10,7 @@ from loguru import logger
 from worker.aio import timeout
 from worker.engine.slot import EngineSlot
 from worker.errors import EngineError, EngineStalled
-from worker.jobs.standing import duration
+from worker.scheduling.horde_status import duration
 from worker.app.context import Running
 
 #: How often the clocks are compared.

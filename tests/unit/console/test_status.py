@@ -3,7 +3,7 @@
 import pytest
 
 from worker.console.status import GIB, EngineLine, Status, lines
-from worker.jobs.tally import Tally
+from worker.jobs.session_stats import Tally
 
 HOUR = 3600.0
 

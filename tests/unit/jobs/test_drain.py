@@ -8,7 +8,7 @@ from worker.errors import HordeRefused
 from worker.horde.messages import PopResponse
 from worker.jobs.drain import SHUTTING_DOWN, until_drained
 from worker.jobs.job import Job, JobEvents, Stage
-from worker.jobs.roster import Roster
+from worker.jobs.in_flight import Roster
 
 
 class Intake:

@@ -12,7 +12,7 @@ from worker.errors import EngineDied, HordeUnreachable, JobGone
 from worker.horde.messages import PopResponse, SubmitRequest, SubmitResponse
 from worker.images import RawImage
 from worker.jobs import runner as runner_module
-from worker.jobs.intake import Intake, Room
+from worker.scheduling.intake import Intake, Room
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.runner import JobRunner, Services
 from worker.safety.checker import NoChecker

@@ -8,7 +8,7 @@ from PIL import Image
 from worker.errors import JobError
 from worker.horde.messages import PopResponse
 from worker.jobs.job import Job
-from worker.jobs.pictures import fetch_pictures
+from worker.jobs.source_images import fetch_pictures
 from worker.workflows.request import Family, ServedModel, read_request
 
 MODEL = ServedModel("m", Family.STABLE_DIFFUSION_1, {"checkpoint": "m.safetensors"})

@@ -9,7 +9,7 @@ from worker.aio import timeout_at
 from worker.errors import JobNotServable, JobNotUnderstood
 from worker.horde.messages import GenMetadata
 from worker.jobs.job import Job
-from worker.jobs.pictures import Pictures
+from worker.jobs.source_images import Pictures
 from worker.models.report import RoomState
 from worker.workflows.auxiliary import AuxiliaryFile, needs
 from worker.workflows.request import (

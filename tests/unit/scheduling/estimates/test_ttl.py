@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.jobs.deadlines import SHARE, STEPS, Outlook, ttl_s
+from worker.scheduling.estimates.ttl import SHARE, STEPS, Outlook, ttl_s
 from worker.workflows.families import Family
 
 SD1, FLUX = Family.STABLE_DIFFUSION_1, Family.FLUX_1

@@ -20,8 +20,8 @@ from worker.horde.client import HordeClient
 from worker.horde.messages import PopRequest, PopResponse
 from worker.jobs.job import Job, Stage
 from worker.jobs.runner import JobRunner
-from worker.jobs.speed import Average
-from worker.jobs.standing import Standing
+from worker.scheduling.estimates.speed import Average
+from worker.scheduling.horde_status import Standing
 
 #: Pause after a pop that brought nothing.
 EMPTY_PAUSE_S = 1.0

@@ -17,15 +17,15 @@ from worker.engine.patience import FIRST_MARGIN, Phase
 from worker.engine.pool import EnginePool, Rendering, RenderTask
 from worker.engine.slot import EngineSlot
 from worker.errors import EngineError, ModelBroken, OutOfMemory
-from worker.jobs.assortment import Assortment, Limit, stick, tightest, withheld
-from worker.jobs.deadlines import Outlook
-from worker.jobs.forecast import Forecast
-from worker.jobs.intake import Room
+from worker.scheduling.device_limits import Assortment, Limit, stick, tightest, withheld
+from worker.scheduling.estimates.ttl import Outlook
+from worker.scheduling.estimates.forecast import Forecast
+from worker.scheduling.intake import Room
 from worker.jobs.job import JobEvent, Stage
-from worker.jobs.memory_need import MemoryNeeds
-from worker.jobs.quarantine import Ceilings, Quarantine
-from worker.jobs.sizes import Sizes
-from worker.jobs.sources import ModelSource
+from worker.scheduling.estimates.memory import MemoryNeeds
+from worker.scheduling.estimates.cooldowns import Ceilings, Quarantine
+from worker.scheduling.max_pixels_rotation import Sizes
+from worker.jobs.inputs import ModelSource
 
 #: A model that was too slow to be in time is tried again so often: what slowed the machine may be gone.
 ANOTHER_CHANCE_S = 3600.0

@@ -8,7 +8,7 @@ import pytest
 from worker.config.schema import BridgeData
 from worker.horde.agent import bridge_agent
 from worker.horde.feature_levels import GATES, Gate, opened_by
-from worker.jobs.abilities import (
+from worker.workflows.capabilities import (
     NEW_PROCESSORS,
     OLD_PROCESSORS,
     Ability,
@@ -18,7 +18,7 @@ from worker.jobs.abilities import (
     probes_for,
     survey,
 )
-from worker.jobs.offer import SWITCHES, Capabilities, Offers, build_offer, decide
+from worker.scheduling.offer import SWITCHES, Capabilities, Offers, build_offer, decide
 from worker.workflows.auxiliary import QR_CONTROLNETS, AuxiliaryFile
 from worker.workflows.families import Family
 from worker.workflows.library import Library
@@ -246,8 +246,8 @@ def test_the_offer_says_what_was_decided():
 def test_a_file_that_comes_changes_the_offer_and_nothing_is_tried_twice_for_the_same(library: Library, monkeypatch):
     tried = []
     here: set[str] = set()
-    monkeypatch.setattr("worker.jobs.offer.LOOK_EVERY_S", -1)
-    monkeypatch.setattr("worker.jobs.offer.survey", lambda *asked: tried.append(1) or survey(*asked))
+    monkeypatch.setattr("worker.scheduling.offer.LOOK_EVERY_S", -1)
+    monkeypatch.setattr("worker.scheduling.offer.survey", lambda *asked: tried.append(1) or survey(*asked))
 
     def has(file: AuxiliaryFile) -> bool:
         return file.name in here

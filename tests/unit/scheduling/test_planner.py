@@ -14,10 +14,10 @@ from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot
 from worker.errors import DeviceLost, EngineDied, ModelBroken, NodeFailed, OutOfMemory
 from worker.horde.messages import PopResponse
-from worker.jobs import planner as planner_module
+from worker.scheduling import planner as planner_module
 from worker.jobs.job import Job, JobEvent, Stage
-from worker.jobs.planner import Planner, Wish, stall_limits_s
-from worker.jobs.sizes import PATIENCE_S, STORED_S
+from worker.scheduling.planner import Planner, Wish, stall_limits_s
+from worker.scheduling.max_pixels_rotation import PATIENCE_S, STORED_S
 from worker.workflows.request import Family, ServedModel
 
 FULL = 1024 * 1024

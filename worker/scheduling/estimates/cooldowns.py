@@ -7,7 +7,7 @@ runs on the machine change.
 from collections import deque
 from dataclasses import dataclass, field
 
-from worker.jobs.assortment import Limit
+from worker.scheduling.device_limits import Limit
 
 
 @dataclass

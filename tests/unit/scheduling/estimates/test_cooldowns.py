@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.jobs.quarantine import Ceilings, Quarantine
+from worker.scheduling.estimates.cooldowns import Ceilings, Quarantine
 
 MEGA = 1024 * 1024
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.jobs.assortment import Assortment, Limit, stick, tightest, withheld
+from worker.scheduling.device_limits import Assortment, Limit, stick, tightest, withheld
 
 FULL = 2048 * 2048
 

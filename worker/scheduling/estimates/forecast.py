@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection, Iterable
 
 from worker.jobs.job import Job, JobEvent, Stage
-from worker.jobs.speed import Speed
+from worker.scheduling.estimates.speed import Speed
 from worker.workflows.request import ServedModel
 
 #: A job that took so many times its estimate also loaded a model or waited for something; it says little of speed.

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from worker.errors import JobNotServable, TemplateError
-from worker.jobs.abilities import Ability, Probe, probes_for
+from worker.workflows.capabilities import Ability, Probe, probes_for
 from worker.workflows.audit import ObjectInfo, audit_graph
 from worker.workflows.families import TRAITS, Family
 from worker.workflows.library import Library

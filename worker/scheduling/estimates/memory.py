@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from worker.engine.events import MemoryNeed
 from worker.engine.vram import CONTEXT_BYTES, GIB
-from worker.jobs.assortment import Limit
+from worker.scheduling.device_limits import Limit
 from worker.workflows.features import Feature, features_of
 from worker.workflows.request import RenderRequest
 

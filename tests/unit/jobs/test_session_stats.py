@@ -2,7 +2,7 @@
 
 from worker.horde.messages import PopResponse
 from worker.jobs.job import Job, JobEvent, Stage
-from worker.jobs.tally import Tally
+from worker.jobs.session_stats import Tally
 
 
 def ended(tally, stage, *, images, delivered, faulted=0, kudos=0.0):

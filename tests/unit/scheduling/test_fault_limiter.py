@@ -1,6 +1,6 @@
 """When no job is asked for, and why."""
 
-from worker.jobs.brakes import GIB, HOUR_S, FaultBrake, Floors
+from worker.scheduling.fault_limiter import GIB, HOUR_S, FaultBrake, Floors
 
 
 def test_a_worker_without_faults_is_not_held_back():

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.jobs.abilities import Ability, survey
-from worker.jobs.rehearsal import rehearse
+from worker.workflows.capabilities import Ability, survey
+from worker.workflows.template_check import rehearse
 from worker.workflows.audit import audit_library, snapshot
 from worker.workflows.families import Family
 from worker.workflows.library import Library, packaged_folder

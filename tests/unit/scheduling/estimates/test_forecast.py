@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from worker.horde.messages import PopResponse
-from worker.jobs.forecast import Forecast, share_out
+from worker.scheduling.estimates.forecast import Forecast, share_out
 from worker.jobs.job import Job, JobEvent, Stage
-from worker.jobs.speed import KINDS, Speed, work_of
+from worker.scheduling.estimates.speed import KINDS, Speed, work_of
 from worker.workflows.request import Family, ServedModel, read_request
 
 MODEL = ServedModel("a", Family.STABLE_DIFFUSION_1, {"checkpoint": "a.safetensors"})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.jobs.sizes import KEEP_S, PATIENCE_S, STORED_S, Sizes
+from worker.scheduling.max_pixels_rotation import KEEP_S, PATIENCE_S, STORED_S, Sizes
 
 FULL = 1024 * 1024
 

@@ -4,7 +4,7 @@ import pytest
 
 from worker.errors import HordeBusy, HordeKeyUnknown, HordeMaintenance, HordeUnreachable
 from worker.horde.messages import Message
-from worker.jobs.standing import KEY_PATIENCE_S, LONG_PAUSE_S, MOST_TOLD, SAY_AGAIN_S, Standing, duration
+from worker.scheduling.horde_status import KEY_PATIENCE_S, LONG_PAUSE_S, MOST_TOLD, SAY_AGAIN_S, Standing, duration
 
 
 def test_a_trouble_that_lasts_is_told_once_and_again_after_a_while(said):

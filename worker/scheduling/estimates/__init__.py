@@ -1,0 +1,1 @@
+"""What was learned from jobs that ran: speed, memory, time to live, cooldowns of models."""
