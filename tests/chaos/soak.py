@@ -42,7 +42,7 @@ from worker.scheduling import intake
 from worker.jobs.journal import Journal
 from worker.scheduling.estimates.cooldowns import Ceilings, Quarantine
 from worker.models.store import Store
-from worker.safety.horde import HordeChecker
+from worker.safety.gate import HordeChecker
 
 from .leaks import GROWTH_BYTES, Holdings, Readings, leaks_since, listening, remains, resident_bytes
 from .misfortunes import Misfortunes

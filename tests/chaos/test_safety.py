@@ -14,7 +14,7 @@ from worker.demo.safety import scripted_safety
 from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
 from worker.process.restart_policy import RestartPolicy
 from worker.jobs.job import Stage
-from worker.safety.horde import HordeChecker
+from worker.safety.gate import HordeChecker
 
 from .conftest import MODEL, Rig
 from .rig import UNBRAKED

@@ -14,8 +14,8 @@ from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator
 from worker.process.restart_policy import RestartPolicy
 from worker.images import RawImage
-from worker.safety.horde import HordeChecker
-from worker.safety.process import CHILD, SafetySettings
+from worker.safety.gate import HordeChecker
+from worker.safety.child_process import CHILD, SafetySettings
 from worker.safety.settings import safety_settings
 
 pytestmark = pytest.mark.engine

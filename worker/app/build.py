@@ -28,7 +28,7 @@ from worker.models.choice import custom_file_of, custom_of, guess, tokens_of
 from worker.models.custom import CustomModels
 from worker.models.records import ModelRecord
 from worker.models.room import ModelRoom
-from worker.safety.horde import HordeChecker
+from worker.safety.gate import HordeChecker
 from worker.safety.settings import model_facts, safety_rules, safety_settings
 from worker.owner.suspend import ClockWatch
 from worker.owner.maintenance import watch_maintenance

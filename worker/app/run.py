@@ -14,7 +14,7 @@ from loguru import logger
 from worker.aio import ungrouped
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
-from worker.engine.patience import Patience
+from worker.engine.stall_detector import Patience
 from worker.process.restart_policy import RestartPolicy
 from worker.engine.pool import EnginePool
 from worker.engine.process import EngineSettings

@@ -18,10 +18,10 @@ from loguru import logger
 
 from worker.aio import timeout, to_the_end
 from worker.engine import events
-from worker.engine.faults import classify
+from worker.engine.error_classifier import classify
 from worker.engine.loopback import loopback_client
-from worker.engine.patience import Watch
-from worker.engine.reader import SocketReader, discard, open_socket
+from worker.engine.stall_detector import Watch
+from worker.engine.websocket_reader import SocketReader, discard, open_socket
 from worker.errors import EngineDied, EngineError, EngineStalled, GraphRejected, NodeFailed, RenderCancelled
 from worker.images import RawImage
 

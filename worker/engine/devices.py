@@ -8,7 +8,7 @@ from worker.config.key import DeviceSettings, MemoryMode
 from worker.config.schema import PIXELS_PER_POWER, BridgeData
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator
-from worker.engine.memory import Machine, memory_arguments
+from worker.engine.memory_flags import Machine, memory_arguments
 from worker.engine.process import EngineSettings
 
 

@@ -19,7 +19,7 @@ from worker.aio import TaskGroup, ungrouped
 from worker.engine import vram
 from worker.engine.client import Graph, Progress
 from worker.engine.events import MemoryNeed
-from worker.engine.patience import Patience, Watch
+from worker.engine.stall_detector import Patience, Watch
 from worker.process.restart_policy import RestartPolicy, RetryPolicy
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot, SlotState

@@ -13,7 +13,7 @@ from loguru import logger
 
 from worker.config.schema import BridgeData
 from worker.engine.events import MemoryNeed
-from worker.engine.patience import FIRST_MARGIN, Phase
+from worker.engine.stall_detector import FIRST_MARGIN, Phase
 from worker.engine.pool import EnginePool, Rendering, RenderTask
 from worker.engine.slot import EngineSlot
 from worker.errors import EngineError, ModelBroken, OutOfMemory

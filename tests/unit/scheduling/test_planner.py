@@ -8,7 +8,7 @@ import pytest
 
 from worker.config.schema import BridgeData
 from worker.engine.events import MemoryNeed
-from worker.engine.patience import Phase
+from worker.engine.stall_detector import Phase
 from worker.engine.pool import Rendering, RenderTask
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot

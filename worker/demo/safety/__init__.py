@@ -6,7 +6,7 @@ It finds nudity where a prompt contains `[nsfw]`, and worse where it contains `[
 import sys
 from pathlib import Path
 
-from worker.safety.process import SafetySettings
+from worker.safety.child_process import SafetySettings
 
 #: Where `worker` lies: what the child must find.
 ROOT = Path(__file__).resolve().parents[3]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.engine.faults import classify
+from worker.engine.error_classifier import classify
 from worker.errors import DeviceLost, EngineError, ModelBroken, NodeFailed, OutOfMemory, Retry
 
 CUDA_ADVICE = (

@@ -13,8 +13,8 @@ from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
 from worker.process.restart_policy import RestartPolicy
 from worker.errors import SafetyUnavailable
 from worker.images import RawImage
-from worker.safety.horde import BACKLOG, HordeChecker
-from worker.safety.process import SafetySettings
+from worker.safety.gate import BACKLOG, HordeChecker
+from worker.safety.child_process import SafetySettings
 from worker.safety.verdict import Rules
 
 PATIENCE_S = 120.0

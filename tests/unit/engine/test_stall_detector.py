@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.engine.patience import FIRST_MARGIN, KINDS, MARGIN, Patience, Phase, Watch
+from worker.engine.stall_detector import FIRST_MARGIN, KINDS, MARGIN, Patience, Phase, Watch
 
 FLOORS = {Phase.LOADING: 80.0, Phase.STEPPING: 15.0, Phase.FINISHING: 60.0}
 
