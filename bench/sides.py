@@ -32,8 +32,8 @@ from worker.engine.devices import Device, engine_settings
 from worker.engine.install import Runtime
 from worker.engine.install.machine import Accelerator
 from worker.engine.process import EngineProcess, EngineSettings
-from worker.models.catalog import Catalog
-from worker.models.store import Store
+from worker.models.disk.installed import Catalog
+from worker.models.disk.store import Store
 from worker.workflows.library import Library
 from worker.workflows.materialise import Materialised, materialise
 from worker.workflows.request import read_request

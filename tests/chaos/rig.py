@@ -22,7 +22,7 @@ from worker.horde.agent import bridge_agent
 from worker.scheduling.fault_limiter import FaultBrake
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.journal import Journal
-from worker.models.report import RoomState
+from worker.models.progress import RoomState
 from worker.safety.checker import NoChecker, SafetyChecker
 from worker.workflows.auxiliary import AuxiliaryFile
 from worker.workflows.library import Library

@@ -41,7 +41,7 @@ from worker.process.restart_policy import RestartPolicy
 from worker.scheduling import intake
 from worker.jobs.journal import Journal
 from worker.scheduling.estimates.cooldowns import Ceilings, Quarantine
-from worker.models.store import Store
+from worker.models.disk.store import Store
 from worker.safety.gate import HordeChecker
 
 from .leaks import GROWTH_BYTES, Holdings, Readings, leaks_since, listening, remains, resident_bytes

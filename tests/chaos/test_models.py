@@ -9,8 +9,8 @@ from worker.config.schema import BridgeData
 from worker.demo.engine.script import Fault, FaultKind
 from worker.demo.files import FileServer
 from worker.demo.horde.records import Outcome
-from worker.models.adhoc import Hosts
-from worker.models.room import ModelRoom, Pace
+from worker.models.loras.lora_fetcher import Hosts
+from worker.models.model_manager import ModelRoom, Pace
 
 from .rig import MODEL
 

@@ -8,8 +8,8 @@ import pytest
 
 from worker.horde.messages import PopResponse
 from worker.jobs.preview import preview, read_pop_file, request_for
-from worker.models.records import ModelRecord
-from worker.models.reference import read_folder
+from worker.models.catalog.records import ModelRecord
+from worker.models.catalog.reference import read_folder
 from worker.workflows.audit import audit_graph, snapshot
 from worker.workflows.graph import Graph
 from worker.workflows.library import Library

@@ -18,7 +18,7 @@ from worker.demo.horde.server import serve_in_thread
 from worker.demo.horde.state import EmbeddedHorde
 from worker.demo.tiny.recipes import build_command, engine_tree, models_folder
 from worker.engine.install import Runtime
-from worker.models.part import PartFile
+from worker.models.download.part_file import PartFile
 
 pytestmark = pytest.mark.e2e
 

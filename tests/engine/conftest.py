@@ -14,8 +14,8 @@ from worker.demo.tiny.recipes import build_command, engine_tree, models_folder
 from worker.engine.client import EngineClient
 from worker.engine.install.layout import environment_python, runtime_folder
 from worker.engine.process import EngineProcess, EngineSettings
-from worker.models.catalog import Catalog
-from worker.models.store import Store
+from worker.models.disk.installed import Catalog
+from worker.models.disk.store import Store
 from worker.workflows.library import Library
 
 from .studio import Studio

@@ -10,7 +10,7 @@ from PIL import Image
 
 from worker.engine.client import EngineClient
 from worker.images import RawImage
-from worker.models.catalog import Catalog
+from worker.models.disk.installed import Catalog
 from worker.workflows.graph import Graph
 from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect

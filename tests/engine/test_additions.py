@@ -19,8 +19,8 @@ from worker.demo.horde.state import EmbeddedHorde
 from worker.demo.run import tiny_setup
 from worker.demo.tiny.recipes import TINY_EMBEDDINGS, TINY_LORAS, TINY_MODELS
 from worker.engine.install import Runtime
-from worker.models.adhoc import Hosts
-from worker.models.room import ModelRoom, Pace
+from worker.models.loras.lora_fetcher import Hosts
+from worker.models.model_manager import ModelRoom, Pace
 
 pytestmark = pytest.mark.engine
 

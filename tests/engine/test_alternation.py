@@ -9,8 +9,8 @@ from worker.demo.tinies import records
 from worker.engine.client import EngineClient
 from worker.engine.memory_flags import GIB, Machine, memory_arguments
 from worker.engine.process import EngineProcess, EngineSettings
-from worker.models.catalog import Catalog
-from worker.models.store import Store
+from worker.models.disk.installed import Catalog
+from worker.models.disk.store import Store
 from worker.workflows.library import Library
 
 from .studio import Studio

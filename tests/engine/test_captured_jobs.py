@@ -11,7 +11,7 @@ from PIL import Image
 from worker.demo.tiny.recipes import TINY_EMBEDDINGS, TINY_LORAS
 from worker.engine.client import EngineClient
 from worker.jobs.preview import read_pop_file, request_for
-from worker.models.reference import read_folder
+from worker.models.catalog.reference import read_folder
 from worker.workflows.families import Family
 from worker.workflows.materialise import Materialised, materialise
 from worker.workflows.request import RenderRequest

@@ -24,10 +24,10 @@ from worker.horde.feature_levels import HIGHEST_LEVEL
 from worker.jobs.job import JobEvents
 from worker.jobs.journal import FILE_NAME as JOURNAL_FILE
 from worker.jobs.journal import Journal
-from worker.models.choice import custom_file_of, custom_of, guess, tokens_of
-from worker.models.custom import CustomModels
-from worker.models.records import ModelRecord
-from worker.models.room import ModelRoom
+from worker.models.catalog.model_selection import custom_file_of, custom_of, guess, tokens_of
+from worker.models.catalog.custom import CustomModels
+from worker.models.catalog.records import ModelRecord
+from worker.models.model_manager import ModelRoom
 from worker.safety.gate import HordeChecker
 from worker.safety.settings import model_facts, safety_rules, safety_settings
 from worker.owner.suspend import ClockWatch

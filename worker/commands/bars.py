@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as RichProgress
 
-from worker.models.download import Progress, State
+from worker.models.download.downloader import Progress, State
 
 #: Without a terminal: a line for so many percent of a file.
 PERCENT_STEP = 10

@@ -13,9 +13,9 @@ from worker.config.load import FILE_NAME, LoadedConfig, load_config
 from worker.config.paths import models_root
 from worker.engine.install import Runtime, check
 from worker.errors import RuntimeMissing
-from worker.models.choice import tokens_of
-from worker.models.records import ModelRecord
-from worker.models.reference import CACHE_FOLDER, read_cache, read_folder
+from worker.models.catalog.model_selection import tokens_of
+from worker.models.catalog.records import ModelRecord
+from worker.models.catalog.reference import CACHE_FOLDER, read_cache, read_folder
 
 LOGS_FOLDER = Path("logs")
 

@@ -23,8 +23,8 @@ from worker.workflows.capabilities import Ability, Survey, survey
 from worker.scheduling.offer import Capabilities, decide
 from worker.jobs.preview import preview, read_pop_file, request_for, to_json
 from worker.workflows.template_check import rehearse
-from worker.models.beside import as_file
-from worker.models.choice import custom_of, guess, store_of
+from worker.models.auxiliary_records import as_file
+from worker.models.catalog.model_selection import custom_of, guess, store_of
 from worker.workflows.audit import audit_library, everything_wrong, snapshot
 from worker.workflows.families import Family
 from worker.workflows.library import Library

@@ -31,8 +31,8 @@ from worker.engine.devices import Device, engine_settings
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator
 from worker.horde.agent import bridge_agent
-from worker.models.catalog import Catalog
-from worker.models.store import Store
+from worker.models.disk.installed import Catalog
+from worker.models.disk.store import Store
 from worker.safety.checker import NoChecker
 from worker.workflows.library import Library
 

@@ -8,8 +8,8 @@ from worker.aio import timeout
 from worker.demo.tiny.recipes import TINY_MODELS, TinyModel, build_command, engine_tree, models_folder
 from worker.engine.install.layout import Runtime
 from worker.errors import RuntimeMissing
-from worker.models.records import Category, ModelRecord
-from worker.models.schemas import read_records
+from worker.models.catalog.records import Category, ModelRecord
+from worker.models.catalog.schemas import read_records
 
 #: Building everything takes a minute; a machine that is much slower than that has another trouble.
 BUILD_TIMEOUT_S = 1200.0

@@ -10,7 +10,7 @@ from worker.errors import JobNotServable, JobNotUnderstood
 from worker.horde.messages import GenMetadata
 from worker.jobs.job import Job
 from worker.jobs.source_images import Pictures
-from worker.models.report import RoomState
+from worker.models.progress import RoomState
 from worker.workflows.auxiliary import AuxiliaryFile, needs
 from worker.workflows.request import (
     Embedding,

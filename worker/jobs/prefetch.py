@@ -18,8 +18,8 @@ from loguru import logger
 from worker.engine.pool import EnginePool
 from worker.jobs.job import JobEvent, JobEvents, Stage
 from worker.jobs.inputs import ModelSource
-from worker.models.records import Purpose
-from worker.models.trees import KEY_OF_PURPOSE
+from worker.models.catalog.records import Purpose
+from worker.models.disk.folder_layouts import KEY_OF_PURPOSE
 
 #: Asked for, or read, at once; between two of them it can be stopped.
 CHUNK_BYTES = 32 * 1024**2

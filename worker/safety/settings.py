@@ -7,7 +7,7 @@ from worker.config.schema import BridgeData
 from worker.engine.devices import Device
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator
-from worker.models.records import ModelRecord
+from worker.models.catalog.records import ModelRecord
 from worker.safety.child_process import CHILD, SafetySettings
 from worker.safety.verdict import Rules
 

@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from worker.demo.files import FileServer
-from worker.models.records import Category, ModelFile, ModelRecord, Purpose
+from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose
 from worker.workflows.families import Family
 
 

@@ -8,7 +8,7 @@ from worker.config.schema import BridgeData
 from worker.engine.devices import Device
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator
-from worker.models.records import Category, ModelRecord
+from worker.models.catalog.records import Category, ModelRecord
 from worker.safety.settings import model_facts, safety_rules, safety_settings
 
 

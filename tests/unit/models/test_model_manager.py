@@ -1,0 +1,299 @@
+"""The models room at work: what is served, fetched, mended and given up, with a file server on this machine."""
+
+import asyncio
+import hashlib
+import json
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from worker.aio import timeout
+from worker.config.schema import BridgeData
+from worker.models.catalog.model_selection import custom_of
+from worker.models.model_manager import ModelRoom, Pace
+from worker.workflows.auxiliary import LAYER_DIFFUSE
+from worker.workflows.families import Family
+
+#: nothing here waits for a clock
+PACE = Pace(retry_s=0.01, retry_limit_s=0.01, report_s=0.01, first_pause_s=0.0, reserve_bytes=0)
+PATIENT = Pace(retry_s=3600.0, report_s=3600.0, first_pause_s=0.0, reserve_bytes=0)
+
+
+def entry(name, content, url, *, folder="", **more):
+    file = {"path": f"{name}.safetensors", "sha256sum": hashlib.sha256(content).hexdigest().upper()}
+    download = [{"file_name": f"{name}.safetensors", "file_path": folder, "file_url": url}] if url else []
+    return {
+        "name": name, "baseline": "stable_diffusion_xl", "type": "ckpt", "nsfw": False, "inpainting": False,
+        "config": {"files": [file], "download": download}, **more,
+    }  # fmt: skip
+
+
+class Place:
+    """An owner's folders: model lists, models, settings."""
+
+    def __init__(self, folder, whole):
+        self.lists = folder / "lists"
+        self.lists.mkdir()
+        self.root = folder / "models"
+        self.folder = folder
+        self.whole = whole
+        self.entries = {}
+
+    def list(self, *names, url=None, **more):
+        """List models whose file lies under their name at `url`."""
+        for name in names:
+            self.entries[name] = entry(name, self.whole, url and f"{url}/{name}", **more)
+        (self.lists / "stable_diffusion.json").write_text(json.dumps(self.entries))
+
+    def own(self, name):
+        return self.root / "compvis" / f"{name}.safetensors"
+
+    def config(self, **settings):
+        return BridgeData.model_validate({
+            "models_to_load": list(self.entries), "model_reference": str(self.lists),
+            "allow_private_downloads": True, **settings,
+        })  # fmt: skip
+
+    @asynccontextmanager
+    async def room(self, *, pace=PATIENT, **settings):
+        config = self.config(**settings)
+        room = ModelRoom(
+            config, self.root, pace=pace, custom=custom_of(config, {}), custom_file=self.folder / "custom_models.json"
+        )
+        async with room.running():
+            yield room
+
+
+@pytest.fixture
+def place(tmp_path, put):
+    return Place(tmp_path, put(tmp_path / "whole.safetensors").read_bytes())
+
+
+async def until(condition):
+    async with timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def request_for(room, name, *, loras=()):
+    return SimpleNamespace(
+        model=room.model(name), loras=loras, control_type=None, workflow="", transparent=False, post_processing=()
+    )
+
+
+async def test_each_model_is_served_as_soon_as_it_is_whole_and_the_owners_order_stays(place, serve, put):
+    async with serve(place.whole) as server:
+        place.list("first", "second", "third", url=server.base)
+        put(place.own("third"))
+        server.held = {"/first", "/second"}
+        async with place.room() as room:
+            await until(lambda: room.names() == ("third",))
+            await until(lambda: room.state().downloads)
+            assert room.state().waiting == ("first", "second")
+            server.held.remove("/first")
+            await until(lambda: room.names() == ("first", "third"))
+            assert room.model("second") is None
+            server.held.clear()
+            await until(lambda: room.names() == ("first", "second", "third"))
+            assert str(room.state()) == "3 of 3 models are here"
+    assert place.own("second").read_bytes() == place.whole
+
+
+async def test_a_model_nobody_gives_costs_only_itself_and_is_asked_for_once(place, serve):
+    async with serve(place.whole) as server:
+        place.list("gone", "there", url=server.base)
+        server.faults = ["status:451"]
+        async with place.room(pace=PACE) as room:
+            await until(lambda: room.names() == ("there",))
+            reason = room.state().failed["gone"]
+        assert [request["path"] for request in server.requests] == ["/gone", "/there"]
+    assert "451" in reason
+    assert "country" in reason
+
+
+async def test_a_host_in_trouble_is_asked_again_later(place, serve):
+    async with serve(place.whole) as server:
+        place.list("late", url=server.base)
+        server.faults = ["status:503"] * 5
+        async with place.room(pace=PACE) as room:
+            await until(lambda: room.names() == ("late",))
+            assert room.state().failed == {}
+
+
+async def test_addresses_of_the_own_network_are_refused_unless_allowed(place, serve):
+    async with serve(place.whole) as server:
+        place.list("inside", url=server.base)
+        async with place.room(allow_private_downloads=False) as room:
+            await until(lambda: room.state().failed)
+            assert "no public address" in room.state().failed["inside"]
+        assert server.requests == []
+
+
+async def test_what_does_not_fit_on_the_disk_is_not_begun(place, serve):
+    async with serve(place.whole) as server:
+        place.list("large", url=server.base, size_on_disk_bytes=2**60)
+        place.list("small", url=server.base, size_on_disk_bytes=100)
+        async with place.room() as room:
+            await until(lambda: room.names() == ("small",))
+            assert "the disk has" in room.state().failed["large"]
+        assert [request["path"] for request in server.requests] == ["/small"]
+
+
+async def test_a_worker_with_only_its_own_models_serves_them_without_any_list(place, put, tmp_path):
+    path = put(tmp_path / "mine" / "own.safetensors")
+    custom = [{"name": "Mine", "baseline": "stable_diffusion_xl", "filepath": str(path)}]
+    settings = {"models_to_load": [], "custom_models": custom, "model_reference": "http://127.0.0.1:9/lists"}
+    async with place.room(**settings) as room:
+        await until(lambda: room.names() == ("Mine",))
+        assert room.model("Mine").files == {"checkpoint": "own.safetensors"}
+        assert "custom" in room.store.model_paths()
+    written = json.loads((tmp_path / "custom_models.json").read_text())
+    files = {"files": [{"path": str(path)}]}
+    assert written == {"Mine": {"name": "Mine", "baseline": "stable_diffusion_xl", "type": "ckpt", "config": files}}
+
+
+async def test_lists_from_an_address_are_kept_for_a_start_without_network(place, serve, put):
+    async with serve(place.whole) as server:
+        place.list("known")
+        put(place.own("known"))
+        server.files["/lists/stable_diffusion.json"] = (place.lists / "stable_diffusion.json").read_bytes()
+        async with place.room(model_reference=f"{server.base}/lists") as room:
+            await until(lambda: room.names() == ("known",))
+    async with place.room(model_reference=f"{server.base}/lists", models_to_load=["ALL"]) as room:
+        await until(lambda: room.names() == ("known",))
+
+
+async def test_top_n_goes_by_the_figures_in_the_owners_folder(place, put):
+    place.list("a", "b", "c")
+    for name in "abc":
+        put(place.own(name))
+    (place.lists / "statistics.json").write_text(json.dumps({"month": {"a": 1, "b": 3, "c": 2}}))
+    async with place.room(models_to_load=["TOP 2"]) as room:
+        await until(lambda: room.names() == ("b", "c"))
+
+
+async def test_other_settings_bring_other_models_and_end_downloads_nobody_wants_any_more(place, serve, put):
+    async with serve(place.whole) as server:
+        place.list("old", "new", "coming", url=server.base)
+        put(place.own("old"))
+        server.held = {"/coming"}
+        async with place.room(models_to_load=["old", "coming"]) as room:
+            await until(lambda: room.state().downloads)
+            before = room._config
+            room.change(before, before.model_copy(update={"models_to_load": ("new",)}))
+            await until(lambda: room.names() == ("new",))
+            assert room.state().downloads == ()
+            assert room.model("old") is None
+        assert not place.own("coming").exists()
+
+
+async def test_a_change_of_other_settings_begins_nothing(place, put):
+    place.list("a")
+    put(place.own("a"))
+    async with place.room() as room:
+        await until(lambda: room.names() == ("a",))
+        before = room._config
+        room.change(before, before.model_copy(update={"download_speed_limit": 2.0, "nsfw": False}))
+        assert not room._changed.is_set()
+        assert room._throttle.bytes_per_s == 2e6
+        assert not room._adhoc.nsfw
+
+
+async def test_a_file_the_engine_can_not_read_is_set_aside_and_fetched_again(place, serve, put):
+    async with serve(place.whole) as server:
+        place.list("bad", url=server.base)
+        put(place.own("bad"), place.whole[:-1] + b"?")
+        async with place.room() as room:
+            await until(lambda: room.names() == ("bad",))
+            room.broken(request_for(room, "bad"))
+            assert room.names() == ()
+            assert room.model("bad") is not None
+            await until(lambda: room.names() == ("bad",))
+    assert place.own("bad").read_bytes() == place.whole
+    assert place.own("bad").with_name("bad.safetensors.broken").exists()
+
+
+async def test_a_model_whose_files_are_right_is_not_offered_after_the_second_time(place, put):
+    place.list("odd", "fine")
+    put(place.own("odd"))
+    put(place.own("fine"))
+    async with place.room() as room:
+        await until(lambda: room.names() == ("odd", "fine"))
+        room.broken(request_for(room, "odd"))
+        await until(lambda: room.names() == ("odd", "fine"))
+        room.broken(request_for(room, "odd"))
+        await until(lambda: "odd" in room.state().failed)
+        assert room.names() == ("fine",)
+
+
+@pytest.mark.parametrize("given", [True, False])
+async def test_a_broken_file_in_a_folder_that_is_only_read_stays_and_one_of_our_own_comes_before_it(
+    place, serve, put, tmp_path, given
+):
+    async with serve(place.whole) as server:
+        place.list("theirs", url=server.base if given else None)
+        broken = place.whole[:-1] + b"?"
+        theirs = put(tmp_path / "comfy" / "models" / "checkpoints" / "theirs.safetensors", broken)
+        async with place.room(extra_stable_diffusion_models_folders=[str(tmp_path / "comfy")]) as room:
+            await until(lambda: room.names() == ("theirs",))
+            room.broken(request_for(room, "theirs"))
+            if given:
+                await until(lambda: room.names() == ("theirs",))
+                assert place.own("theirs").read_bytes() == place.whole
+            else:
+                await until(lambda: room.state().failed)
+                assert "no address" in room.state().failed["theirs"]
+    assert theirs.read_bytes() == broken
+
+
+async def test_without_the_months_figures_they_are_asked_for_again(place, put):
+    place.list("a", "b")
+    put(place.own("a"))
+    async with place.room(pace=PACE, models_to_load=["TOP 1"], horde_url="http://127.0.0.1:9/") as room:
+        await until(lambda: "the month's figures" in room._worth_another)
+        (place.lists / "statistics.json").write_text(json.dumps({"month": {"a": 1}}))
+        await until(lambda: room.names() == ("a",))
+
+
+async def test_lists_that_are_gone_cost_no_model_that_is_served(place, put):
+    place.list("a")
+    put(place.own("a"))
+    async with place.room(pace=PACE) as room:
+        await until(lambda: room.names() == ("a",))
+        (place.lists / "stable_diffusion.json").unlink()
+        room._changed.set()
+        await until(lambda: "the model lists" in room._worth_another)
+        assert room.names() == ("a",)
+
+
+async def test_files_for_what_the_owner_allows_are_fetched_too(place, serve, put):
+    both = LAYER_DIFFUSE[Family.STABLE_DIFFUSION_XL]
+    async with serve(place.whole) as server:
+        place.list("m", url=server.base)
+        put(place.own("m"))
+        files = [file.name.removesuffix(".safetensors") for file in (both.model, both.decoder)]
+        record = entry(files[0], place.whole, f"{server.base}/x")
+        for part in ("files", "download"):
+            record["config"][part] += entry(files[1], place.whole, f"{server.base}/y")["config"][part]
+        (place.lists / "miscellaneous.json").write_text(json.dumps({both.model.record: record}))
+        async with place.room(allow_sdxl_controlnet=True) as room:
+            await until(lambda: room.has(both.model) and room.has(both.decoder))
+        assert {request["path"] for request in server.requests} == {"/x", "/y"}
+
+
+async def test_a_defect_costs_no_model_that_is_served(place, put, monkeypatch):
+    place.list("a")
+    put(place.own("a"))
+    async with place.room(pace=PACE) as room:
+        await until(lambda: room.names() == ("a",))
+        rounds = []
+
+        async def defective(choice, downloader):
+            rounds.append(choice)
+            raise RuntimeError("defect")
+
+        monkeypatch.setattr(room, "_supply", defective)
+        room._changed.set()
+        await until(lambda: len(rounds) > 1)
+        assert room.names() == ("a",)

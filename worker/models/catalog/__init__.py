@@ -1,0 +1,1 @@
+"""What the Horde knows of models, and which of them the settings choose."""

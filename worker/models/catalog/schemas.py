@@ -1,0 +1,189 @@
+"""Both schemas of the model reference, read into records.
+
+The legacy schema lists local files (`config.files`) and where to get them (`config.download`) apart; the newer
+service joins both in `config.download`. Pure. A broken entry costs itself only.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose, family_of, place
+from worker.workflows.families import Family
+
+#: How both schemas call a file's role.
+PURPOSES: Final = MappingProxyType(
+    {
+        "checkpoint": Purpose.CHECKPOINT,
+        "unet": Purpose.UNET,
+        "diffusion_models": Purpose.UNET,
+        "text_encoder": Purpose.TEXT_ENCODER,
+        "text_encoders": Purpose.TEXT_ENCODER,
+        "text_encoder_2": Purpose.TEXT_ENCODER_2,
+        "vae": Purpose.VAE,
+        "stage_b": Purpose.STAGE_B,
+        "stage_c": Purpose.STAGE_C,
+        "stable_cascade_stage_b": Purpose.STAGE_B,
+        "stable_cascade_stage_c": Purpose.STAGE_C,
+    }
+)
+#: The newer service names roles instead of folders; files of any other role lie in their category's folder.
+SERVICE_FOLDERS: Final = MappingProxyType(
+    {
+        "vae": "vae",
+        "text_encoder": "text_encoders",
+        "text_encoders": "text_encoders",
+        "text_encoder_2": "text_encoders",
+        "face_restore_helper": "gfpgan",
+    }
+)
+#: Model configs of the first Stable Diffusion code; listed in the reference, read by nobody any more.
+UNUSED_SUFFIXES: Final = (".yaml", ".yml")
+
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class RecordList:
+    """One category as read. `problems` names each entry that could not be used, and why."""
+
+    records: Mapping[str, ModelRecord]
+    problems: tuple[str, ...] = ()
+
+
+def read_sha256(value: Any) -> str | None:
+    """A checksum in lower case; None for anything that is none, as the reference's "FIXME"."""
+    folded = value.strip().casefold() if isinstance(value, str) else ""
+    return folded if _SHA256.fullmatch(folded) else None
+
+
+def read_records(data: Any, category: Category, *, beta: bool = False) -> RecordList:
+    """Read one category of either schema. A broken entry costs itself only.
+
+    Raises ValueError when the whole is no list of models.
+    """
+    if isinstance(data, list) and not data:
+        return RecordList({})
+    if not isinstance(data, dict):
+        raise ValueError(f"the {category.value} reference is no JSON object")  # noqa: TRY004 - bad data, not a bad call
+    records: dict[str, ModelRecord] = {}
+    problems: list[str] = []
+    for name, entry in data.items():
+        try:
+            records[name] = _read_record(str(name), entry, category, beta=beta)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            problems.append(f"{category.value}: {name}: {error}")
+    return RecordList(records, tuple(problems))
+
+
+def _read_record(name: str, entry: Mapping[str, Any], category: Category, *, beta: bool) -> ModelRecord:
+    config = entry.get("config") or {}
+    files = _legacy_files(config, category) if "files" in config else _service_files(config, category)
+    if not files:
+        raise ValueError("it lists no files")
+    baseline = str(entry.get("baseline") or "")
+    family = family_of(baseline) if baseline else None
+    size = entry.get("size_on_disk_bytes")
+    trigger = entry.get("trigger") or ()
+    requirements = entry.get("requirements")
+    return ModelRecord(
+        name=name,
+        category=category,
+        files=assign_purposes(files, category, family),
+        baseline=baseline,
+        family=family,
+        nsfw=bool(entry.get("nsfw")),
+        inpainting=bool(entry.get("inpainting")),
+        features_not_supported=frozenset(str(item) for item in entry.get("features_not_supported") or ()),
+        requirements=MappingProxyType(dict(requirements) if isinstance(requirements, dict) else {}),
+        size_on_disk=size if isinstance(size, int) and size > 0 else None,
+        trigger=(trigger,) if isinstance(trigger, str) else tuple(str(item) for item in trigger),
+        description=str(entry.get("description") or ""),
+        version=str(entry.get("version") or ""),
+        style=str(entry.get("style") or ""),
+        tags=tuple(str(item) for item in entry.get("tags") or ()),
+        homepage=str(entry.get("homepage") or ""),
+        beta=beta,
+    )
+
+
+#: A file and its role as the reference writes it ("" when it does not).
+RawFile = tuple[str, ModelFile]
+
+
+def _legacy_files(config: Mapping[str, Any], category: Category) -> list[RawFile]:
+    downloads = config.get("download") or []
+    urls = {place(category.folder, str(d.get("file_path") or ""), d["file_name"]): d.get("file_url") for d in downloads}
+    files: list[RawFile] = []
+    for entry in config["files"]:
+        path = str(entry["path"])
+        if path.endswith(UNUSED_SUFFIXES):
+            continue
+        folder, name = place(category.folder, str(entry.get("directory") or ""), path)
+        file = ModelFile(
+            Purpose.AUXILIARY, name, folder, read_sha256(entry.get("sha256sum")), _read_url(urls.get((folder, name)))
+        )
+        files.append((str(entry.get("file_type") or ""), file))
+    return files
+
+
+def _service_files(config: Mapping[str, Any], category: Category) -> list[RawFile]:
+    files: list[RawFile] = []
+    for entry in config.get("download") or []:
+        role = str(entry.get("file_purpose") or "")
+        folder, name = place(SERVICE_FOLDERS.get(role, category.folder), str(entry["file_name"]))
+        if name.endswith(UNUSED_SUFFIXES):
+            continue
+        size = entry.get("size_bytes")
+        file = ModelFile(
+            Purpose.AUXILIARY, name, folder,
+            read_sha256(entry.get("sha256sum")), _read_url(entry.get("file_url")),
+            size if isinstance(size, int) and size > 0 else None,
+        )  # fmt: skip
+        files.append((role, file))
+    return files
+
+
+def _read_url(value: Any) -> str | None:
+    if not value:
+        return None
+    if not isinstance(value, str) or not value.casefold().startswith(("https://", "http://")):
+        raise ValueError("its download address is not http(s)")
+    return value
+
+
+def assign_purposes(
+    files: Iterable[RawFile], category: Category, family: Family | None = None
+) -> tuple[ModelFile, ...]:
+    """Give each file its purpose: the written role, else the folder it lies in, else what the others leave open.
+
+    Raises ValueError when two files would have the same purpose.
+    """
+    listed = list(files)
+    if category is not Category.IMAGE:
+        return tuple(file for _, file in listed)
+    known: list[tuple[Purpose | None, ModelFile]] = [
+        (PURPOSES.get(role) or PURPOSES.get(file.folder) or _cascade_stage(file.name, family), file)
+        for role, file in listed
+    ]
+    is_split = any(purpose in {Purpose.VAE, Purpose.TEXT_ENCODER} for purpose, _ in known)
+    left = Purpose.UNET if is_split else Purpose.CHECKPOINT
+    result: dict[Purpose, ModelFile] = {}
+    for purpose, file in known:
+        chosen = purpose or left
+        if chosen is Purpose.TEXT_ENCODER and chosen in result:
+            chosen = Purpose.TEXT_ENCODER_2
+        if chosen in result:
+            raise ValueError(f"it has two files for {chosen.value}")
+        result[chosen] = replace(file, purpose=chosen)
+    return tuple(result.values())
+
+
+def _cascade_stage(name: str, family: Family | None) -> Purpose | None:
+    if family is not Family.STABLE_CASCADE:
+        return None
+    folded = name.casefold()
+    return next((stage for stage in (Purpose.STAGE_B, Purpose.STAGE_C) if stage.value in folded), None)

@@ -1,0 +1,70 @@
+"""The models this worker serves, and what jobs name beside them, by what lies in the store."""
+
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
+
+from loguru import logger
+
+from worker.models.loras.lora_cache import find_embedding, find_lora
+from worker.models.auxiliary_records import as_file
+from worker.models.catalog.records import ModelRecord
+from worker.models.progress import RoomState
+from worker.models.disk.store import Store
+from worker.workflows.auxiliary import AuxiliaryFile
+from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWish, Note, RenderRequest, ServedModel
+
+
+class Catalog:
+    """Records the owner wants served, with their files."""
+
+    def __init__(self, store: Store, records: Iterable[ModelRecord]) -> None:
+        self._store = store
+        self._served: dict[str, ServedModel] = {}
+        for record in records:
+            served = store.served(record)
+            if isinstance(served, ServedModel):
+                self._served[record.name] = served
+            else:
+                reasons = "; ".join(missing.reason for missing in served)
+                logger.bind(action="model_missing", model=record.name).warning(
+                    "{} is not served: {}", record.name, reasons
+                )
+
+    def running(self) -> AbstractAsyncContextManager[object]:
+        """Nothing here lives by itself."""
+        return nullcontext()
+
+    def names(self) -> tuple[str, ...]:
+        """Models whose files are all there, in the owner's order."""
+        return tuple(self._served)
+
+    def model(self, name: str) -> ServedModel | None:
+        return self._served.get(name)
+
+    def has(self, file: AuxiliaryFile) -> bool:
+        return self._store.check(as_file(file)) is None
+
+    async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | Note:  # noqa: ARG002 - the baseline is in no file's name
+        """A LoRA on disk: by its name, or by the version's number where the job names that."""
+        path = find_lora(self._store, wish.name, is_version=wish.is_version)
+        if path is None:
+            return Note("lora", "download_failed", wish.name[:255])
+        self._store.mark_used(path)
+        return LoraFile(path.name, wish.model, wish.clip, wish.inject_trigger)
+
+    async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | Note:  # noqa: ARG002 - see lora
+        """A textual inversion on disk, by its name."""
+        path = find_embedding(self._store, wish.name)
+        if path is None:
+            return Note("ti", "download_failed", wish.name[:255])
+        self._store.mark_used(path)
+        return Embedding(path.stem, wish.strength, wish.target)
+
+    def state(self) -> RoomState:
+        return RoomState(self.names())
+
+    def broken(self, request: RenderRequest) -> None:
+        """Files that were put here by hand are for that hand to mend."""
+        logger.bind(action="model_broken", model=request.model.name).error(
+            "The engine can't read a file of {}.", request.model.name
+        )

@@ -1,0 +1,1 @@
+"""Bytes of model files from the network, resumed and checked."""

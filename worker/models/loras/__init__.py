@@ -1,0 +1,1 @@
+"""LoRAs and textual inversions that jobs name."""
