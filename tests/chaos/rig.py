@@ -24,7 +24,7 @@ from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.journal import Journal
 from worker.models.progress import RoomState
 from worker.safety.checker import NoChecker, SafetyChecker
-from worker.workflows.auxiliary import AuxiliaryFile
+from worker.workflows.auxiliary_files import AuxiliaryFile
 from worker.workflows.library import Library
 from worker.workflows.request import (
     Embedding,

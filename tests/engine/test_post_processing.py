@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from worker.errors import NodeFailed
-from worker.workflows import auxiliary
+from worker.workflows import auxiliary_files as auxiliary
 from worker.workflows.graph import Graph, Link
 from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect, TemplateManifest
 from worker.workflows.materialise import materialise
-from worker.workflows.pieces import Template
+from worker.workflows.templates import Template
 from worker.workflows.request import Family, Network, ServedModel, SourceImage, read_request
 from worker.workflows.select import Plan
 

@@ -12,7 +12,7 @@ from worker.config.load import LoadedConfig, config_files
 from worker.config.paths import cache_home, models_root
 from worker.config.schema import BridgeData
 from worker.console.block import StatusBlock
-from worker.console.joblines import say
+from worker.console.job_log import say
 from worker.engine.cards import find_cards
 from worker.engine.devices import Device, choose_devices, engine_settings
 from worker.engine.install.layout import Runtime

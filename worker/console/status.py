@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.console.joblines import size
+from worker.console.job_log import size
 from worker.engine.slot import EngineSlot
 from worker.jobs.job import Job, Stage
 from worker.scheduling.horde_status import duration

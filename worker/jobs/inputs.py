@@ -11,7 +11,7 @@ from worker.horde.messages import GenMetadata
 from worker.jobs.job import Job
 from worker.jobs.source_images import Pictures
 from worker.models.progress import RoomState
-from worker.workflows.auxiliary import AuxiliaryFile, needs
+from worker.workflows.auxiliary_files import AuxiliaryFile, needs
 from worker.workflows.request import (
     Embedding,
     EmbeddingWish,

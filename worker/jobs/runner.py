@@ -30,7 +30,7 @@ from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect
 from worker.workflows.materialise import materialise
 from worker.workflows.select import select
-from worker.workflows.thrift import one_by_one, tiled
+from worker.workflows.low_memory import one_by_one, tiled
 
 #: Longest time a fault report may take after the job's own time is over, or once the worker has to stop.
 FAULT_TIMEOUT_S = 15.0

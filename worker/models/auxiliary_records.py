@@ -6,7 +6,7 @@ from typing import Final
 from worker.config.schema import BridgeData
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose
 from worker.models.catalog.reference import Reference
-from worker.workflows.auxiliary import (
+from worker.workflows.auxiliary_files import (
     ANNOTATORS,
     CONTROLNETS,
     LAYER_DIFFUSE,

@@ -31,7 +31,7 @@ from worker.models.progress import DownloadReport, RoomState
 from worker.models.catalog.model_commands import needs_statistics
 from worker.models.download_plan import repair, supply
 from worker.models.download.transfer import Throttle
-from worker.workflows.auxiliary import AuxiliaryFile, needs
+from worker.workflows.auxiliary_files import AuxiliaryFile, needs
 from worker.workflows.request import (
     Embedding,
     EmbeddingWish,

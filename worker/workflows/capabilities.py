@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any, Final
 
 from worker.errors import JobNotServable, TemplateError
-from worker.workflows.auxiliary import CONTROLNETS, LAYER_DIFFUSE, QR_CONTROLNETS, AuxiliaryFile, needs
+from worker.workflows.auxiliary_files import CONTROLNETS, LAYER_DIFFUSE, QR_CONTROLNETS, AuxiliaryFile, needs
 from worker.workflows.families import TRAITS, Family
 from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from worker.errors import JobNotServable
-from worker.workflows.auxiliary import ANNOTATORS
+from worker.workflows.auxiliary_files import ANNOTATORS
 from worker.workflows.features import OPTIONAL, Feature, features_of
 from worker.workflows.graph import with_pinned
 from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect
-from worker.workflows.pieces import Fragment, Piece, Template
+from worker.workflows.templates import Fragment, Piece, Template
 from worker.workflows.qr import WORKFLOW as QR_WORKFLOW
 from worker.workflows.request import RenderRequest
 

@@ -10,8 +10,8 @@ from worker.workflows.families import TRAITS, Family
 from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect
 from worker.workflows.materialise import materialise
-from worker.workflows.pieces import Template
-from worker.workflows.reader import GRAPH_FILE
+from worker.workflows.templates import Template
+from worker.workflows.template_reader import GRAPH_FILE
 from worker.workflows.request import RenderRequest, ServedModel
 from worker.workflows.select import select
 

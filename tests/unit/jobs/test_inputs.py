@@ -11,7 +11,7 @@ from worker.horde.messages import PopResponse
 from worker.jobs.job import Job
 from worker.jobs.source_images import Pictures
 from worker.jobs.inputs import read_job, require_files
-from worker.workflows.auxiliary import needs
+from worker.workflows.auxiliary_files import needs
 from worker.workflows.library import Library, packaged_folder
 from worker.workflows.request import Embedding, Family, LoraFile, ServedModel, SourceImage, read_request
 from worker.workflows.select import select

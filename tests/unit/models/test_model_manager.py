@@ -12,7 +12,7 @@ from worker.aio import timeout
 from worker.config.schema import BridgeData
 from worker.models.catalog.model_selection import custom_of
 from worker.models.model_manager import ModelRoom, Pace
-from worker.workflows.auxiliary import LAYER_DIFFUSE
+from worker.workflows.auxiliary_files import LAYER_DIFFUSE
 from worker.workflows.families import Family
 
 #: nothing here waits for a clock

@@ -19,7 +19,7 @@ from worker.workflows.capabilities import (
     survey,
 )
 from worker.scheduling.offer import SWITCHES, Capabilities, Offers, build_offer, decide
-from worker.workflows.auxiliary import QR_CONTROLNETS, AuxiliaryFile
+from worker.workflows.auxiliary_files import QR_CONTROLNETS, AuxiliaryFile
 from worker.workflows.families import Family
 from worker.workflows.library import Library
 from worker.workflows.request import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS, ServedModel, lora_wishes

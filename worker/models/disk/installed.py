@@ -10,7 +10,7 @@ from worker.models.auxiliary_records import as_file
 from worker.models.catalog.records import ModelRecord
 from worker.models.progress import RoomState
 from worker.models.disk.store import Store
-from worker.workflows.auxiliary import AuxiliaryFile
+from worker.workflows.auxiliary_files import AuxiliaryFile
 from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWish, Note, RenderRequest, ServedModel
 
 

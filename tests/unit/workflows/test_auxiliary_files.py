@@ -9,8 +9,8 @@ import pytest
 
 import worker.engine
 from worker.errors import JobNotServable
-from worker.workflows import auxiliary
-from worker.workflows.auxiliary import AuxiliaryFile, needs, of_feature, of_post_processor
+from worker.workflows import auxiliary_files as auxiliary
+from worker.workflows.auxiliary_files import AuxiliaryFile, needs, of_feature, of_post_processor
 from worker.workflows.families import Family
 from worker.workflows.features import Feature
 from worker.workflows.request import CONTROL_TYPES, FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS, SourceImage

@@ -17,7 +17,7 @@ from worker.workflows.bind import Binding, bound
 from worker.workflows.features import COMES_WITH, Feature, always_given
 from worker.workflows.graph import Graph, Input, Link
 from worker.workflows.manifest import FieldSource, FragmentManifest, Manifest, TemplateManifest
-from worker.workflows.pieces import IMAGE_PORT, Fragment, Piece, Template, files_read, unread_fields
+from worker.workflows.templates import IMAGE_PORT, Fragment, Piece, Template, files_read, unread_fields
 from worker.workflows.request import RenderRequest
 
 GRAPH_FILE = "graph.json"

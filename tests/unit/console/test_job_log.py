@@ -3,7 +3,7 @@
 import pytest
 from loguru import logger
 
-from worker.console.joblines import LONGEST_NAME, asked, pace, say
+from worker.console.job_log import LONGEST_NAME, asked, pace, say
 from worker.horde.messages import PopResponse
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.workflows.request import Family, ServedModel, read_request

@@ -8,7 +8,7 @@ import pytest
 
 from worker.errors import TemplateError
 from worker.workflows.graph import Input, Link
-from worker.workflows.reader import MAX_FILE_BYTES, read_fragment, read_template
+from worker.workflows.template_reader import MAX_FILE_BYTES, read_fragment, read_template
 
 Folder = Callable[..., Path]
 
