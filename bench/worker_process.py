@@ -18,6 +18,7 @@ from typing import Any
 from loguru import logger
 
 from worker import logs
+from worker.app.lifecycle import run
 from worker.demo.engine import scripted_settings
 from worker.demo.engine.script import Script
 from worker.demo.run import tiny_setup
@@ -26,7 +27,6 @@ from worker.engine.install import Runtime
 from worker.engine.process import EngineSettings
 from worker.horde.limits import Limits
 from worker.images import RawImage
-from worker.app.lifecycle import run
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
 

@@ -19,11 +19,11 @@ from worker.demo.horde.directory import OWNER_KEY
 from worker.demo.horde.records import ImageRequest, Outcome
 from worker.demo.horde.server import RunningHorde
 from worker.horde.agent import bridge_agent
-from worker.scheduling.fault_limiter import FaultBrake
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.journal import Journal
 from worker.models.progress import RoomState
 from worker.safety.checker import NoChecker, SafetyChecker
+from worker.scheduling.fault_limiter import FaultBrake
 from worker.workflows.auxiliary_files import AuxiliaryFile
 from worker.workflows.library import Library
 from worker.workflows.request import (

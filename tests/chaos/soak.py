@@ -37,12 +37,12 @@ from worker.demo.horde.state import EmbeddedHorde
 from worker.demo.horde.storage import ObjectStorage
 from worker.demo.safety import scripted_safety
 from worker.engine.install.layout import Runtime
-from worker.process.restart_policy import RestartPolicy
-from worker.scheduling import intake
 from worker.jobs.journal import Journal
-from worker.scheduling.estimates.cooldowns import Ceilings, Quarantine
 from worker.models.disk.store import Store
+from worker.process.restart_policy import RestartPolicy
 from worker.safety.gate import HordeChecker
+from worker.scheduling import intake
+from worker.scheduling.estimates.cooldowns import Ceilings, Quarantine
 
 from .leaks import GROWTH_BYTES, Holdings, Readings, leaks_since, listening, remains, resident_bytes
 from .misfortunes import Misfortunes

@@ -16,10 +16,10 @@ import pytest
 from worker.aio import timeout
 from worker.demo.engine import scripted_settings
 from worker.demo.engine.script import Fault, FaultKind, Script, strikes
-from worker.process.restart_policy import RestartPolicy
 from worker.engine.pool import EnginePool, Rendering, RenderTask
 from worker.engine.process import LAUNCHER
 from worker.errors import EngineError, RenderCancelled
+from worker.process.restart_policy import RestartPolicy
 
 pytestmark = pytest.mark.chaos
 

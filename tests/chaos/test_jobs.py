@@ -9,7 +9,7 @@ import psutil
 import pytest
 from loguru import logger
 
-from worker.app.run import run as app
+from worker.app import run as app
 from worker.app.run import Tolerance
 from worker.demo.engine.script import Fault as EngineFault
 from worker.demo.engine.script import FaultKind as EngineFaultKind
@@ -17,12 +17,12 @@ from worker.demo.horde.faults import Fault, FaultKind, Route
 from worker.demo.horde.records import Outcome
 from worker.errors import ConfigError, EngineStartFailed, HordeRefused, SafetyUnavailable, WorkerError
 from worker.images import RawImage
-from worker.scheduling import intake
-from worker.scheduling import max_pixels_rotation as sizes
-from worker.scheduling.fault_limiter import FaultBrake
 from worker.jobs.job import Stage
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
+from worker.scheduling import intake
+from worker.scheduling import max_pixels_rotation as sizes
+from worker.scheduling.fault_limiter import FaultBrake
 from worker.workflows.request import Note
 
 from .rig import OTHER

@@ -12,8 +12,8 @@ from worker.demo.engine.script import Script
 from worker.demo.horde.records import ImageRequest, Outcome
 from worker.demo.safety import scripted_safety
 from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
-from worker.process.restart_policy import RestartPolicy
 from worker.jobs.job import Stage
+from worker.process.restart_policy import RestartPolicy
 from worker.safety.gate import HordeChecker
 
 from .conftest import MODEL, Rig

@@ -22,8 +22,8 @@ from worker.demo.horde.faults import Fault, FaultKind, Route
 from worker.demo.horde.records import Baseline, ImageRequest, ModelFacts, Outcome
 from worker.demo.horde.server import serve_in_thread
 from worker.demo.horde.state import EmbeddedHorde
-from worker.process.restart_policy import RestartPolicy
 from worker.engine.process import LAUNCHER
+from worker.process.restart_policy import RestartPolicy
 
 from .rig import MODEL, Rig
 

@@ -17,9 +17,8 @@ from worker.errors import (
     JobGone,
 )
 from worker.horde.agent import LONGEST, bridge_agent
-from worker.horde.http import Answer
 from worker.horde.error_mapping import Endpoint, refusal
-from worker.horde.pop_parser import read_pop
+from worker.horde.http import Answer
 from worker.horde.messages import (
     ExtraSourceImage,
     GenMetadata,
@@ -32,6 +31,7 @@ from worker.horde.messages import (
     UserDetails,
     WorkerDetails,
 )
+from worker.horde.pop_parser import read_pop
 
 #: fields of a submit that the server has, and does not want any more
 OBSOLETE = {"censored"}

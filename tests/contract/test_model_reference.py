@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
+from worker.models.catalog.model_commands import resolve
 from worker.models.catalog.records import Category, Purpose
 from worker.models.catalog.reference import Reference, read_folder
-from worker.models.catalog.model_commands import resolve
 from worker.workflows.families import Family
 
 

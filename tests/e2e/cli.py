@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.stages import STAGES, at_stage
 from worker import cli
-from worker.app.run import build as compose
+from worker.app import build as compose
 from worker.demo.safety import scripted_safety
 
 script = Path(os.environ["SAFETY_SCRIPT"])

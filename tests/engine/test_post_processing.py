@@ -12,9 +12,9 @@ from worker.workflows.graph import Graph, Link
 from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect, TemplateManifest
 from worker.workflows.materialise import materialise
-from worker.workflows.templates import Template
 from worker.workflows.request import Family, Network, ServedModel, SourceImage, read_request
 from worker.workflows.select import Plan
+from worker.workflows.templates import Template
 
 from .studio import VISIBLE, difference, pixels
 

@@ -12,10 +12,10 @@ from worker.demo.tiny import safety as random_child
 from worker.engine.devices import Device
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator
-from worker.process.restart_policy import RestartPolicy
 from worker.images import RawImage
-from worker.safety.gate import HordeChecker
+from worker.process.restart_policy import RestartPolicy
 from worker.safety.child_process import CHILD, SafetySettings
+from worker.safety.gate import HordeChecker
 from worker.safety.settings import safety_settings
 
 pytestmark = pytest.mark.engine

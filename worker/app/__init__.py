@@ -1,1 +1,1 @@
-"""A worker: `build` (from settings), `run` (served until told to stop), `context` (its parts at work), `reload` (settings read again)."""
+"""A worker: `build` (from settings), `run` (until told to stop), `context` (its parts at work), `reload` (settings)."""

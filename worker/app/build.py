@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 
+from worker.app.reload import SettingsWatch
 from worker.app.run import Setup
 from worker.config.live import LiveConfig
 from worker.config.load import LoadedConfig, config_files
@@ -24,15 +25,14 @@ from worker.horde.feature_levels import HIGHEST_LEVEL
 from worker.jobs.job import JobEvents
 from worker.jobs.journal import FILE_NAME as JOURNAL_FILE
 from worker.jobs.journal import Journal
-from worker.models.catalog.model_selection import custom_file_of, custom_of, guess, tokens_of
 from worker.models.catalog.custom import CustomModels
+from worker.models.catalog.model_selection import custom_file_of, custom_of, guess, tokens_of
 from worker.models.catalog.records import ModelRecord
 from worker.models.model_manager import ModelRoom
+from worker.owner.maintenance import watch_maintenance
+from worker.owner.suspend import ClockWatch
 from worker.safety.gate import HordeChecker
 from worker.safety.settings import model_facts, safety_rules, safety_settings
-from worker.owner.suspend import ClockWatch
-from worker.owner.maintenance import watch_maintenance
-from worker.app.reload import SettingsWatch
 from worker.workflows.library import Library, packaged_folder
 
 PROJECT_URL = "https://github.com/horde-bridge/horde-bridge"

@@ -11,11 +11,11 @@ from loguru import logger
 from worker.config.live import LiveConfig
 from worker.engine.pool import EnginePool
 from worker.horde.client import HordeClient
-from worker.scheduling.intake import Intake
-from worker.jobs.job import JobEvents
 from worker.jobs.in_flight import Roster
 from worker.jobs.inputs import ModelSource
+from worker.jobs.job import JobEvents
 from worker.jobs.session_stats import Tally
+from worker.scheduling.intake import Intake
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from pathlib import Path
 from loguru import logger
 
 from worker.aio import timeout
+from worker.app.context import Running
 from worker.config.changes import changes, in_force, sentences
 from worker.config.load import LoadedConfig
 from worker.config.schema import BridgeData
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot
 from worker.errors import WorkerError
-from worker.app.context import Running
 
 #: How often the files are looked at.
 POLL_S = 1.0

@@ -12,33 +12,33 @@ import psutil
 from loguru import logger
 
 from worker.aio import ungrouped
+from worker.app.context import Attendant, Running, attended
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
-from worker.engine.stall_detector import Patience
-from worker.process.restart_policy import RestartPolicy
 from worker.engine.pool import EnginePool
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot
+from worker.engine.stall_detector import Patience
 from worker.errors import ConfigError, WorkerError
 from worker.horde.client import HordeClient
 from worker.horde.limits import Limits
 from worker.horde.messages import PopRequest
-from worker.scheduling.fault_limiter import FaultBrake, Floors
-from worker.jobs.drain import DRAIN_LIMIT_S, until_drained
-from worker.scheduling.estimates.forecast import Forecast
-from worker.scheduling.intake import Intake
+from worker.jobs.in_flight import Roster
+from worker.jobs.inputs import ModelSource
 from worker.jobs.job import JobEvent, JobEvents, Stage
 from worker.jobs.journal import Journal, journalled
+from worker.jobs.prefetch import Prefetch
+from worker.jobs.runner import JobRunner, Services
+from worker.jobs.session_stats import Tally
+from worker.process.restart_policy import RestartPolicy
+from worker.safety.checker import SafetyChecker
+from worker.scheduling.drain import DRAIN_LIMIT_S, until_drained
+from worker.scheduling.estimates.cooldowns import Ceilings, Quarantine
+from worker.scheduling.estimates.forecast import Forecast
+from worker.scheduling.fault_limiter import FaultBrake, Floors
+from worker.scheduling.intake import Intake
 from worker.scheduling.offer import Offers, build_offer
 from worker.scheduling.planner import Planner, stall_limits_s
-from worker.jobs.prefetch import Prefetch
-from worker.scheduling.estimates.cooldowns import Ceilings, Quarantine
-from worker.jobs.in_flight import Roster
-from worker.jobs.runner import JobRunner, Services
-from worker.jobs.inputs import ModelSource
-from worker.jobs.session_stats import Tally
-from worker.app.context import Attendant, Running, attended
-from worker.safety.checker import SafetyChecker
 from worker.workflows.audit import audit_library, with_any_file
 from worker.workflows.library import Library
 

@@ -13,8 +13,8 @@ from typing import Annotated
 import psutil
 import typer
 
-from worker.commands.options import AsJson, ConfigFile, FromEnvironment, load_settings
 from worker.app.build import AGENT
+from worker.commands.options import AsJson, ConfigFile, FromEnvironment, load_settings
 from worker.config.key import ANONYMOUS_KEY
 from worker.config.load import LoadedConfig
 from worker.config.paths import models_root

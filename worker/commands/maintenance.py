@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from worker.commands.options import ConfigFile, FromEnvironment, WorkerName, load_settings
 from worker.app.build import AGENT
+from worker.commands.options import ConfigFile, FromEnvironment, WorkerName, load_settings
 from worker.config.schema import BridgeData
 from worker.horde.client import HordeClient
 from worker.owner.maintenance import switch

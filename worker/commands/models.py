@@ -29,16 +29,25 @@ from worker.config.load import LoadedConfig
 from worker.config.paths import models_root
 from worker.config.schema import BridgeData
 from worker.errors import ConfigError, WorkerError
-from worker.models.loras.lora_cache import purge_unknown
-from worker.models.catalog.model_selection import Choice, choose, custom_file_of, custom_of, load_lists, load_month, store_of, tokens_of
 from worker.models.catalog.custom import CustomModels, write_custom_file
-from worker.models.download.downloader import RESERVE_BYTES, Downloader, open_client
-from worker.models.missing_files import all_beside, find_lacking
+from worker.models.catalog.model_selection import (
+    Choice,
+    choose,
+    custom_file_of,
+    custom_of,
+    load_lists,
+    load_month,
+    store_of,
+    tokens_of,
+)
 from worker.models.catalog.records import ModelRecord
 from worker.models.catalog.reference import TIMEOUT_S
 from worker.models.disk.store import Store
-from worker.models.download_plan import GIB, supply
+from worker.models.download.downloader import RESERVE_BYTES, Downloader, open_client
 from worker.models.download.transfer import Throttle
+from worker.models.download_plan import GIB, supply
+from worker.models.loras.lora_cache import purge_unknown
+from worker.models.missing_files import all_beside, find_lacking
 
 app = typer.Typer(help="Look at, fetch and check the models.", no_args_is_help=True)
 

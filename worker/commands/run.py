@@ -5,6 +5,9 @@ from typing import Annotated
 import typer
 
 from worker import logs
+from worker.app.build import DeviceFlags, compose
+from worker.app.lifecycle import run as run_worker
+from worker.app.state_dir import only_one, worker_folder
 from worker.commands.options import (
     LOGS_FOLDER,
     ConfigFile,
@@ -15,12 +18,9 @@ from worker.commands.options import (
     WorkerName,
     load_settings,
 )
-from worker.app.build import DeviceFlags, compose
 from worker.config.load import LoadedConfig
 from worker.console import live
 from worker.engine.install import Runtime
-from worker.app.state_dir import only_one, worker_folder
-from worker.app.lifecycle import run as run_worker
 from worker.process.orphans import end_orphans
 
 

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from worker.app.build import AGENT, library_of
 from worker.commands.options import (
     AsJson,
     ConfigFile,
@@ -16,20 +17,19 @@ from worker.commands.options import (
     reference_models,
     settings_or_defaults,
 )
-from worker.app.build import AGENT, library_of
 from worker.config.load import LoadedConfig
 from worker.config.paths import models_root
-from worker.workflows.capabilities import Ability, Survey, survey
-from worker.scheduling.offer import Capabilities, decide
 from worker.jobs.preview import preview, read_pop_file, request_for, to_json
-from worker.workflows.template_check import rehearse
 from worker.models.auxiliary_records import as_file
 from worker.models.catalog.model_selection import custom_of, guess, store_of
+from worker.scheduling.offer import Capabilities, decide
 from worker.workflows.audit import audit_library, everything_wrong, snapshot
+from worker.workflows.capabilities import Ability, Survey, survey
 from worker.workflows.families import Family
 from worker.workflows.library import Library
 from worker.workflows.request import ServedModel
 from worker.workflows.select import explain
+from worker.workflows.template_check import rehearse
 
 app = typer.Typer(help="Look at the workflow templates.", no_args_is_help=True)
 

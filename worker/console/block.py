@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 
 from loguru import logger
 
+from worker.app.context import Running
 from worker.console.live import View, live_view
 from worker.console.status import RULE, lines, look
 from worker.errors import HordeError
 from worker.jobs.job import JobEvent, Stage
-from worker.app.context import Running
 
 #: How often the settings are asked whether and when a block is due.
 TICK_S = 1.0

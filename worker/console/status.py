@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from worker.app.context import Running
 from worker.console.job_log import size
 from worker.engine.slot import EngineSlot
 from worker.jobs.job import Job, Stage
-from worker.scheduling.horde_status import duration
 from worker.jobs.session_stats import Tally
-from worker.app.context import Running
+from worker.scheduling.horde_status import duration
 
 GIB = 1024**3
 RULE = "─" * 78

@@ -19,12 +19,12 @@ from worker.aio import TaskGroup, ungrouped
 from worker.engine import vram
 from worker.engine.client import Graph, Progress
 from worker.engine.events import MemoryNeed
-from worker.engine.stall_detector import Patience, Watch
-from worker.process.restart_policy import RestartPolicy, RetryPolicy
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot, SlotState
+from worker.engine.stall_detector import Patience, Watch
 from worker.errors import EngineError, EngineStartFailed, Retry
 from worker.images import RawImage
+from worker.process.restart_policy import RestartPolicy, RetryPolicy
 
 #: Places per slot: one prompt renders, one waits in the engine.
 PLACES_PER_SLOT = 2

@@ -19,9 +19,9 @@ import psutil
 import yaml
 from loguru import logger
 
-from worker.process.child import STOP_TIMEOUT_S, child_environment, end_child, log_tail, spawn_options, trim_log
 from worker.engine.loopback import loopback_client
 from worker.errors import EngineStartFailed
+from worker.process.child import STOP_TIMEOUT_S, child_environment, end_child, log_tail, spawn_options, trim_log
 from worker.process.orphans import note_child
 
 #: Longest time from launch to the first answer. A cold start from a slow disk with a busy CPU takes a minute.

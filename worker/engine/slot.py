@@ -10,9 +10,9 @@ from typing import Any
 from loguru import logger
 
 from worker.engine.client import EngineClient
-from worker.process.restart_policy import RestartPolicy
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.errors import EngineDied, EngineError, EngineStartFailed
+from worker.process.restart_policy import RestartPolicy
 
 #: How often a running engine's log is looked at, for it may run for months.
 LOG_LOOK_S = 60.0

@@ -17,14 +17,12 @@ from pydantic import ValidationError
 
 from worker.errors import ConfigError, HordeError, HordeUnreachable, JobGone
 from worker.horde.agent import is_header_text
+from worker.horde.backoff import Pace
 from worker.horde.connections import Connections, is_loopback
+from worker.horde.error_mapping import Endpoint, refusal, unreadable
 from worker.horde.http import Answer, exchange, persist
 from worker.horde.limits import Limits
 from worker.horde.links import is_web_address
-from worker.horde.backoff import Pace
-from worker.horde.error_mapping import Endpoint, refusal, unreadable
-from worker.horde.pop_parser import read_pop
-from worker.horde.storage import Storage
 from worker.horde.messages import (
     MaintenanceRequest,
     PopRequest,
@@ -36,6 +34,8 @@ from worker.horde.messages import (
     UserDetails,
     WorkerDetails,
 )
+from worker.horde.pop_parser import read_pop
+from worker.horde.storage import Storage
 
 Message = TypeVar("Message", bound=Received)
 

@@ -17,9 +17,9 @@ from loguru import logger
 
 from worker.aio import timeout
 from worker.errors import HordeBusy, HordeError, HordeUnreachable, Retry
+from worker.horde.backoff import RetryPolicy
 from worker.horde.connections import Connections
 from worker.horde.links import redact
-from worker.horde.backoff import RetryPolicy
 
 Result = TypeVar("Result")
 

@@ -9,10 +9,10 @@ import re
 
 from worker.errors import HordeBusy, HordeError, HordeUnreachable, JobError, JobLate, UploadFailed
 from worker.horde.connections import Connections
+from worker.horde.error_mapping import retry_after_s
 from worker.horde.http import Answer, exchange, persist
 from worker.horde.limits import Limits
 from worker.horde.links import is_web_address, redact, request_target
-from worker.horde.error_mapping import retry_after_s
 
 #: longest answer to an upload that is read; only an error has a body, a short one
 _ERROR_BYTES = 64 * 1024

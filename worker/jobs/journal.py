@@ -22,10 +22,11 @@ from loguru import logger
 from worker.errors import HordeError, HordeUnreachable, JobGone
 from worker.horde.client import HordeClient
 from worker.horde.messages import SubmitRequest
-from worker.scheduling.fault_limiter import HOUR_S
 from worker.jobs.job import Job, JobEvent, JobEvents, Stage
 
 FILE_NAME = "journal.jsonl"
+#: How long a fault counts for the Horde.
+HOUR_S = 3600.0
 #: Lines after which the file is written anew with the open ids only.
 COMPACT_AFTER_LINES = 2_000
 #: Bytes of an old journal that are read; compaction keeps real ones far below.

@@ -16,8 +16,8 @@ import psutil
 from loguru import logger
 
 from worker.engine.pool import EnginePool
-from worker.jobs.job import JobEvent, JobEvents, Stage
 from worker.jobs.inputs import ModelSource
+from worker.jobs.job import JobEvent, JobEvents, Stage
 from worker.models.catalog.records import Purpose
 from worker.models.disk.folder_layouts import KEY_OF_PURPOSE
 

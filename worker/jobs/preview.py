@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from worker.errors import JobNotServable, JobNotUnderstood
-from worker.horde.pop_parser import read_fields
 from worker.horde.messages import PopResponse
+from worker.horde.pop_parser import read_fields
 from worker.models.catalog.records import ModelRecord
 from worker.workflows.library import Library
 from worker.workflows.materialise import Materialised, materialise

@@ -20,17 +20,17 @@ from worker.errors import HordeError, JobGone, JobLate, ModelBroken, UploadFaile
 from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata, SubmitRequest
 from worker.images import RawImage, encode_webp
-from worker.jobs.job import Job, JobEvents, Stage
-from worker.scheduling.estimates.memory import evaluations_of
-from worker.jobs.source_images import fetch_pictures
 from worker.jobs.inputs import ModelSource, find_model, read_job, require_files
+from worker.jobs.job import Job, JobEvents, Stage
+from worker.jobs.source_images import fetch_pictures
 from worker.safety.checker import SafetyChecker
 from worker.safety.verdict import Verdict
+from worker.workflows.features import evaluations_of
 from worker.workflows.library import Library
+from worker.workflows.low_memory import one_by_one, tiled
 from worker.workflows.manifest import Dialect
 from worker.workflows.materialise import materialise
 from worker.workflows.select import select
-from worker.workflows.low_memory import one_by_one, tiled
 
 #: Longest time a fault report may take after the job's own time is over, or once the worker has to stop.
 FAULT_TIMEOUT_S = 15.0

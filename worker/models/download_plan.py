@@ -16,9 +16,9 @@ from loguru import logger
 
 from worker.aio import TaskGroup, ungrouped
 from worker.errors import WorkerError
-from worker.models.download.downloader import Download, Downloader, estimate_bytes
 from worker.models.catalog.records import ModelFile, ModelRecord
 from worker.models.disk.store import MissingFile, Store
+from worker.models.download.downloader import Download, Downloader, estimate_bytes
 from worker.models.download.transfer import DownloadFailed
 
 GIB: Final = 1024**3

@@ -19,18 +19,18 @@ from loguru import logger
 
 from worker.config.schema import BridgeData
 from worker.errors import JobError, WorkerError
-from worker.models.loras.lora_fetcher import AdhocFiles, Hosts
 from worker.models.auxiliary_records import as_file
-from worker.models.catalog.model_selection import Choice, choose, load_lists, load_month, store_of
 from worker.models.catalog.custom import CustomModels, write_custom_file
-from worker.models.download.downloader import FIRST_PAUSE_S, RESERVE_BYTES, Downloader, open_client
-from worker.models.missing_files import find_lacking
+from worker.models.catalog.model_commands import needs_statistics
+from worker.models.catalog.model_selection import Choice, choose, load_lists, load_month, store_of
 from worker.models.catalog.records import Category, ModelRecord
 from worker.models.catalog.reference import TIMEOUT_S, Reference
-from worker.models.progress import DownloadReport, RoomState
-from worker.models.catalog.model_commands import needs_statistics
-from worker.models.download_plan import repair, supply
+from worker.models.download.downloader import FIRST_PAUSE_S, RESERVE_BYTES, Downloader, open_client
 from worker.models.download.transfer import Throttle
+from worker.models.download_plan import repair, supply
+from worker.models.loras.lora_fetcher import AdhocFiles, Hosts
+from worker.models.missing_files import find_lacking
+from worker.models.progress import DownloadReport, RoomState
 from worker.workflows.auxiliary_files import AuxiliaryFile, needs
 from worker.workflows.request import (
     Embedding,

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from worker.models.download.downloader import Progress, State
-from worker.models.download_plan import GIB
 from worker.models.download.transfer import MIB
+from worker.models.download_plan import GIB
 
 #: Seconds over which the speed is averaged.
 WINDOW_S = 20.0

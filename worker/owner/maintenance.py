@@ -4,10 +4,10 @@ import asyncio
 
 from loguru import logger
 
+from worker.app.context import Running
 from worker.errors import HordeError, HordeRefused
 from worker.horde.client import HordeClient
 from worker.horde.messages import WorkerDetails
-from worker.app.context import Running
 
 #: How often it is looked whether engines run, and how often the Horde is asked for a switch that it has not made.
 TICK_S, TRY_AGAIN_S = 5.0, 60.0

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from loguru import logger
 
 from worker.aio import timeout
+from worker.app.context import Running
 from worker.engine.slot import EngineSlot
 from worker.errors import EngineError, EngineStalled
 from worker.scheduling.horde_status import duration
-from worker.app.context import Running
 
 #: How often the clocks are compared.
 TICK_S = 2.0

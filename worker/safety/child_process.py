@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from worker.aio import timeout
-from worker.process.child import child_environment, end_child, log_tail, spawn_options, trim_log
 from worker.errors import SafetyUnavailable
 from worker.images import RawImage
+from worker.process.child import child_environment, end_child, log_tail, spawn_options, trim_log
 from worker.process.orphans import note_child
 from worker.safety.child.service import PREFIX, pack, unpack_header, unpack_prefix
 

@@ -16,9 +16,9 @@ from typing import Any
 from loguru import logger
 
 from worker.aio import timeout_at
-from worker.process.restart_policy import RestartPolicy
 from worker.errors import SafetyUnavailable
 from worker.images import RawImage
+from worker.process.restart_policy import RestartPolicy
 from worker.safety.child_process import SafetyProcess, SafetySettings
 from worker.safety.replacement import draw_replacement
 from worker.safety.verdict import Finding, Rules, Verdict, Wish, judge

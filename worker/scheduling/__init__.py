@@ -1,1 +1,1 @@
-"""Which job next: `intake` (when to pop), `offer` and `planner` (what to ask for), `estimates` (what was learned per model and device)."""
+"""Which job next: `intake` (when to pop), `offer` and `planner` (what to ask for), `estimates` (what was learned)."""

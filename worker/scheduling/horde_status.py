@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from loguru import logger
 
 from worker.errors import HordeBusy, HordeError, HordeKeyUnknown, HordeMaintenance, HordeRefused
-from worker.horde.sanitize import quote
 from worker.horde.messages import Message
+from worker.horde.sanitize import quote
 
 #: A trouble that lasts is said again so often.
 SAY_AGAIN_S = 600.0

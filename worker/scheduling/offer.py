@@ -15,8 +15,8 @@ from worker.config.schema import BridgeData
 from worker.horde.agent import level_of, lowered
 from worker.horde.feature_levels import CASCADE_LEVEL, FLUX_LEVEL, Gate, level_without
 from worker.horde.messages import PopRequest
-from worker.workflows.capabilities import Ability, Survey, survey
 from worker.workflows.auxiliary_files import QR_CONTROLNETS, AuxiliaryFile, of_feature
+from worker.workflows.capabilities import Ability, Survey, survey
 from worker.workflows.families import Family
 from worker.workflows.features import Feature
 from worker.workflows.library import Library

@@ -13,19 +13,19 @@ from loguru import logger
 
 from worker.config.schema import BridgeData
 from worker.engine.events import MemoryNeed
-from worker.engine.stall_detector import FIRST_MARGIN, Phase
 from worker.engine.pool import EnginePool, Rendering, RenderTask
 from worker.engine.slot import EngineSlot
+from worker.engine.stall_detector import FIRST_MARGIN, Phase
 from worker.errors import EngineError, ModelBroken, OutOfMemory
-from worker.scheduling.device_limits import Assortment, Limit, stick, tightest, withheld
-from worker.scheduling.estimates.ttl import Outlook
-from worker.scheduling.estimates.forecast import Forecast
-from worker.scheduling.intake import Room
-from worker.jobs.job import JobEvent, Stage
-from worker.scheduling.estimates.memory import MemoryNeeds
-from worker.scheduling.estimates.cooldowns import Ceilings, Quarantine
-from worker.scheduling.max_pixels_rotation import Sizes
 from worker.jobs.inputs import ModelSource
+from worker.jobs.job import JobEvent, Stage
+from worker.scheduling.device_limits import Assortment, Limit, stick, tightest, withheld
+from worker.scheduling.estimates.cooldowns import Ceilings, Quarantine
+from worker.scheduling.estimates.forecast import Forecast
+from worker.scheduling.estimates.memory import MemoryNeeds
+from worker.scheduling.estimates.ttl import Outlook
+from worker.scheduling.intake import Room
+from worker.scheduling.max_pixels_rotation import Sizes
 
 #: A model that was too slow to be in time is tried again so often: what slowed the machine may be gone.
 ANOTHER_CHANCE_S = 3600.0

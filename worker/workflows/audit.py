@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from worker.workflows.graph import PINNED, Graph, Input, Link, as_link, circle
 from worker.workflows.library import Library
-from worker.workflows.templates import Fragment, Piece, Template
 from worker.workflows.template_reader import GRAPH_FILE, MANIFEST_FILE
+from worker.workflows.templates import Fragment, Piece, Template
 
 ObjectInfo = Mapping[str, Mapping[str, Any]]
 

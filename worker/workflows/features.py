@@ -118,3 +118,21 @@ def always_given(
     if set(workflows) == {QR_WORKFLOW}:
         found |= {"qr", "control_file"}
     return frozenset(found)
+
+
+#: All that a request may have and still be a plain picture for the sampler.
+PLAIN = frozenset({
+    Feature.OUTPUT, Feature.UNREAD_NEGATIVE, Feature.FACE_FIX, Feature.UPSCALE, Feature.STRIP_BACKGROUND,
+})  # fmt: skip
+
+
+def evaluations_of(request: RenderRequest) -> int:
+    """How often each pixel may be in the sampler at once; 0 where more than the plain picture takes memory there.
+
+    ComfyUI takes a prompt and its negative together where there is room, and else one after the other. Which of them
+    it did is not told.
+    """
+    features = features_of(request)
+    if request.workflow or not features <= PLAIN:
+        return 0
+    return 1 if Feature.UNREAD_NEGATIVE in features else 2

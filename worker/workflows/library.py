@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import worker
 from worker.errors import TemplateError
-from worker.workflows.templates import Fragment, Piece, Template
 from worker.workflows.template_reader import GRAPH_FILE, MANIFEST_FILE, BrokenPiece, read_fragment, read_template
+from worker.workflows.templates import Fragment, Piece, Template
 
 FRAGMENTS = "fragments"
 

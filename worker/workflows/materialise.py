@@ -7,9 +7,9 @@ from worker.workflows import graph as graphs
 from worker.workflows.features import Feature
 from worker.workflows.graph import Graph, Input, Link
 from worker.workflows.manifest import Dialect
-from worker.workflows.templates import Fragment, Piece
 from worker.workflows.request import RenderRequest
 from worker.workflows.select import Plan
+from worker.workflows.templates import Fragment, Piece
 
 
 @dataclass(frozen=True)

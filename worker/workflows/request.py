@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from worker.workflows import coerce, hires, prompts, samplers
-
 from worker.workflows import auxiliary_files as auxiliary
+from worker.workflows import coerce, hires, prompts, samplers
 from worker.workflows.families import TRAITS, Family
 from worker.workflows.qr import WORKFLOW as QR_WORKFLOW
 from worker.workflows.qr import QrCode, read_qr

@@ -9,9 +9,9 @@ from worker.workflows.features import OPTIONAL, Feature, features_of
 from worker.workflows.graph import with_pinned
 from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect
-from worker.workflows.templates import Fragment, Piece, Template
 from worker.workflows.qr import WORKFLOW as QR_WORKFLOW
 from worker.workflows.request import RenderRequest
+from worker.workflows.templates import Fragment, Piece, Template
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from worker.errors import JobNotServable, TemplateError
-from worker.workflows.capabilities import Ability, Probe, probes_for
 from worker.workflows.audit import ObjectInfo, audit_graph
+from worker.workflows.capabilities import Ability, Probe, probes_for
 from worker.workflows.families import TRAITS, Family
 from worker.workflows.library import Library
 from worker.workflows.manifest import Dialect
 from worker.workflows.materialise import materialise
-from worker.workflows.templates import Template
-from worker.workflows.template_reader import GRAPH_FILE
 from worker.workflows.request import RenderRequest, ServedModel
 from worker.workflows.select import select
+from worker.workflows.template_reader import GRAPH_FILE
+from worker.workflows.templates import Template
 
 
 def rehearse(library: Library, object_info: ObjectInfo) -> list[str]:

@@ -17,8 +17,8 @@ from worker.workflows.bind import Binding, bound
 from worker.workflows.features import COMES_WITH, Feature, always_given
 from worker.workflows.graph import Graph, Input, Link
 from worker.workflows.manifest import FieldSource, FragmentManifest, Manifest, TemplateManifest
-from worker.workflows.templates import IMAGE_PORT, Fragment, Piece, Template, files_read, unread_fields
 from worker.workflows.request import RenderRequest
+from worker.workflows.templates import IMAGE_PORT, Fragment, Piece, Template, files_read, unread_fields
 
 GRAPH_FILE = "graph.json"
 MANIFEST_FILE = "manifest.yaml"

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from worker.app.run import lifecycle
-from worker.jobs.job import JobEvent, Stage
+from worker.app import lifecycle
 from worker.app.lifecycle import Ending, settle
+from worker.jobs.job import JobEvent, Stage
 from worker.process.signals import CTRL_CLOSE, CTRL_LOGOFF, CTRL_SHUTDOWN, console_close, signals
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 from loguru import logger
 
+from worker.app import reload as settings_module
+from worker.app.reload import SettingsWatch
 from worker.config.live import LiveConfig
 from worker.config.load import config_files, load_config
 from worker.config.schema import BridgeData
 from worker.errors import RuntimeMissing
-from worker.app.run import reload as settings_module
-from worker.app.reload import SettingsWatch
 
 PATIENCE_S = 60.0
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from worker.errors import ConfigError
 from worker.app.state_dir import only_one, worker_folder
+from worker.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 URL = "https://aihorde.net/api/"
 HOLD = """
 import sys, pathlib

@@ -14,8 +14,8 @@ from worker.demo.engine.script import Fault, FaultKind
 from worker.engine import client as client_module
 from worker.engine.client import EngineClient, Progress, describe_rejection
 from worker.engine.events import MemoryNeed
-from worker.engine.stall_detector import Patience, Phase, Watch
 from worker.engine.process import EngineProcess, EngineSettings
+from worker.engine.stall_detector import Patience, Phase, Watch
 from worker.errors import (
     DeviceLost,
     EngineError,

@@ -9,11 +9,11 @@ import pytest
 from tests.unit.engine.pooled import FOR_EVER_S, Build, Job, Play, Until, all_ready, pid_of, until_ready
 from worker.aio import timeout
 from worker.demo.engine.script import Fault, FaultKind, strikes
-from worker.process.restart_policy import RetryPolicy
 from worker.engine.pool import PLACES_PER_SLOT, EnginePool
 from worker.engine.process import EngineSettings
 from worker.engine.slot import SlotState
 from worker.errors import EngineDied, GraphRejected, OutOfMemory
+from worker.process.restart_policy import RetryPolicy
 
 
 @pytest.mark.parametrize("kind", [FaultKind.CRASH, FaultKind.SEGFAULT, FaultKind.HANG, FaultKind.DEVICE_LOST])

@@ -18,7 +18,6 @@ import yaml
 
 from worker.demo.engine import FOLDER
 from worker.demo.engine.script import Fault, FaultKind
-from worker.process import child
 from worker.engine import process as process_module
 from worker.engine.process import (
     LAUNCHER,
@@ -31,6 +30,7 @@ from worker.engine.process import (
     model_paths_yaml,
 )
 from worker.errors import EngineStartFailed
+from worker.process import child
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 

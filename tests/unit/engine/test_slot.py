@@ -8,12 +8,12 @@ import psutil
 import pytest
 
 from worker.demo.engine.script import Fault, FaultKind, strikes
-from worker.process import child
 from worker.engine import slot as slot_module
-from worker.process.restart_policy import RestartPolicy
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.engine.slot import EngineSlot, SlotState
 from worker.errors import EngineDied, EngineStalled, EngineStartFailed
+from worker.process import child
+from worker.process.restart_policy import RestartPolicy
 
 Play = Callable[..., None]
 Build = Callable[..., dict[str, Any]]

@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx
 
-from worker.horde.limits import Limits
 from worker.horde.backoff import RetryPolicy
+from worker.horde.limits import Limits
 
 KEY = "k3y-of-the-owner"
 AGENT = "AI Horde Worker reGen:13.0.0:https://example.invalid/worker"

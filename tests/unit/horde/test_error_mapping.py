@@ -14,8 +14,6 @@ from worker.errors import (
     HordeUnreachable,
     JobGone,
 )
-from worker.horde.http import Answer
-from worker.horde.sanitize import LONGEST_QUOTE
 from worker.horde.error_mapping import (
     ADDRESS_TIMEOUT_S,
     DEFAULT_RETRY_AFTER_S,
@@ -26,6 +24,8 @@ from worker.horde.error_mapping import (
     refusal,
     retry_after_s,
 )
+from worker.horde.http import Answer
+from worker.horde.sanitize import LONGEST_QUOTE
 
 
 def answer(status: int, body: Any = None, **headers: str) -> Answer:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.horde.http import Answer
-from worker.horde.pop_parser import MOST_LOOSE_IDS, read_pop
 from worker.horde.messages import PopResponse
+from worker.horde.pop_parser import MOST_LOOSE_IDS, read_pop
 
 IDS = [
     "2e42ccc3-a593-4512-a852-750b00fc216f",

@@ -8,9 +8,9 @@ import pytest
 
 from worker.errors import JobNotServable
 from worker.horde.messages import PopResponse
+from worker.jobs.inputs import read_job, require_files
 from worker.jobs.job import Job
 from worker.jobs.source_images import Pictures
-from worker.jobs.inputs import read_job, require_files
 from worker.workflows.auxiliary_files import needs
 from worker.workflows.library import Library, packaged_folder
 from worker.workflows.request import Embedding, Family, LoraFile, ServedModel, SourceImage, read_request

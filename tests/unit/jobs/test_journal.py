@@ -10,9 +10,9 @@ import pytest
 from worker.errors import HordeRefused, HordeUnreachable, JobGone
 from worker.horde.messages import PopResponse, SubmitResponse
 from worker.jobs import journal as journals
-from worker.scheduling.fault_limiter import HOUR_S
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.journal import Journal, journalled, report_left
+from worker.scheduling.fault_limiter import HOUR_S
 
 NOW = 1_700_000_000.0
 

@@ -12,10 +12,10 @@ from worker.errors import EngineDied, HordeUnreachable, JobGone
 from worker.horde.messages import PopResponse, SubmitRequest, SubmitResponse
 from worker.images import RawImage
 from worker.jobs import runner as runner_module
-from worker.scheduling.intake import Intake, Room
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.runner import JobRunner, Services
 from worker.safety.checker import NoChecker
+from worker.scheduling.intake import Intake, Room
 from worker.workflows.library import Library
 from worker.workflows.request import Family, ServedModel
 

@@ -4,11 +4,18 @@ import pytest
 
 from worker.config.schema import BridgeData
 from worker.models.auxiliary_records import as_file, as_record, wanted_files
-from worker.models.disk.installed import Catalog
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose
 from worker.models.catalog.reference import Reference, read_folder
+from worker.models.disk.installed import Catalog
 from worker.models.disk.store import Store
-from worker.workflows.auxiliary_files import ANNOTATORS, CONTROLNETS, FACE_DETECTOR, LAYER_DIFFUSE, QR_CONTROLNETS, UPSCALERS
+from worker.workflows.auxiliary_files import (
+    ANNOTATORS,
+    CONTROLNETS,
+    FACE_DETECTOR,
+    LAYER_DIFFUSE,
+    QR_CONTROLNETS,
+    UPSCALERS,
+)
 from worker.workflows.families import Family
 
 SD1, SDXL = Family.STABLE_DIFFUSION_1, Family.STABLE_DIFFUSION_XL

@@ -8,9 +8,9 @@ import pytest
 
 from worker.errors import ConfigError
 from worker.models import download_plan as supply_module
-from worker.models.download.downloader import Downloader
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose
 from worker.models.disk.store import Store
+from worker.models.download.downloader import Downloader
 from worker.models.download_plan import fit_disk, plan_supply, repair, supply
 from worker.workflows.families import Family
 

@@ -7,8 +7,8 @@ import pytest
 
 from worker.errors import EngineDied
 from worker.horde.messages import PopResponse
-from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.in_flight import Roster
+from worker.jobs.job import Job, JobEvents, Stage
 from worker.owner import suspend as clock_module
 from worker.owner.suspend import ClockWatch, sleepless_clock
 

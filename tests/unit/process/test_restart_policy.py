@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.process.restart_policy import RestartPolicy, RetryPolicy
 from worker.errors import EngineDied, EngineError, GraphRejected, ModelBroken, NodeFailed, OutOfMemory, Retry
+from worker.process.restart_policy import RestartPolicy, RetryPolicy
 
 
 def test_restarts_in_a_row_wait_longer_each_time() -> None:

@@ -10,11 +10,11 @@ import pytest
 from worker.aio import timeout
 from worker.demo.safety import scripted_safety
 from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
-from worker.process.restart_policy import RestartPolicy
 from worker.errors import SafetyUnavailable
 from worker.images import RawImage
-from worker.safety.gate import BACKLOG, HordeChecker
+from worker.process.restart_policy import RestartPolicy
 from worker.safety.child_process import SafetySettings
+from worker.safety.gate import BACKLOG, HordeChecker
 from worker.safety.verdict import Rules
 
 PATIENCE_S = 120.0

@@ -7,9 +7,9 @@ import pytest
 from worker.aio import timeout, ungrouped
 from worker.errors import HordeBusy, HordeKeyUnknown, HordeRefused, WorkerError
 from worker.horde.messages import PopRequest, PopResponse
+from worker.jobs.job import Stage
 from worker.scheduling import intake as module
 from worker.scheduling.intake import Intake, Room
-from worker.jobs.job import Stage
 
 #: For everything a test waits for.
 PATIENCE_S = 60.0

@@ -8,6 +8,8 @@ import pytest
 from worker.config.schema import BridgeData
 from worker.horde.agent import bridge_agent
 from worker.horde.feature_levels import GATES, Gate, opened_by
+from worker.scheduling.offer import SWITCHES, Capabilities, Offers, build_offer, decide
+from worker.workflows.auxiliary_files import QR_CONTROLNETS, AuxiliaryFile
 from worker.workflows.capabilities import (
     NEW_PROCESSORS,
     OLD_PROCESSORS,
@@ -18,8 +20,6 @@ from worker.workflows.capabilities import (
     probes_for,
     survey,
 )
-from worker.scheduling.offer import SWITCHES, Capabilities, Offers, build_offer, decide
-from worker.workflows.auxiliary_files import QR_CONTROLNETS, AuxiliaryFile
 from worker.workflows.families import Family
 from worker.workflows.library import Library
 from worker.workflows.request import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS, ServedModel, lora_wishes

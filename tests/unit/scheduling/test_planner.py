@@ -8,16 +8,16 @@ import pytest
 
 from worker.config.schema import BridgeData
 from worker.engine.events import MemoryNeed
-from worker.engine.stall_detector import Phase
 from worker.engine.pool import Rendering, RenderTask
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot
+from worker.engine.stall_detector import Phase
 from worker.errors import DeviceLost, EngineDied, ModelBroken, NodeFailed, OutOfMemory
 from worker.horde.messages import PopResponse
-from worker.scheduling import planner as planner_module
 from worker.jobs.job import Job, JobEvent, Stage
-from worker.scheduling.planner import Planner, Wish, stall_limits_s
+from worker.scheduling import planner as planner_module
 from worker.scheduling.max_pixels_rotation import PATIENCE_S, STORED_S
+from worker.scheduling.planner import Planner, Wish, stall_limits_s
 from worker.workflows.request import Family, ServedModel
 
 FULL = 1024 * 1024

@@ -8,9 +8,9 @@ import pytest
 from worker.errors import JobNotServable
 from worker.workflows.library import Library, packaged_folder
 from worker.workflows.manifest import Dialect
-from worker.workflows.template_reader import read_fragment
 from worker.workflows.request import Family, LoraFile, RenderRequest, ServedModel, SourceImage
 from worker.workflows.select import explain, select
+from worker.workflows.template_reader import read_fragment
 
 from .conftest import FILES, FUSED, SPLIT
 

@@ -16,6 +16,7 @@ from worker.errors import ConfigError
 from worker.models.catalog.cache_file import read_json
 from worker.models.catalog.custom import FILE_NAME as CUSTOM_FILE
 from worker.models.catalog.custom import CustomModels, read_custom_file, read_custom_models, shadowed, with_custom
+from worker.models.catalog.model_commands import Resolution, needs_statistics, resolve
 from worker.models.catalog.records import ModelRecord
 from worker.models.catalog.reference import (
     BETA_SOURCE,
@@ -26,7 +27,6 @@ from worker.models.catalog.reference import (
     read_cache,
     read_folder,
 )
-from worker.models.catalog.model_commands import Resolution, needs_statistics, resolve
 from worker.models.catalog.statistics import cached_month, fetch_month, read_month
 from worker.models.disk.store import Store
 

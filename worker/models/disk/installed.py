@@ -5,11 +5,11 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 
 from loguru import logger
 
-from worker.models.loras.lora_cache import find_embedding, find_lora
 from worker.models.auxiliary_records import as_file
 from worker.models.catalog.records import ModelRecord
-from worker.models.progress import RoomState
 from worker.models.disk.store import Store
+from worker.models.loras.lora_cache import find_embedding, find_lora
+from worker.models.progress import RoomState
 from worker.workflows.auxiliary_files import AuxiliaryFile
 from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWish, Note, RenderRequest, ServedModel
 

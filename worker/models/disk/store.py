@@ -17,10 +17,18 @@ from typing import Final
 from loguru import logger
 
 from worker.errors import ConfigError
-from worker.models.disk.eviction import CachedFile
-from worker.models.disk.integrity import HashStore, find_damage
 from worker.models.catalog.records import ModelFile, ModelRecord, Purpose
-from worker.models.disk.folder_layouts import KEY_OF_FOLDER, KEY_OF_PURPOSE, LAYOUTS, MODEL_SUFFIXES, Layout, ModelTree, detect
+from worker.models.disk.eviction import CachedFile
+from worker.models.disk.folder_layouts import (
+    KEY_OF_FOLDER,
+    KEY_OF_PURPOSE,
+    LAYOUTS,
+    MODEL_SUFFIXES,
+    Layout,
+    ModelTree,
+    detect,
+)
+from worker.models.disk.integrity import HashStore, find_damage
 from worker.workflows.request import ServedModel
 
 #: Added to the name of a file that is set aside; ComfyUI lists no such file.

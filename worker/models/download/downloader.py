@@ -22,11 +22,19 @@ from loguru import logger
 
 from worker.aio import timeout
 from worker.errors import WorkerError
-from worker.models.download.ssrf_guard import AddressRefused, only_public, only_web
 from worker.models.disk.folder_lock import alone
 from worker.models.disk.integrity import BLOCK_BYTES, HashStore, find_damage
 from worker.models.download.part_file import PartFile, PartState
-from worker.models.download.transfer import MIB, DownloadFailed, Limits, Throttle, Transfer, TransferBroken, TransferStale
+from worker.models.download.ssrf_guard import AddressRefused, only_public, only_web
+from worker.models.download.transfer import (
+    MIB,
+    DownloadFailed,
+    Limits,
+    Throttle,
+    Transfer,
+    TransferBroken,
+    TransferStale,
+)
 
 #: Tries in a row that bring nothing before a file is given up.
 MAX_FRUITLESS: Final = 5

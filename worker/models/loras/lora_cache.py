@@ -9,9 +9,9 @@ from typing import Final
 from loguru import logger
 
 from worker.models.disk.eviction import choose_evictions
-from worker.models.loras.civitai import Kind, Offer
-from worker.models.disk.store import Store
 from worker.models.disk.folder_layouts import MODEL_SUFFIXES
+from worker.models.disk.store import Store
+from worker.models.loras.civitai import Kind, Offer
 
 #: Bytes of a name that a file is called by: file systems have room for 255, and endings are added.
 MAX_NAME_BYTES: Final = 128

@@ -17,16 +17,16 @@ from loguru import logger
 
 from worker.aio import timeout
 from worker.errors import HordeUnreachable, WorkerError
-from worker.models.loras.lora_cache import choose_name, find_embedding, find_lora, make_room
-from worker.models.download.circuit_breaker import Breaker
-from worker.models.disk.eviction import GIB
 from worker.models.catalog.cache_file import read_json, write_json
-from worker.models.loras.civitai import API, Kind, NotThere, Offer, fits, look_up, read_name
-from worker.models.download.downloader import Download, Downloader
 from worker.models.catalog.fetch import fetch_json
+from worker.models.disk.eviction import GIB
 from worker.models.disk.integrity import find_damage
 from worker.models.disk.store import Store
+from worker.models.download.circuit_breaker import Breaker
+from worker.models.download.downloader import Download, Downloader
 from worker.models.download.transfer import DownloadFailed
+from worker.models.loras.civitai import API, Kind, NotThere, Offer, fits, look_up, read_name
+from worker.models.loras.lora_cache import choose_name, find_embedding, find_lora, make_room
 from worker.workflows.families import Family
 from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWish, Note, ServedModel
 

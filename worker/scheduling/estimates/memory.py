@@ -13,29 +13,11 @@ from dataclasses import dataclass, field
 from worker.engine.events import MemoryNeed
 from worker.engine.vram import CONTEXT_BYTES, GIB
 from worker.scheduling.device_limits import Limit
-from worker.workflows.features import Feature, features_of
-from worker.workflows.request import RenderRequest
 
 #: What a sampler takes at any size: work space of libraries, weights that pass through.
 FIXED_BYTES = GIB // 2
 #: Models on cards remembered at most; the least recently learned goes first.
 KINDS = 512
-#: All that a request may have and still be a plain picture for the sampler.
-PLAIN = frozenset({
-    Feature.OUTPUT, Feature.UNREAD_NEGATIVE, Feature.FACE_FIX, Feature.UPSCALE, Feature.STRIP_BACKGROUND,
-})  # fmt: skip
-
-
-def evaluations_of(request: RenderRequest) -> int:
-    """How often each pixel may be in the sampler at once; 0 where more than the plain picture takes memory there.
-
-    ComfyUI takes a prompt and its negative together where there is room, and else one after the other. Which of them
-    it did is not told.
-    """
-    features = features_of(request)
-    if request.workflow or not features <= PLAIN:
-        return 0
-    return 1 if Feature.UNREAD_NEGATIVE in features else 2
 
 
 @dataclass

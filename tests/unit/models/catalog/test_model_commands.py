@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose, family_of
 from worker.models.catalog.model_commands import needs_statistics, resolve
+from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose, family_of
 
 
 def record(name, baseline="stable diffusion 1", **more):

@@ -9,8 +9,8 @@ import pytest
 
 from worker.errors import ConfigError
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose
-from worker.models.disk.store import Store
 from worker.models.disk.folder_layouts import Layout, detect
+from worker.models.disk.store import Store
 from worker.workflows.families import Family
 from worker.workflows.request import ServedModel
 

@@ -13,12 +13,12 @@ import pytest
 
 from worker.aio import timeout
 from worker.models.disk import folder_lock as alone_module
-from worker.models.download.downloader import downloader as download_module
-from worker.models.download.downloader import transfer as transfer_module
-from worker.models.download.ssrf_guard import only_public
-from worker.models.download.downloader import Download, Downloader, State, estimate_bytes
 from worker.models.disk.integrity import HashStore
+from worker.models.download import downloader as download_module
+from worker.models.download import transfer as transfer_module
+from worker.models.download.downloader import Download, Downloader, State, estimate_bytes
 from worker.models.download.part_file import PartFile, PartState, split
+from worker.models.download.ssrf_guard import only_public
 from worker.models.download.transfer import DownloadFailed, Limits, Throttle
 
 CONTENT = random.Random(7).randbytes(300_000)
@@ -429,7 +429,7 @@ async def test_a_download_survives_kill_9_and_goes_on_from_there(serve, target, 
         import asyncio, sys
         from pathlib import Path
         import httpx
-        from worker.models.download.downloader import transfer
+        from worker.models.download import transfer
         from worker.models.download.downloader import Download, Downloader
         from worker.models.disk.integrity import HashStore
 

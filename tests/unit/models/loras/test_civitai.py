@@ -8,11 +8,11 @@ import time
 import httpx
 import pytest
 
-from worker.models.loras import lora_fetcher as adhoc
-from worker.models.loras.lora_fetcher import REST_S, AdhocFiles
-from worker.models.loras.civitai import Kind, NotThere, fits, read_id, read_name, read_offer
-from worker.models.download.downloader import Downloader
 from worker.models.disk.store import Store
+from worker.models.download.downloader import Downloader
+from worker.models.loras import lora_fetcher as adhoc
+from worker.models.loras.civitai import Kind, NotThere, fits, read_id, read_name, read_offer
+from worker.models.loras.lora_fetcher import REST_S, AdhocFiles
 from worker.workflows.families import Family
 from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWish, Note, ServedModel
 

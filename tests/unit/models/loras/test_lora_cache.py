@@ -2,10 +2,10 @@
 
 import pytest
 
-from worker.models.loras.lora_cache import make_room, purge_unknown
 from worker.models.disk.eviction import GRACE_S
-from worker.models.loras.civitai import Kind
 from worker.models.disk.store import Store
+from worker.models.loras.civitai import Kind
+from worker.models.loras.lora_cache import make_room, purge_unknown
 
 
 @pytest.fixture

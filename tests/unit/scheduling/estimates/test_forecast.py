@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from worker.horde.messages import PopResponse
-from worker.scheduling.estimates.forecast import Forecast, share_out
 from worker.jobs.job import Job, JobEvent, Stage
+from worker.scheduling.estimates.forecast import Forecast, share_out
 from worker.scheduling.estimates.speed import KINDS, Speed, work_of
 from worker.workflows.request import Family, ServedModel, read_request
 

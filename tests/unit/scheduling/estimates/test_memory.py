@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from worker.engine.events import MemoryNeed
 from worker.engine.vram import CONTEXT_BYTES
-from worker.scheduling.estimates.memory import FIXED_BYTES, KINDS, MemoryNeeds, evaluations_of
+from worker.scheduling.estimates.memory import FIXED_BYTES, KINDS, MemoryNeeds
+from worker.workflows.features import evaluations_of
 from worker.workflows.request import Family, LoraFile, ServedModel, SourceImage, read_request
 
 GIB = 1024**3

@@ -6,9 +6,9 @@ from typing import Any
 
 from loguru import logger
 
-from worker.scheduling.intake import Intake
-from worker.jobs.job import Job, Stage
 from worker.jobs.in_flight import Roster
+from worker.jobs.job import Job, Stage
+from worker.scheduling.intake import Intake
 
 #: Longest time that jobs under way get after the worker was told to stop; then they are faulted. With the faults and
 #: the engines' end it stays within the two minutes that a container is usually given.

@@ -6,9 +6,9 @@ import pytest
 
 from worker.errors import HordeRefused
 from worker.horde.messages import PopResponse
-from worker.jobs.drain import SHUTTING_DOWN, until_drained
-from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.in_flight import Roster
+from worker.jobs.job import Job, JobEvents, Stage
+from worker.scheduling.drain import SHUTTING_DOWN, until_drained
 
 
 class Intake:
