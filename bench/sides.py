@@ -36,7 +36,7 @@ from worker.models.disk.installed import Catalog
 from worker.models.disk.store import Store
 from worker.workflows.library import Library
 from worker.workflows.materialise import Materialised, materialise
-from worker.workflows.request import read_request
+from worker.workflows.payload import read_request
 from worker.workflows.select import select
 
 #: Jobs rendered before anything is counted: loading the model is not what is measured.

@@ -29,13 +29,13 @@ from worker.workflows.library import Library
 from worker.workflows.request import (
     Embedding,
     EmbeddingWish,
-    Family,
+    GenMetadataNote,
     LoraFile,
     LoraWish,
-    Note,
     RenderRequest,
     ServedModel,
 )
+from worker.workflows.types import Family
 
 #: For everything a test waits for; a loaded machine needs seconds where an idle one needs milliseconds.
 PATIENCE_S = 120.0
@@ -73,11 +73,11 @@ class OneModel:
     def has(self, file: AuxiliaryFile) -> bool:
         return True
 
-    async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | Note:
-        return Note("lora", "download_failed", wish.name)
+    async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | GenMetadataNote:
+        return GenMetadataNote("lora", "download_failed", wish.name)
 
-    async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | Note:
-        return Note("ti", "download_failed", wish.name)
+    async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | GenMetadataNote:
+        return GenMetadataNote("ti", "download_failed", wish.name)
 
 
 @dataclass

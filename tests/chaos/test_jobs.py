@@ -23,7 +23,7 @@ from worker.safety.verdict import Verdict
 from worker.scheduling import intake
 from worker.scheduling import max_pixels_rotation as sizes
 from worker.scheduling.fault_limiter import FaultBrake
-from worker.workflows.request import Note
+from worker.workflows.request import GenMetadataNote
 
 from .rig import OTHER
 
@@ -296,7 +296,7 @@ async def test_a_job_that_waits_for_its_lora_does_not_keep_the_engine_from_the_n
 
     async def lora(wish, model):
         await arrived.wait()
-        return Note("lora", "download_failed", wish.name)
+        return GenMetadataNote("lora", "download_failed", wish.name)
 
     monkeypatch.setattr(rig.models, "lora", lora)
     rig.config = {"queue_size": 0, "allow_lora": True}

@@ -8,7 +8,7 @@ import pytest
 from worker.models.catalog.model_commands import resolve
 from worker.models.catalog.records import Category, Purpose
 from worker.models.catalog.reference import Reference, read_folder
-from worker.workflows.families import Family
+from worker.workflows.types import Family
 
 
 @pytest.fixture(scope="module")

@@ -4,23 +4,23 @@ import json
 import re
 from pathlib import Path
 
-from worker.workflows import request
-from worker.workflows.describe import ENTRIES, payload_page
+from tools.payload_page import ENTRIES, payload_page
+from worker.workflows import payload
 from worker.workflows.library import Library
 
 ROOT = Path(__file__).resolve().parents[2]
 #: How the request's code names a field of a payload.
-READ = re.compile(r'(?:payload\.get\(|payload\[|_read_side\(payload, )"(\w+)"')
+READ = re.compile(r'(?:payload\.get\(|payload\[|_side\(payload, )"(\w+)"')
 
 
 def test_the_page_is_what_the_code_tells() -> None:
     assert (ROOT / "docs" / "payload.md").read_text(encoding="utf-8") == payload_page(Library.load()), (
-        "write it anew: python -m worker.workflows.describe > docs/payload.md"
+        "write it anew: python -m tools.payload_page > docs/payload.md"
     )
 
 
 def test_every_field_that_is_read_is_told() -> None:
-    read = set(READ.findall(Path(request.__file__).read_text("utf-8")))
+    read = set(READ.findall(Path(payload.__file__).read_text("utf-8")))
     assert len(read) > 20
     assert read <= {entry.name for entry in ENTRIES}
 

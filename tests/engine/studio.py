@@ -13,10 +13,11 @@ from worker.images import RawImage
 from worker.models.disk.installed import Catalog
 from worker.workflows.graph import Graph
 from worker.workflows.library import Library
-from worker.workflows.manifest import Dialect
 from worker.workflows.materialise import materialise
-from worker.workflows.request import ExtraSource, LoraFile, RenderRequest, SourceImage, read_request
+from worker.workflows.payload import read_request
+from worker.workflows.request import ExtraSource, LoraFile, RenderRequest, SourceImage
 from worker.workflows.select import select
+from worker.workflows.types import Dialect
 
 #: Mean difference of a channel, of 255, that nobody would call equal.
 VISIBLE = 1.0

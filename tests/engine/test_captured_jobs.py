@@ -12,10 +12,10 @@ from worker.demo.tiny.recipes import TINY_EMBEDDINGS, TINY_LORAS
 from worker.engine.client import EngineClient
 from worker.jobs.preview import read_pop_file, request_for
 from worker.models.catalog.reference import read_folder
-from worker.workflows.families import Family
 from worker.workflows.materialise import Materialised, materialise
 from worker.workflows.request import RenderRequest
 from worker.workflows.select import select
+from worker.workflows.types import Family
 
 from .studio import Studio
 

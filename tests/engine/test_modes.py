@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from worker.demo.tiny.recipes import TINY_MODELS
-from worker.workflows.request import MAX_BATCH, ExtraSource, SourceImage
+from worker.workflows.payload import MAX_BATCH
+from worker.workflows.request import ExtraSource, SourceImage
 
 from .studio import VISIBLE, difference, pixels
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from worker.demo.tiny.recipes import TINY_LORAS
+from worker.workflows import packaged_folder
 from worker.workflows.audit import audit_library
-from worker.workflows.library import Library, packaged_folder
+from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
 from worker.workflows.request import LoraFile
 from worker.workflows.select import select

@@ -10,11 +10,13 @@ from worker.errors import NodeFailed
 from worker.workflows import auxiliary_files as auxiliary
 from worker.workflows.graph import Graph, Link
 from worker.workflows.library import Library
-from worker.workflows.manifest import Dialect, TemplateManifest
+from worker.workflows.manifest import TemplateManifest
 from worker.workflows.materialise import materialise
-from worker.workflows.request import Family, Network, ServedModel, SourceImage, read_request
-from worker.workflows.select import Plan
+from worker.workflows.payload import read_request
+from worker.workflows.request import PostProcessorModel, ServedModel, SourceImage
+from worker.workflows.select import Selection
 from worker.workflows.templates import Template
+from worker.workflows.types import Dialect, Family
 
 from .studio import VISIBLE, difference, pixels
 
@@ -59,7 +61,7 @@ async def test_a_stock_engine_enlarges_to_the_same_pixels(studio):
 async def test_an_upscaler_whose_file_is_not_there_fails_with_its_name(studio):
     request = studio.request("Tiny SD1.5", post_processing=["NMKD_Siax"])
     with pytest.raises(NodeFailed, match=r"elsewhere\.pth"):
-        await studio.render(replace(request, upscalers=(Network("elsewhere.pth"),)))
+        await studio.render(replace(request, upscalers=(PostProcessorModel("elsewhere.pth"),)))
 
 
 #: Where a picture has its face, as large as the tiny detector looks for; and where it has none.
@@ -111,7 +113,7 @@ def worked_on(*names: str, source: SourceImage, strength: float = 1.0) -> Graph:
         for each in library.fragments
         if each.when.value in wanted & _features(names) and each.manifest.dialect in {None, Dialect.PACK}
     )
-    return materialise(Plan(template, {Dialect.PACK: fragments}), request).graph
+    return materialise(Selection(template, {Dialect.PACK: fragments}), request).graph
 
 
 def _features(names: tuple[str, ...]) -> set[str]:

@@ -7,8 +7,8 @@ import pytest
 
 from worker.demo.tiny.recipes import TINY_LORAS, TINY_MODELS
 from worker.workflows.audit import audit_library, snapshot
-from worker.workflows.manifest import Dialect
 from worker.workflows.request import LoraFile
+from worker.workflows.types import Dialect
 
 from .studio import VISIBLE, difference, pixels
 

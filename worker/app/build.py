@@ -33,7 +33,8 @@ from worker.owner.maintenance import watch_maintenance
 from worker.owner.suspend import ClockWatch
 from worker.safety.gate import HordeChecker
 from worker.safety.settings import model_facts, safety_rules, safety_settings
-from worker.workflows.library import Library, packaged_folder
+from worker.workflows import packaged_folder
+from worker.workflows.library import Library
 
 PROJECT_URL = "https://github.com/horde-bridge/horde-bridge"
 #: The highest feature level there is; each pop claims what works here, which may be less.

@@ -25,11 +25,11 @@ from worker.models.catalog.model_selection import custom_of, guess, store_of
 from worker.scheduling.offer import Capabilities, decide
 from worker.workflows.audit import audit_library, everything_wrong, snapshot
 from worker.workflows.capabilities import Ability, Survey, survey
-from worker.workflows.families import Family
 from worker.workflows.library import Library
 from worker.workflows.request import ServedModel
 from worker.workflows.select import explain
 from worker.workflows.template_check import rehearse
+from worker.workflows.types import Family
 
 app = typer.Typer(help="Look at the workflow templates.", no_args_is_help=True)
 

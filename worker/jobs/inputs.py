@@ -12,19 +12,17 @@ from worker.jobs.job import Job
 from worker.jobs.source_images import Pictures
 from worker.models.progress import RoomState
 from worker.workflows.auxiliary_files import AuxiliaryFile, needs
+from worker.workflows.payload import embedding_wishes, lora_wishes, read_request
 from worker.workflows.request import (
     Embedding,
     EmbeddingWish,
+    GenMetadataNote,
     LoraFile,
     LoraWish,
-    Note,
     RenderRequest,
     ServedModel,
-    embedding_wishes,
-    lora_wishes,
-    read_request,
 )
-from worker.workflows.select import Plan
+from worker.workflows.select import Selection
 
 #: Of a job's time, what its additions may take to arrive; the rest is for making and delivering the picture.
 ADDITIONS_SHARE = 0.4
@@ -51,11 +49,11 @@ class ModelSource(Protocol):
         """Whether a file beside the models is here and looks whole. Cheap enough to ask for every pop."""
         ...
 
-    async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | Note:
+    async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | GenMetadataNote:
         """The file for a LoRA, or what to tell the requester when there is none."""
         ...
 
-    async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | Note:
+    async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | GenMetadataNote:
         """The file for a textual inversion, or what to tell the requester when there is none."""
         ...
 
@@ -78,7 +76,7 @@ def find_model(job: Job, models: ModelSource) -> ServedModel:
     return model
 
 
-def require_files(request: RenderRequest, plan: Plan, models: ModelSource) -> None:
+def require_files(request: RenderRequest, plan: Selection, models: ModelSource) -> None:
     """Raises JobNotServable when a file beside the model's own is not here."""
     absent = [file for file in needs(request, but_for=plan.does_without) if not models.has(file)]
     if absent:
@@ -106,12 +104,12 @@ async def read_job(job: Job, model: ServedModel, models: ModelSource, pictures: 
         loras=[lora for lora in loras if isinstance(lora, LoraFile)],
         embeddings=[embedding for embedding in embeddings if isinstance(embedding, Embedding)],
     )
-    notes = [note for note in (*loras, *embeddings, *request.notes) if isinstance(note, Note)]
+    notes = [note for note in (*loras, *embeddings, *request.notes) if isinstance(note, GenMetadataNote)]
     job.metadata.extend(GenMetadata.model_validate({"type": n.type, "value": n.value, "ref": n.ref}) for n in notes)
     return request
 
 
-async def _by(until: float, finding: Awaitable[Found], late: Note) -> Found | Note:
+async def _by(until: float, finding: Awaitable[Found], late: GenMetadataNote) -> Found | GenMetadataNote:
     try:
         async with timeout_at(until):
             return await finding
@@ -119,5 +117,5 @@ async def _by(until: float, finding: Awaitable[Found], late: Note) -> Found | No
         return late
 
 
-def _late(kind: str, name: str) -> Note:
-    return Note(kind, "download_failed", name[:255])
+def _late(kind: str, name: str) -> GenMetadataNote:
+    return GenMetadataNote(kind, "download_failed", name[:255])

@@ -11,19 +11,10 @@ from worker.horde.pop_parser import read_fields
 from worker.models.catalog.records import ModelRecord
 from worker.workflows.library import Library
 from worker.workflows.materialise import Materialised, materialise
-from worker.workflows.request import (
-    Embedding,
-    ExtraSource,
-    LoraFile,
-    Mode,
-    RenderRequest,
-    ServedModel,
-    SourceImage,
-    embedding_wishes,
-    lora_wishes,
-    read_request,
-)
+from worker.workflows.payload import embedding_wishes, lora_wishes, read_request
+from worker.workflows.request import Embedding, ExtraSource, LoraFile, RenderRequest, ServedModel, SourceImage
 from worker.workflows.select import select
+from worker.workflows.types import Mode
 
 
 def read_pop_file(path: Path) -> PopResponse:

@@ -27,10 +27,9 @@ from worker.safety.checker import SafetyChecker
 from worker.safety.verdict import Verdict
 from worker.workflows.features import evaluations_of
 from worker.workflows.library import Library
-from worker.workflows.low_memory import one_by_one, tiled
-from worker.workflows.manifest import Dialect
-from worker.workflows.materialise import materialise
+from worker.workflows.materialise import materialise, one_by_one, tiled
 from worker.workflows.select import select
+from worker.workflows.types import Dialect
 
 #: Longest time a fault report may take after the job's own time is over, or once the worker has to stop.
 FAULT_TIMEOUT_S = 15.0

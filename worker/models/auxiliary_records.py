@@ -14,8 +14,7 @@ from worker.workflows.auxiliary_files import (
     AuxiliaryFile,
     of_feature,
 )
-from worker.workflows.families import Family
-from worker.workflows.features import Feature
+from worker.workflows.types import Family, Feature
 
 _POST_PROCESSING: Final = (Feature.FACE_FIX, Feature.UPSCALE, Feature.STRIP_BACKGROUND)
 _CATEGORIES: Final = {category.value: category for category in Category}

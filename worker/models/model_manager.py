@@ -35,9 +35,9 @@ from worker.workflows.auxiliary_files import AuxiliaryFile, needs
 from worker.workflows.request import (
     Embedding,
     EmbeddingWish,
+    GenMetadataNote,
     LoraFile,
     LoraWish,
-    Note,
     RenderRequest,
     ServedModel,
 )
@@ -130,11 +130,11 @@ class ModelRoom:
     def has(self, file: AuxiliaryFile) -> bool:
         return self.store.check(as_file(file)) is None
 
-    async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | Note:
+    async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | GenMetadataNote:
         assert self._adhoc is not None, "the room is not running"
         return await self._adhoc.lora(wish, model)
 
-    async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | Note:
+    async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | GenMetadataNote:
         assert self._adhoc is not None, "the room is not running"
         return await self._adhoc.embedding(wish, model)
 

@@ -17,10 +17,9 @@ from worker.horde.feature_levels import CASCADE_LEVEL, FLUX_LEVEL, Gate, level_w
 from worker.horde.messages import PopRequest
 from worker.workflows.auxiliary_files import QR_CONTROLNETS, AuxiliaryFile, of_feature
 from worker.workflows.capabilities import Ability, Survey, survey
-from worker.workflows.families import Family
-from worker.workflows.features import Feature
 from worker.workflows.library import Library
 from worker.workflows.request import ServedModel
+from worker.workflows.types import Family, Feature
 
 #: A pop names at most this many models; the server uses no more.
 MAX_MODELS = 300

@@ -1,8 +1,17 @@
-"""From payload to ComfyUI graph, pure: no I/O but reading template files, no torch, no ComfyUI.
+"""From a payload to a ComfyUI graph. Pure: no I/O but reading template files, no torch, no ComfyUI.
 
-`request` (payload → clamped RenderRequest; `coerce`, `families`, `samplers`, `hires` and `prompts` are its parts),
-`features` (what a request needs), `library` (all templates and fragments; `manifest` is their shape, `reader` checks
-a folder, `pieces` what comes of it), `bind` (fields into inputs; `cascade` has figures for it), `select` (which
-template serves a request, and why not the others), `graph` (ports, splicing), `materialise` (the graph for ComfyUI),
-`audit` (against /object_info), `describe` (docs/payload.md).
+- `types`, `families`, `request`: the vocabulary, and RenderRequest, which everything else reads.
+- `payload`: payload → clamped RenderRequest, with `coerce`, `samplers`, `hires`, `prompts`, `post_processing`.
+- `manifest`, `template_reader`, `templates`, `library`, `bind`, `transforms`: the graphs in comfy_workflows/ and an
+  owner's folder, checked and compiled.
+- `features`, `select`, `graph`, `materialise`: which template serves a request, with which fragments, as one graph.
+- `audit`, `template_check`, `capabilities`: what is wrong with templates, and which kinds of jobs they can do.
+- `auxiliary_files`: files beside the models, and which a request needs.
 """
+
+from pathlib import Path
+
+
+def packaged_folder() -> Path:
+    """The folder comfy_workflows/ that comes with the worker."""
+    return Path(__file__).parents[2] / "comfy_workflows"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from worker.workflows.graph import PINNED, Graph, Input, Link, as_link, circle
 from worker.workflows.library import Library
 from worker.workflows.template_reader import GRAPH_FILE, MANIFEST_FILE
-from worker.workflows.templates import Fragment, Piece, Template
+from worker.workflows.templates import Fragment, LibraryEntry, Template
 
 ObjectInfo = Mapping[str, Mapping[str, Any]]
 
@@ -78,7 +78,7 @@ def _any_file(class_info: Mapping[str, Any], known: Mapping[str, Any]) -> Mappin
 
 def audit_library(library: Library, object_info: ObjectInfo) -> dict[str, list[str]]:
     """Name of each template and fragment → what is wrong with it; an empty list where nothing is."""
-    return {piece.name: _audit_piece(piece, object_info) for piece in (*library.templates, *library.fragments)}
+    return {piece.name: _audit_entry(piece, object_info) for piece in (*library.templates, *library.fragments)}
 
 
 def everything_wrong(library: Library, object_info: ObjectInfo) -> list[str]:
@@ -124,21 +124,21 @@ def _audit_node(graph: Graph, node_id: str, object_info: ObjectInfo, unchecked: 
             yield f"{name}: {problem}"
 
 
-def _audit_piece(piece: Piece, object_info: ObjectInfo) -> list[str]:
+def _audit_entry(piece: LibraryEntry, object_info: ObjectInfo) -> list[str]:
     return [*_audit_nodes(piece, object_info), *_audit_manifest(piece, object_info)]
 
 
-def _audit_nodes(piece: Piece, object_info: ObjectInfo) -> list[str]:
+def _audit_nodes(piece: LibraryEntry, object_info: ObjectInfo) -> list[str]:
     fed = [place for places in piece.takes.values() for place in places] if isinstance(piece, Fragment) else []
     bound = [binding.place for binding in piece.bindings]
     return audit_graph(piece.graph, object_info, unchecked={*fed, *bound})
 
 
-def _audit_manifest(piece: Piece, object_info: ObjectInfo) -> list[str]:
+def _audit_manifest(piece: LibraryEntry, object_info: ObjectInfo) -> list[str]:
     return [*_audit_bindings(piece, object_info), *_audit_ports(piece, object_info)]
 
 
-def _audit_bindings(piece: Piece, object_info: ObjectInfo) -> Iterator[str]:
+def _audit_bindings(piece: LibraryEntry, object_info: ObjectInfo) -> Iterator[str]:
     for binding in piece.bindings:
         spec = _spec_at(piece.graph, binding.place, object_info)
         if spec is None:
@@ -148,7 +148,7 @@ def _audit_bindings(piece: Piece, object_info: ObjectInfo) -> Iterator[str]:
             yield f"{where}: takes {spec.kind}, but is bound to {binding.kind.__name__}"
 
 
-def _audit_ports(piece: Piece, object_info: ObjectInfo) -> Iterator[str]:
+def _audit_ports(piece: LibraryEntry, object_info: ObjectInfo) -> Iterator[str]:
     ports = piece.ports if isinstance(piece, Template) else piece.gives if isinstance(piece, Fragment) else {}
     for port, source in ports.items():
         if isinstance(source, Link):

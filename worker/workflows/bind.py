@@ -4,15 +4,14 @@ A source is a field of RenderRequest (`steps`, `model.files.checkpoint`), of the
 (`item.file`), or a field seen through a named transform.
 """
 
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from worker.workflows import cascade, qr
 from worker.workflows.graph import Input
 from worker.workflows.request import RenderRequest
+from worker.workflows.transforms import TRANSFORMS
 
 #: What a fragment that stands for one element of a tuple calls that element.
 ITEM = "item"
@@ -27,26 +26,6 @@ PICTURE_FIELDS = (
 )  # fmt: skip
 #: What consumes a field just as well: the first pass of a hires fix has a size of its own.
 STAND_INS = {"first_width": "width", "first_height": "height"}
-
-
-class Transform:
-    """A named pure function between two plain types."""
-
-    def __init__(self, takes: type, gives: type, apply: Callable[[Any], Any]) -> None:
-        self.takes, self.gives, self.apply = takes, gives, apply
-
-
-TRANSFORMS = {
-    "negate": Transform(int, int, operator.neg),
-    "cascade_prior_steps": Transform(int, int, cascade.prior_steps),
-    "cascade_decoder_steps": Transform(int, int, cascade.decoder_steps),
-    "cascade_compression": Transform(bool, int, cascade.compression),
-    "cascade_decoder_cfg": Transform(bool, float, cascade.decoder_cfg),
-    "qr_settled_step": Transform(int, int, qr.settled_step),
-    "qr_patterns_step": Transform(int, int, qr.patterns_step),
-    "qr_patterns_strength": Transform(float, float, qr.patterns_strength),
-    "qr_whole_strength": Transform(float, float, qr.whole_strength),
-}
 
 
 @dataclass(frozen=True)

@@ -11,20 +11,13 @@ from typing import Any, Final
 
 from worker.errors import JobNotServable, TemplateError
 from worker.workflows.auxiliary_files import CONTROLNETS, LAYER_DIFFUSE, QR_CONTROLNETS, AuxiliaryFile, needs
-from worker.workflows.families import TRAITS, Family
+from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
-from worker.workflows.manifest import Dialect
 from worker.workflows.materialise import materialise
-from worker.workflows.qr import WORKFLOW as QR_WORKFLOW
-from worker.workflows.request import (
-    ExtraSource,
-    LoraFile,
-    RenderRequest,
-    ServedModel,
-    SourceImage,
-    read_request,
-)
-from worker.workflows.select import Verdict, explain, select
+from worker.workflows.payload import read_request
+from worker.workflows.request import ExtraSource, LoraFile, RenderRequest, ServedModel, SourceImage
+from worker.workflows.select import TemplateMatch, explain, select
+from worker.workflows.types import QR_CODE, Dialect, Family
 
 #: Post-processors that the Horde has had all along, and those only newer workers get.
 OLD_PROCESSORS: Final = (
@@ -91,7 +84,7 @@ _PROBES: Final[Mapping[Ability, tuple[Probe, ...]]] = {
     Ability.POST_PROCESSING: tuple(Probe({"post_processing": [name]}) for name in OLD_PROCESSORS),
     Ability.NEW_POST_PROCESSING: tuple(Probe({"post_processing": [name]}) for name in NEW_PROCESSORS),
     Ability.REMIX: (Probe(processing="remix", masked=False), Probe(processing="remix", masked=False, extras=1)),
-    Ability.QR_CODE: (Probe({"workflow": QR_WORKFLOW, "width": 1024, "height": 1024}),),
+    Ability.QR_CODE: (Probe({"workflow": QR_CODE, "width": 1024, "height": 1024}),),
     Ability.TRANSPARENT: (Probe({"transparent": True}), Probe({**LARGE, "transparent": True, "hires_fix": True})),
 }
 
@@ -165,7 +158,7 @@ def survey(library: Library, models: Iterable[ServedModel], has: Callable[[Auxil
     return Survey(models, lacking)
 
 
-def _distance(verdict: Verdict) -> tuple[int, int]:
+def _distance(verdict: TemplateMatch) -> tuple[int, int]:
     """How far a template is from serving a request: one for other models, or switched off, is no near miss."""
     strange = any(reason.startswith("it is") for reason in verdict.reasons)
     off = any(reason.startswith("switched off") for reason in verdict.reasons)
@@ -196,11 +189,13 @@ def obstacle(
     `filled`: the plans that held together before, for the same kind of model; they are not filled in again.
     """
     try:
-        plan = select(library, request)
-        files = needs(request, but_for=plan.does_without)
-        if plan.names not in filled:
-            materialise(plan, request, dialect=next(dialect for dialect in Dialect if not plan.missing(dialect)))
-            filled.add(plan.names)
+        selection = select(library, request)
+        files = needs(request, but_for=selection.does_without)
+        if selection.names not in filled:
+            materialise(
+                selection, request, dialect=next(dialect for dialect in Dialect if not selection.missing(dialect))
+            )
+            filled.add(selection.names)
     except TemplateError as error:
         return " ".join(error.message.splitlines())
     except JobNotServable as error:

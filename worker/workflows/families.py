@@ -1,40 +1,26 @@
-"""The model families of the Horde, and what sets them apart for a request."""
+"""What sets the model families of the Horde apart for a request."""
 
-from enum import Enum
 from typing import NamedTuple
 
-
-class Family(str, Enum):
-    """A model's baseline, by its name in the model reference."""
-
-    STABLE_DIFFUSION_1 = "stable_diffusion_1"
-    STABLE_DIFFUSION_2_512 = "stable_diffusion_2_512"
-    STABLE_DIFFUSION_2_768 = "stable_diffusion_2_768"
-    STABLE_DIFFUSION_XL = "stable_diffusion_xl"
-    STABLE_CASCADE = "stable_cascade"
-    FLUX_1 = "flux_1"
-    FLUX_SCHNELL = "flux_schnell"
-    FLUX_DEV = "flux_dev"
-    QWEN_IMAGE = "qwen_image"
-    Z_IMAGE_TURBO = "z_image_turbo"
+from worker.workflows.types import Family
 
 
 class Traits(NamedTuple):
     """What the request needs to know about a family."""
 
-    #: side of the square the models were trained on, in pixels
+    #: side of the squares that the models were trained on, in pixels
     native_px: int
-    #: a second pass at the full size exists
+    #: hires fix: a second pass at the full size exists
     hires: bool = True
-    #: pictures with a side of this length or less get no second pass
+    #: no second pass for pictures with a side of this many pixels or fewer
     hires_above_px: int = 0
-    #: the scheduler, where the family's models work well with one only
+    #: the one scheduler that the models work well with; None for any
     scheduler: str | None = None
-    #: an explicitly asked scheduler counts all the same
+    #: a payload's `scheduler` overrides it all the same
     scheduler_may_be_asked: bool = False
-    #: models for whole pictures can fill in a part that was made grey; the others keep it in view and sample it anew
+    #: inpainting without an inpainting model starts from a greyed-out part; the other families sample the part anew
     fills_grey: bool = False
-    #: the smallest side it can draw, in pixels
+    #: the smallest side that works, in pixels
     min_side_px: int = 64
 
 

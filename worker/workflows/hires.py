@@ -3,7 +3,8 @@
 Sizes and steps decide what a picture looks like, so the figures are those that the Horde's requesters know.
 """
 
-from worker.workflows.families import TRAITS, Family
+from worker.workflows.families import TRAITS
+from worker.workflows.types import Family
 
 #: Sizes SDXL was trained on, as width x height.
 SDXL_SIZES = (

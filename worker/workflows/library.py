@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import worker
 from worker.errors import TemplateError
-from worker.workflows.template_reader import GRAPH_FILE, MANIFEST_FILE, BrokenPiece, read_fragment, read_template
-from worker.workflows.templates import Fragment, Piece, Template
+from worker.workflows.template_reader import GRAPH_FILE, MANIFEST_FILE, BrokenEntry, read_fragment, read_template
+from worker.workflows.templates import Fragment, LibraryEntry, Template
 
 FRAGMENTS = "fragments"
 
@@ -35,7 +35,7 @@ class Library:
     #: everything that is wrong, as `file:node:input: what`
     violations: tuple[str, ...] = ()
     #: what could be read of pieces that are wrong
-    broken: tuple[Piece, ...] = ()
+    broken: tuple[LibraryEntry, ...] = ()
 
     @classmethod
     def load(cls, *folders: Path, approved_classes: Collection[str] = ()) -> "Library":
@@ -44,18 +44,18 @@ class Library:
         The first folder is ours. What the others bring may use its node classes and the approved ones only.
         Raises TemplateError when a folder does not exist.
         """
-        found: dict[str, tuple[int, Template | Fragment | BrokenPiece]] = {}
+        found: dict[str, tuple[int, Template | Fragment | BrokenEntry]] = {}
         known = set(approved_classes)
         for number, folder in enumerate(folders or (packaged_folder(),)):
             for name, path in _pieces(folder):
                 # A broken overlay takes its place too: it must not silently leave the one below in charge.
                 found[name] = number, _read(path, name, approved=known if number else None)
             if not number:
-                known.update(*(piece.classes for _, piece in found.values() if isinstance(piece, Piece)))
+                known.update(*(piece.classes for _, piece in found.values() if isinstance(piece, LibraryEntry)))
 
         templates = [(number, piece) for number, piece in found.values() if isinstance(piece, Template)]
         fragments = [piece for _, piece in found.values() if isinstance(piece, Fragment)]
-        wrong = {name: piece for name, (_, piece) in found.items() if isinstance(piece, BrokenPiece)}
+        wrong = {name: piece for name, (_, piece) in found.items() if isinstance(piece, BrokenEntry)}
         # A template for a named model goes before one for its family, an owner's before ours.
         templates.sort(key=lambda entry: (not entry[1].manifest.serves.models, -entry[0], entry[1].name))
         return cls(
@@ -90,13 +90,13 @@ def _pieces(folder: Path) -> Iterator[tuple[str, Path]]:
         yield path.relative_to(folder).as_posix(), path
 
 
-def _read(path: Path, name: str, *, approved: Collection[str] | None) -> Template | Fragment | BrokenPiece:
+def _read(path: Path, name: str, *, approved: Collection[str] | None) -> Template | Fragment | BrokenEntry:
     """The piece, or what is wrong with it. `approved`: the node classes it may use; None for any."""
     read = read_fragment if name.startswith(f"{FRAGMENTS}/") else read_template
     try:
-        piece: Piece | None = (good := read(path, name))
+        piece: LibraryEntry | None = (good := read(path, name))
         violations: tuple[str, ...] = ()
-    except BrokenPiece as error:
+    except BrokenEntry as error:
         good, piece, violations = None, error.piece, error.violations
     if piece is not None and approved is not None:
         # The export's own output nodes are never run: ours takes their place.
@@ -109,4 +109,4 @@ def _read(path: Path, name: str, *, approved: Collection[str] | None) -> Templat
         )
     if good is not None and not violations:
         return good
-    return BrokenPiece(f"{name} can't be used:", violations=violations, piece=piece)
+    return BrokenEntry(f"{name} can't be used:", violations=violations, piece=piece)

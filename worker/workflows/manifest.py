@@ -1,20 +1,10 @@
 """The shape of a manifest.yaml beside an export, of a template or of a fragment."""
 
-from enum import Enum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
-from worker.workflows.families import Family
-from worker.workflows.features import Feature
-from worker.workflows.request import Mode
-
-
-class Dialect(str, Enum):
-    """Which nodes carry pictures in and out: our pack's, or those every ComfyUI has."""
-
-    PACK = "pack"
-    STOCK = "stock"
+from worker.workflows.types import Dialect, Family, Feature, Mode
 
 
 def _listed(value: Any) -> Any:
@@ -25,55 +15,57 @@ def _listed(value: Any) -> Any:
 Texts = Annotated[list[str], BeforeValidator(_listed)]
 
 
-class Part(BaseModel):
+class ManifestModel(BaseModel):
+    """Base of everything in a manifest: unknown keys are mistakes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class FieldSource(Part):
-    """A field through a named transform."""
+class FieldRef(ManifestModel):
+    """A field of the request, seen through a transform."""
 
     from_: str = Field(alias="from")
     via: str | None = None
 
 
-class ConstantSource(Part):
+class Constant(ManifestModel):
     """The same value for every request."""
 
     value: StrictBool | StrictInt | StrictFloat | StrictStr
 
 
-Source = str | FieldSource | ConstantSource
+BindValue = str | FieldRef | Constant
 
 
-class Serves(Part):
-    """Whose requests a template may take. A list that is not given restricts nothing."""
+class Serves(ManifestModel):
+    """Which requests a template may serve. A list that is not given restricts nothing."""
 
     families: list[Family] = []
     models: list[str] = []
-    #: requests that name one of these workflows, and no others
+    #: only requests that name one of these workflows
     workflows: list[str] = []
     modes: list[Mode] = Field(min_length=1)
-    #: what the template does by itself; requests without these are not for it
+    #: what the template does by itself; only requests with all of these
     features: list[Feature] = []
 
 
-class Manifest(Part):
+class Manifest(ManifestModel):
     """What templates and fragments have in common."""
 
     description: str = Field(min_length=1)
     #: title → the node classes it may have
     nodes: dict[str, Texts] = Field(min_length=1)
     #: `title.input` → where the value comes from
-    bind: dict[str, Source] = {}
+    bind: dict[str, BindValue] = {}
 
 
 class TemplateManifest(Manifest):
     serves: Serves
     #: name → `title.output`
     ports: dict[str, str]
-    #: titles of the export's own output nodes, whose place the output fragment takes
+    #: titles of the export's own output nodes; the output fragment replaces them
     outputs: list[str] = Field(min_length=1)
-    #: fields and features that are left aside on purpose
+    #: fields and features that the template leaves aside on purpose
     ignores: list[str] = []
 
 
@@ -81,11 +73,11 @@ class FragmentManifest(Manifest):
     when: Feature
     #: one instance for each element of this tuple of the request
     each: Literal["loras", "extra_sources", "face_fixers", "upscalers"] | None = None
-    #: families it is for; all, if none are named
+    #: only these families; empty for all
     families: list[Family] = []
-    #: only where this dialect is spoken
+    #: only engines of this dialect; None for both
     dialect: Dialect | None = None
-    #: fragments are spliced in by this number, then by name
+    #: splicing order, then by name
     order: int
     nodes: dict[str, Texts] = {}
     #: port → inputs that its source feeds

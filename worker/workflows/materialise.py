@@ -1,15 +1,18 @@
-"""A plan and a request as the graph that ComfyUI gets. Pure: the same request gives the same graph, byte for byte."""
+"""A selection and a request as the graph that ComfyUI gets; the same request gives the same graph, byte for byte."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from worker.errors import JobNotServable, TemplateError
 from worker.workflows import graph as graphs
-from worker.workflows.features import Feature
 from worker.workflows.graph import Graph, Input, Link
-from worker.workflows.manifest import Dialect
-from worker.workflows.request import RenderRequest
-from worker.workflows.select import Plan
-from worker.workflows.templates import Fragment, Piece
+from worker.workflows.request import MAX_SEED, RenderRequest
+from worker.workflows.select import Selection
+from worker.workflows.templates import Fragment, LibraryEntry
+from worker.workflows.types import Dialect, Feature
+
+#: Inputs of the tiled VAE nodes: tile and overlap in pixels. The temporal ones are for video, and required.
+TILING = {"tile_size": 512, "overlap": 64, "temporal_size": 64, "temporal_overlap": 8}
+TILED = {"VAEDecode": "VAEDecodeTiled", "VAEEncode": "VAEEncodeTiled"}
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,13 @@ class Materialised:
     outputs: tuple[str, ...]
 
 
-def materialise(plan: Plan, request: RenderRequest, *, dialect: Dialect = Dialect.PACK) -> Materialised:
+def materialise(selection: Selection, request: RenderRequest, *, dialect: Dialect = Dialect.PACK) -> Materialised:
     """Fill in the template, splice in the fragments. Raises JobNotServable for what the dialect has no nodes for."""
-    fragments = plan.fragments[dialect]
-    if missing := plan.missing(dialect):
+    fragments = selection.fragments[dialect]
+    if missing := selection.missing(dialect):
         raise JobNotServable(f"{', '.join(sorted(missing))} can't be done with the {dialect.value} nodes.")
 
-    template = plan.template
+    template = selection.template
     graph = graphs.copied(template.graph, without=template.outputs)
     _fill(graph, template, request)
     ports = graphs.with_pinned(template.ports)
@@ -62,9 +65,30 @@ def _splice(graph: Graph, ports: dict[str, Link], fragment: Fragment, piece: Gra
     )
 
 
-def _fill(graph: Graph, piece: Piece, request: RenderRequest, item: object = None) -> None:
+def _fill(graph: Graph, piece: LibraryEntry, request: RenderRequest, item: object = None) -> None:
     for binding in piece.bindings:
         value = binding.read(request, item)
         if value is None:
             raise TemplateError(f"{piece.name}:{binding.place.name}: this request has no {binding.field}.")
         graph[binding.place.node]["inputs"][binding.place.name] = value
+
+
+def one_by_one(request: RenderRequest) -> tuple[RenderRequest, ...]:
+    """Each image of the batch as a request of its own; the first has the seed that was asked for.
+
+    For a retry after out-of-memory.
+    """
+    return tuple(replace(request, batch=1, seed=(request.seed + number) & MAX_SEED) for number in range(request.batch))
+
+
+def tiled(graph: Graph) -> Graph:
+    """The same graph with the tiled VAE nodes: slower, less memory, seams at most faintly visible.
+
+    For a retry after out-of-memory.
+    """
+    return {
+        node_id: {**node, "class_type": TILED[node["class_type"]], "inputs": {**node["inputs"], **TILING}}
+        if node["class_type"] in TILED
+        else node
+        for node_id, node in graph.items()
+    }

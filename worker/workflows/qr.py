@@ -1,43 +1,31 @@
-"""The QR-code workflow: what its extra texts mean, and its figures. Pure.
+"""The workflow qr_code: what its extra texts mean, and its figures.
 
-A picture is begun twice, once with the code's data as its light and shade, once with its corner patterns; the two are
-laid over one another before the composition is settled, and finished together.
+A picture is begun twice, once guided by the code's data and once by its finder patterns (the three corners). The two
+are composed early, and finished together.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from worker.workflows import coerce
+from worker.workflows.request import QrCode
 
-WORKFLOW = "qr_code"
 DEFAULT_TEXT = "https://haidra.net"
-#: Names of module shapes in a payload; the node pack knows the same.
+#: Module shapes, as the node pack knows them too.
 DRAWERS = ("square", "gapped square", "circle", "rounded", "vertical bars", "horizontal bars")
-#: What stands for an offset or border that is negative, in pixels or modules.
+#: Replaces a negative offset (pixels) or border (modules).
 INSTEAD_OF_NEGATIVE = 10
 MAX_OFFSET_PX, DEFAULT_BORDER, MAX_BORDER = 8192, 1, 64
 
-#: Of 25 steps the two beginnings take this many; the one with the patterns leaves out the first.
+#: Of 25 steps, the one at which the halves are composed, and the one at which the half with the finder patterns
+#: begins. The workflow that the Horde's requesters know has these figures.
 OF_STEPS, SETTLED_AT, PATTERNS_FROM = 25, 11, 1
-#: How much stronger than asked the patterns, and the whole code in the end, guide the sampler; and the strongest.
-PATTERNS_TIMES, WHOLE_TIMES, STRONGEST = 6.0, 1.5, 10.0
-
-
-@dataclass(frozen=True)
-class QrCode:
-    """A code to be drawn. Offsets in pixels, 0 for the middle; border in modules."""
-
-    text: str
-    x: int
-    y: int
-    border: int
-    drawer: str
-    #: what the corner patterns are to look like
-    prompt: str
+#: Strength of the ControlNet over the finder patterns, and over the whole code at the end, as a multiple of
+#: control_strength; and the largest that ComfyUI takes.
+PATTERNS_FACTOR, WHOLE_FACTOR, MAX_STRENGTH = 6.0, 1.5, 10.0
 
 
 def read_qr(texts: Mapping[str, str], prompt: str) -> QrCode:
-    """From the extra texts by their reference; `prompt` is the job's."""
+    """The code that the extra texts describe, by their reference; `prompt` is the job's."""
     text = texts.get("qr_code") or texts.get("qr_text") or DEFAULT_TEXT
     protocol = texts.get("protocol", "").strip().lower()
     if protocol in {"http", "https"} and "://" not in text:
@@ -59,18 +47,18 @@ def _distance(value: str | None, default: int, most: int) -> int:
 
 
 def settled_step(steps: int) -> int:
-    """The step at which the two beginnings are laid over one another; at least one is left to finish."""
+    """The step at which the two halves are composed; at least one is left after it."""
     return min(max(1, round(steps * SETTLED_AT / OF_STEPS)), max(1, steps - 1))
 
 
 def patterns_step(steps: int) -> int:
-    """The step with which the patterns begin, before the composition is settled."""
+    """The step at which the half with the finder patterns begins, before the two are composed."""
     return min(round(steps * PATTERNS_FROM / OF_STEPS), settled_step(steps) - 1)
 
 
 def patterns_strength(strength: float) -> float:
-    return min(strength * PATTERNS_TIMES, STRONGEST)
+    return min(strength * PATTERNS_FACTOR, MAX_STRENGTH)
 
 
 def whole_strength(strength: float) -> float:
-    return min(strength * WHOLE_TIMES, STRONGEST)
+    return min(strength * WHOLE_FACTOR, MAX_STRENGTH)

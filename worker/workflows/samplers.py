@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from worker.workflows.families import TRAITS, Family
+from worker.workflows.families import TRAITS
+from worker.workflows.types import Family
 
 DEFAULT_SAMPLER = "euler"
 

@@ -1,60 +1,58 @@
-"""Which template serves a request, with which fragments; and for all others, why not."""
+"""Which template serves a request, with which fragments; and why each other template does not."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from worker.errors import JobNotServable
 from worker.workflows.auxiliary_files import ANNOTATORS
-from worker.workflows.features import OPTIONAL, Feature, features_of
+from worker.workflows.features import OPTIONAL, features_of
 from worker.workflows.graph import with_pinned
 from worker.workflows.library import Library
-from worker.workflows.manifest import Dialect
-from worker.workflows.qr import WORKFLOW as QR_WORKFLOW
 from worker.workflows.request import RenderRequest
-from worker.workflows.templates import Fragment, Piece, Template
+from worker.workflows.templates import Fragment, LibraryEntry, Template
+from worker.workflows.types import Dialect, Feature
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A template and what is spliced into it, in order, for an engine of each dialect."""
+class Selection:
+    """A template and the fragments to splice into it, in order, for each dialect."""
 
     template: Template
     fragments: Mapping[Dialect, tuple[Fragment, ...]]
 
     @property
-    def pieces(self) -> tuple[Piece, ...]:
-        """All of it, whatever the dialect."""
+    def entries(self) -> tuple[LibraryEntry, ...]:
+        """The template and the fragments of every dialect."""
         return self.template, *(fragment for fragments in self.fragments.values() for fragment in fragments)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What tells it from every other plan of a library."""
-        return tuple(piece.name for piece in self.pieces)
+        """Names of the entries; different for every other selection from the same library."""
+        return tuple(entry.name for entry in self.entries)
 
     @property
     def features(self) -> frozenset[Feature]:
-        """What is spliced in, in any dialect."""
-        return frozenset(piece.when for piece in self.pieces if isinstance(piece, Fragment))
+        """The features that fragments add, in any dialect."""
+        return frozenset(entry.when for entry in self.entries if isinstance(entry, Fragment))
 
     def missing(self, dialect: Dialect) -> frozenset[Feature]:
-        """What is needed, and can't be spliced in for an engine of this dialect."""
+        """Features that no fragment adds in this dialect."""
         return self.features - {each.when for each in self.fragments[dialect]} - OPTIONAL
 
     @property
-    def does_without(self) -> frozenset[str]:
-        """What is done in a template's own way, or not at all, so that none of our files is needed for it."""
-        pieces = self.pieces
-        without = {"transparent", "face_fix", "upscale", "strip_background"} - {each.value for each in self.features}
-        if not any(binding.field == "control_file" for piece in pieces for binding in piece.bindings):
-            without |= {"control", QR_WORKFLOW}
-        if not any("HordeAnnotator" in piece.classes for piece in pieces):
-            without.add("annotate")
+    def does_without(self) -> frozenset[Feature]:
+        """Features that are done in the template's own way, or not at all, so that none of our files is needed."""
+        without = {Feature.TRANSPARENT, Feature.FACE_FIX, Feature.UPSCALE, Feature.STRIP_BACKGROUND} - self.features
+        if not any(binding.field == "control_file" for entry in self.entries for binding in entry.bindings):
+            without.add(Feature.CONTROL)
+        if not any("HordeAnnotator" in entry.classes for entry in self.entries):
+            without.add(Feature.ANNOTATE)
         return frozenset(without)
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What came of one template. Without reasons it serves the request."""
+class TemplateMatch:
+    """Whether one template serves a request; `reasons` say why not."""
 
     template: str
     reasons: tuple[str, ...] = ()
@@ -64,14 +62,14 @@ class Verdict:
         return not self.reasons
 
 
-def select(library: Library, request: RenderRequest) -> Plan:
+def select(library: Library, request: RenderRequest) -> Selection:
     """The first template that serves the request. Raises JobNotServable with the reasons of those for its family."""
     rejected = []
     features = features_of(request)
     for template in library.templates:
-        plan, reasons = _plan(library, template, request, features)
+        selection, reasons = _select(library, template, request, features)
         if not reasons:
-            return plan
+            return selection
         if _is_for(template, request):
             rejected.append(f"{template.name}: {', '.join(reasons)}")
     rejected.extend(f"{name}: switched off ({reason})" for name, reason in library.disabled.items())
@@ -82,35 +80,39 @@ def select(library: Library, request: RenderRequest) -> Plan:
     )
 
 
-def explain(library: Library, request: RenderRequest) -> list[Verdict]:
-    """A verdict on every template, in the order in which they are tried; the first that serves is taken."""
+def explain(library: Library, request: RenderRequest) -> list[TemplateMatch]:
+    """The match of every template, in the order in which they are tried; the first that serves is taken."""
     features = features_of(request)
-    verdicts = [Verdict(each.name, tuple(_plan(library, each, request, features)[1])) for each in library.templates]
-    return verdicts + [Verdict(name, (f"switched off: {reason}",)) for name, reason in library.disabled.items()]
+    matches = [
+        TemplateMatch(each.name, tuple(_select(library, each, request, features)[1])) for each in library.templates
+    ]
+    return matches + [TemplateMatch(name, (f"switched off: {reason}",)) for name, reason in library.disabled.items()]
 
 
-def _plan(
+def _select(
     library: Library, template: Template, request: RenderRequest, features: frozenset[Feature]
-) -> tuple[Plan, list[str]]:
+) -> tuple[Selection, list[str]]:
     reasons = _mismatches(template, request)
     own = set(template.manifest.serves.features)
     reasons += [f"it is for requests with {feature.value} only" for feature in sorted(own - features)]
     if reasons:
-        # Which fragments would fit is of no interest any more, and this is asked of every template for every job.
-        return Plan(template, {}), reasons
+        # Every template is asked for every job: looking for its fragments would only cost time.
+        return Selection(template, {}), reasons
     needed = {feature for feature in features - own if not template.ignores(feature)}
     if Feature.CONTROL in needed and request.control_file is None:
         reasons.append(f"there is no ControlNet for {request.control_type} on {request.model.kind}")
-    plan = Plan(template, {dialect: _fragments(library, template, request, needed, dialect) for dialect in Dialect})
+    selection = Selection(
+        template, {dialect: _fragments(library, template, request, needed, dialect) for dialect in Dialect}
+    )
     absent = [each.field for each in template.bindings if each.optional and each.read(request, None) is None]
     if absent:
         reasons.append(f"the job has no {' and '.join(dict.fromkeys(absent))}")
-    if request.control_type not in {None, *ANNOTATORS} and "annotate" not in plan.does_without:
+    if request.control_type not in {None, *ANNOTATORS} and Feature.ANNOTATE not in selection.does_without:
         reasons.append(f"it can't make a map of the kind {request.control_type}")
-    # It is enough that one kind of engine can do all of it.
-    lacking = [sorted(needed - {each.when for each in found} - OPTIONAL) for found in plan.fragments.values()]
+    # One dialect that has every fragment is enough.
+    lacking = [sorted(needed - {each.when for each in found} - OPTIONAL) for found in selection.fragments.values()]
     reasons += [f"no fragment adds {feature.value} to it" for feature in min(lacking, key=len)]
-    return plan, reasons
+    return selection, reasons
 
 
 def _is_for(template: Template, request: RenderRequest) -> bool:

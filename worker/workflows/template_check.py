@@ -6,14 +6,14 @@ from dataclasses import replace
 from worker.errors import JobNotServable, TemplateError
 from worker.workflows.audit import ObjectInfo, audit_graph
 from worker.workflows.capabilities import Ability, Probe, probes_for
-from worker.workflows.families import TRAITS, Family
+from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
-from worker.workflows.manifest import Dialect
 from worker.workflows.materialise import materialise
 from worker.workflows.request import RenderRequest, ServedModel
 from worker.workflows.select import select
 from worker.workflows.template_reader import GRAPH_FILE
 from worker.workflows.templates import Template
+from worker.workflows.types import Dialect, Family
 
 
 def rehearse(library: Library, object_info: ObjectInfo) -> list[str]:
@@ -40,12 +40,12 @@ def _requests(template: Template) -> Iterator[RenderRequest]:
 
 def _faults(library: Library, request: RenderRequest, object_info: ObjectInfo) -> Iterator[str]:
     try:
-        plan = select(library, request)
+        selection = select(library, request)
     except JobNotServable:
         return
     for dialect in Dialect:
-        if not plan.missing(dialect):
+        if not selection.missing(dialect):
             try:
-                yield from audit_graph(materialise(plan, request, dialect=dialect).graph, object_info)
+                yield from audit_graph(materialise(selection, request, dialect=dialect).graph, object_info)
             except TemplateError as error:
                 yield " ".join(error.message.splitlines())

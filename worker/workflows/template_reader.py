@@ -14,11 +14,12 @@ from pydantic import BaseModel, ValidationError
 from worker.errors import TemplateError
 from worker.workflows import graph as graphs
 from worker.workflows.bind import Binding, bound
-from worker.workflows.features import COMES_WITH, Feature, always_given
+from worker.workflows.features import COMES_WITH, always_given
 from worker.workflows.graph import Graph, Input, Link
-from worker.workflows.manifest import FieldSource, FragmentManifest, Manifest, TemplateManifest
+from worker.workflows.manifest import FieldRef, FragmentManifest, Manifest, TemplateManifest
 from worker.workflows.request import RenderRequest
-from worker.workflows.templates import IMAGE_PORT, Fragment, Piece, Template, files_read, unread_fields
+from worker.workflows.templates import IMAGE_PORT, Fragment, LibraryEntry, Template, files_read, unread_fields
+from worker.workflows.types import Feature
 
 GRAPH_FILE = "graph.json"
 MANIFEST_FILE = "manifest.yaml"
@@ -28,16 +29,16 @@ MAX_FILE_BYTES = 4 * 1024 * 1024
 M = TypeVar("M", bound=BaseModel)
 
 
-class BrokenPiece(TemplateError):
+class BrokenEntry(TemplateError):
     """What is wrong with a piece. `piece`: as much of it as could be read, None where it has no shape at all."""
 
-    def __init__(self, message: str, *, violations: tuple[str, ...], piece: Piece | None) -> None:
+    def __init__(self, message: str, *, violations: tuple[str, ...], piece: LibraryEntry | None) -> None:
         super().__init__(message, violations=violations, remedy="docs/workflows.md explains the files.")
         self.piece = piece
 
 
 def read_template(folder: Path, name: str) -> Template:
-    """Raises BrokenPiece with every violation."""
+    """Raises BrokenEntry with every violation."""
     reader = _Reader(folder, name)
     graph = reader.graph()
     manifest = reader.manifest(TemplateManifest)
@@ -79,7 +80,7 @@ def read_template(folder: Path, name: str) -> Template:
 
 
 def read_fragment(folder: Path, name: str) -> Fragment:
-    """Raises BrokenPiece with every violation. Nodes the manifest does not name are left out of the graph."""
+    """Raises BrokenEntry with every violation. Nodes the manifest does not name are left out of the graph."""
     reader = _Reader(folder, name)
     graph = reader.graph()
     manifest = reader.manifest(FragmentManifest)
@@ -116,9 +117,9 @@ class _Reader:
     def wrong(self, file: str, where: str, what: str) -> None:
         self._violations.append(f"{self._name}/{file}:{where}: {what}")
 
-    def stop_if_wrong(self, piece: Piece | None = None) -> None:
+    def stop_if_wrong(self, piece: LibraryEntry | None = None) -> None:
         if self._violations:
-            raise BrokenPiece(
+            raise BrokenEntry(
                 f"{self._folder} can't be used as a workflow:", violations=tuple(self._violations), piece=piece
             )
 
@@ -190,7 +191,7 @@ class _Reader:
                 match source:
                     case str():
                         result.append(bound(place, source, each=each))
-                    case FieldSource():
+                    case FieldRef():
                         result.append(bound(place, source.from_, via=source.via, each=each))
                     case _:
                         inputs[place.name] = source.value

@@ -1,22 +1,22 @@
-"""A template and a fragment as the library holds them: checked, titles resolved to node ids, bindings compiled."""
+"""Template and Fragment as the library holds them: checked, titles resolved to node ids, bindings compiled."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from worker.workflows.bind import PICTURE_FIELDS, STAND_INS, Binding
-from worker.workflows.features import Feature
 from worker.workflows.graph import Graph, Input, Link
 from worker.workflows.manifest import FragmentManifest, TemplateManifest
 from worker.workflows.request import RenderRequest
+from worker.workflows.types import Feature
 
-#: Where finished pictures come from: every template has it, and the output fragment takes it.
+#: The port of the finished pictures: every template has it, and the output fragment takes it.
 IMAGE_PORT = "image"
 FILE_FIELDS = "model.files."
 
 
 @dataclass(frozen=True)
-class Piece:
-    """What templates and fragments have in common. `graph` is never changed."""
+class LibraryEntry:
+    """What templates and fragments have in common: a graph, which is never changed, and its bindings."""
 
     name: str
     graph: Graph
@@ -28,14 +28,14 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Template(Piece):
-    """A whole graph, from the loaders to the pictures."""
+class Template(LibraryEntry):
+    """A whole graph, from the loaders to the finished pictures."""
 
     manifest: TemplateManifest
     ports: Mapping[str, Link]
-    #: ids of the export's own output nodes
+    #: ids of the export's own output nodes, which are left out of every job's graph
     outputs: frozenset[str]
-    #: purposes of the model's files that the graph loads
+    #: purposes of the model files that the graph loads
     files: frozenset[str]
 
     def ignores(self, feature: Feature) -> bool:
@@ -43,8 +43,8 @@ class Template(Piece):
 
 
 @dataclass(frozen=True)
-class Fragment(Piece):
-    """A piece that is spliced into a template's graph at its ports."""
+class Fragment(LibraryEntry):
+    """A small graph that is spliced into a template's graph at its ports."""
 
     manifest: FragmentManifest
     takes: Mapping[str, tuple[Input, ...]]
@@ -55,11 +55,11 @@ class Fragment(Piece):
         return self.manifest.when
 
     def items(self, request: RenderRequest) -> tuple[object, ...]:
-        """One element for each instance."""
+        """One element of the request for each instance of the fragment; one None where it has no `each`."""
         return getattr(request, self.manifest.each) if self.manifest.each else (None,)
 
     def ids(self, number: int) -> dict[str, str]:
-        """Node ids of an instance, counted from 1: the same for every job, so that ComfyUI's cache holds."""
+        """Node ids of an instance, counted from 1. The same for every job, so that ComfyUI's cache is used."""
         stem = f"{self.name.rpartition('/')[2]}-{number}"
         if len(self.graph) == 1:
             return dict.fromkeys(self.graph, stem)
@@ -67,7 +67,7 @@ class Fragment(Piece):
 
 
 def unread_fields(bindings: Iterable[Binding], ignored: Iterable[str]) -> list[str]:
-    """Fields of every picture that no binding reads and nobody declared ignored."""
+    """Fields of every request that no binding reads and `ignores` does not list."""
     read = {STAND_INS.get(binding.field, binding.field) for binding in bindings} | set(ignored)
     return [field for field in PICTURE_FIELDS if field not in read]
 

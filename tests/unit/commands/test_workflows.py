@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from worker.commands.workflows import app
+from worker.workflows import packaged_folder
 from worker.workflows.capabilities import Ability
-from worker.workflows.library import Library, packaged_folder
+from worker.workflows.library import Library
 
 CONFIG = "api_key: '0000000000'\ndreamer_name: x\nallow_img2img: true\nallow_controlnet: true\nallow_lora: true\n"
 

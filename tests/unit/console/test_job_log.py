@@ -6,7 +6,9 @@ from loguru import logger
 from worker.console.job_log import LONGEST_NAME, asked, pace, say
 from worker.horde.messages import PopResponse
 from worker.jobs.job import Job, JobEvent, Stage
-from worker.workflows.request import Family, ServedModel, read_request
+from worker.workflows.payload import read_request
+from worker.workflows.request import ServedModel
+from worker.workflows.types import Family
 
 PAYLOAD = {"prompt": "a fox", "width": 512, "height": 768, "ddim_steps": 30, "sampler_name": "k_euler", "seed": "1"}
 MODEL = ServedModel("Deliberate", Family.STABLE_DIFFUSION_1, {"checkpoint": "d.safetensors"})

@@ -11,10 +11,13 @@ from worker.horde.messages import PopResponse
 from worker.jobs.inputs import read_job, require_files
 from worker.jobs.job import Job
 from worker.jobs.source_images import Pictures
+from worker.workflows import packaged_folder
 from worker.workflows.auxiliary_files import needs
-from worker.workflows.library import Library, packaged_folder
-from worker.workflows.request import Embedding, Family, LoraFile, ServedModel, SourceImage, read_request
+from worker.workflows.library import Library
+from worker.workflows.payload import read_request
+from worker.workflows.request import Embedding, LoraFile, ServedModel, SourceImage
 from worker.workflows.select import select
+from worker.workflows.types import Family
 
 MODEL = ServedModel("M", Family.STABLE_DIFFUSION_1, {"checkpoint": "m.safetensors"})
 

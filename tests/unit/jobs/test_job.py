@@ -6,7 +6,9 @@ import pytest
 
 from worker.horde.messages import PopResponse
 from worker.jobs.job import Job
-from worker.workflows.request import Family, ServedModel, read_request
+from worker.workflows.payload import read_request
+from worker.workflows.request import ServedModel
+from worker.workflows.types import Family
 
 MODEL = ServedModel("a", Family.STABLE_DIFFUSION_1, {"checkpoint": "a.safetensors"})
 

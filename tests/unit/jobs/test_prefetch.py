@@ -15,7 +15,8 @@ from worker.horde.messages import PopResponse
 from worker.jobs import prefetch as prefetch_module
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.prefetch import Prefetch, find_files, read_ahead
-from worker.workflows.request import Family, ServedModel
+from worker.workflows.request import ServedModel
+from worker.workflows.types import Family
 
 SETTINGS = EngineSettings(Path("python"), Path("comfyui"), Path("engine"), Path("log"))
 

@@ -17,7 +17,8 @@ from worker.jobs.runner import JobRunner, Services
 from worker.safety.checker import NoChecker
 from worker.scheduling.intake import Intake, Room
 from worker.workflows.library import Library
-from worker.workflows.request import Family, ServedModel
+from worker.workflows.request import ServedModel
+from worker.workflows.types import Family
 
 PATIENCE_S = 60.0
 

@@ -9,7 +9,9 @@ from worker.errors import JobError
 from worker.horde.messages import PopResponse
 from worker.jobs.job import Job
 from worker.jobs.source_images import fetch_pictures
-from worker.workflows.request import Family, ServedModel, read_request
+from worker.workflows.payload import read_request
+from worker.workflows.request import ServedModel
+from worker.workflows.types import Family
 
 MODEL = ServedModel("m", Family.STABLE_DIFFUSION_1, {"checkpoint": "m.safetensors"})
 INPAINTING = ServedModel("m", Family.STABLE_DIFFUSION_1, {"checkpoint": "m.safetensors"}, inpainting=True)

@@ -7,7 +7,7 @@ import pytest
 
 from worker.demo.files import FileServer
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose
-from worker.workflows.families import Family
+from worker.workflows.types import Family
 
 
 def safetensors(payload=b"weights!"):

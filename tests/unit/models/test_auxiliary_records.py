@@ -16,7 +16,7 @@ from worker.workflows.auxiliary_files import (
     QR_CONTROLNETS,
     UPSCALERS,
 )
-from worker.workflows.families import Family
+from worker.workflows.types import Family
 
 SD1, SDXL = Family.STABLE_DIFFUSION_1, Family.STABLE_DIFFUSION_XL
 

@@ -12,7 +12,7 @@ from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purp
 from worker.models.disk.store import Store
 from worker.models.download.downloader import Downloader
 from worker.models.download_plan import fit_disk, plan_supply, repair, supply
-from worker.workflows.families import Family
+from worker.workflows.types import Family
 
 
 def record(name, url, content, **more):

@@ -13,7 +13,7 @@ from worker.config.schema import BridgeData
 from worker.models.catalog.model_selection import custom_of
 from worker.models.model_manager import ModelRoom, Pace
 from worker.workflows.auxiliary_files import LAYER_DIFFUSE
-from worker.workflows.families import Family
+from worker.workflows.types import Family
 
 #: nothing here waits for a clock
 PACE = Pace(retry_s=0.01, retry_limit_s=0.01, report_s=0.01, first_pause_s=0.0, reserve_bytes=0)

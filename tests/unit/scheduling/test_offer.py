@@ -9,7 +9,7 @@ from worker.config.schema import BridgeData
 from worker.horde.agent import bridge_agent
 from worker.horde.feature_levels import GATES, Gate, opened_by
 from worker.scheduling.offer import SWITCHES, Capabilities, Offers, build_offer, decide
-from worker.workflows.auxiliary_files import QR_CONTROLNETS, AuxiliaryFile
+from worker.workflows.auxiliary_files import FACE_FIXERS, QR_CONTROLNETS, STRIP_BACKGROUND, UPSCALERS, AuxiliaryFile
 from worker.workflows.capabilities import (
     NEW_PROCESSORS,
     OLD_PROCESSORS,
@@ -20,9 +20,10 @@ from worker.workflows.capabilities import (
     probes_for,
     survey,
 )
-from worker.workflows.families import Family
 from worker.workflows.library import Library
-from worker.workflows.request import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS, ServedModel, lora_wishes
+from worker.workflows.payload import lora_wishes
+from worker.workflows.request import ServedModel
+from worker.workflows.types import Family
 
 AGENT = bridge_agent("13.0.0", "https://example.invalid")
 FUSED = {"checkpoint": "a.safetensors"}

@@ -18,7 +18,8 @@ from worker.jobs.job import Job, JobEvent, Stage
 from worker.scheduling import planner as planner_module
 from worker.scheduling.max_pixels_rotation import PATIENCE_S, STORED_S
 from worker.scheduling.planner import Planner, Wish, stall_limits_s
-from worker.workflows.request import Family, ServedModel
+from worker.workflows.request import ServedModel
+from worker.workflows.types import Family
 
 FULL = 1024 * 1024
 GIB = 1024**3

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from worker.workflows.library import Library, packaged_folder
-from worker.workflows.request import Family, RenderRequest, ServedModel, read_request
+from worker.workflows import packaged_folder
+from worker.workflows.library import Library
+from worker.workflows.payload import read_request
+from worker.workflows.request import RenderRequest, ServedModel
+from worker.workflows.types import Family
 
 FUSED = {"checkpoint": "model.safetensors"}
 SPLIT = {

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from worker.workflows import packaged_folder
 from worker.workflows.audit import audit_graph, audit_library, snapshot, with_any_file
 from worker.workflows.graph import Graph
-from worker.workflows.library import Library, packaged_folder
+from worker.workflows.library import Library
 
 INFO = {
     "Loader": {"input": {"required": {"file": ["ANY_FILE"]}}, "output": ["MODEL", "CLIP"]},

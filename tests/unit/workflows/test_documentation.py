@@ -5,12 +5,14 @@ from collections.abc import Callable
 
 import pytest
 
+from worker.workflows import packaged_folder
 from worker.workflows.audit import PORT_TYPES, everything_wrong, snapshot
-from worker.workflows.bind import PICTURE_FIELDS, PURPOSES, STAND_INS, TRANSFORMS
-from worker.workflows.features import Feature
-from worker.workflows.library import Library, packaged_folder
-from worker.workflows.request import LoraFile, Mode, RenderRequest
+from worker.workflows.bind import PICTURE_FIELDS, PURPOSES, STAND_INS
+from worker.workflows.library import Library
+from worker.workflows.request import LoraFile, RenderRequest
 from worker.workflows.select import select
+from worker.workflows.transforms import TRANSFORMS
+from worker.workflows.types import Feature, Mode
 
 
 @pytest.fixture(scope="module")

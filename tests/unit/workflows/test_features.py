@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 
-from worker.workflows.features import Feature, features_of
-from worker.workflows.request import ExtraSource, Family, LoraFile, RenderRequest, ServedModel, SourceImage
+from worker.workflows.features import features_of
+from worker.workflows.request import ExtraSource, LoraFile, RenderRequest, ServedModel, SourceImage
+from worker.workflows.types import Family, Feature
 
 Build = Callable[..., RenderRequest]
 SOURCE = SourceImage("source", 64, 64)

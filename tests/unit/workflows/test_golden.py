@@ -16,19 +16,18 @@ from worker.demo.engine.graph import Size, Workflow
 from worker.errors import JobNotServable
 from worker.workflows.audit import snapshot
 from worker.workflows.library import Library
-from worker.workflows.manifest import Dialect
 from worker.workflows.materialise import materialise
 from worker.workflows.request import (
     Embedding,
     EmbeddingTarget,
     ExtraSource,
-    Family,
     LoraFile,
     RenderRequest,
     ServedModel,
     SourceImage,
 )
 from worker.workflows.select import select
+from worker.workflows.types import Dialect, Family
 
 from .conftest import CASCADE, FILES, FUSED, ONE_ENCODER, SPLIT
 

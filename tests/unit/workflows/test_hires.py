@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.workflows.families import TRAITS, Family
+from worker.workflows.families import TRAITS
 from worker.workflows.hires import first_pass_size, second_pass_steps, wants_second_pass
+from worker.workflows.types import Family
 
 SD1, SDXL = Family.STABLE_DIFFUSION_1, Family.STABLE_DIFFUSION_XL
 SIDES = st.integers(1, 128).map(lambda n: n * 64)

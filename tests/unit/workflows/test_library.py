@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from worker.errors import TemplateError
-from worker.workflows.library import Library, packaged_folder
+from worker.workflows import packaged_folder
+from worker.workflows.library import Library
 from worker.workflows.request import RenderRequest
 from worker.workflows.select import select
 

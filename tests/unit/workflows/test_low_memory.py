@@ -2,10 +2,11 @@
 
 from worker.workflows.audit import audit_graph, snapshot
 from worker.workflows.library import Library
-from worker.workflows.low_memory import one_by_one, tiled
-from worker.workflows.materialise import materialise
-from worker.workflows.request import MAX_SEED, Family, ServedModel, read_request
+from worker.workflows.materialise import materialise, one_by_one, tiled
+from worker.workflows.payload import read_request
+from worker.workflows.request import MAX_SEED, ServedModel
 from worker.workflows.select import select
+from worker.workflows.types import Family
 
 MODEL = ServedModel("m", Family.STABLE_DIFFUSION_1, {"checkpoint": "m.safetensors"})
 

@@ -9,26 +9,22 @@ from hypothesis import strategies as st
 
 from worker.errors import JobNotServable, TemplateError
 from worker.workflows.audit import audit_graph, snapshot
-from worker.workflows.features import Feature, features_of
+from worker.workflows.auxiliary_files import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS
+from worker.workflows.features import features_of
 from worker.workflows.graph import Graph, dangling
 from worker.workflows.library import Library
-from worker.workflows.manifest import Dialect
 from worker.workflows.materialise import Materialised, materialise
 from worker.workflows.request import (
-    FACE_FIXERS,
-    STRIP_BACKGROUND,
-    UPSCALERS,
     Embedding,
     EmbeddingTarget,
     ExtraSource,
-    Family,
     LoraFile,
-    Mode,
     RenderRequest,
     ServedModel,
     SourceImage,
 )
-from worker.workflows.select import Plan, select
+from worker.workflows.select import Selection, select
+from worker.workflows.types import Dialect, Family, Feature, Mode
 
 from .conftest import FILES, FUSED, SPLIT
 
@@ -206,7 +202,7 @@ def test_a_stock_engine_is_not_given_what_needs_our_nodes(
 def test_a_feature_without_nodes_in_a_dialect_is_refused(library: Library, request_for: Build) -> None:
     request = request_for()
     plan = select(library, request)
-    ours_only = Plan(plan.template, {**plan.fragments, Dialect.STOCK: ()})
+    ours_only = Selection(plan.template, {**plan.fragments, Dialect.STOCK: ()})
     with pytest.raises(JobNotServable, match="output can't be done with the stock nodes"):
         materialise(ours_only, request, dialect=Dialect.STOCK)
 

@@ -5,13 +5,13 @@ import pytest
 from worker.workflows.qr import (
     DEFAULT_TEXT,
     DRAWERS,
-    QrCode,
     patterns_step,
     patterns_strength,
     read_qr,
     settled_step,
     whole_strength,
 )
+from worker.workflows.request import QrCode
 
 
 def test_without_any_text_it_is_haidras_address_in_the_middle():

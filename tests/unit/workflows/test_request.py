@@ -6,24 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.workflows.payload import embedding_wishes, lora_wishes, read_request
 from worker.workflows.request import (
     Embedding,
     EmbeddingTarget,
     EmbeddingWish,
     ExtraSource,
     ExtraText,
-    Family,
+    GenMetadataNote,
     LoraFile,
     LoraWish,
-    Mode,
-    Note,
     RenderRequest,
     ServedModel,
     SourceImage,
-    embedding_wishes,
-    lora_wishes,
-    read_request,
 )
+from worker.workflows.types import Family, Mode
 
 Build = Callable[..., RenderRequest]
 SOURCE = SourceImage("source", 1000, 300)
@@ -218,7 +215,9 @@ def test_nothing_to_inpaint_means_everything_and_the_requester_is_told(
     asked = {"source_processing": "inpainting", "source": SOURCE}
     request = request_for(**asked)
     assert request.mode is Mode.IMG2IMG
-    assert request.notes == (Note("information", "see_ref", "no mask, so the whole picture was painted over"),)
+    assert request.notes == (
+        GenMetadataNote("information", "see_ref", "no mask, so the whole picture was painted over"),
+    )
     # The jobs room gives an inpainting model's picture a mask of its own.
     assert request_for(model=model(inpainting=True), **asked).notes == ()
 
@@ -270,14 +269,14 @@ def test_post_processors_run_faces_first_and_the_cut_out_last(request_for: Build
     request = request_for({"post_processing": asked})
     assert request.post_processing == ("CodeFormers", "GFPGAN", "RealESRGAN_x4plus", "strip_background")
     assert request.notes == (
-        Note("information", "see_ref", "post-processor 4x_Unheard is unknown here and was left out"),
+        GenMetadataNote("information", "see_ref", "post-processor 4x_Unheard is unknown here and was left out"),
     )
 
 
 def test_a_scheduler_that_diverges_is_replaced_and_the_requester_told(request_for: Build) -> None:
     request = request_for({"sampler_name": "dpmpp_3m_sde", "karras": False})
     assert request.scheduler == "simple"
-    assert request.notes == (Note("information", "see_ref", "scheduler normal->simple for dpmpp_3m_sde"),)
+    assert request.notes == (GenMetadataNote("information", "see_ref", "scheduler normal->simple for dpmpp_3m_sde"),)
 
 
 def test_the_strengths_of_extra_pictures_are_clamped(request_for: Build) -> None:

@@ -1,8 +1,8 @@
 import pytest
 
 from worker.workflows.audit import snapshot
-from worker.workflows.families import Family
 from worker.workflows.samplers import DIVERGING, RENAMED, SAME_NAME, SCHEDULERS, sampler_for, scheduler_for
+from worker.workflows.types import Family
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from worker.errors import JobNotServable
-from worker.workflows.library import Library, packaged_folder
-from worker.workflows.manifest import Dialect
-from worker.workflows.request import Family, LoraFile, RenderRequest, ServedModel, SourceImage
+from worker.workflows import packaged_folder
+from worker.workflows.library import Library
+from worker.workflows.request import LoraFile, RenderRequest, ServedModel, SourceImage
 from worker.workflows.select import explain, select
 from worker.workflows.template_reader import read_fragment
+from worker.workflows.types import Dialect, Family
 
 from .conftest import FILES, FUSED, SPLIT
 

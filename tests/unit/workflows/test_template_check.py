@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from worker.workflows import packaged_folder
 from worker.workflows.audit import audit_library, snapshot
 from worker.workflows.capabilities import Ability, survey
-from worker.workflows.families import Family
-from worker.workflows.library import Library, packaged_folder
+from worker.workflows.library import Library
 from worker.workflows.request import ServedModel
 from worker.workflows.template_check import rehearse
+from worker.workflows.types import Family
 
 OURS = packaged_folder() / "stable_diffusion" / "checkpoint"
 MODEL = ServedModel("a", Family.STABLE_DIFFUSION_1, {"checkpoint": "a.safetensors"})

@@ -14,7 +14,7 @@ from worker.models.catalog.cache_file import read_json, write_json
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose, family_of, place
 from worker.models.catalog.schemas import PURPOSES
 from worker.models.disk.folder_layouts import MODEL_SUFFIXES
-from worker.workflows.families import Family
+from worker.workflows.types import Family
 
 #: The file's name, in the folder of the config.
 FILE_NAME: Final = "custom_models.json"

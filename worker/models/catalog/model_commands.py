@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from worker.models.catalog.records import ModelRecord, fold_baseline
-from worker.workflows.families import Family
+from worker.workflows.types import Family
 
 #: Families that only load by name, unless `load_large_models` is on: each file has 12 GB and more.
 LARGE_FAMILIES: Final = frozenset(

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final
 
-from worker.workflows.families import Family
+from worker.workflows.types import Family
 
 
 class Category(str, Enum):

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose, family_of, place
-from worker.workflows.families import Family
+from worker.workflows.types import Family
 
 #: How both schemas call a file's role.
 PURPOSES: Final = MappingProxyType(

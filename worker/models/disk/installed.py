@@ -11,7 +11,15 @@ from worker.models.disk.store import Store
 from worker.models.loras.lora_cache import find_embedding, find_lora
 from worker.models.progress import RoomState
 from worker.workflows.auxiliary_files import AuxiliaryFile
-from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWish, Note, RenderRequest, ServedModel
+from worker.workflows.request import (
+    Embedding,
+    EmbeddingWish,
+    GenMetadataNote,
+    LoraFile,
+    LoraWish,
+    RenderRequest,
+    ServedModel,
+)
 
 
 class Catalog:
@@ -44,19 +52,19 @@ class Catalog:
     def has(self, file: AuxiliaryFile) -> bool:
         return self._store.check(as_file(file)) is None
 
-    async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | Note:  # noqa: ARG002 - the baseline is in no file's name
+    async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | GenMetadataNote:  # noqa: ARG002 - the baseline is in no file's name
         """A LoRA on disk: by its name, or by the version's number where the job names that."""
         path = find_lora(self._store, wish.name, is_version=wish.is_version)
         if path is None:
-            return Note("lora", "download_failed", wish.name[:255])
+            return GenMetadataNote("lora", "download_failed", wish.name[:255])
         self._store.mark_used(path)
         return LoraFile(path.name, wish.model, wish.clip, wish.inject_trigger)
 
-    async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | Note:  # noqa: ARG002 - see lora
+    async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | GenMetadataNote:  # noqa: ARG002 - see lora
         """A textual inversion on disk, by its name."""
         path = find_embedding(self._store, wish.name)
         if path is None:
-            return Note("ti", "download_failed", wish.name[:255])
+            return GenMetadataNote("ti", "download_failed", wish.name[:255])
         self._store.mark_used(path)
         return Embedding(path.stem, wish.strength, wish.target)
 

@@ -17,7 +17,7 @@ import httpx
 from worker.errors import HordeUnreachable, WorkerError
 from worker.models.catalog.fetch import fetch_json
 from worker.models.catalog.schemas import read_sha256
-from worker.workflows.families import Family
+from worker.workflows.types import Family
 
 API: Final = "https://civitai.com/api/v1"
 #: Seconds for one answer.

@@ -27,8 +27,8 @@ from worker.models.download.downloader import Download, Downloader
 from worker.models.download.transfer import DownloadFailed
 from worker.models.loras.civitai import API, Kind, NotThere, Offer, fits, look_up, read_name
 from worker.models.loras.lora_cache import choose_name, find_embedding, find_lora, make_room
-from worker.workflows.families import Family
-from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWish, Note, ServedModel
+from worker.workflows.request import Embedding, EmbeddingWish, GenMetadataNote, LoraFile, LoraWish, ServedModel
+from worker.workflows.types import Family
 
 #: Gives out textual inversions, checked by the Horde's people, as safetensors, whatever CivitAI has them as.
 HORDELING: Final = "https://hordeling.aihorde.net/api/v1/embedding"
@@ -112,19 +112,19 @@ class AdhocFiles:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._downloader.close()
 
-    async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | Note:
+    async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | GenMetadataNote:
         """The LoRA's file, or what to tell the requester. Never raises for anything the network does."""
         found = await self._provide(Kind.LORA, read_name(wish.name), model.family, is_version=wish.is_version)
         if isinstance(found, Refused):
-            return Note("lora", found.value, wish.name[:255])
+            return GenMetadataNote("lora", found.value, wish.name[:255])
         path, words = found
         return LoraFile(path.name, wish.model, wish.clip, wish.inject_trigger, tuple(words))
 
-    async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | Note:
+    async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | GenMetadataNote:
         """The textual inversion's file, or what to tell the requester. Never raises for anything the network does."""
         found = await self._provide(Kind.EMBEDDING, read_name(wish.name), model.family)
         if isinstance(found, Refused):
-            return Note("ti", found.value, wish.name[:255])
+            return GenMetadataNote("ti", found.value, wish.name[:255])
         return Embedding(found[0].stem, wish.strength, wish.target)
 
     async def mend(self, file: str) -> bool:

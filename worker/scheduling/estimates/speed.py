@@ -7,9 +7,9 @@ picture and on its size, so each such kind learns by itself; what was never seen
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
-from worker.workflows.families import Family
 from worker.workflows.features import features_of
 from worker.workflows.request import RenderRequest, ServedModel
+from worker.workflows.types import Family
 
 #: Weight of the newest measurement: a machine's speed changes with what else runs on it.
 NEWEST = 0.3

@@ -7,7 +7,7 @@ more than the least time is given need a look.
 
 from dataclasses import dataclass
 
-from worker.workflows.families import Family
+from worker.workflows.types import Family
 
 LEAST_TTL_S = 150.0
 BASE_TTL_S, TTL_S_PER_UNIT = 30.0, 2e6 / 512**2

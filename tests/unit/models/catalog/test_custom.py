@@ -9,7 +9,7 @@ from worker.models.catalog.custom import read_custom_file, read_custom_models, s
 from worker.models.catalog.model_commands import resolve
 from worker.models.catalog.records import Purpose
 from worker.models.disk.store import Store
-from worker.workflows.families import Family
+from worker.workflows.types import Family
 
 
 def entry(**more):

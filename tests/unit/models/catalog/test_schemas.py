@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from worker.models.catalog.records import Category, Purpose, family_of, place
 from worker.models.catalog.schemas import PURPOSES, read_records, read_sha256
 from worker.models.disk.folder_layouts import KEY_OF_PURPOSE, LAYOUTS, Layout
-from worker.workflows.families import Family
+from worker.workflows.types import Family
 
 SHA = "ab" * 32
 

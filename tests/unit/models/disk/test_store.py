@@ -11,8 +11,8 @@ from worker.errors import ConfigError
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose
 from worker.models.disk.folder_layouts import Layout, detect
 from worker.models.disk.store import Store
-from worker.workflows.families import Family
 from worker.workflows.request import ServedModel
+from worker.workflows.types import Family
 
 
 def split_record():

@@ -13,8 +13,8 @@ from worker.models.download.downloader import Downloader
 from worker.models.loras import lora_fetcher as adhoc
 from worker.models.loras.civitai import Kind, NotThere, fits, read_id, read_name, read_offer
 from worker.models.loras.lora_fetcher import REST_S, AdhocFiles
-from worker.workflows.families import Family
-from worker.workflows.request import Embedding, EmbeddingWish, LoraFile, LoraWish, Note, ServedModel
+from worker.workflows.request import Embedding, EmbeddingWish, GenMetadataNote, LoraFile, LoraWish, ServedModel
+from worker.workflows.types import Family
 
 SDXL = ServedModel("M", Family.STABLE_DIFFUSION_XL, {"checkpoint": "m.safetensors"})
 SD1 = ServedModel("M", Family.STABLE_DIFFUSION_1, {"checkpoint": "m.safetensors"})
@@ -129,7 +129,7 @@ async def test_a_model_id_is_asked_for_anew_after_a_day_and_old_knowledge_serves
 
 async def test_what_is_not_there_is_told_and_not_asked_for_again_soon(make, civitai):
     files = make()
-    assert await files.lora(LoraWish("404"), SDXL) == Note("lora", "download_failed", "404")
+    assert await files.lora(LoraWish("404"), SDXL) == GenMetadataNote("lora", "download_failed", "404")
     await files.lora(LoraWish("404"), SDXL)
     assert len(civitai.asked) == 1
 
@@ -138,34 +138,34 @@ async def test_what_is_not_there_is_told_and_not_asked_for_again_soon(make, civi
 async def test_search_results_that_make_no_sense_cost_nobody_the_job(make, civitai, found):
     civitai.found = found
     answer = await make().lora(LoraWish("Add/Detail"), SDXL)
-    assert isinstance(answer, LoraFile if found else Note)
+    assert isinstance(answer, LoraFile if found else GenMetadataNote)
 
 
 async def test_a_name_that_is_no_text_finds_nothing(make, civitai):
     civitai.model["name"] = "something else"
-    assert await make().lora(LoraWish("Add\ud800"), SDXL) == Note("lora", "download_failed", "Add\ud800")
+    assert await make().lora(LoraWish("Add\ud800"), SDXL) == GenMetadataNote("lora", "download_failed", "Add\ud800")
 
 
 async def test_a_lora_for_another_baseline_is_not_fetched(make, civitai):
-    assert await make().lora(LoraWish("7"), SD1) == Note("lora", "baseline_mismatch", "7")
+    assert await make().lora(LoraWish("7"), SD1) == GenMetadataNote("lora", "baseline_mismatch", "7")
     assert civitai.files() == 0
 
 
 async def test_a_worker_without_nsfw_leaves_such_loras_out(make, civitai):
     civitai.model["nsfw"] = True
-    assert isinstance(await make(nsfw=False).lora(LoraWish("7"), SDXL), Note)
+    assert isinstance(await make(nsfw=False).lora(LoraWish("7"), SDXL), GenMetadataNote)
     assert isinstance(await make().lora(LoraWish("7"), SDXL), LoraFile)
 
 
 async def test_a_file_too_large_for_one_job_is_left_out(make, civitai):
     civitai.version["files"][1]["sizeKB"] = 500_000
-    assert isinstance(await make().lora(LoraWish("7"), SDXL), Note)
+    assert isinstance(await make().lora(LoraWish("7"), SDXL), GenMetadataNote)
     assert civitai.files() == 0
 
 
 async def test_a_wrong_checksum_gives_no_file(make, civitai):
     civitai.content = civitai.content[::-1]
-    assert await make().lora(LoraWish("7"), SDXL) == Note("lora", "download_failed", "7")
+    assert await make().lora(LoraWish("7"), SDXL) == GenMetadataNote("lora", "download_failed", "7")
 
 
 async def test_a_dead_civitai_is_left_alone_for_a_while(make, civitai):
@@ -173,7 +173,7 @@ async def test_a_dead_civitai_is_left_alone_for_a_while(make, civitai):
     files = make(now_s=lambda: clock[0])
     civitai.broken = httpx.ConnectError("down")
     for number in range(1, 9):
-        assert isinstance(await files.lora(LoraWish(str(number)), SDXL), Note)
+        assert isinstance(await files.lora(LoraWish(str(number)), SDXL), GenMetadataNote)
     assert len(civitai.asked) == 3
     civitai.broken = None
     clock[0] += REST_S + 1
@@ -185,7 +185,7 @@ async def test_a_dead_file_host_is_left_alone_for_a_while_too(make, civitai):
     files = make(now_s=lambda: clock[0])
     civitai.broken_files = httpx.ConnectError("down")
     for _ in range(5):
-        assert isinstance(await files.lora(LoraWish("7"), SDXL), Note)
+        assert isinstance(await files.lora(LoraWish("7"), SDXL), GenMetadataNote)
     tries = civitai.files()
     await files.lora(LoraWish("7"), SDXL)
     assert civitai.files() == tries
@@ -228,7 +228,7 @@ async def test_a_lora_that_civitai_gave_out_once_serves_when_it_knows_it_no_more
     civitai.model["type"] = "gone"
     assert await files.lora(LoraWish("7"), SDXL) == first
     assert await files.lora(LoraWish("70", is_version=True), SDXL) == first
-    assert isinstance(await files.lora(LoraWish("7"), SD1), Note)
+    assert isinstance(await files.lora(LoraWish("7"), SD1), GenMetadataNote)
 
 
 async def test_a_lora_that_is_neither_here_nor_known_to_civitai_any_more_is_not_fetched_again(make, tmp_path, civitai):
@@ -239,7 +239,7 @@ async def test_a_lora_that_is_neither_here_nor_known_to_civitai_any_more_is_not_
     civitai.model["type"] = "gone"
     civitai.asked.clear()
     for _ in range(2):
-        assert isinstance(await files.lora(LoraWish("7"), SDXL), Note)
+        assert isinstance(await files.lora(LoraWish("7"), SDXL), GenMetadataNote)
     assert civitai.asked == ["civitai.com/api/v1/models/7"]
 
 
@@ -258,7 +258,7 @@ async def test_a_broken_file_of_which_nothing_is_known_is_left_out_and_blamed_on
     put(tmp_path / "own" / "lora" / "My Style_12.safetensors", b"junk")
     files = make()
     for _ in range(adhoc.MAX_FAILURES):
-        assert isinstance(await files.lora(LoraWish("My Style"), SDXL), Note)
+        assert isinstance(await files.lora(LoraWish("My Style"), SDXL), GenMetadataNote)
     assert isinstance(await files.lora(LoraWish("7"), SDXL), LoraFile)
 
 
@@ -312,7 +312,7 @@ async def test_a_lora_the_engine_can_not_read_is_set_aside_only_if_it_is_not_the
 async def test_a_file_larger_than_civitai_said_is_broken_off(make, civitai, monkeypatch):
     monkeypatch.setattr(adhoc, "MAX_BYTES", dict.fromkeys(Kind, len(civitai.content) - 1))
     civitai.version["files"][1]["sizeKB"] = 0.001
-    assert await make().lora(LoraWish("7"), SDXL) == Note("lora", "download_failed", "7")
+    assert await make().lora(LoraWish("7"), SDXL) == GenMetadataNote("lora", "download_failed", "7")
     assert civitai.files() == 1
 
 
@@ -322,7 +322,7 @@ async def test_a_job_waits_only_so_long(make, civitai, monkeypatch):
 
     monkeypatch.setattr(adhoc, "look_up", never)
     monkeypatch.setattr(adhoc, "WAIT_S", dict.fromkeys(Kind, 0.01))
-    assert await make().lora(LoraWish("7"), SDXL) == Note("lora", "download_failed", "7")
+    assert await make().lora(LoraWish("7"), SDXL) == GenMetadataNote("lora", "download_failed", "7")
 
 
 async def test_the_least_used_lora_makes_room(make, tmp_path, put, civitai):
@@ -355,18 +355,20 @@ async def test_a_textual_inversion_that_civitai_has_only_as_a_pickle_comes_from_
     civitai.model.update(type="TextualInversion", id=model_id)
     civitai.version["files"][1].update(name="add.pt", primary=True)
     found = await make().embedding(EmbeddingWish("add/detail"), SDXL)
-    assert found == (Embedding("7", 1.0, None) if has_hordeling else Note("ti", "download_failed", "add/detail"))
+    assert found == (
+        Embedding("7", 1.0, None) if has_hordeling else GenMetadataNote("ti", "download_failed", "add/detail")
+    )
     assert civitai.files() == has_hordeling
 
 
 async def test_a_lora_that_is_only_a_pickle_is_not_fetched(make, civitai):
     civitai.version["files"][1]["name"] = "add.pt"
-    assert isinstance(await make().lora(LoraWish("7"), SDXL), Note)
+    assert isinstance(await make().lora(LoraWish("7"), SDXL), GenMetadataNote)
     assert civitai.files() == 0
 
 
 async def test_a_lora_is_no_textual_inversion(make):
-    assert await make().embedding(EmbeddingWish("7"), SDXL) == Note("ti", "download_failed", "7")
+    assert await make().embedding(EmbeddingWish("7"), SDXL) == GenMetadataNote("ti", "download_failed", "7")
 
 
 def test_the_index_is_readable_json(make, tmp_path):

@@ -9,7 +9,9 @@ from worker.horde.messages import PopResponse
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.scheduling.estimates.forecast import Forecast, share_out
 from worker.scheduling.estimates.speed import KINDS, Speed, work_of
-from worker.workflows.request import Family, ServedModel, read_request
+from worker.workflows.payload import read_request
+from worker.workflows.request import ServedModel
+from worker.workflows.types import Family
 
 MODEL = ServedModel("a", Family.STABLE_DIFFUSION_1, {"checkpoint": "a.safetensors"})
 KIN = ServedModel("b", Family.STABLE_DIFFUSION_1, {"checkpoint": "b.safetensors"})

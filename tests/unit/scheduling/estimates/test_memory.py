@@ -8,7 +8,9 @@ from worker.engine.events import MemoryNeed
 from worker.engine.vram import CONTEXT_BYTES
 from worker.scheduling.estimates.memory import FIXED_BYTES, KINDS, MemoryNeeds
 from worker.workflows.features import evaluations_of
-from worker.workflows.request import Family, LoraFile, ServedModel, SourceImage, read_request
+from worker.workflows.payload import read_request
+from worker.workflows.request import LoraFile, ServedModel, SourceImage
+from worker.workflows.types import Family
 
 GIB = 1024**3
 MEGA = 1024 * 1024

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.scheduling.estimates.ttl import SHARE, STEPS, Outlook, ttl_s
-from worker.workflows.families import Family
+from worker.workflows.types import Family
 
 SD1, FLUX = Family.STABLE_DIFFUSION_1, Family.FLUX_1
 MEGA = 1024 * 1024

@@ -1,6 +1,6 @@
 """What becomes of a payload, as text, told by the code that does it.
 
-`python -m worker.workflows.describe > docs/payload.md` writes the documentation anew.
+`python -m tools.payload_page > docs/payload.md` writes the documentation anew.
 """
 
 import sys
@@ -9,20 +9,13 @@ from typing import NamedTuple
 
 from worker.errors import JobNotServable
 from worker.workflows.bind import ITEM
-from worker.workflows.families import TRAITS, Family
-from worker.workflows.features import Feature
+from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
-from worker.workflows.manifest import Dialect
-from worker.workflows.request import (
-    ExtraSource,
-    Mode,
-    RenderRequest,
-    ServedModel,
-    SourceImage,
-    read_request,
-)
+from worker.workflows.payload import read_request
+from worker.workflows.request import ExtraSource, RenderRequest, ServedModel, SourceImage
 from worker.workflows.samplers import DEFAULT_SAMPLER, RENAMED, SAME_NAME, SCHEDULERS
-from worker.workflows.select import Plan, select
+from worker.workflows.select import Selection, select
+from worker.workflows.types import Dialect, Family, Feature, Mode
 
 #: Beyond every bound, to learn the bounds.
 TOO_LITTLE, TOO_MUCH = -(2**40), 2**40
@@ -247,7 +240,7 @@ leaves aside on purpose is in the table of families. `horde-bridge workflows exp
 The Horde's API has no `flow_shift` and none of `sampler_eta`, `sampler_s_noise`, `sampler_s_churn`, `sampler_s_tmin`,
 `sampler_s_tmax`, `sampler_solver_type` and `sampler_order`, though other workers know them; here they are ignored.
 
-Written by `python -m worker.workflows.describe`.
+Written by `python -m tools.payload_page`.
 """
 
 PICTURES = """\
@@ -337,7 +330,7 @@ def _places(library: Library, entry: Entry) -> list[str]:
     return sorted(places)
 
 
-def _plan(library: Library, model: ServedModel, processing: str, source: SourceImage | None) -> Plan | None:
+def _select(library: Library, model: ServedModel, processing: str, source: SourceImage | None) -> Selection | None:
     extras = [ExtraSource(SourceImage("", 1, 1))] if processing == Mode.REMIX.value else []
     request = read_request(
         {"seed": "1", "n_iter": 2},
@@ -366,11 +359,11 @@ def _picture_rows(library: Library) -> Iterator[Sequence[str]]:
                 continue
             if model.inpainting and processing != Mode.INPAINTING.value:
                 continue
-            plan = _plan(library, model, processing, SourceImage("", 1, 1, has_alpha=masked))
-            if plan:
+            selection = _select(library, model, processing, SourceImage("", 1, 1, has_alpha=masked))
+            if selection:
                 fragments = [
                     each.name.rpartition("/")[2]
-                    for each in plan.fragments[Dialect.PACK]
+                    for each in selection.fragments[Dialect.PACK]
                     if each.when not in {Feature.OUTPUT, Feature.PICTURE, Feature.REPEAT}
                 ]
                 names = done.setdefault(", ".join(f"`{name}`" for name in fragments), [])
