@@ -104,8 +104,8 @@ def test_a_changed_file_of_settings_counts_without_a_restart(owner):
     owner.until(owner.horde.state.workers)
     owner.configure(max_power=32, max_threads=2)
     owner.until(lambda: "Settings read again" in owner.output)
-    assert "max_power 8 → 32: counts at once" in owner.output
-    assert "max_threads 1 → 2: counts only after a restart" in owner.output
+    assert "max_power 8 → 32: takes effect at once" in owner.output
+    assert "max_threads 1 → 2: takes effect after a restart" in owner.output
     requests = owner.ask(width=1024, height=1024)
     owner.done(requests)
     owner.configure(max_power="lots")

@@ -8,7 +8,7 @@ from loguru import logger
 
 from worker.aio import timeout
 from worker.app.context import Running
-from worker.config.changes import changes, in_force, sentences
+from worker.config.live import changes, in_force, sentences
 from worker.config.load import LoadedConfig
 from worker.config.schema import BridgeData
 from worker.engine.process import EngineSettings

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from worker.commands.options import ConfigFile, FromEnvironment, load_settings
-from worker.config.describe import config_show, config_to_env, without_effect
+from worker.config.export import config_show, config_to_env, ignored_keys
 
 app = typer.Typer(help="Look at the settings in bridgeData.yaml.", no_args_is_help=True)
 
@@ -21,7 +21,7 @@ def check(
     loaded = load_settings(file, from_environment=from_environment, warn=False)
     for warning in loaded.warnings:
         print(f"warning: {warning}")  # noqa: T201 - the command's answer
-    for note in without_effect(loaded.data):
+    for note in ignored_keys(loaded.data):
         print(f"note: {note}")  # noqa: T201 - the command's answer
     print(f"{loaded.source} can be used.")  # noqa: T201 - the command's answer
 

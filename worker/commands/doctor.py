@@ -15,7 +15,7 @@ import typer
 
 from worker.app.build import AGENT
 from worker.commands.options import AsJson, ConfigFile, FromEnvironment, load_settings
-from worker.config.key import ANONYMOUS_KEY
+from worker.config.key_types import ANONYMOUS_KEY
 from worker.config.load import LoadedConfig
 from worker.config.paths import models_root
 from worker.engine.cards import find_cards

@@ -1,18 +1,18 @@
-"""What the environment says: the file .env, all keys as AIWORKER_* (option -e), and the variables that always count."""
+"""Settings from the environment: .env, all keys as AIWORKER_* (option -e), and the variables that always apply."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dotenv import dotenv_values
 
-from worker.config.offer import is_public_horde
 from worker.config.schema import FIELDS, nearest
+from worker.config.serving_keys import is_public_horde
 from worker.config.setting import Setting, by_field, unknown
 from worker.errors import ConfigError
 
 PREFIX = "AIWORKER_"
 PLACE = "environment"
-#: Variables with our prefix that are no keys: other programs' (scripts, compose files), or read elsewhere.
+#: Variables with the prefix that are not keys: used by scripts and compose files, or read elsewhere.
 NO_KEYS = frozenset(
     {
         "AIWORKER_BRIDGE_DATA_LOCATION",
@@ -24,19 +24,19 @@ NO_KEYS = frozenset(
         "AIWORKER_STATE_DIR",
     }
 )
-#: Values that turn a switch off; anything else that is not empty turns it on, as it always has.
+#: Values that turn a switch variable off; any other non-empty value turns it on.
 OFF = frozenset({"0", "false", "no", "off"})
 
 
 def with_dotenv(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment, filled up from `.env` in the folder; what is set already stays. Raises ConfigError."""
+    """The environment plus `.env` of the folder, which overrides nothing. Raises ConfigError."""
     file = folder / ".env"
     if not file.is_file():
         return dict(environment)
     try:
         written = dotenv_values(file, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: the file can't be read: {_reason(error)}.", remedy="Save it as UTF-8.") from error
+        raise ConfigError(f"{file}: the file cannot be read: {_reason(error)}.", remedy="Save it as UTF-8.") from error
     return {name: value for name, value in written.items() if value is not None} | dict(environment)
 
 
@@ -64,7 +64,7 @@ def from_environment(environment: Mapping[str, str]) -> tuple[dict[str, Setting]
 
 
 def always(environment: Mapping[str, str], written: Mapping[str, Setting]) -> dict[str, Setting]:
-    """What counts whether or not -e is given, beside what the owner has `written`."""
+    """Settings that apply with and without -e, given what the owner has `written`."""
     return {
         FIELDS[name]: Setting(name, value, f"{PLACE}: {variable}")
         for variable, name, value in _always(environment, written)
@@ -72,7 +72,7 @@ def always(environment: Mapping[str, str], written: Mapping[str, Setting]) -> di
 
 
 def _always(environment: Mapping[str, str], written: Mapping[str, Setting]) -> Iterator[tuple[str, str, str]]:
-    def said(variable: str) -> str:
+    def value_of(variable: str) -> str:
         return environment.get(variable, "").strip()
 
     for variable, name in (
@@ -80,26 +80,26 @@ def _always(environment: Mapping[str, str], written: Mapping[str, Setting]) -> I
         ("AIWORKER_DREAMER_WORKER_NAME", "dreamer_name"),
         ("AIWORKER_LORA_CACHE_SIZE", "max_lora_cache_size"),
     ):
-        if value := said(variable):
+        if value := value_of(variable):
             yield variable, name, value
     for variable, name in (
         ("AIWORKER_LIMITED_CONSOLE_MESSAGES", "limited_console_messages"),
         ("AI_HORDE_MODEL_META_LARGE_MODELS", "load_large_models"),
     ):
-        if (value := said(variable)) and value.lower() not in OFF:
+        if (value := value_of(variable)) and value.lower() not in OFF:
             yield variable, name, "true"
-    if (value := said("CIVIT_API_TOKEN")) and _unsaid(written, "civitai_api_token"):
+    if (value := value_of("CIVIT_API_TOKEN")) and _unset(written, "civitai_api_token"):
         yield "CIVIT_API_TOKEN", "civitai_api_token", value
-    if (value := said("HORDE_MODEL_REFERENCE_GITHUB_BRANCH")) and _unsaid(written, "model_reference_branch"):
+    if (value := value_of("HORDE_MODEL_REFERENCE_GITHUB_BRANCH")) and _unset(written, "model_reference_branch"):
         yield "HORDE_MODEL_REFERENCE_GITHUB_BRANCH", "model_reference_branch", value
-    if value := said("AI_HORDE_DEV_URL"):
+    if value := value_of("AI_HORDE_DEV_URL"):
         yield "AI_HORDE_DEV_URL", "horde_url", value
-    # Naming the public Horde in the file is no decision against this one.
-    elif (value := said("AI_HORDE_URL")) and (
-        _unsaid(written, "horde_url") or is_public_horde(str(written["horde_url"].value))
+    # The file of almost every owner names the public Horde, as the template does; the variable is more specific.
+    elif (value := value_of("AI_HORDE_URL")) and (
+        _unset(written, "horde_url") or is_public_horde(str(written["horde_url"].value))
     ):
         yield "AI_HORDE_URL", "horde_url", value
 
 
-def _unsaid(written: Mapping[str, Setting], field: str) -> bool:
+def _unset(written: Mapping[str, Setting], field: str) -> bool:
     return field not in written or written[field].empty

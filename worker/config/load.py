@@ -1,6 +1,6 @@
-"""From file, environment and command line to the settings that count. Later ones go before earlier ones:
+"""Load the settings from file, environment and command line. Later sources override earlier ones:
 
-defaults < bridgeData.yaml (or, with -e, AIWORKER_*) < variables that always count < command line
+defaults < bridgeData.yaml (or, with -e, AIWORKER_*) < variables that always apply < command line
 """
 
 from collections.abc import Mapping
@@ -12,23 +12,23 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
-from worker.config import environment as surroundings
+from worker.config import environment as variables
 from worker.config.document import read_document
-from worker.config.key import allowed, kind
+from worker.config.key_types import allowed_values, bare_type
 from worker.config.rules import settle
 from worker.config.schema import BridgeData
 from worker.config.setting import Setting, by_field
 from worker.errors import ConfigError
 
-#: Looked for in the current folder where no other file is named.
+#: Default file, in the current folder.
 FILE_NAME = "bridgeData.yaml"
 TEMPLATE_NAME = "bridgeData_template.yaml"
-#: Larger than any file of settings, in bytes.
+#: Size limit of the file, in bytes; the commented template has 8 kB.
 MAX_FILE_BYTES = 250_000
-#: Characters of a wrong value that an error shows.
+#: Characters of a wrong value shown in an error.
 SHOWN_LENGTH = 60
 
-_SECRETS = frozenset(name for name, field in BridgeData.model_fields.items() if kind(field) is SecretStr)
+_SECRETS = frozenset(name for name, field in BridgeData.model_fields.items() if bare_type(field) is SecretStr)
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class LoadedConfig:
     data: BridgeData
     #: the file's path, or "environment"
     source: str
-    #: whole sentences for the owner
+    #: sentences for the owner
     warnings: tuple[str, ...]
-    #: the environment with .env filled in, for child processes; it may hold secrets
+    #: the environment including .env, for child processes; it may contain secrets
     environment: Mapping[str, str] = field(repr=False)
 
 
@@ -49,40 +49,36 @@ def load_config(
     from_env: bool = False,
     overrides: Mapping[str, Any] = MappingProxyType({}),
 ) -> LoadedConfig:
-    """Reads, checks and settles the settings. `overrides` are the command line's, by key.
+    """Read and check the settings and apply the rules. `overrides` are values from the command line, by key.
 
-    Raises ConfigError for a file that is missing or no YAML, and one ConfigError for all wrong values together.
+    Raises ConfigError for a file that is missing or not YAML, and one ConfigError for all wrong values together.
     """
     path = path or Path(FILE_NAME)
-    environment = surroundings.with_dotenv(path.parent, environment)
-    written, warnings = surroundings.from_environment(environment) if from_env else from_file(path)
-    settings = written | surroundings.always(environment, written) | _from_command_line(overrides)
+    environment = variables.with_dotenv(path.parent, environment)
+    written, warnings = variables.from_environment(environment) if from_env else from_file(path)
+    settings = written | variables.always(environment, written) | _from_command_line(overrides)
     empty = {name: setting for name, setting in settings.items() if setting.empty}
     data, settled = settle(_validated({name: settings[name] for name in settings if name not in empty}))
     return LoadedConfig(
         data=data,
-        source=surroundings.PLACE if from_env else str(path),
+        source=variables.PLACE if from_env else str(path),
         warnings=(*warnings, *_defaulted(empty), *settled),
         environment=MappingProxyType(environment),
     )
 
 
 def config_files(loaded: LoadedConfig) -> tuple[Path, ...]:
-    """The files these settings came from, whether or not each exists; none where they came from the environment."""
-    if loaded.source == surroundings.PLACE:
+    """The files these settings come from, whether or not they exist; none for settings from the environment."""
+    if loaded.source == variables.PLACE:
         return ()
     return (Path(loaded.source), Path(loaded.source).parent / ".env")
 
 
 def from_file(path: Path) -> tuple[dict[str, Setting], tuple[str, ...]]:
-    """The file's settings by the attribute they set, and warnings. Raises ConfigError."""
-    file = str(path)
-    entries = read_document(_text(path), file)
-    settings, warnings = by_field(
-        Setting(entry.name, entry.value, f"{file}:{entry.line}", tuple(f"{file}:{line}" for line in entry.item_lines))
-        for entry in entries
-    )
-    return settings, warnings if entries else (f"{file}: the file sets nothing; every key has its default.",)
+    """The settings of a file by the attribute they set, and warnings. Raises ConfigError."""
+    written = read_document(_text(path), str(path))
+    settings, warnings = by_field(written)
+    return settings, warnings if written else (f"{path}: the file sets nothing; every key has its default.",)
 
 
 def _text(path: Path) -> str:
@@ -92,12 +88,12 @@ def _text(path: Path) -> str:
     except FileNotFoundError as error:
         raise ConfigError(
             f"{path}: there is no such file.",
-            remedy=f"Copy {TEMPLATE_NAME} to {FILE_NAME} and set dreamer_name and api_key in it, or start with -e to "
-            f"take the settings from {surroundings.PREFIX}* variables.",
+            remedy=f"Copy {TEMPLATE_NAME} to {FILE_NAME} and set dreamer_name and api_key in it, or use -e to read "
+            f"the settings from {variables.PREFIX}* variables.",
         ) from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise ConfigError(f"{path}: the file can't be read: {reason}.", remedy="Check its permissions.") from error
+        raise ConfigError(f"{path}: the file cannot be read: {reason}.", remedy="Check its permissions.") from error
     if len(data) > MAX_FILE_BYTES:
         raise ConfigError(f"{path}: the file is larger than {MAX_FILE_BYTES} bytes.", remedy="Is it the right file?")
     try:
@@ -115,9 +111,9 @@ def _from_command_line(overrides: Mapping[str, Any]) -> dict[str, Setting]:
 
 
 def _defaulted(empty: Mapping[str, Setting]) -> tuple[str, ...]:
-    """A warning for each key without a value, unless nothing is what it has by default."""
+    """A warning for each key without a value, unless its default is empty as well."""
     return tuple(
-        setting.sentence("has no value, its default is used.")
+        setting.sentence("has no value; the default is used.")
         for name, setting in empty.items()
         if BridgeData.model_fields[name].default not in (None, ())
     )
@@ -141,7 +137,7 @@ def _problem(settings: Mapping[str, Setting], found: ErrorDetails) -> str:
     own = found.get("ctx", {}).get("error")
     why = f" ({own})" if isinstance(own, ValueError) else ""
     return setting.sentence(
-        f"{value} is not allowed{why}; allowed: {allowed(BridgeData.model_fields[str(name)])}.", item
+        f"{value} is not allowed{why}; allowed: {allowed_values(BridgeData.model_fields[str(name)])}.", item
     )
 
 

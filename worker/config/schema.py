@@ -1,36 +1,99 @@
-"""Every key of bridgeData.yaml under its name there, as one frozen object.
+"""All keys of bridgeData.yaml as one frozen object.
 
-Attribute names are the names an owner writes; aliases are resolved before (`FIELDS`). Ranges hold by construction;
-what keys demand of each other is settled by `worker.config.rules`, because it only ever warns.
+Attributes have the key's own name; other accepted spellings are mapped to it by `FIELDS`. Ranges are checked here.
+Dependencies between keys are applied by `worker.config.rules`, which warns instead of failing.
 """
 
 import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Annotated, ClassVar
 
-from worker.config.download import MEGABYTE, DownloadKeys
-from worker.config.inert import InertKeys
-from worker.config.key import Keys, about
-from worker.config.machine import EngineKeys, OutputKeys, PaceKeys, TimeoutKeys
-from worker.config.offer import FeatureKeys, ModelKeys, WorkerKeys
+from annotated_types import Ge, Le
 
-#: The groups in the order in which documentation shows them.
-GROUPS = (WorkerKeys, ModelKeys, DownloadKeys, FeatureKeys, PaceKeys, EngineKeys, TimeoutKeys, OutputKeys, InertKeys)
+from worker.config.key_types import Effect, KeyDoc, KeyGroup, Text, TextList, key_doc
+from worker.config.machine_keys import EngineKeys, OutputKeys, PerformanceKeys, TimeoutKeys
+from worker.config.serving_keys import MEGABYTE, DownloadKeys, FeatureKeys, ModelKeys, WorkerKeys
 
-#: Pixels that one step of `max_power` stands for, by the Horde's convention.
+#: Pixels per step of `max_power`, by the Horde's convention.
 PIXELS_PER_POWER = 8 * 64 * 64
-#: Seconds that each image of a batch adds to the time post-processing may take.
+#: Seconds added to the post-processing limit for each image of a batch.
 POST_PROCESS_S_PER_IMAGE = 3
+#: The kinds of work of an alchemist worker.
+ALCHEMIST_FORMS = ("caption", "nsfw", "interrogation", "post-process")
+
+_ALCHEMIST = "It belongs to alchemist workers; this worker renders images only."
+_SCRIBE = "It belongs to scribe (text) workers; this worker renders images only."
+_DYNAMIC = "Models are not chosen by demand here; use TOP n in models_to_load."
+_MEMORY = "The engine manages memory itself; use the memory modes instead."
+
+
+class IgnoredKeys(KeyGroup):
+    """Keys of other workers. Accepted, so that an existing file works unchanged, but without any effect."""
+
+    TITLE: ClassVar[str] = "Accepted without effect"
+
+    very_fast_disk_mode: Annotated[
+        bool, KeyDoc("Engines here never wait for each other when they load models.", Effect.NONE)
+    ] = False
+    capture_kudos_training_data: Annotated[
+        bool, KeyDoc("This worker stores no requests, so there is no training data.", Effect.NONE)
+    ] = False
+    kudos_training_data_file: Annotated[
+        Text | None,
+        KeyDoc("This worker stores no requests, so there is no such file.", Effect.NONE, allowed="a file name"),
+    ] = None
+    worker_name: Annotated[
+        Text, KeyDoc("The name of an image worker is set by dreamer_name.", Effect.NONE, allowed="a text")
+    ] = ""
+    censorlist: Annotated[TextList, KeyDoc("Use blacklist to refuse jobs by words.", Effect.NONE)] = ()
+    dynamic_models: Annotated[bool, KeyDoc(_DYNAMIC, Effect.NONE)] = False
+    number_of_dynamic_models: Annotated[int, Ge(0), Le(1000), KeyDoc(_DYNAMIC, Effect.NONE)] = 1
+    max_models_to_download: Annotated[
+        int,
+        Ge(0),
+        Le(1000),
+        KeyDoc("Every model in models_to_load is downloaded; list fewer to download fewer.", Effect.NONE),
+    ] = 10
+    always_download: Annotated[bool, KeyDoc("Models are always downloaded without a question.", Effect.NONE)] = True
+    temp_dir: Annotated[Text, KeyDoc("Temporary files go where the environment variable TMPDIR says.", Effect.NONE)] = (
+        "./tmp"
+    )
+    disable_disk_cache: Annotated[bool, KeyDoc("There is no disk cache of models to disable.", Effect.NONE)] = False
+    disable_terminal_ui: Annotated[bool, KeyDoc("There is no full-screen display to disable.", Effect.NONE)] = True
+    vram_to_leave_free: Annotated[Text, KeyDoc(_MEMORY, Effect.NONE, allowed="a percentage or megabytes")] = "80%"
+    ram_to_leave_free: Annotated[Text, KeyDoc(_MEMORY, Effect.NONE, allowed="a percentage or megabytes")] = "80%"
+    alchemist_name: Annotated[Text, KeyDoc(_ALCHEMIST, Effect.NONE)] = "An Awesome Alchemist"
+    forms: Annotated[TextList, KeyDoc(_ALCHEMIST, Effect.NONE)] = ALCHEMIST_FORMS
+    scribe_name: Annotated[Text, KeyDoc(_SCRIBE, Effect.NONE)] = "An Awesome Scribe"
+    kai_url: Annotated[Text, KeyDoc(_SCRIBE, Effect.NONE)] = "http://localhost:5000"
+    max_context_length: Annotated[int, Ge(1), Le(16384), KeyDoc(_SCRIBE, Effect.NONE)] = 1024
+    max_length: Annotated[int, Ge(1), Le(16384), KeyDoc(_SCRIBE, Effect.NONE)] = 80
+    branded_model: Annotated[bool, KeyDoc(_SCRIBE, Effect.NONE)] = True
+
+
+#: The groups in documentation order.
+GROUPS: tuple[type[KeyGroup], ...] = (
+    WorkerKeys,
+    ModelKeys,
+    DownloadKeys,
+    FeatureKeys,
+    PerformanceKeys,
+    EngineKeys,
+    TimeoutKeys,
+    OutputKeys,
+    IgnoredKeys,
+)
 
 
 class BridgeData(
-    WorkerKeys, ModelKeys, DownloadKeys, FeatureKeys, PaceKeys, EngineKeys, TimeoutKeys, OutputKeys, InertKeys
+    WorkerKeys, ModelKeys, DownloadKeys, FeatureKeys, PerformanceKeys, EngineKeys, TimeoutKeys, OutputKeys, IgnoredKeys
 ):
     """The settings of one worker. Secrets are `SecretStr`: `data.api_key.get_secret_value()`."""
 
     @property
     def max_pixels(self) -> int:
-        """Width times height of the largest image taken."""
+        """Width times height of the largest image accepted."""
         return self.max_power * PIXELS_PER_POWER
 
     @property
@@ -40,12 +103,12 @@ class BridgeData(
 
     @property
     def download_bytes_per_s(self) -> float:
-        """Bytes per second that downloads may take; 0: no bound."""
+        """Download speed limit in bytes per second; 0: none."""
         return self.download_speed_limit * MEGABYTE
 
     @property
     def post_process_limit_s(self) -> int:
-        """Seconds that post-processing of a whole batch may take."""
+        """Time limit for post-processing a whole batch, in seconds."""
         return self.post_process_timeout + POST_PROCESS_S_PER_IMAGE * self.max_batch
 
     @property
@@ -56,20 +119,15 @@ class BridgeData(
 
 def _by_every_name() -> dict[str, str]:
     names = {name: name for name in BridgeData.model_fields}
-    return names | {alias: name for name, field in BridgeData.model_fields.items() for alias in about(field).aliases}
+    return names | {alias: name for name, field in BridgeData.model_fields.items() for alias in key_doc(field).aliases}
 
 
-#: Every name an owner may write -> the attribute it sets.
+#: Every accepted spelling of a key -> the attribute it sets.
 FIELDS: Mapping[str, str] = MappingProxyType(_by_every_name())
 
 
 def nearest(name: str) -> str | None:
-    """The known name that `name` was probably meant to be."""
+    """The known key most similar to `name`, if any is similar enough."""
     lowered = {known.lower(): known for known in FIELDS}
-    found = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.7)
+    found = difflib.get_close_matches(name[:100].lower(), lowered, n=1, cutoff=0.7)
     return lowered[found[0]] if found else None
-
-
-def groups() -> tuple[tuple[str, type[Keys]], ...]:
-    """Title and keys of each group, in the order in which an owner should meet them."""
-    return tuple((group.TITLE, group) for group in GROUPS)

@@ -1,4 +1,4 @@
-"""One value on its way into the settings: what was written, where, and for which key. Pure."""
+"""One value on its way into the settings: the key, the value and the place where the owner wrote it. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,16 +9,18 @@ from worker.config.schema import FIELDS, nearest
 
 @dataclass(frozen=True)
 class Setting:
-    #: as the owner wrote it: the key, an alias of it, or a variable's name
+    """A key with its value as text, None, or lists and mappings of them."""
+
+    #: as written: the key, an alias, or the name of a variable
     name: str
     value: Any
-    #: begins every sentence about it: "bridgeData.yaml:12", "environment", "command line"
+    #: starts every message about this setting: "bridgeData.yaml:12", "environment", "command line"
     place: str
-    #: the same for each element of a list, where they differ
+    #: the places of the list elements, where each has its own
     item_places: tuple[str, ...] = ()
 
     def sentence(self, text: str, item: int | None = None) -> str:
-        """`text` said of this setting, or of its list element number `item` (from 0)."""
+        """A message about this setting, or about its list element `item` (from 0)."""
         place = self.place
         if item is not None and item < len(self.item_places):
             place = self.item_places[item]
@@ -27,12 +29,12 @@ class Setting:
 
     @property
     def empty(self) -> bool:
-        """Nothing was written; the default counts."""
+        """Whether the owner wrote no value, so that the default applies."""
         return self.value is None or (isinstance(self.value, str) and not self.value.strip())
 
 
 def by_field(settings: Iterable[Setting]) -> tuple[dict[str, Setting], tuple[str, ...]]:
-    """Settings by the attribute they set, and warnings for unknown and repeated names. Of several the last counts."""
+    """Settings by the attribute they set, and warnings for unknown and repeated keys. The last of several wins."""
     chosen: dict[str, Setting] = {}
     warnings: list[str] = []
     for setting in settings:
@@ -42,11 +44,11 @@ def by_field(settings: Iterable[Setting]) -> tuple[dict[str, Setting], tuple[str
             continue
         if before := chosen.get(field):
             also = f"as {before.name} " if before.name != setting.name else ""
-            warnings.append(setting.sentence(f"is set {also}at {before.place} already; this one counts."))
+            warnings.append(setting.sentence(f"is already set {also}at {before.place}; this value is used."))
         chosen[field] = setting
     return chosen, tuple(warnings)
 
 
-def unknown(meant: str | None) -> str:
-    """What to say of a name that is none of ours."""
-    return "is not a known key and has no effect" + (f"; did you mean {meant}?" if meant else ".")
+def unknown(suggestion: str | None) -> str:
+    """The warning about an unknown key."""
+    return "is not a known key and has no effect" + (f"; did you mean {suggestion}?" if suggestion else ".")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from worker.config.key import DeviceSettings, MemoryMode
+from worker.config.key_types import DeviceSettings, MemoryMode
 from worker.config.schema import PIXELS_PER_POWER, BridgeData
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator

@@ -78,7 +78,7 @@ async def rig(tmp_path, monkeypatch):
 
 async def test_a_changed_file_takes_effect_and_is_told(rig):
     rig.write("max_power: 64\nmax_threads: 3")
-    await rig.heard("max_power 8 → 64: counts at once. max_threads 1 → 3: counts only after a restart")
+    await rig.heard("max_power 8 → 64: takes effect at once. max_threads 1 → 3: takes effect after a restart")
     assert (rig.live.data.max_power, rig.live.data.max_threads) == (64, 1)
 
 
@@ -116,21 +116,21 @@ async def test_a_key_that_needs_a_restart_is_told_once_and_not_at_each_reading(r
 
 async def test_engines_get_their_new_settings_for_their_next_start(rig):
     rig.write("high_memory_mode: true\nunload_models_from_vram_often: false")
-    await rig.heard("when an engine starts next")
+    await rig.heard("at the next engine start")
     assert rig.slot.settings.made_from.high_memory_mode
 
 
 @pytest.mark.parametrize(
     ("key", "when"),
     [
-        ("unload_models_from_vram_often: false", "when an engine starts next"),
+        ("unload_models_from_vram_often: false", "at the next engine start"),
         ("cycle_process_on_model_change: true", "at once"),
         ("models_to_load: [Deliberate]", "at once"),
     ],
 )
 async def test_whatever_changes_reaches_the_engines_if_it_is_of_their_concern(rig, key, when):
     rig.write(key)
-    await rig.heard(f"counts {when}")
+    await rig.heard(f"takes effect {when}")
     assert rig.slot.settings.made_from == rig.live.data
 
 
@@ -149,7 +149,7 @@ async def test_engines_stay_where_they_are_when_there_would_be_another_number_of
 )  # fmt: skip
 async def test_keys_that_make_engines_are_said_to_need_a_restart_and_reach_none(rig, keys):
     rig.write(f"{keys}\nhigh_memory_mode: true")
-    await rig.heard("counts only after a restart of the worker")
+    await rig.heard("takes effect after a restart of the worker")
     key = keys.partition(":")[0]
     assert getattr(rig.slot.settings.made_from, key) == getattr(BridgeData(), key)
 

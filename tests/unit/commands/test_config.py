@@ -12,8 +12,8 @@ def told(tmp_path, capsys, text):
 
 def test_a_key_without_effect_is_told_with_the_reason(tmp_path, capsys):
     out = told(tmp_path, capsys, "very_fast_disk_mode: true\ncapture_kudos_training_data: true")
-    assert "note: very_fast_disk_mode has no effect here: " in out
-    assert "note: capture_kudos_training_data has no effect here: " in out
+    assert "note: very_fast_disk_mode has no effect. " in out
+    assert "note: capture_kudos_training_data has no effect. " in out
     assert "can be used." in out
 
 

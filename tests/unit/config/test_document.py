@@ -5,7 +5,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.config.document import Entry, read_document
+from worker.config.document import read_document
+from worker.config.setting import Setting
 from worker.errors import ConfigError
 
 
@@ -18,25 +19,28 @@ def flaw(text):
 def test_entries_carry_their_lines_and_the_text_as_written():
     text = "# first\nmax_power: 32\n\nblacklist:\n  - no\n  -\n  - 007\n  - ''\nname: null\nflow: [a,\n  b]\n"
     assert read_document(text, "b.yaml") == (
-        Entry("max_power", "32", 2),
-        Entry("blacklist", ["no", "007"], 4, (5, 7)),
-        Entry("name", None, 9),
-        Entry("flow", ["a", "b"], 10, (10, 11)),
+        Setting("max_power", "32", "b.yaml:2"),
+        Setting("blacklist", ["no", "007"], "b.yaml:4", ("b.yaml:5", "b.yaml:7")),
+        Setting("name", None, "b.yaml:9"),
+        Setting("flow", ["a", "b"], "b.yaml:10", ("b.yaml:10", "b.yaml:11")),
     )
 
 
 def test_repeated_keys_are_all_kept():
-    assert read_document("a: 1\na: 2", "b.yaml") == (Entry("a", "1", 1), Entry("a", "2", 2))
+    assert read_document("a: 1\na: 2", "b.yaml") == (Setting("a", "1", "b.yaml:1"), Setting("a", "2", "b.yaml:2"))
 
 
 def test_quoted_words_are_text_whatever_they_look_like():
-    assert read_document("name: 'null'\nother: ''", "b.yaml") == (Entry("name", "null", 1), Entry("other", None, 2))
+    assert read_document("name: 'null'\nother: ''", "b.yaml") == (
+        Setting("name", "null", "b.yaml:1"),
+        Setting("other", None, "b.yaml:2"),
+    )
 
 
 def test_windows_files_read_like_others():
     assert read_document("\ufeffa: 1\r\nb: C:\\models\r\n", "b.yaml") == (
-        Entry("a", "1", 1),
-        Entry("b", r"C:\models", 2),
+        Setting("a", "1", "b.yaml:1"),
+        Setting("b", r"C:\models", "b.yaml:2"),
     )
 
 
@@ -56,7 +60,7 @@ def test_a_file_of_comments_has_no_entries():
 @pytest.mark.parametrize(
     ("text", "place", "cause"),
     [
-        ("a: 1\nb:\n\t- x\n", "b.yaml:3: column 1", "Tabs"),
+        ("a: 1\nb:\n\t- x\n", "b.yaml:3: column 1", "tabs"),
         ('a: 1\ncache_home: "C:\\models"', "b.yaml:2: column 17", "backslash"),
         ('cache_home: "C:\\Users"', "b.yaml:1: column 18", "backslash"),
         ('cache_home: "\\UFFFFFFFF"', "b.yaml", "backslash"),
@@ -96,7 +100,7 @@ def test_aliases_cannot_grow_without_bound():
 @given(st.text())
 def test_any_text_is_read_or_refused(text):
     with suppress(ConfigError):  # whatever else is raised fails the test
-        assert all(entry.line >= 1 for entry in read_document(text, "b.yaml"))
+        assert all(setting.place.startswith("b.yaml:") for setting in read_document(text, "b.yaml"))
 
 
 @settings(deadline=None)  # the machine may be busy

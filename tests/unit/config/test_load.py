@@ -43,7 +43,7 @@ def test_all_errors_come_at_once_each_with_its_line_and_what_is_allowed(load):
     text = (
         "max_power: 600\nnsfw: maybe\nblacklist:\n  - fine\n  - [x]\nhorde_url: a.b\ndevices: gpu\nqueue_size: {a: 1}"
     )
-    no_address = "it does not begin with http:// or https:// and a host"
+    no_address = "it does not start with http:// or https:// and a host name"
     no_device = "a device is neither a number nor cpu"
     numbers = "auto, or a list of different GPU numbers and cpu"
     assert problems(load, text) == [
@@ -104,9 +104,10 @@ def test_of_repeated_keys_the_last_counts_with_a_warning(load):
     loaded = load("max_power: 8\nmax_power: 9\nallow_painting: true\nallow_inpainting: false\n")
     assert loaded.data.max_power == 9
     assert loaded.data.allow_painting is False
+    second = "bridgeData.yaml:4: allow_inpainting"
     assert loaded.warnings == (
-        "bridgeData.yaml:2: max_power: is set at bridgeData.yaml:1 already; this one counts.",
-        "bridgeData.yaml:4: allow_inpainting: is set as allow_painting at bridgeData.yaml:3 already; this one counts.",
+        "bridgeData.yaml:2: max_power: is already set at bridgeData.yaml:1; this value is used.",
+        f"{second}: is already set as allow_painting at bridgeData.yaml:3; this value is used.",
     )
 
 
@@ -114,8 +115,8 @@ def test_keys_without_a_value_have_their_default(load):
     loaded = load("max_power:\ncivitai_api_token:\nblacklist:\nbridge_agent: ''\nmodels_to_load:\n")
     assert loaded.data == BridgeData()
     assert loaded.warnings == (
-        "bridgeData.yaml:1: max_power: has no value, its default is used.",
-        "bridgeData.yaml:5: models_to_load: has no value, its default is used.",
+        "bridgeData.yaml:1: max_power: has no value; the default is used.",
+        "bridgeData.yaml:5: models_to_load: has no value; the default is used.",
     )
 
 
@@ -132,7 +133,7 @@ def test_every_alias_works_in_the_file(load):
 def test_settled_values_are_told(load):
     loaded = load("allow_controlnet: true\nallow_img2img: false")
     assert loaded.data.allow_controlnet is False
-    assert loaded.warnings == ("allow_controlnet is taken as false, not true: it needs allow_img2img.",)
+    assert loaded.warnings == ("allow_controlnet is changed from true to false: it needs allow_img2img.",)
 
 
 def test_a_missing_file_says_what_to_copy(tmp_path):
@@ -141,7 +142,7 @@ def test_a_missing_file_says_what_to_copy(tmp_path):
 
 
 def test_a_file_that_cannot_be_read_is_a_clear_error(tmp_path):
-    with pytest.raises(ConfigError, match="can't be read"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path, environment={})
 
 

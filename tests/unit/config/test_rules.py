@@ -110,8 +110,8 @@ def test_a_custom_model_that_lacks_something_is_left_out_and_the_others_stay():
     )
     assert [model.name for model in data.custom_models] == ["mine"]
     assert warnings == (
-        "custom_models: entry 1 (half) is left out; it lacks filepath.",
-        "custom_models: entry 3 (without a name) is left out; it lacks name and baseline.",
+        "custom_models: entry 1 (half) is left out; it has no filepath.",
+        "custom_models: entry 3 (without a name) is left out; it has no name and baseline.",
     )
 
 

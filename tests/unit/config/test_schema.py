@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from worker.config.key import about
-from worker.config.schema import FIELDS, BridgeData, groups, nearest
+from worker.config.key_types import key_doc
+from worker.config.schema import FIELDS, GROUPS, BridgeData, nearest
 
 #: (key, lowest, highest) as reGen has them, wider where it was too narrow; None: no bound
 RANGES = [
@@ -97,7 +97,7 @@ def test_defaults_pass_their_own_checks():
 
 
 def test_the_groups_hold_every_key_once():
-    names = [name for _, group in groups() for name in group.model_fields]
+    names = [name for group in GROUPS for name in group.model_fields]
     assert sorted(names) == sorted(BridgeData.model_fields)
 
 
@@ -211,9 +211,9 @@ def test_a_near_miss_is_recognised(written, meant):
 
 
 def test_inert_keys_are_those_of_the_last_group_only():
-    for title, group in groups():
-        effects = {about(field).effect.value for field in group.model_fields.values()}
-        assert ("no effect" in effects) == (title == "Accepted without effect")
+    for group in GROUPS:
+        effects = {key_doc(field).effect.value for field in group.model_fields.values()}
+        assert ("no effect" in effects) == (group.TITLE == "Accepted without effect")
 
 
 def test_single_devices_may_be_set_otherwise_by_text_as_well():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from worker.config.key import CustomModel
+from worker.config.key_types import CustomModel
 from worker.models.catalog.custom import read_custom_file, read_custom_models, shadowed, with_custom, write_custom_file
 from worker.models.catalog.model_commands import resolve
 from worker.models.catalog.records import Purpose

@@ -2,9 +2,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.config.describe import config_reference, config_show, config_to_env
+from worker.config.export import config_show, config_to_env, ignored_keys
 from worker.config.load import load_config
-from worker.config.schema import FIELDS, BridgeData
+from worker.config.schema import BridgeData
 
 TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs", "Z")), min_size=1, max_size=20)
 WRITTEN = st.fixed_dictionaries(
@@ -69,8 +69,8 @@ def test_what_is_shown_is_complete_and_masks_secrets():
     assert "kai_url" not in shown
 
 
-def test_the_reference_has_a_row_for_every_key_and_names_every_alias():
-    text = config_reference()
-    for name, key in FIELDS.items():
-        assert f"`{name}`" in text
-        assert f"\n| `{key}` |" in text
+def test_each_ignored_key_is_named_with_a_whole_sentence_that_says_why():
+    data = BridgeData.model_validate({"number_of_dynamic_models": 3, "max_power": 32, "temp_dir": "./tmp"})
+    assert ignored_keys(data) == (
+        "number_of_dynamic_models has no effect. Models are not chosen by demand here; use TOP n in models_to_load.",
+    )

@@ -1,7 +1,7 @@
-"""What a key of bridgeData.yaml is: its description, when a change counts, and the kinds of value it takes.
+"""Types of the values in bridgeData.yaml, and the documentation that each key carries.
 
-Values reach the schema as the owner wrote them, as text; every kind here therefore accepts text as well as the
-native value, so that the file, the environment and the command line mean the same.
+Values reach the schema as the text the owner wrote. Every type here therefore accepts text as well as the native
+value, so that the file, the environment and the command line give the same result.
 """
 
 import json
@@ -12,21 +12,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Le, MaxLen
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr, StringConstraints
 from pydantic.fields import FieldInfo
 
-#: The key everyone may use to look around; the Horde lets no worker serve with it.
+#: The anonymous API key. The Horde accepts it for requests, but not for workers.
 ANONYMOUS_KEY = "0000000000"
 #: Length of a real API key of the Horde, in characters.
 API_KEY_LENGTH = 22
 
 
 class Effect(str, Enum):
-    """When a changed value counts while the worker runs."""
+    """When a changed value takes effect while the worker runs."""
 
     AT_ONCE = "at once"
     ENGINE_START = "next engine start"
@@ -35,8 +35,8 @@ class Effect(str, Enum):
 
 
 @dataclass(frozen=True)
-class About:
-    """What is to be said of one key. `allowed` is derived from the key's type where it is empty."""
+class KeyDoc:
+    """Documentation of one key. An empty `allowed` is derived from the key's type."""
 
     text: str
     effect: Effect
@@ -44,8 +44,11 @@ class About:
     allowed: str = ""
 
 
-class Keys(BaseModel):
-    """A group of keys. Input values never show in pydantic's own errors: one of them is the API key."""
+class KeyGroup(BaseModel):
+    """Base of the key groups. Pydantic's own errors never show input values, because one of them is the API key."""
+
+    #: heading in the documentation
+    TITLE: ClassVar[str] = ""
 
     model_config = ConfigDict(
         frozen=True,
@@ -56,24 +59,24 @@ class Keys(BaseModel):
     )
 
 
-def about(field: FieldInfo) -> About:
-    """The description every field of the schema carries."""
-    return next(item for item in field.metadata if isinstance(item, About))
+def key_doc(field: FieldInfo) -> KeyDoc:
+    """The documentation of a schema field; every field has one."""
+    return next(item for item in field.metadata if isinstance(item, KeyDoc))
 
 
-def kind(field: FieldInfo) -> Any:
-    """A key's bare type: without None, without what pydantic is told about it."""
+def bare_type(field: FieldInfo) -> Any:
+    """The type of a field without None and without pydantic's annotations."""
     annotation: Any = field.annotation
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(part for part in get_args(annotation) if part is not type(None))
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
-def allowed(field: FieldInfo) -> str:
-    """What a key takes, as the end of the sentence `allowed: …`."""
-    if text := about(field).allowed:
+def allowed_values(field: FieldInfo) -> str:
+    """The values a field accepts, in words that complete `allowed: …`."""
+    if text := key_doc(field).allowed:
         return text
-    annotation = kind(field)
+    annotation = bare_type(field)
     low, high, longest = (
         next((getattr(item, name) for item in field.metadata if isinstance(item, bound)), None)
         for bound, name in ((Ge, "ge"), (Le, "le"), (MaxLen, "max_length"))
@@ -95,24 +98,24 @@ def allowed(field: FieldInfo) -> str:
 def _one_line(value: str) -> str:
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
         raise ValueError(
-            "a tab, line break or other control character stands in it; inside double quotes a backslash begins "
-            "such a character, so write single quotes or forward slashes"
+            "it contains a tab, line break or other control character; inside double quotes a backslash starts such "
+            "a character, so use single quotes or forward slashes"
         )
     return value
 
 
-#: One line of text; spaces around it don't count.
+#: One line of text, without surrounding spaces.
 Text = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_one_line)]
 
-#: One element of a written list: quoted (the quote ends where the element does) or bare.
+#: One element of a list in text form: quoted (the closing quote ends the element) or bare.
 _ELEMENT = re.compile(r"""\s*(?:"(.*?)"(?=\s*(?:[,;]|$))|'(.*?)'(?=\s*(?:[,;]|$))|([^,;]*))\s*(?:[,;]|$)""")
 
 
 def split_list(value: Any) -> Any:
-    """A list written as one text: JSON, or elements between commas or semicolons with or without brackets and quotes.
+    """Split a list given as text: JSON, or elements separated by commas or semicolons, brackets and quotes optional.
 
-    Commas inside quotes belong to the element, empty elements are left out, a text without commas is a list of
-    one. Anything but text is returned as it is.
+    Commas inside quotes belong to the element; empty elements are dropped; a text without commas is a list of one.
+    Any other type is returned unchanged.
     """
     if not isinstance(value, str):
         return value
@@ -136,7 +139,7 @@ def _as_devices(value: Any) -> Any:
     elements = listed if isinstance(listed, Sequence) else [listed]
     devices = tuple(_as_device(element) for element in elements)
     if not devices or len(set(devices)) < len(devices):
-        raise ValueError("a device is named twice" if devices else "no device is named")
+        raise ValueError("a device is listed twice" if devices else "no device is listed")
     return devices
 
 
@@ -147,14 +150,14 @@ def _as_device(value: Any) -> int | str:
     return text if text == "cpu" else int(text)
 
 
-#: GPU numbers as the driver counts them, or the CPU; "auto" stands for every GPU found.
+#: GPU numbers in the driver's order, or the CPU; "auto" means every GPU found.
 Devices = Annotated[Literal["auto"] | tuple[int | Literal["cpu"], ...], BeforeValidator(_as_devices)]
 
 
 def _web_address(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("it does not begin with http:// or https:// and a host")
+        raise ValueError("it does not start with http:// or https:// and a host name")
     return value
 
 
@@ -164,11 +167,11 @@ WebAddress = Annotated[Text, AfterValidator(_web_address)]
 def _token(value: SecretStr) -> SecretStr:
     token = value.get_secret_value().strip()
     if not re.fullmatch(r"[!-~]+", token):
-        raise ValueError("it holds spaces or characters beyond ASCII")
+        raise ValueError("it contains spaces or non-ASCII characters")
     return SecretStr(token)
 
 
-#: A secret that goes into HTTP headers.
+#: A secret sent in HTTP headers.
 Token = Annotated[SecretStr, AfterValidator(_token)]
 
 
@@ -186,15 +189,15 @@ def _home_expanded(value: Path) -> Path:
     try:
         return Path(_one_line(str(value).strip())).expanduser()
     except RuntimeError as error:
-        raise ValueError("the home folder that ~ stands for is unknown") from error
+        raise ValueError("~ is used, but the home folder is unknown") from error
 
 
-#: A path; ~ stands for the home folder.
+#: A path; ~ means the home folder.
 Location = Annotated[Path, AfterValidator(_home_expanded)]
 
 
-class CustomModel(Keys):
-    """A model of the owner's that the Horde's reference does not list: one file, or several by their purpose."""
+class CustomModel(KeyGroup):
+    """An owner's model that the Horde's reference does not list: one file, or several files by purpose."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -206,21 +209,21 @@ class CustomModel(Keys):
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Names of what it can't do without and does not say."""
-        said = {"name": self.name, "baseline": self.baseline, "filepath": self.filepath or self.files}
-        return tuple(name for name, value in said.items() if not value)
+        """The required fields that have no value."""
+        required = {"name": self.name, "baseline": self.baseline, "filepath": self.filepath or self.files}
+        return tuple(name for name, value in required.items() if not value)
 
 
 class MemoryMode(str, Enum):
-    """How much of a device's memory the engines keep for themselves."""
+    """How much of a device's memory the engines keep occupied."""
 
     NORMAL = "normal"
     HIGH = "high"
     VERY_HIGH = "very_high"
 
 
-class DeviceSettings(Keys):
-    """What holds for one device only; what is not said is as for all."""
+class DeviceSettings(KeyGroup):
+    """Settings of one device; None and empty mean: as for all devices."""
 
     device: Annotated[int | Literal["cpu"], BeforeValidator(_as_device)]
     max_threads: Annotated[int, Ge(1), Le(16)] | None = None

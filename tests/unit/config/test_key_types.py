@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.config.key import Effect, about, allowed, split_list
+from worker.config.key_types import Effect, allowed_values, key_doc, split_list
 from worker.config.schema import BridgeData
 
 
@@ -46,10 +46,10 @@ def test_elements_in_quotes_come_back_whole(elements):
 
 def test_every_key_has_a_description_and_says_when_a_change_counts():
     for name, field in BridgeData.model_fields.items():
-        told = about(field)
+        told = key_doc(field)
         assert told.text.endswith("."), name
         assert isinstance(told.effect, Effect), name
-        assert allowed(field), name
+        assert allowed_values(field), name
 
 
 @pytest.mark.parametrize(
@@ -65,4 +65,4 @@ def test_every_key_has_a_description_and_says_when_a_change_counts():
     ],
 )
 def test_what_a_key_allows_follows_from_its_type(key, text):
-    assert allowed(BridgeData.model_fields[key]) == text
+    assert allowed_values(BridgeData.model_fields[key]) == text

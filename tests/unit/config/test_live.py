@@ -1,6 +1,6 @@
 """What a new reading of the settings changes, and when it counts."""
 
-from worker.config.changes import changes, in_force, sentences
+from worker.config.live import changes, in_force, sentences
 from worker.config.schema import BridgeData
 
 KEY, OTHER_KEY = "k" * 22, "o" * 22
@@ -20,16 +20,16 @@ def test_each_change_is_said_with_the_moment_at_which_it_counts():
         max_power=32, nsfw=False, high_memory_mode=True, max_threads=2, blacklist=["a", "b"], temp_dir="elsewhere"
     )
     assert sentences(changes(before, after)) == (
-        "max_power 8 → 32, nsfw true → false, blacklist [] → [a, b]: counts at once.",
-        "high_memory_mode false → true: counts when an engine starts next.",
-        "max_threads 1 → 2: counts only after a restart of the worker.",
-        "temp_dir ./tmp → elsewhere: counts never (it has no effect).",
+        "max_power 8 → 32, nsfw true → false, blacklist [] → [a, b]: takes effect at once.",
+        "high_memory_mode false → true: takes effect at the next engine start.",
+        "max_threads 1 → 2: takes effect after a restart of the worker.",
+        "temp_dir ./tmp → elsewhere: takes effect never (the key is ignored).",
     )
 
 
 def test_a_secret_is_named_but_not_shown():
     text = " ".join(sentences(changes(data(api_key=KEY), data(api_key=OTHER_KEY))))
-    assert text == "api_key: counts only after a restart of the worker."
+    assert text == "api_key: takes effect after a restart of the worker."
 
 
 def test_a_long_value_is_cut():
