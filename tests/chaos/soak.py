@@ -29,6 +29,7 @@ from PIL import Image
 
 from worker.aio import timeout
 from worker.app.run import Setup, Tolerance, serve
+from worker.circuit_breaker import CircuitBreaker
 from worker.demo import tinies
 from worker.demo.horde.dispatch import Rules
 from worker.demo.horde.records import Baseline, ImageRequest, ModelFacts
@@ -42,7 +43,8 @@ from worker.models.disk.store import Store
 from worker.process.restart_policy import RestartPolicy
 from worker.safety.gate import HordeChecker
 from worker.scheduling import intake
-from worker.scheduling.estimates.cooldowns import Ceilings, Quarantine
+from worker.scheduling.estimates.cooldowns import ModelCooldowns
+from worker.scheduling.estimates.memory import OutOfMemoryLimits
 
 from .leaks import GROWTH_BYTES, Holdings, Readings, leaks_since, listening, remains, resident_bytes
 from .misfortunes import Misfortunes
@@ -62,8 +64,8 @@ RULES = Rules(most_faults=10**9, request_expiry_s=45.0, sweep_s=1.0, ttl_share=0
 TOLERANCE = Tolerance(
     fault_brake=UNBRAKED,
     restarts=lambda: RestartPolicy(backoff_s=(0.0, 0.2), limit=10**9),
-    quarantine=lambda: Quarantine(limit=10**9),
-    ceilings=lambda: Ceilings(lasts_s=0.0),
+    cooldowns=lambda: ModelCooldowns(lambda: CircuitBreaker(limit=10**9, open_s=0.0)),
+    out_of_memory=lambda: OutOfMemoryLimits(lasts_s=0.0),
     silence_limit_s=3.0,
 )
 #: The real engine says nothing while it loads its libraries for the first job.

@@ -20,8 +20,7 @@ from worker.images import RawImage
 from worker.jobs.job import Stage
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
-from worker.scheduling import intake
-from worker.scheduling import max_pixels_rotation as sizes
+from worker.scheduling import device_limits, intake
 from worker.scheduling.fault_limiter import FaultBrake
 from worker.workflows.request import GenMetadataNote
 
@@ -140,7 +139,7 @@ async def test_a_model_that_breaks_engines_is_no_longer_offered_and_the_others_a
 
 async def test_what_can_not_fit_on_the_card_is_no_longer_asked_for_once_a_smaller_job_showed_its_need(rig, monkeypatch):
     # This Horde goes by each pop's own limit.
-    monkeypatch.setattr(sizes, "STORED_S", 0.0)
+    monkeypatch.setattr(device_limits, "STORED_S", 0.0)
     # 256 x 256 takes 3 GiB of 4; four times as much does not fit.
     rig.play(card_bytes=4 * GIB, bytes_per_pixel=3 * GIB / 256**2)
     async with rig.working():

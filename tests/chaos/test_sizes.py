@@ -11,8 +11,8 @@ from worker.demo.horde.dispatch import Rules
 from worker.demo.horde.records import Baseline, ModelFacts
 from worker.demo.horde.server import serve_in_thread
 from worker.demo.horde.state import EmbeddedHorde
-from worker.scheduling import max_pixels_rotation as sizes
-from worker.scheduling.estimates.cooldowns import Ceilings
+from worker.scheduling import device_limits
+from worker.scheduling.estimates.memory import OutOfMemoryLimits
 
 from .rig import MODEL, OTHER, Rig
 
@@ -24,9 +24,9 @@ LARGE, SMALL = {"width": 512, "height": 512}, {"width": 256, "height": 256}
 @pytest.fixture
 def slow_to_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     """A rig whose Horde stores switches every three seconds, and a worker that reckons with a little more."""
-    monkeypatch.setattr(sizes, "STORED_S", 4.0)
-    monkeypatch.setattr(sizes, "PATIENCE_S", 6.0)
-    monkeypatch.setattr(sizes, "KEEP_S", 9.0)
+    monkeypatch.setattr(device_limits, "STORED_S", 4.0)
+    monkeypatch.setattr(device_limits, "FRUITLESS_TURN_S", 6.0)
+    monkeypatch.setattr(device_limits, "FRUITFUL_TURN_S", 9.0)
     state = EmbeddedHorde(
         models=dict.fromkeys((MODEL, OTHER), ModelFacts(Baseline.SD1)), rules=Rules(checkin_debounce_s=3.0), seed=1
     )
@@ -34,17 +34,17 @@ def slow_to_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ri
         yield Rig(running, tmp_path)
 
 
-def ran_out() -> Ceilings:
+def ran_out() -> OutOfMemoryLimits:
     """The other model's large pictures did not fit."""
-    ceilings = Ceilings()
-    ceilings.ran_out(OTHER, "cpu", time.monotonic(), pixels=512 * 512, batch=1)
-    return ceilings
+    limits = OutOfMemoryLimits()
+    limits.ran_out(OTHER, "cpu", time.monotonic(), pixels=512 * 512, batch=1)
+    return limits
 
 
 async def test_no_size_comes_that_a_model_can_not_do_and_none_that_it_can_is_left(slow_to_note):
     rig = slow_to_note
     rig.models.served = (MODEL, OTHER)
-    rig.tolerance = Tolerance(ceilings=ran_out)
+    rig.tolerance = Tolerance(out_of_memory=ran_out)
     too_large = rig.ask(1, model=OTHER, **LARGE)
     async with rig.working():
         for model, size in ((MODEL, LARGE), (OTHER, SMALL), (MODEL, LARGE), (OTHER, SMALL)):

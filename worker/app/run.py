@@ -18,7 +18,6 @@ from worker.config.schema import BridgeData
 from worker.engine.pool import EnginePool
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot
-from worker.engine.stall_detector import Patience
 from worker.errors import ConfigError, WorkerError
 from worker.horde.client import HordeClient
 from worker.horde.limits import Limits
@@ -33,8 +32,9 @@ from worker.jobs.session_stats import Tally
 from worker.process.restart_policy import RestartPolicy
 from worker.safety.checker import SafetyChecker
 from worker.scheduling.drain import DRAIN_LIMIT_S, until_drained
-from worker.scheduling.estimates.cooldowns import Ceilings, Quarantine
-from worker.scheduling.estimates.forecast import Forecast
+from worker.scheduling.estimates import Estimates
+from worker.scheduling.estimates.cooldowns import ModelCooldowns
+from worker.scheduling.estimates.memory import OutOfMemoryLimits
 from worker.scheduling.fault_limiter import FaultBrake, Floors
 from worker.scheduling.intake import Intake
 from worker.scheduling.offer import Offers, build_offer
@@ -56,8 +56,8 @@ class Tolerance:
 
     fault_brake: Callable[[], FaultBrake] = FaultBrake
     restarts: Callable[[], RestartPolicy] = RestartPolicy
-    quarantine: Callable[[], Quarantine] = Quarantine
-    ceilings: Callable[[], Ceilings] = Ceilings
+    cooldowns: Callable[[], ModelCooldowns] = ModelCooldowns
+    out_of_memory: Callable[[], OutOfMemoryLimits] = OutOfMemoryLimits
     #: seconds in which a job's engine says nothing before it counts as stalled; None: by what it does
     silence_limit_s: float | None = None
 
@@ -105,10 +105,17 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
     tally = Tally()
     setup.events.subscribe(tally.note)
     api_key = setup.config.api_key.get_secret_value()
+    estimates = Estimates(
+        lambda: stall_limits_s(setup.config),
+        extra_slow=lambda: setup.config.extra_slow_worker,
+        cooldowns=setup.tolerance.cooldowns(),
+        out_of_memory=setup.tolerance.out_of_memory(),
+    )
+    setup.events.subscribe(estimates.note)
     pool = EnginePool(
         setup.engines,
         restarts=setup.tolerance.restarts,
-        patience=Patience(lambda: stall_limits_s(setup.config)),
+        learned=estimates,
         silence_limit_s=setup.tolerance.silence_limit_s,
     )
     with ungrouped():
@@ -123,7 +130,7 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
             first = await _first_engine(pool, stop)
             if first is None:
                 return tally
-            running = _begin(setup, horde, pool, tally, first)
+            running = _begin(setup, horde, pool, estimates, tally=tally, first=first)
             async with attended(running, setup.attendants):
                 tally.given_back = await until_drained(
                     running.intake,
@@ -147,26 +154,16 @@ async def _first_engine(pool: EnginePool, stop: asyncio.Event) -> EngineSlot | N
         told.cancel()
 
 
-def _begin(setup: Setup, horde: HordeClient, pool: EnginePool, tally: Tally, first: EngineSlot) -> Running:
+def _begin(
+    setup: Setup, horde: HordeClient, pool: EnginePool, estimates: Estimates, *, tally: Tally, first: EngineSlot
+) -> Running:
     """The parts that serve, put together for what the engine can do."""
     library = _live(setup.library, first.object_info)
-    forecast, roster = Forecast(), Roster()
+    roster = Roster()
     brakes = Brakes(setup, roster)
-    planner = Planner(
-        lambda: setup.config,
-        setup.models,
-        pool,
-        forecast,
-        quarantine=setup.tolerance.quarantine(),
-        ceilings=setup.tolerance.ceilings(),
-    )
-    pool.foresee = forecast.work_in_s
-    pool.on_failure = planner.engine_failed
-    pool.on_memory = planner.memory_taken
-    pool.fits = planner.fits
+    planner = Planner(lambda: setup.config, setup.models, pool, estimates)
     offers = Offers(library, setup.agent, setup.models.has)
     setup.events.subscribe(roster.note)
-    setup.events.subscribe(forecast.note)
     setup.events.subscribe(planner.note)
     setup.events.subscribe(brakes.note)
 
@@ -174,7 +171,7 @@ def _begin(setup: Setup, horde: HordeClient, pool: EnginePool, tally: Tally, fir
         horde,
         JobRunner(Services(horde, pool, setup.safety, library, setup.models, setup.events)),
         offer=lambda asking: _offer(setup, offers, planner, asking, most_images=brakes.images_left(asking)),
-        room=planner.room,
+        room=planner.capacity,
         brake=brakes.pause,
     )
     logger.info("Serving {}; {} model(s) are here so far.", setup.horde_url, len(setup.models.names()))
@@ -248,15 +245,15 @@ def _live(library: Library, object_info: Mapping[str, Any]) -> Library:
 
 
 def _offer(setup: Setup, offers: Offers, planner: Planner, asking: int, *, most_images: int) -> PopRequest | None:
-    if not most_images or (wish := planner.wish(asking)) is None:
+    if not most_images or (plan := planner.plan(asking)) is None:
         return None
     # Of all models, not of those wished for now: the server takes note of switches only now and then.
     models = tuple(model for name in setup.models.names() if (model := setup.models.model(name)))
     return build_offer(
         setup.config,
         offers.capabilities(setup.config, models),
-        models=wish.models,
-        max_pixels=wish.max_pixels,
-        amount=min(wish.amount, most_images),
-        threads=wish.threads,
+        models=plan.models,
+        max_pixels=plan.max_pixels,
+        amount=min(plan.amount, most_images),
+        threads=plan.threads,
     )

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 from loguru import logger
 
@@ -72,6 +73,44 @@ class _Wish:
     avoid: EngineSlot | None
 
 
+class Learned(Protocol):
+    """What was learned of models and devices from earlier jobs, as the pool asks for it and adds to it."""
+
+    @property
+    def patience(self) -> Patience | None:
+        """How long an engine may stand still; None: the same for whatever it does."""
+
+    def work_in_s(self, slots: Collection[int]) -> Mapping[int, float]:
+        """Seconds until slots have nothing to do, by their numbers."""
+
+    def fits(self, slot: EngineSlot, task: RenderTask) -> bool:
+        """Whether the slot's card has the memory that the task needs."""
+
+    def engine_failed(self, slot: EngineSlot, task: RenderTask, error: EngineError) -> None:
+        """Hear of a try that failed after an engine had begun with it."""
+
+    def memory_taken(self, slot: EngineSlot, task: RenderTask, rendering: Rendering, need: MemoryNeed) -> None:
+        """Hear what a rendering that succeeded took of its card, where the engine tells."""
+
+
+class NothingLearned:
+    """Knows nothing, and learns nothing."""
+
+    patience = None
+
+    def work_in_s(self, slots: Collection[int]) -> Mapping[int, float]:
+        return dict.fromkeys(slots, 0.0)
+
+    def fits(self, _slot: EngineSlot, _task: RenderTask) -> bool:
+        return True
+
+    def engine_failed(self, _slot: EngineSlot, _task: RenderTask, _error: EngineError) -> None:
+        return
+
+    def memory_taken(self, _slot: EngineSlot, _task: RenderTask, _rendering: Rendering, _need: MemoryNeed) -> None:
+        return
+
+
 class _Watched:
     """A task for one try; tells whether an engine came to it, and when."""
 
@@ -96,7 +135,7 @@ class EnginePool:
         settings: Sequence[EngineSettings],
         *,
         retry: RetryPolicy | None = None,
-        patience: Patience | None = None,
+        learned: Learned | None = None,
         restarts: Callable[[], RestartPolicy] = RestartPolicy,
         silence_limit_s: float | None = None,
     ) -> None:
@@ -105,19 +144,11 @@ class EnginePool:
             for number, each in enumerate(settings, start=1)
         ]
         self._retry = retry or RetryPolicy()
-        self._patience = patience
+        self._learned = learned or NothingLearned()
         self._waiting: deque[tuple[_Wish, asyncio.Future[EngineSlot]]] = deque()
         self._changed = asyncio.Event()
         #: devices that are to get no more jobs for now, with the reason
         self.shortages: dict[str, str] = {}
-        #: told of each try that failed after an engine had begun with it
-        self.on_failure: Callable[[EngineSlot, RenderTask, EngineError], None] = lambda *_: None
-        #: told what each rendering that succeeded took of its card, where the engine tells
-        self.on_memory: Callable[[EngineSlot, RenderTask, Rendering, MemoryNeed], None] = lambda *_: None
-        #: whether a slot's card has the memory that a task needs, as far as known
-        self.fits: Callable[[EngineSlot, RenderTask], bool] = lambda _slot, _task: True
-        #: seconds until slots have nothing to do, as far as known, by their numbers
-        self.foresee: Callable[[Collection[int]], Mapping[int, float]] = lambda slots: dict.fromkeys(slots, 0.0)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["EnginePool"]:
@@ -151,8 +182,8 @@ class EnginePool:
 
     @property
     def offered_slots(self) -> list[EngineSlot]:
-        """Those that are ready and whose card is not in use by others."""
-        return [slot for slot in self.ready_slots if slot.settings.device not in self.shortages]
+        """Those that take jobs: ready, and on a card that is not in use by others."""
+        return [slot for slot in self.ready_slots if _places(slot) and slot.settings.device not in self.shortages]
 
     async def render(self, task: RenderTask) -> list[RawImage]:
         """Render on some slot; once more after a failure that another try may mend, if the deadline allows.
@@ -173,7 +204,7 @@ class EnginePool:
                     now, took_s = loop.time(), 0.0
                     if watched.begun_at is not None:
                         begun, took_s = begun + 1, now - watched.begun_at
-                        self.on_failure(slot, task, error)
+                        self._learned.engine_failed(slot, task, error)
                     how = self._retry.next_try(error, attempt=begun, took_s=took_s, left_s=task.deadline - now)
                     save_memory = save_memory or how is Retry.DEGRADED
                     failed = slot
@@ -201,7 +232,7 @@ class EnginePool:
                     each.outputs,
                     expected=each.count,
                     on_progress=task.on_progress,
-                    on_memory=partial(self.on_memory, slot, task, each),
+                    on_memory=partial(self._learned.memory_taken, slot, task, each),
                     watch=self._watch(task, each.count),
                 )
             return images
@@ -209,7 +240,8 @@ class EnginePool:
             await client.drop_inputs(task.pictures.keys())
 
     def _watch(self, task: RenderTask, images: int) -> Watch | None:
-        return Watch(self._patience, task.model, task.pixels * images / 1e6) if self._patience else None
+        patience = self._learned.patience
+        return Watch(patience, task.model, task.pixels * images / 1e6) if patience else None
 
     async def _look_at_cards(self) -> None:
         """Find out again and again whether other programs need a card, for as long as the pool runs."""
@@ -277,10 +309,10 @@ class EnginePool:
         ready, task = self.ready_slots, wish.task
         suitable = [slot for slot in ready if slot.settings.takes(task.model, task.pixels)] or ready
         suitable = [slot for slot in suitable if slot.settings.device not in self.shortages] or suitable
-        suitable = [slot for slot in suitable if self.fits(slot, task)] or suitable
+        suitable = [slot for slot in suitable if self._learned.fits(slot, task)] or suitable
         suitable = [slot for slot in suitable if slot is not wish.avoid] or suitable
         free = [slot for slot in suitable if slot.taken < _places(slot)]
-        idle = self.foresee([slot.number for slot in free])
+        idle = self._learned.work_in_s([slot.number for slot in free])
         return min(
             free,
             key=lambda slot: (

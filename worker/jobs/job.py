@@ -27,6 +27,31 @@ class Stage(str, Enum):
     FAULTED = "faulted"
 
 
+@dataclass
+class Sampling:
+    """Steps that a job's samplers did, and the time between them: loads and post-processing do not count."""
+
+    steps: float = 0.0
+    seconds: float = 0.0
+    _node: str = ""
+    _value: float = 0.0
+    _at: float = 0.0
+
+    def note(self, node: str, value: float, now: float) -> None:
+        """A sampler came to `value` of its steps; 0: it began."""
+        if node == self._node and value > self._value > 0:
+            self.steps += value - self._value
+            self.seconds += now - self._at
+        if node != self._node or value > self._value:
+            self._node, self._value, self._at = node, value, now
+
+    def measured(self, now: float) -> tuple[float, float]:
+        """Steps, and the seconds they took. Of a sampler without a step so far: one, and the time it has taken."""
+        if not self.steps and self._node and not self._value:
+            return 1.0, now - self._at
+        return self.steps, self.seconds
+
+
 @dataclass(eq=False)
 class Job:
     """One pop. Times are seconds on the event loop's clock."""
@@ -43,6 +68,8 @@ class Job:
     request: RenderRequest | None = None
     #: steps done of steps in all, of the node that works
     progress: tuple[float, float] = (0, 0)
+    #: of the last try
+    sampling: Sampling = field(default_factory=Sampling)
     #: number of the engine's slot that has it, once it has a place
     slot: int | None = None
     #: when an engine began with it

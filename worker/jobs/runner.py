@@ -21,7 +21,7 @@ from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata, SubmitRequest
 from worker.images import RawImage, encode_webp
 from worker.jobs.inputs import ModelSource, find_model, read_job, require_files
-from worker.jobs.job import Job, JobEvents, Stage
+from worker.jobs.job import Job, JobEvents, Sampling, Stage
 from worker.jobs.source_images import fetch_pictures
 from worker.safety.checker import SafetyChecker
 from worker.safety.verdict import Verdict
@@ -118,6 +118,7 @@ class JobRunner:
         require_files(request, plan, services.models)
 
         seeds: list[int] = []
+        samplers: set[str] = set()
 
         def prepare(has_node_pack: bool, save_memory: bool) -> list[Rendering]:
             dialect = Dialect.PACK if has_node_pack else Dialect.STOCK
@@ -128,17 +129,20 @@ class JobRunner:
             for part in parts:
                 made = materialise(plan, part, dialect=dialect)
                 graph = tiled(made.graph) if save_memory else made.graph
+                samplers.update(node for node, content in graph.items() if "Sampler" in content["class_type"])
                 renderings.append(Rendering(graph, made.outputs, part.batch, evaluations_of(part)))
             return renderings
 
         def note_progress(progress: Progress) -> None:
             job.started_at = job.started_at or asyncio.get_running_loop().time()
             job.progress = (progress.value, progress.maximum)
+            if progress.node_id in samplers:
+                job.sampling.note(progress.node_id, progress.value, asyncio.get_running_loop().time())
 
         def note_place(slot: int) -> None:
             job.slot = slot
             # Of a second try nothing is done yet.
-            job.started_at, job.progress = None, (0, 0)
+            job.started_at, job.progress, job.sampling = None, (0, 0), Sampling()
 
         services.events.enter(job, Stage.RENDERING)
         task = RenderTask(

@@ -1,31 +1,38 @@
-"""Which models a card can be asked for, and up to which size. Pure.
+"""Which models a device can be asked for, up to which size, and whose turn it is among several sizes. Pure.
 
 A pop has one limit of size for all its models. Where some models can't do what others can, there are several sizes to
-ask for (see `sizes`), each with the models that can do it.
+ask for, each with the models that can do it. The Horde takes the models from each pop, but stores the limit of size
+only now and then and goes by what it has stored: so each size has its turn for minutes, and a pop names only models
+that can do whatever may come.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-#: Smaller pictures than this are hardly asked for: a model that can't do it is not offered.
+#: Jobs for smaller pictures than this are rare: a model that can't do it is not offered.
 LEAST_PIXELS = 256 * 256
+#: The Horde stores a limit at most once in 30 s, so that what it stored is no older at a pop; a pop may take its time
+#: on the way there.
+STORED_S = 40.0
+#: How long a size has its turn: while it brings jobs, and while it does not (half of which the Horde may not know it).
+FRUITFUL_TURN_S, FRUITLESS_TURN_S = 600.0, 80.0
 
 
 @dataclass(frozen=True)
-class Limit:
-    """How large a model's pictures may be at present, and why not larger."""
+class SizeLimit:
+    """The largest picture of a model at present in pixels, 0 for none, and why not larger."""
 
     pixels: int
     reason: str
 
 
 @dataclass(frozen=True)
-class Assortment:
-    """What one card can do at present."""
+class DeviceLimits:
+    """What one device can be asked for at present."""
 
     models: tuple[str, ...]
     #: of those models that can't do all that the owner allows
-    limits: Mapping[str, Limit]
+    limits: Mapping[str, SizeLimit]
     #: what the owner allows
     max_pixels: int
 
@@ -54,18 +61,18 @@ class Assortment:
         return size
 
 
-def withheld(cards: Iterable[Assortment]) -> dict[str, str]:
-    """Models that are withdrawn from every card that is for them, with the reason on one."""
+def withdrawn_everywhere(devices: Iterable[DeviceLimits]) -> dict[str, str]:
+    """Models that are withdrawn from every device that is for them, with the reason on the first."""
     reasons: dict[str, list[str | None]] = {}
-    for card in cards:
-        withdrawn = card.withdrawn()
-        for model in card.models:
+    for device in devices:
+        withdrawn = device.withdrawn()
+        for model in device.models:
             reasons.setdefault(model, []).append(withdrawn.get(model))
     return {model: found[0] for model, found in reasons.items() if found[0] and None not in found}
 
 
-def tightest(limits: Iterable[Limit | None]) -> Limit | None:
-    """The one that counts of several."""
+def tightest(limits: Iterable[SizeLimit | None]) -> SizeLimit | None:
+    """The smallest of several limits."""
     return min((limit for limit in limits if limit), key=lambda limit: limit.pixels, default=None)
 
 
@@ -73,3 +80,40 @@ def stick(models: Sequence[str], resident: Collection[str], *, stickiness: float
     """The models to offer when those in memory go first with probability `stickiness`; `roll` is from 0 to below 1."""
     in_memory = tuple(model for model in models if model in resident)
     return in_memory if in_memory and roll < stickiness else tuple(models)
+
+
+class MaxPixelsRotation:
+    """Whose turn it is among several sizes. Times are seconds of a monotonic clock."""
+
+    def __init__(self) -> None:
+        #: sizes of late pops, with when each was last sent
+        self._sent: dict[int, float] = {}
+        self._most = 0
+        self._since = float("-inf")
+        #: the size whose turn it is
+        self.current = 0
+
+    def advance(self, sizes: Collection[int], most: int, now: float, *, fruitful: bool) -> None:
+        """Give the turn to the next of the sizes that are of use now (one at least), if the time has come.
+
+        The largest begins, also when the owner's limit, `most`, is another. `fruitful`: the last pop brought a job.
+        """
+        if most != self._most:
+            self._most, self._since, self.current = most, float("-inf"), 0
+        is_over = now - self._since >= (FRUITFUL_TURN_S if fruitful else FRUITLESS_TURN_S)
+        if is_over or self.current > max(sizes):
+            following = max((size for size in sizes if size < self.current), default=max(sizes))
+            if following != self.current:
+                self.current, self._since = following, now
+
+    def largest_in_force(self, size: int, now: float) -> int:
+        """The largest picture that may come if a pop with this size is sent now: the Horde may go by a recent one."""
+        return max((size, *(sent for sent, at in self._sent.items() if now - at < STORED_S)))
+
+    def in_force_until(self, size: int, now: float) -> float:
+        """When the Horde has forgotten every size larger than this one."""
+        return max((at + STORED_S for sent, at in self._sent.items() if sent > size), default=now)
+
+    def note_sent(self, size: int, now: float) -> None:
+        """A pop goes out with this size."""
+        self._sent = {sent: at for sent, at in self._sent.items() if now - at < STORED_S} | {size: now}

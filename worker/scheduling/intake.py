@@ -20,8 +20,9 @@ from worker.horde.client import HordeClient
 from worker.horde.messages import PopRequest, PopResponse
 from worker.jobs.job import Job, Stage
 from worker.jobs.runner import JobRunner
-from worker.scheduling.estimates.speed import Average
+from worker.scheduling.estimates.speed import RunningAverage
 from worker.scheduling.horde_status import Standing
+from worker.scheduling.planner import Capacity
 
 #: Pause after a pop that brought nothing.
 EMPTY_PAUSE_S = 1.0
@@ -41,20 +42,6 @@ LOOK_AGAIN_S = 0.5
 SHUTTING_DOWN = "The worker is shutting down."
 
 
-@dataclass(frozen=True)
-class Room:
-    """What the engines can take."""
-
-    #: engines that are ready
-    engines: int
-    #: jobs that may wait besides
-    queue: int
-    #: seconds until an engine has nothing to do any more, as far as known
-    idle_in_s: float
-    #: how long before that the next job is fetched, at least; else three times what fetching takes
-    lead_s: float = 3.0
-
-
 @dataclass
 class Intake:
     """Pops jobs and starts their coroutines."""
@@ -63,7 +50,7 @@ class Intake:
     runner: JobRunner
     #: what to ask for right now, given how many pops are under way; None while nothing can be served
     offer: Callable[[int], PopRequest | None]
-    room: Callable[[], Room]
+    room: Callable[[], Capacity]
     #: seconds not to ask for, with the reason; 0 when all is well. Raises WorkerError when it is of no use any more
     brake: Callable[[], tuple[float, str]] = lambda: (0.0, "")
     jobs: set[asyncio.Task[None]] = field(default_factory=set)
@@ -83,7 +70,7 @@ class Intake:
         self._not_before = 0.0
         self._unbegun: list[Job] = []
         self._changed = asyncio.Event()
-        self._fetching = Average()
+        self._fetching = RunningAverage()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Pop until told to stop, then wait for the jobs that are under way. Cancelling faults them.

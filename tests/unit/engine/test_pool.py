@@ -12,9 +12,9 @@ from worker.demo.engine.script import Fault, FaultKind
 from worker.engine import pool as pool_module
 from worker.engine.client import EngineClient
 from worker.engine.events import MemoryNeed
-from worker.engine.pool import PLACES_PER_SLOT, EnginePool
+from worker.engine.pool import PLACES_PER_SLOT, EnginePool, NothingLearned, Rendering, RenderTask
 from worker.engine.process import EngineSettings
-from worker.engine.slot import SlotState
+from worker.engine.slot import EngineSlot, SlotState
 from worker.errors import EngineDied, EngineStartFailed, GraphRejected
 
 
@@ -64,8 +64,12 @@ async def test_what_a_rendering_took_of_its_card_is_handed_on_with_the_slot_that
 ) -> None:
     play(card_bytes=1000_000, bytes_per_pixel=1)
     told: list[tuple[int, str, int, MemoryNeed]] = []
-    async with EnginePool(two).running() as pool:
-        pool.on_memory = lambda slot, task, each, need: told.append((slot.number, task.model, each.count, need))
+
+    class Learned(NothingLearned):
+        def memory_taken(self, slot: EngineSlot, task: RenderTask, rendering: Rendering, need: MemoryNeed) -> None:
+            told.append((slot.number, task.model, rendering.count, need))
+
+    async with EnginePool(two, learned=Learned()).running() as pool:
         placed: list[int] = []
         await pool.render(replace(Job(sampler_graph()).task(), on_placed=placed.append))
 
@@ -165,10 +169,12 @@ async def test_an_idle_slot_is_taken_before_one_that_has_the_model_but_works(
 async def test_a_job_goes_where_it_fits_even_if_it_waits_and_anywhere_if_it_fits_nowhere(
     two: list[EngineSettings], sampler_graph: Build, plain_graph: Build, play: Play, until: Until
 ) -> None:
-    async with all_ready(EnginePool(two), until) as pool:
-        first, second = pool.slots
-        pool.fits = lambda slot, task: slot is second and task.model == "large"
+    class Learned(NothingLearned):
+        def fits(self, slot: EngineSlot, task: RenderTask) -> bool:
+            return slot.number == 2 and task.model == "large"
 
+    async with all_ready(EnginePool(two, learned=Learned()), until) as pool:
+        first, second = pool.slots
         await pool.render(Job(plain_graph(1), model="large").task())
         await pool.render(Job(plain_graph(2), model="too large").task())
         assert (first.models, second.models) == (("too large",), ("large",))
@@ -261,3 +267,13 @@ async def test_a_card_that_other_programs_fill_gets_no_jobs_until_they_are_gone(
         await until(waiting.done)
         assert first.models == ("e",)
         assert len(pool.offered_slots) == 2
+
+
+async def test_no_job_is_asked_for_an_engine_that_has_outgrown_its_memory_and_takes_none(
+    settings: EngineSettings, until: Until
+) -> None:
+    async with all_ready(EnginePool([settings]), until) as pool:
+        (slot,) = pool.slots
+        assert pool.offered_slots == [slot]
+        slot.grown = True
+        assert pool.offered_slots == []

@@ -15,7 +15,8 @@ from worker.jobs import runner as runner_module
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.runner import JobRunner, Services
 from worker.safety.checker import NoChecker
-from worker.scheduling.intake import Intake, Room
+from worker.scheduling.intake import Intake
+from worker.scheduling.planner import Capacity
 from worker.workflows.library import Library
 from worker.workflows.request import ServedModel
 from worker.workflows.types import Family
@@ -257,7 +258,9 @@ def intake_of(horde: Any, runner: JobRunner | None = None) -> Intake:
     def offer(_: int) -> Any:
         return object()
 
-    return Intake(horde, runner or runner_of(horde), offer=offer, room=lambda: Room(engines=1, queue=0, idle_in_s=0.0))
+    return Intake(
+        horde, runner or runner_of(horde), offer=offer, room=lambda: Capacity(engines=1, queue=0, idle_in_s=0.0)
+    )
 
 
 async def test_the_time_to_live_counts_from_the_question_for_its_answer_may_be_slow() -> None:

@@ -9,7 +9,8 @@ from worker.errors import HordeBusy, HordeKeyUnknown, HordeRefused, WorkerError
 from worker.horde.messages import PopRequest, PopResponse
 from worker.jobs.job import Stage
 from worker.scheduling import intake as module
-from worker.scheduling.intake import Intake, Room
+from worker.scheduling.intake import Intake
+from worker.scheduling.planner import Capacity
 
 #: For everything a test waits for.
 PATIENCE_S = 60.0
@@ -42,7 +43,7 @@ def _no_pauses(monkeypatch):
 
 
 async def run(horde):
-    intake = Intake(horde, runner=None, offer=lambda asking: REQUEST, room=lambda: Room(1, 0, 0.0))
+    intake = Intake(horde, runner=None, offer=lambda asking: REQUEST, room=lambda: Capacity(1, 0, 0.0))
     with ungrouped():
         async with timeout(PATIENCE_S):
             await intake.run(horde.stop)
@@ -128,22 +129,22 @@ def _looks_often(monkeypatch):
 @pytest.mark.usefixtures("_looks_often")
 @pytest.mark.parametrize(("engines", "queue"), [(1, 0), (1, 1), (3, 0), (2, 2)])
 async def test_jobs_that_wait_for_their_files_keep_no_engine_idle_but_one_more_each_is_the_most(engines, queue):
-    assert await taken(Room(engines, queue, 0.0), Stage.FETCHING) == engines + queue + engines
+    assert await taken(Capacity(engines, queue, 0.0), Stage.FETCHING) == engines + queue + engines
 
 
 @pytest.mark.usefixtures("_looks_often")
 async def test_jobs_that_want_an_engine_are_as_many_as_the_owner_wants():
-    assert await taken(Room(2, 1, 0.0), Stage.RENDERING) == 3
+    assert await taken(Capacity(2, 1, 0.0), Stage.RENDERING) == 3
 
 
 @pytest.mark.usefixtures("_looks_often")
 async def test_one_job_that_waits_for_its_files_makes_room_for_one():
-    assert await taken(Room(2, 0, 0.0), Stage.FETCHING, Stage.RENDERING) == 3
+    assert await taken(Capacity(2, 0, 0.0), Stage.FETCHING, Stage.RENDERING) == 3
 
 
 async def test_a_job_that_has_just_come_is_given_a_moment_for_its_files(monkeypatch):
     monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.0)
-    assert await taken(Room(1, 0, 0.0), Stage.FETCHING) == 1
+    assert await taken(Capacity(1, 0, 0.0), Stage.FETCHING) == 1
 
 
 def broken_brake(horde):
@@ -163,7 +164,7 @@ async def test_what_ends_the_intake_lets_jobs_under_way_end_and_is_told_then(end
     def brake():
         return end(horde) if runner.jobs else (0.0, "")
 
-    intake = Intake(horde, runner, offer=lambda asking: REQUEST, room=lambda: Room(2, 0, 0.0), brake=brake)
+    intake = Intake(horde, runner, offer=lambda asking: REQUEST, room=lambda: Capacity(2, 0, 0.0), brake=brake)
     running = asyncio.ensure_future(intake.run(asyncio.Event()))
     async with timeout(PATIENCE_S):
         while not runner.jobs:

@@ -1,22 +1,28 @@
-"""How long a job will take, learned from those before it. Pure: seconds and requests in, seconds out.
+"""How fast jobs are, learned from those before them. Pure: seconds and requests in, seconds out.
 
-Work is counted in megapixelsteps. The seconds for one unit depend on the model, on what is asked beside the plain
-picture and on its size, so each such kind learns by itself; what was never seen is estimated from its nearest kin.
+Work is counted in megapixelsteps. Two things are learned. How long a whole job keeps an engine busy hangs on the
+model, on what is asked beside the plain picture and on the size, so that each such kind learns by itself: `JobTimes`,
+which say when an engine runs dry. How fast a model samples is `SamplerPace`, which decides what may be asked for: it
+goes by the steps of samplers alone, so that neither a load nor post-processing counts as slowness.
 """
 
+from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
+from worker.bounded_dict import BoundedDict
 from worker.workflows.features import features_of
 from worker.workflows.request import RenderRequest, ServedModel
 from worker.workflows.types import Family
 
 #: Weight of the newest measurement: a machine's speed changes with what else runs on it.
 NEWEST = 0.3
-#: Kinds remembered at most; the least recently learned goes first.
-KINDS = 512
-#: A job of fewer megapixelsteps is mostly overhead: larger ones are not judged by it, unless it was itself too slow.
+#: Kinds remembered at most.
+MOST_KINDS = 512
+#: Jobs of fewer megapixelsteps are mostly overhead: larger ones are not judged by them.
 LEAST_WORK = 1.0
+#: A model that is too slow is tried again after this, then after twice as long each time, up to the longest.
+RETRY_S, LONGEST_RETRY_S = 60.0, 600.0
 #: Samplers that evaluate the model twice a step.
 TWICE = frozenset({"heun", "dpm_2", "dpm_2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde"})
 #: How much longer a megapixelstep takes than with SD 1.5, roughly: for a family of which nothing was seen yet.
@@ -42,6 +48,11 @@ def work_of(request: RenderRequest) -> float:
     return (first + second) * evaluations * request.batch / 1e6
 
 
+def work_of_steps(request: RenderRequest, steps: float) -> float:
+    """Megapixelsteps of so many of the request's steps."""
+    return work_of(request) * steps / (request.steps + (request.hires_steps if request.hires else 0))
+
+
 def _kinds(request: RenderRequest) -> Iterator[Hashable]:
     """The request's kinds from the most to the least like it."""
     features, size = features_of(request), request.width * request.height
@@ -52,48 +63,18 @@ def _kinds(request: RenderRequest) -> Iterator[Hashable]:
     yield request.model.family
 
 
-@dataclass
-class _Pace:
-    """Seconds per unit of a model or family, as far as larger jobs may be judged by it."""
+class JobTimes:
+    """Seconds that an engine needs for a whole job."""
 
-    seconds: float
-    #: the first job also loads the model: alone it only says that no job is slower
-    certain: bool
+    def __init__(self) -> None:
+        self._seconds_per_unit: BoundedDict[Hashable, float] = BoundedDict(MOST_KINDS)
 
-    def add(self, seconds: float, *, certain: bool) -> None:
-        if not self.certain and not certain:
-            self.seconds = min(self.seconds, seconds)
-        else:
-            self.seconds += NEWEST * (seconds - self.seconds)
-        self.certain = True
-
-
-@dataclass
-class Speed:
-    """Learned seconds per unit of work."""
-
-    _seconds_per_unit: dict[Hashable, float] = field(default_factory=dict)
-    _paces: dict[str | Family, _Pace] = field(default_factory=dict)
-
-    def learn(self, request: RenderRequest, seconds: float, *, finished: bool = True) -> None:
-        """A job like this kept an engine busy for so long, or would have if it had been let finish."""
+    def learn(self, request: RenderRequest, seconds: float) -> None:
+        """A finished job like this kept an engine busy for so long."""
         measured = seconds / work_of(request)
         for kind in _kinds(request):
-            before = self._seconds_per_unit.pop(kind, measured)
-            # Put back at the end: the order of the dict is the order of learning.
+            before = self._seconds_per_unit.get(kind, measured)
             self._seconds_per_unit[kind] = before + NEWEST * (measured - before)
-        while len(self._seconds_per_unit) > KINDS:
-            del self._seconds_per_unit[next(iter(self._seconds_per_unit))]
-        if not finished or work_of(request) >= LEAST_WORK:
-            self._set_pace(request, seconds / max(work_of(request), LEAST_WORK), certain=not finished)
-
-    def _set_pace(self, request: RenderRequest, unit: float, *, certain: bool) -> None:
-        for name in (request.model.name, request.model.family):
-            if pace := self._paces.pop(name, None):
-                pace.add(unit, certain=certain)
-            self._paces[name] = pace or _Pace(unit, certain=certain)
-        while len(self._paces) > KINDS:
-            del self._paces[next(iter(self._paces))]
 
     def estimate(self, request: RenderRequest) -> float | None:
         """Seconds an engine will need; None before anything of the family was seen."""
@@ -102,23 +83,73 @@ class Speed:
                 return self._seconds_per_unit[kind] * work_of(request)
         return None
 
-    def unit_s(self, model: ServedModel) -> float | None:
-        """Seconds per unit with this model, if need be by its family or by another; None while nothing is certain."""
-        known = {name: pace.seconds for name, pace in self._paces.items() if pace.certain}
-        for name in (model.name, model.family):
-            if name in known:
-                return known[name]
-        kin = [
-            seconds * HEAVINESS[model.family] / HEAVINESS[name]
-            for name, seconds in known.items()
-            if isinstance(name, Family)
-        ]
-        return max(kin, default=None)
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds per megapixelstep, and whether that may withdraw a model or only make its pictures smaller."""
+
+    unit_s: float
+    may_withdraw: bool
 
 
 @dataclass
-class Average:
-    """A running average that follows; None before the first value."""
+class _Samples:
+    """The last two measurements of a model or family, in seconds per megapixelstep."""
+
+    units: deque[float] = field(default_factory=lambda: deque(maxlen=2))
+    at: float = 0.0
+    retry_s: float = RETRY_S
+
+    def add(self, unit: float, now: float) -> None:
+        if self.units and unit < min(self.units) / 2:
+            self.retry_s = RETRY_S
+        elif now - self.at >= self.retry_s:
+            # It had its pause, and is no faster.
+            self.retry_s = min(2 * self.retry_s, LONGEST_RETRY_S)
+        self.units.append(unit)
+        self.at = now
+
+
+class SamplerPace:
+    """How fast models sample. Times are seconds of a monotonic clock.
+
+    Of a model the faster one of its last two jobs counts: one that was slow by accident changes nothing, and one that
+    was fast again ends all caution. What is known of one model only, or of its kin, never withdraws another.
+    """
+
+    def __init__(self) -> None:
+        self._samples: BoundedDict[str | Family, _Samples] = BoundedDict(MOST_KINDS)
+
+    def learn(self, request: RenderRequest, now: float, *, steps: float, seconds: float, finished: bool) -> None:
+        """The samplers of a job did so many steps in so many seconds; `finished`: the job was rendered in the end."""
+        work, done = work_of(request), work_of_steps(request, steps)
+        if seconds <= 0 or done <= 0:
+            return
+        unit = seconds * (work / done) / max(work, LEAST_WORK)
+        for name in (request.model.name, request.model.family):
+            samples = self._samples.get(name) or _Samples()
+            # A small job says nothing of large ones, unless it was itself too slow.
+            if work >= LEAST_WORK or (not finished and unit > max(samples.units, default=0.0)):
+                samples.add(unit, now)
+                self._samples[name] = samples
+
+    def of(self, model: ServedModel, now: float) -> Pace | None:
+        """The model's pace, if need be by its family or by another; None while too little is known."""
+        own = self._samples.get(model.name)
+        if own:
+            return Pace(min(own.units), len(own.units) > 1 and now - own.at < own.retry_s)
+        known = {name: min(found.units) for name, found in self._samples.items() if len(found.units) > 1}
+        if model.family in known:
+            return Pace(known[model.family], may_withdraw=False)
+        kin = [
+            unit * HEAVINESS[model.family] / HEAVINESS[name] for name, unit in known.items() if isinstance(name, Family)
+        ]
+        return Pace(max(kin), may_withdraw=False) if kin else None
+
+
+@dataclass
+class RunningAverage:
+    """An average in which the newest value weighs most; None before the first."""
 
     value: float | None = None
 

@@ -1,8 +1,10 @@
-"""What can be done within the time the Horde gives, on an engine of known speed. Pure.
+"""What can be done within a job's time to live, on an engine of known speed. Pure.
 
-The Horde gives a job 30 seconds and two for every step of 512x512 pixels, 150 at least, whatever the size of its
-batch. Work and time given both grow with pixels and steps, so that only the ends of the range and the point where
-more than the least time is given need a look.
+    ttl = max(150, g * (30 + 2 * steps * pixels / 512²)) seconds,    g = 3 for Flux, Qwen, Z-Image, else 1
+
+whatever the size of the batch (measured on the server); three times that for an extra slow worker. Work and ttl both
+grow with pixels and steps, so that only the ends of the range and the point where more than the least ttl is given
+need a look.
 """
 
 from dataclasses import dataclass
@@ -11,35 +13,35 @@ from worker.workflows.types import Family
 
 LEAST_TTL_S = 150.0
 BASE_TTL_S, TTL_S_PER_UNIT = 30.0, 2e6 / 512**2
-#: These get three times as much, before the least is applied.
+#: Families with g = 3.
 GENEROUS = frozenset({Family.FLUX_1, Family.QWEN_IMAGE, Family.Z_IMAGE_TURBO})
-#: Three times as much in any case.
+#: Factor of the whole for an extra slow worker.
 EXTRA_SLOW = 3.0
-#: Share of the time given that an engine may take: fetching, loading a model and delivering need theirs.
+#: Share of the ttl that sampling may take: fetching, loading a model, decoding and delivering need the rest.
 SHARE = 0.6
 #: Steps of an ordinary job.
 STEPS = 30
 
 
 def ttl_s(work: float, family: Family, *, extra_slow: bool = False) -> float:
-    """Seconds that the Horde gives for one image of so many megapixelsteps."""
+    """Seconds that the Horde gives for one image of `work` megapixelsteps."""
     generosity = 3.0 if family in GENEROUS else 1.0
     return max(LEAST_TTL_S, generosity * (BASE_TTL_S + TTL_S_PER_UNIT * work)) * (EXTRA_SLOW if extra_slow else 1.0)
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """What is known of the next job of a model. Times in seconds."""
+class TimeLimits:
+    """Sizes and batches that the next job of a model can have and still be done in time. Times in seconds."""
 
     family: Family
-    #: per megapixelstep; None: unknown
+    #: per megapixelstep; None: unknown, and then nothing is limited but batches
     unit_s: float | None
     #: until an engine can begin
     start_s: float
     extra_slow: bool = False
 
     def largest_pixels(self, most: int) -> int:
-        """The size in pixels up to which an ordinary job of one image is done in time, at most `most`; 0: none."""
+        """The largest size in pixels, at most `most`, of which one ordinary image is done in time; 0: none."""
         if not self.unit_s:
             return most
         if all(self._in_time(work) for work in self._corners(most)):
@@ -48,14 +50,14 @@ class Outlook:
         return max(0, min(most, int(left_s / self.unit_s * 1e6 / STEPS)))
 
     def most_images(self, pixels: int, most: int) -> int:
-        """Images of up to so many pixels that one ordinary job may ask for; 1 where the speed is unknown."""
+        """Images of up to `pixels` that one ordinary job may ask for, at most `most`; 1 where the speed is unknown."""
         if not self.unit_s:
             return 1
         images = min(self._left_s(work) / (self.unit_s * work) for work in self._corners(pixels))
         return max(1, min(most, int(images)))
 
     def _corners(self, pixels: int) -> tuple[float, ...]:
-        """Work of the largest job, and of the largest that still gets the least time, if that is smaller."""
+        """Work of the largest job, and of the largest that still gets the least ttl, if that is smaller."""
         largest = pixels * STEPS / 1e6
         generosity = 3.0 if self.family in GENEROUS else 1.0
         corner = (LEAST_TTL_S / generosity - BASE_TTL_S) / TTL_S_PER_UNIT

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from worker.horde.messages import PopResponse
-from worker.jobs.job import Job, JobEvent, Stage
+from worker.jobs.job import Job, JobEvent, Sampling, Stage
 from worker.scheduling.estimates.forecast import Forecast, share_out
-from worker.scheduling.estimates.speed import KINDS, Speed, work_of
+from worker.scheduling.estimates.speed import MOST_KINDS, RETRY_S, JobTimes, SamplerPace, work_of
 from worker.workflows.payload import read_request
-from worker.workflows.request import ServedModel
+from worker.workflows.request import RenderRequest, ServedModel
 from worker.workflows.types import Family
 
 MODEL = ServedModel("a", Family.STABLE_DIFFUSION_1, {"checkpoint": "a.safetensors"})
@@ -33,35 +33,35 @@ def test_work_counts_pixels_steps_images_and_samplers_that_step_twice():
 
 
 def test_nothing_is_estimated_before_anything_was_seen():
-    assert Speed().estimate(request()) is None
+    assert JobTimes().estimate(request()) is None
 
 
 def test_a_job_like_the_last_takes_as_long_as_the_last():
-    speed = Speed()
+    speed = JobTimes()
     speed.learn(request(), 8.0)
     assert speed.estimate(request()) == pytest.approx(8.0)
     assert speed.estimate(request(ddim_steps=40)) == pytest.approx(16.0)
 
 
 def test_a_model_of_the_same_family_is_the_nearest_kin():
-    speed = Speed()
+    speed = JobTimes()
     speed.learn(request(), 8.0)
     assert speed.estimate(request(KIN)) == pytest.approx(8.0)
     assert speed.estimate(request(STRANGER)) is None
 
 
 def test_the_newest_measurement_weighs_most_but_not_alone():
-    speed = Speed()
+    speed = JobTimes()
     for seconds in (8.0, 4.0):
         speed.learn(request(), seconds)
     assert 4.0 < speed.estimate(request()) < 8.0
 
 
 def test_memory_of_kinds_is_bounded():
-    speed = Speed()
-    for number in range(KINDS):
+    speed = JobTimes()
+    for number in range(MOST_KINDS + 10):
         speed.learn(request(replace(MODEL, name=str(number))), 1.0)
-    assert len(speed._seconds_per_unit) <= KINDS
+    assert len(speed._seconds_per_unit) == MOST_KINDS
 
 
 def job() -> Job:
@@ -78,7 +78,7 @@ def finish(forecast: Forecast, one: Job, seconds: float) -> None:
 
 def learned(*seconds: float) -> Forecast:
     """A forecast that has seen jobs of so many seconds."""
-    forecast = Forecast()
+    forecast = Forecast(JobTimes())
     for each in seconds:
         one = job()
         forecast.note(JobEvent(one, Stage.RENDERING))
@@ -87,7 +87,7 @@ def learned(*seconds: float) -> Forecast:
 
 
 async def test_an_engine_is_idle_now_as_long_as_its_jobs_time_is_unknown():
-    forecast = Forecast()
+    forecast = Forecast(JobTimes())
     forecast.note(JobEvent(job(), Stage.RENDERING))
     assert forecast.idle_in_s([1]) == {1: 0.0}
 
@@ -117,15 +117,6 @@ async def test_a_job_that_has_sampled_is_done_when_its_usual_time_is_over():
     assert idle[2] == 0.0
 
 
-async def test_a_job_that_was_not_done_in_time_says_how_slow_the_engine_is():
-    forecast, late, lost = learned(8.0), job(), job()
-    for one, progress in ((late, (5, 20)), (lost, (0, 0))):
-        forecast.note(JobEvent(one, Stage.RENDERING))
-        one.started_at, one.ended_at, one.progress = 0.0, 30.0, progress
-        forecast.note(JobEvent(one, Stage.FAULTED))
-    assert 30.0 < forecast.unit_s(MODEL) * work_of(request()) < 120.0
-
-
 @pytest.mark.parametrize(
     ("slots", "jobs", "expected"),
     [
@@ -147,38 +138,56 @@ async def test_a_model_load_does_not_count_as_slowness():
     assert forecast.idle_in_s([1])[1] < 3.0
 
 
+def sampled(*jobs: tuple[RenderRequest, float], finished: bool = True) -> SamplerPace:
+    """What is known after jobs whose every step took so many seconds."""
+    pace = SamplerPace()
+    for asked, step_s in jobs:
+        pace.learn(asked, 0.0, steps=asked.steps - 1, seconds=(asked.steps - 1) * step_s, finished=finished)
+    return pace
+
+
+def test_pace_is_seconds_of_a_megapixelstep_whatever_share_of_the_steps_was_done():
+    pace = SamplerPace()
+    pace.learn(request(), 0.0, steps=5, seconds=10.0, finished=False)
+    assert pace.of(MODEL, 0.0).unit_s == pytest.approx(10.0 / (5 * 512 * 512 / 1e6))
+
+
 def test_a_model_never_seen_is_as_fast_as_its_family_or_as_another_by_its_weight():
-    speed = Speed()
-    assert speed.unit_s(MODEL) is None
-    for _ in range(2):
-        speed.learn(request(), 8.0)
-    unit = 8.0 / work_of(request())
-    assert speed.unit_s(KIN) == pytest.approx(unit)
-    assert speed.unit_s(STRANGER) == pytest.approx(10 * unit)
-    for _ in range(2):
-        speed.learn(request(STRANGER), 16.0)
-    assert speed.unit_s(STRANGER) == pytest.approx(2 * unit)
+    assert SamplerPace().of(MODEL, 0.0) is None
+    one, unit = (request(), 0.4), 0.4 / (512 * 512 / 1e6)
+    assert sampled(one).of(KIN, 0.0) is None, "one job alone says nothing of other models"
+    pace = sampled(one, one)
+    assert pace.of(KIN, 0.0).unit_s == pytest.approx(unit)
+    assert pace.of(STRANGER, 0.0).unit_s == pytest.approx(10 * unit)
+    assert not pace.of(KIN, 0.0).may_withdraw
+    pace = sampled(one, one, *[(request(STRANGER), 0.8)] * 2)
+    assert pace.of(STRANGER, 0.0).unit_s == pytest.approx(2 * unit)
 
 
-def test_larger_jobs_are_judged_neither_by_the_job_that_loaded_the_model_nor_by_the_overhead_of_small_ones():
-    speed = Speed()
-    speed.learn(request(), 90.0)
-    assert speed.unit_s(MODEL) is None
-    speed.learn(request(), 8.0)
-    assert speed.unit_s(MODEL) == pytest.approx(8.0 / work_of(request()))
-    for _ in range(20):
-        speed.learn(request(width=64, height=64, ddim_steps=4), 20.0)
-    assert speed.unit_s(MODEL) == pytest.approx(8.0 / work_of(request()))
+def test_the_faster_of_the_last_two_jobs_counts():
+    unit = 512 * 512 / 1e6
+    assert sampled((request(), 0.4), (request(), 90.0)).of(MODEL, 0.0).unit_s == pytest.approx(0.4 / unit)
+    slow = sampled((request(), 0.4), (request(), 90.0), (request(), 80.0))
+    assert slow.of(MODEL, 0.0).unit_s == pytest.approx(80.0 / unit)
+    assert slow.of(MODEL, 0.0).may_withdraw
+    assert not slow.of(MODEL, RETRY_S).may_withdraw
 
 
-def test_a_model_never_seen_is_not_judged_by_the_overhead_of_small_jobs_of_another_family():
-    speed = Speed()
-    for _ in range(3):
-        speed.learn(request(width=128, height=128, ddim_steps=4), 5.4)
-    assert speed.unit_s(STRANGER) is None
+def test_larger_jobs_are_not_judged_by_the_overhead_of_small_ones_but_by_small_ones_that_were_too_slow():
+    small = request(width=64, height=64, ddim_steps=4)
+    assert sampled((small, 5.0), (small, 5.0)).of(MODEL, 0.0) is None
+    late = sampled((small, 50.0), (small, 50.0), finished=False)
+    assert late.of(MODEL, 0.0).unit_s == pytest.approx(200.0)
 
 
-def test_a_small_job_that_was_too_slow_speaks_for_larger_ones():
-    speed = Speed()
-    speed.learn(request(width=64, height=64, ddim_steps=4), 200.0, finished=False)
-    assert speed.unit_s(MODEL) == 200.0
+def test_a_sampler_without_a_step_is_as_slow_as_it_has_taken_so_far():
+    sampling = Sampling()
+    sampling.note("3", 0, 10.0)
+    assert sampling.measured(130.0) == (1.0, 120.0)
+    sampling.note("3", 1, 140.0)
+    assert sampling.measured(150.0) == (0.0, 0.0), "of one step nobody knows how long a load before it took"
+    sampling.note("3", 3, 144.0)
+    sampling.note("7", 0, 200.0)
+    sampling.note("7", 1, 210.0)
+    sampling.note("7", 2, 212.0)
+    assert sampling.measured(300.0) == (3.0, 6.0), "what lies between two samplers does not count"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from worker.engine.events import MemoryNeed
 from worker.engine.vram import CONTEXT_BYTES
-from worker.scheduling.estimates.memory import FIXED_BYTES, KINDS, MemoryNeeds
+from worker.scheduling.estimates.memory import FIXED_BYTES, MOST_KINDS, MemoryNeeds, OutOfMemoryLimits
 from worker.workflows.features import evaluations_of
 from worker.workflows.payload import read_request
 from worker.workflows.request import LoraFile, ServedModel, SourceImage
@@ -116,7 +116,7 @@ def test_what_was_foretold_is_forgotten_after_a_while_and_what_confirms_it_makes
 
 def test_the_least_recently_learned_is_forgotten_first():
     needs = learned((MEGA, 1.5))
-    for number in range(KINDS - 1):
+    for number in range(MOST_KINDS - 1):
         needs.learn(f"m{number}", "cuda:0", 0.0, pixels=MEGA, evaluations=1, need=MemoryNeed(GIB, 8 * GIB))
     assert most(needs) == 7 * MEGA
     needs.learn("one more", "cuda:0", 0.0, pixels=MEGA, evaluations=1, need=MemoryNeed(GIB, 8 * GIB))
@@ -163,3 +163,34 @@ def test_what_follows_the_line_is_refused_only_where_it_would_not_fit(pixels, gi
         limit = most(needs)
         if limit is not None:
             assert need_of(int(limit * 1.01) + 64) > total - CONTEXT_BYTES
+
+
+@pytest.mark.parametrize(
+    ("failures", "pixels", "images"),
+    [
+        ([(MEGA, 1)], 0.75, None),
+        ([(MEGA, 1), (MEGA, 1)], 0.75, None),
+        ([(MEGA, 1), (MEGA * 3 // 4, 1)], 0.5625, None),
+        ([(MEGA, 4)], None, 3),
+        ([(MEGA, 4), (MEGA, 3)], None, 2),
+        ([(MEGA, 2), (MEGA, 1)], 0.75, 1),
+    ],
+)
+def test_where_memory_ran_out_batches_shrink_first_then_pictures(failures, pixels, images):
+    limits = OutOfMemoryLimits()
+    for size, batch in failures:
+        limits.ran_out("a", "cuda:0", 0.0, pixels=size, batch=batch)
+    limit = limits.limit_of("a", "cuda:0", 1.0)
+    assert (limit and limit.pixels) == (pixels and int(MEGA * pixels))
+    assert limits.images("a", "cuda:0", 1.0) == images
+    assert limits.limit_of("a", "cuda:1", 1.0) is None, "another card may have more"
+    assert limits.images("a", "cuda:1", 1.0) is None
+
+
+def test_what_was_learned_of_memory_is_forgotten_after_a_while():
+    limits = OutOfMemoryLimits(lasts_s=100)
+    limits.ran_out("a", "cuda:0", 0.0, pixels=MEGA, batch=1)
+    limits.ran_out("a", "cuda:0", 0.0, pixels=MEGA, batch=2)
+    assert limits.limit_of("a", "cuda:0", 99) is not None
+    assert limits.limit_of("a", "cuda:0", 100) is None
+    assert limits.images("a", "cuda:0", 100) is None

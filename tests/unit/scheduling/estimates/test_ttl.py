@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.scheduling.estimates.ttl import SHARE, STEPS, Outlook, ttl_s
+from worker.scheduling.estimates.ttl import SHARE, STEPS, TimeLimits, ttl_s
 from worker.workflows.types import Family
 
 SD1, FLUX = Family.STABLE_DIFFUSION_1, Family.FLUX_1
@@ -39,12 +39,12 @@ def test_the_time_given_is_what_was_measured_on_the_server(pixels, steps, family
     ],
 )
 def test_pictures_are_as_large_as_can_be_made_in_time(unit_s, start_s, most, expected):
-    assert Outlook(SD1, unit_s, start_s).largest_pixels(most) == pytest.approx(expected, abs=1)
+    assert TimeLimits(SD1, unit_s, start_s).largest_pixels(most) == pytest.approx(expected, abs=1)
 
 
 def test_a_requester_who_agreed_to_wait_gets_larger_pictures_of_a_slow_machine():
-    slow = Outlook(SD1, 10.0, 0.0).largest_pixels(4 * MEGA)
-    assert Outlook(SD1, 10.0, 0.0, extra_slow=True).largest_pixels(4 * MEGA) > 2 * slow
+    slow = TimeLimits(SD1, 10.0, 0.0).largest_pixels(4 * MEGA)
+    assert TimeLimits(SD1, 10.0, 0.0, extra_slow=True).largest_pixels(4 * MEGA) > 2 * slow
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_requester_who_agreed_to_wait_gets_larger_pictures_of_a_slow_machine()
     ],
 )
 def test_a_batch_is_as_large_as_can_be_made_in_its_one_time(family, unit_s, start_s, pixels, expected):
-    assert Outlook(family, unit_s, start_s).most_images(pixels, 20) == expected
+    assert TimeLimits(family, unit_s, start_s).most_images(pixels, 20) == expected
 
 
 @given(
@@ -70,12 +70,12 @@ def test_a_batch_is_as_large_as_can_be_made_in_its_one_time(family, unit_s, star
     share=st.floats(0.001, 1.0),
 )
 def test_whatever_is_within_the_limits_is_done_in_its_share_of_the_time(family, unit_s, start_s, most, share):
-    outlook = Outlook(family, unit_s, start_s)
-    pixels = outlook.largest_pixels(most)
+    limits = TimeLimits(family, unit_s, start_s)
+    pixels = limits.largest_pixels(most)
     assert 0 <= pixels <= most
     if not pixels:
         return
-    images = outlook.most_images(pixels, 20)
+    images = limits.most_images(pixels, 20)
     work = pixels * share * STEPS / 1e6
     limit_s = SHARE * ttl_s(work, family) * 1.001 + 0.1
     assert start_s + unit_s * work <= limit_s

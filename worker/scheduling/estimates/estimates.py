@@ -1,0 +1,148 @@
+"""Everything learned per model and device while the worker runs.
+
+One object, made before pool and planner: the pool tells it what became of tries and asks it where a job fits, the
+planner asks it what may be asked for. All of it is bounded, and outweighed or forgotten within minutes.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+
+from worker.clock import Clock, monotonic
+from worker.engine.events import MemoryNeed
+from worker.engine.pool import Rendering, RenderTask
+from worker.engine.slot import EngineSlot
+from worker.engine.stall_detector import Patience, Phase
+from worker.errors import EngineError, ModelBroken, OutOfMemory
+from worker.jobs.job import Job, JobEvent, Stage
+from worker.scheduling.device_limits import SizeLimit, tightest
+from worker.scheduling.estimates.cooldowns import ModelCooldowns
+from worker.scheduling.estimates.forecast import Forecast
+from worker.scheduling.estimates.memory import MemoryNeeds, OutOfMemoryLimits
+from worker.scheduling.estimates.speed import JobTimes, SamplerPace
+from worker.scheduling.estimates.ttl import TimeLimits
+from worker.workflows.request import ServedModel
+
+#: A model that is slow by what little is known, or was some minutes ago, is tried with pictures of this size at most:
+#: the smallest that requesters ask for all the time.
+TRIAL_PIXELS = 512 * 512
+#: It is tried on an engine that is free as soon as this.
+TRIAL_START_S = 5.0
+
+
+class Estimates:
+    """Subscribe `note` to the job events; give the whole to the engine pool and the planner."""
+
+    def __init__(
+        self,
+        stall_limits_s: Callable[[], dict[Phase, float]],
+        *,
+        extra_slow: Callable[[], bool] = lambda: False,
+        cooldowns: ModelCooldowns | None = None,
+        out_of_memory: OutOfMemoryLimits | None = None,
+        clock: Clock = monotonic,
+    ) -> None:
+        """`stall_limits_s`: what the owner allows by phase; `extra_slow`: the Horde gives this worker more time."""
+        self._clock = clock
+        self._extra_slow = extra_slow
+        self._times = JobTimes()
+        self._pace = SamplerPace()
+        self._forecast = Forecast(self._times, clock)
+        self._memory = MemoryNeeds()
+        self._cooldowns = cooldowns or ModelCooldowns()
+        self._out_of_memory = out_of_memory or OutOfMemoryLimits()
+        #: how long an engine may stand still, by model and phase
+        self.patience = Patience(stall_limits_s)
+
+    # What happened
+
+    def note(self, event: JobEvent) -> None:
+        """Learn from a job that was rendered, or was not."""
+        self._forecast.note(event)
+        job = event.job
+        match event.stage:
+            case Stage.DELIVERING:
+                self._cooldowns.succeeded(job.pop.model)
+                self._learn_pace(job, finished=True)
+            case Stage.FAULTED if job.rendered_at is None:
+                self._learn_pace(job, finished=False)
+
+    def engine_failed(self, slot: EngineSlot, task: RenderTask, error: EngineError) -> None:
+        """An engine that had begun with a task failed it."""
+        now = self._clock()
+        if isinstance(error, OutOfMemory):
+            device = slot.settings.device
+            self._out_of_memory.ran_out(task.model, device, now, pixels=task.pixels, batch=task.batch)
+        elif error.restarts_engine or isinstance(error, ModelBroken):
+            self._cooldowns.failed(task.model, now, (error.message.splitlines() or [type(error).__name__])[0])
+
+    def memory_taken(self, slot: EngineSlot, task: RenderTask, rendering: Rendering, need: MemoryNeed) -> None:
+        """An engine told what a rendering that succeeded took of its card."""
+        self._memory.learn(
+            task.model,
+            slot.settings.device,
+            self._clock(),
+            pixels=task.pixels * rendering.count,
+            evaluations=rendering.evaluations,
+            need=need,
+        )
+
+    # What follows for engines
+
+    def idle_in_s(self, slots: Collection[int]) -> Mapping[int, float]:
+        """Seconds until each of these slots has nothing to do, jobs that wait for a place counted in."""
+        return self._forecast.idle_in_s(slots)
+
+    def work_in_s(self, slots: Collection[int]) -> Mapping[int, float]:
+        """Seconds of work that each of these slots has taken."""
+        return self._forecast.work_in_s(slots)
+
+    def fits(self, slot: EngineSlot, task: RenderTask) -> bool:
+        """Whether the slot's card has the memory that the task needs, as far as known."""
+        kind, now = (task.model, slot.settings.device), self._clock()
+        size, images = self._out_of_memory.limit_of(*kind, now), self._out_of_memory.images(*kind, now)
+        if (size and task.pixels > size.pixels) or (images and task.batch > images):
+            return False
+        return self._memory.limit_of(*kind, now, wanted=task.pixels * task.batch) is None
+
+    # What follows for pops
+
+    def size_limit(self, model: ServedModel, device: str, *, max_pixels: int, start_s: float) -> SizeLimit | None:
+        """How large a picture may be asked for of a device that is free in `start_s`; None: `max_pixels`."""
+        now = self._clock()
+        limit = tightest((
+            self._cooldowns.limit_of(model.name, now),
+            self._out_of_memory.limit_of(model.name, device, now),
+            self._memory.limit_of(model.name, device, now, wanted=max_pixels),
+            self._time_limit(model, max_pixels, start_s, now),
+        ))  # fmt: skip
+        return limit if limit and limit.pixels < max_pixels else None
+
+    def most_images(self, model: ServedModel, device: str, *, pixels: int, start_s: float, most: int) -> int:
+        """Images of `pixels` each that one job may ask for, at most `most`."""
+        now = self._clock()
+        fitting = (
+            self._out_of_memory.images(model.name, device, now),
+            self._memory.images(model.name, device, now, pixels=pixels),
+        )
+        most = min((most, *(images for images in fitting if images)))
+        return self._time(model, start_s, now).most_images(pixels, most)
+
+    def _time(self, model: ServedModel, start_s: float, now: float) -> TimeLimits:
+        pace = self._pace.of(model, now)
+        return TimeLimits(model.family, pace.unit_s if pace else None, start_s, self._extra_slow())
+
+    def _time_limit(self, model: ServedModel, max_pixels: int, start_s: float, now: float) -> SizeLimit | None:
+        pace = self._pace.of(model, now)
+        if pace is None:
+            return None
+        pixels = TimeLimits(model.family, pace.unit_s, start_s, self._extra_slow()).largest_pixels(max_pixels)
+        if pixels < TRIAL_PIXELS and not pace.may_withdraw and start_s <= TRIAL_START_S:
+            pixels = min(TRIAL_PIXELS, max_pixels)
+        if pixels >= max_pixels:
+            return None
+        return SizeLimit(pixels, f"a larger picture takes longer than the Horde gives, at {pace.unit_s:.1f} s a unit")
+
+    def _learn_pace(self, job: Job, *, finished: bool) -> None:
+        if job.request is not None:
+            now = self._clock()
+            steps, seconds = job.sampling.measured(now)
+            self._pace.learn(job.request, now, steps=steps, seconds=seconds, finished=finished)
