@@ -12,8 +12,8 @@ from worker.config.live import LiveConfig
 from worker.config.load import LoadedConfig, config_files
 from worker.config.paths import cache_home, models_root
 from worker.config.schema import BridgeData
-from worker.console.block import StatusBlock
-from worker.console.job_log import say
+from worker.console.job_log import log_job_event
+from worker.console.status_view import StatusView
 from worker.engine.cards import find_cards
 from worker.engine.devices import Device, choose_devices, engine_settings
 from worker.engine.install.layout import Runtime
@@ -99,7 +99,7 @@ def compose(
         )
 
     events = JobEvents()
-    events.subscribe(say)
+    events.subscribe(log_job_event)
     watch = SettingsWatch(loaded, config_files(loaded), reread, engines_for)
     return Setup(
         live=live,
@@ -119,7 +119,7 @@ def compose(
             watch,
             watch_maintenance,
             ClockWatch(),
-            StatusBlock([lambda: f"{models.state()}."], at_bottom=at_bottom),
+            StatusView([lambda: f"{models.state()}."], at_bottom=at_bottom),
         ),
         reload=watch.ask,
     )

@@ -1,20 +1,22 @@
-"""`models …`: which models there are, what the settings stand for, and their files fetched and checked."""
+"""`models …`: list the models of the settings, and download and verify their files."""
 
 import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated, Any
 
 import httpx
 import typer
 from loguru import logger
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress as ProgressBars
 from rich.table import Table
 
 from worker import logs
-from worker.commands.bars import Bars
 from worker.commands.options import (
     AsJson,
     ConfigFile,
@@ -43,7 +45,7 @@ from worker.models.catalog.model_selection import (
 from worker.models.catalog.records import ModelRecord
 from worker.models.catalog.reference import TIMEOUT_S
 from worker.models.disk.store import Store
-from worker.models.download.downloader import RESERVE_BYTES, Downloader, open_client
+from worker.models.download.downloader import RESERVE_BYTES, Downloader, Progress, State, open_client
 from worker.models.download.transfer import Throttle
 from worker.models.download_plan import GIB, supply
 from worker.models.loras.lora_cache import purge_unknown
@@ -53,6 +55,10 @@ app = typer.Typer(help="Look at, fetch and check the models.", no_args_is_help=T
 
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing; lists and figures as last fetched.")]
 Names = Annotated[list[str] | None, typer.Argument(help="Models; those of the settings if none is named.")]
+
+
+#: Log lines of a download without a terminal, in percent of the file.
+PERCENT_STEP = 10
 
 
 @dataclass(frozen=True)
@@ -228,7 +234,7 @@ async def _fetch(owner: Owner, tokens: dict[str, str]) -> dict[str, str]:
     failed = dict(lacking.refused)
     logger.info("Models: {}.", lacking.plan)
     async with open_client(private=owner.config.allow_private_downloads) as http:
-        with Bars() as bars:
+        with DownloadBars() as bars:
             downloader = Downloader(
                 http, owner.store.hashes, tokens=tokens, on_progress=bars.note,
                 throttle=Throttle(owner.config.download_bytes_per_s),
@@ -242,3 +248,49 @@ async def _fetch(owner: Owner, tokens: dict[str, str]) -> dict[str, str]:
             finally:
                 await downloader.close()
     return failed
+
+
+class DownloadBars:
+    """Download progress: a bar per file on a terminal, otherwise a log line per `PERCENT_STEP`.
+
+    `note` is the downloader's listener.
+    """
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._progress = ProgressBars(
+            TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(),
+            TimeRemainingColumn(), console=self._console,
+        )  # fmt: skip
+        self._bars: dict[Path, TaskID] = {}
+        self._logged: dict[Path, int] = {}
+
+    def __enter__(self) -> "DownloadBars":  # noqa: PYI034 - Self is newer than Python 3.10
+        if self._console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def note(self, progress: Progress) -> None:
+        if self._console.is_terminal:
+            self._draw(progress)
+        elif progress.total and progress.state in (State.RUNNING, State.DONE):
+            self._log(progress.download.target, 100 * progress.done // progress.total)
+
+    def _draw(self, progress: Progress) -> None:
+        target = progress.download.target
+        if target not in self._bars:
+            self._bars[target] = self._progress.add_task(target.name)
+        self._progress.update(self._bars[target], completed=progress.done, total=progress.total)
+        if progress.state in (State.FAILED, State.STOPPED):
+            self._progress.remove_task(self._bars.pop(target))
+
+    def _log(self, target: Path, percent: int) -> None:
+        step = percent // PERCENT_STEP
+        if step > self._logged.get(target, -1):
+            self._logged[target] = step
+            logger.info("{}: {} %", target.name, percent)

@@ -19,7 +19,7 @@ from worker.commands.options import (
     load_settings,
 )
 from worker.config.load import LoadedConfig
-from worker.console import live
+from worker.console.status_view import live_view_supported
 from worker.engine.install import Runtime
 from worker.process.orphans import end_orphans
 
@@ -56,6 +56,6 @@ def run(
         end_orphans(home)
         setup = compose(
             loaded, runtime,
-            flags=flags, logs=children, home=home, reread=reread, at_bottom=live.wanted() and not quiet,
+            flags=flags, logs=children, home=home, reread=reread, at_bottom=live_view_supported() and not quiet,
         )  # fmt: skip
         run_worker(setup)

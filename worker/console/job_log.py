@@ -1,4 +1,4 @@
-"""A line in the log for each step of a job that its owner cares about: popped, finished, submitted."""
+"""One log line for each step of a job that matters to the owner: popped, finished, submitted."""
 
 from typing import Any
 
@@ -7,18 +7,18 @@ from loguru import logger
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.workflows.request import RenderRequest
 
-#: Characters of a model's or sampler's name that are shown; they come from outside.
+#: Characters shown of a name from outside, such as a model or sampler.
 LONGEST_NAME = 60
 
 
-def say(event: JobEvent) -> None:
-    """A listener for the job events. Faults are told where they are dealt with."""
+def log_job_event(event: JobEvent) -> None:
+    """A listener for job events. Faults are logged where they are handled."""
     job = event.job
     match event.stage:
         case Stage.POPPED:
-            logger.bind(action="job_popped", job_id=job.id).info("Job {}: popped, {}", job.name, asked(job))
+            logger.bind(action="job_popped", job_id=job.id).info("Job {}: popped, {}", job.name, describe_request(job))
         case Stage.DELIVERING:
-            logger.bind(action="job_rendered", job_id=job.id).info("Job {}: finished{}", job.name, pace(job))
+            logger.bind(action="job_rendered", job_id=job.id).info("Job {}: finished{}", job.name, render_speed(job))
         case Stage.DONE:
             logger.bind(action="job_done", job_id=job.id, kudos=job.kudos).success(
                 "Job {}: submitted, {:.1f} kudos, {:.1f} s since the pop ({}, {})",
@@ -26,12 +26,12 @@ def say(event: JobEvent) -> None:
                 job.kudos,
                 (job.ended_at or job.popped_at) - job.popped_at,
                 _text(job.pop.model),
-                size(job.request) if job.request else "",
+                image_size(job.request) if job.request else "",
             )
 
 
-def asked(job: Job) -> str:
-    """What the Horde wants, from a payload that nothing is known of yet."""
+def describe_request(job: Job) -> str:
+    """The request in one line, from a payload that has not been checked yet."""
     payload, count = job.pop.payload, len(job.pop.job_ids)
     extras = [
         *([f"{count} images"] if count > 1 else []),
@@ -48,8 +48,8 @@ def asked(job: Job) -> str:
     return ", ".join((what, *extras, f"{job.pop.ttl:.0f} s to live"))
 
 
-def pace(job: Job) -> str:
-    """How long the engine took, and how many steps a second that is."""
+def render_speed(job: Job) -> str:
+    """The time the engine took, and the sampling steps per second."""
     if job.started_at is None or job.rendered_at is None or job.request is None:
         return ""
     seconds = job.rendered_at - job.started_at
@@ -59,8 +59,8 @@ def pace(job: Job) -> str:
     return text
 
 
-def size(request: RenderRequest) -> str:
-    """Width, height and number of the pictures."""
+def image_size(request: RenderRequest) -> str:
+    """Width, height and number of the images."""
     return f"{request.width}x{request.height}" + (f" x{request.batch}" if request.batch > 1 else "")
 
 

@@ -1,11 +1,11 @@
-"""The state of a worker as lines of text. Pure but for `look`, which reads the running parts."""
+"""The status of a worker as lines of text. Pure, except for `read_status`, which reads the running parts."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from worker.app.context import Running
-from worker.console.job_log import size
+from worker.console.job_log import image_size
 from worker.engine.slot import EngineSlot
 from worker.jobs.job import Job, Stage
 from worker.jobs.session_stats import Tally
@@ -13,20 +13,21 @@ from worker.scheduling.horde_status import duration
 
 GIB = 1024**3
 RULE = "─" * 78
-#: An hour, the unit of the rate; below the second, a rate says nothing yet.
-HOUR_S, LEAST_S = 3600.0, 60.0
+HOUR_S = 3600.0
+#: Running or idle time below which a rate or a notice means nothing, in seconds.
+LEAST_S = 60.0
 
 
 @dataclass(frozen=True)
 class EngineLine:
-    """One slot."""
+    """One engine slot."""
 
     number: int
     device: str
     state: str
     memory_bytes: int = 0
     restarts: int = 0
-    #: what it does, or what it has in memory
+    #: its job, or the models in its memory
     doing: str = ""
 
 
@@ -38,14 +39,14 @@ class Status:
     uptime_s: float
     tally: Tally
     engines: Sequence[EngineLine] = ()
-    #: jobs that no engine has begun with, and those that are being checked and sent
+    #: jobs no engine has started, and jobs being checked, uploaded and submitted
     waiting: int = 0
     delivering: int = 0
-    #: why no jobs are taken, if so
+    #: the reason for not popping; empty when popping
     pause: str = ""
-    #: further sentences: models and downloads, the account
+    #: further lines: models and downloads, the account
     facts: Sequence[str] = ()
-    #: seconds since anything was popped
+    #: seconds since the last pop that brought a job
     idle_s: float = 0.0
 
     @property
@@ -53,25 +54,25 @@ class Status:
         return self.tally.kudos * HOUR_S / self.uptime_s if self.uptime_s >= LEAST_S else None
 
 
-def lines(status: Status) -> list[str]:
-    """The status block without its rules."""
+def status_lines(status: Status) -> list[str]:
+    """The status as text, one line each."""
     tally, rate = status.tally, status.kudos_per_hour
     text = [
         f"{status.name}: {duration(status.uptime_s)}, {tally.done} jobs done, {tally.faulted} faulted; "
         f"{tally.images} images delivered, {tally.faulted_images} faulted; {tally.kudos:.0f} kudos"
         + (f", {rate:.0f} an hour" if rate is not None else "")
     ]
-    text += [_engine(engine) for engine in status.engines]
-    text.append(f"Jobs: {status.waiting} waiting, {status.delivering} being checked and sent")
+    text += [_engine_text(engine) for engine in status.engines]
+    text.append(f"Jobs: {status.waiting} waiting, {status.delivering} being checked and submitted")
     text += [fact for fact in status.facts if fact]
     if status.pause:
         text.append(f"No new jobs: {status.pause}")
     elif status.idle_s >= LEAST_S:
-        text.append(f"No job came for {duration(status.idle_s)}.")
+        text.append(f"No job for {duration(status.idle_s)}.")
     return text
 
 
-def _engine(engine: EngineLine) -> str:
+def _engine_text(engine: EngineLine) -> str:
     text = f"Engine {engine.number} ({engine.device}): {engine.state}"
     if engine.doing:
         text += f", {engine.doing}"
@@ -82,15 +83,15 @@ def _engine(engine: EngineLine) -> str:
     return text
 
 
-def look(running: Running, *, since: float, last_pop_at: float, facts: Sequence[str] = ()) -> Status:
-    """The worker as it is. Times on the event loop's clock."""
+def read_status(running: Running, *, since: float, last_pop_at: float, facts: Sequence[str] = ()) -> Status:
+    """The current status. `since` and `last_pop_at` are times of the event loop's clock."""
     now = asyncio.get_running_loop().time()
     jobs = running.roster.jobs
     return Status(
         name=running.live.data.dreamer_name,
         uptime_s=now - since,
         tally=running.tally,
-        engines=[_look_at(slot, jobs) for slot in running.pool.slots],
+        engines=[_engine_line(slot, jobs) for slot in running.pool.slots],
         waiting=sum(job.started_at is None and job.stage is not Stage.DELIVERING for job in jobs),
         delivering=sum(job.stage is Stage.DELIVERING for job in jobs),
         pause=running.intake.paused or running.intake.standing.trouble,
@@ -99,13 +100,13 @@ def look(running: Running, *, since: float, last_pop_at: float, facts: Sequence[
     )
 
 
-def _look_at(slot: EngineSlot, jobs: Sequence[Job]) -> EngineLine:
+def _engine_line(slot: EngineSlot, jobs: Sequence[Job]) -> EngineLine:
     job = next((job for job in jobs if job.slot == slot.number and job.started_at and job.rendered_at is None), None)
     doing = ", ".join(slot.models[:2]) and f"has {', '.join(slot.models[:2])}"
     if job is not None:
         done, total = job.progress
         share = f", {done / total:.0%}" if total else ""
-        doing = f"job {job.name} of {job.pop.model}, {size(job.request) if job.request else ''}{share}"
+        doing = f"job {job.name} of {job.pop.model}, {image_size(job.request) if job.request else ''}{share}"
     return EngineLine(
         number=slot.number,
         device=slot.settings.device,
