@@ -1,39 +1,70 @@
-"""Everything that can go wrong, as one tree.
+"""Every error that the worker raises on purpose, as one tree.
 
     WorkerError                      a sentence for the owner, and a remedy
     ├── ConfigError                  the owner's settings can't be used
     ├── RuntimeMissing               the engine's environment is absent or incomplete
     ├── HordeError                   the Horde's API
-    │   ├── HordeUnreachable         no answer, a 5xx, garbage: worth another try later
+    │   ├── HordeUnreachable         no answer, a 5xx, or no JSON: try again later
     │   ├── HordeBusy                not now: wait as long as it says
     │   ├── HordeMaintenance         this worker is in maintenance mode
     │   ├── HordeRefused             a final no that the owner can act on (key, name, models)
     │   │   └── HordeKeyUnknown      final, unless the key was known a moment ago
     │   └── JobGone                  the Horde no longer wants an answer to this job
+    ├── DownloadError                any other host: CivitAI, GitHub, Hugging Face, a model's own address
+    │   ├── HostUnreachable          no connection, no answer in time, or a 5xx: try again later
+    │   ├── DownloadFailed           the transfer broke off: try again later
+    │   ├── DownloadRefused          a final no: not found, forbidden, not JSON, larger than allowed
+    │   │   └── AddressRefused       the address is not one that the worker connects to
+    │   └── FileBroken               the file arrived whole and is not the right one (size, hash, format)
     ├── TemplateError                a workflow template or fragment is wrong
     ├── JobError                     this job, on any engine
-    │   ├── JobNotUnderstood         the payload makes no sense to us
+    │   ├── JobNotUnderstood         the payload can't be read as a job
     │   ├── JobNotServable           no template or no model for it
     │   ├── JobLate                  its time to live has passed
     │   └── UploadFailed             the image was made but could not be delivered
     ├── EngineError                  one engine, while it had this job
     │   ├── EngineStartFailed        it never became ready
-    │   ├── EngineDied               the process is gone
-    │   ├── EngineStalled            alive, but nothing moves
+    │   ├── EngineDied               the process ended
+    │   ├── EngineStalled            alive, but without any progress
     │   ├── OutOfMemory              not enough memory for this job as it is
     │   ├── DeviceLost               the GPU's context is broken; only a new process helps
     │   ├── ModelBroken              a model file can't be read
     │   ├── GraphRejected            ComfyUI refuses the graph
     │   ├── NodeFailed               a node raised something else
-    │   └── RenderCancelled          interrupted, by us or by hand
+    │   └── RenderCancelled          interrupted, by the worker or by hand
     └── SafetyUnavailable            no verdict to be had, so no image may leave
 
-Two questions are answered by class attributes, so that nobody asks them by `isinstance`: `retry` (may the same
-job be tried again, and how) and `restarts_engine` (is the process that raised it still of use).
+Class attributes answer what would otherwise be asked by `isinstance`: `blame` (whose failure it is), `retry` (may the
+same be tried again, and how) and `restarts_engine` (whether the process that raised it must be replaced).
 """
 
 from enum import Enum
 from typing import ClassVar
+
+
+class Blame(str, Enum):
+    """Whose failure it is. What follows for the job, its requester and the worker depends on this."""
+
+    #: what the requester sent: payload, prompt, source pictures
+    REQUESTER = "requester"
+    #: a LoRA or textual inversion that the job names
+    ADDITION = "addition"
+    #: a checkpoint, VAE, ControlNet, upscaler … on this disk
+    MODEL_FILE = "model file"
+    #: a workflow template or fragment
+    TEMPLATE = "template"
+    #: one engine process
+    ENGINE = "engine"
+    #: the device an engine runs on: its memory, its driver
+    CARD = "card"
+    #: the Horde's servers
+    HORDE = "horde"
+    #: a connection, or another host at its end
+    NETWORK = "network"
+    #: the owner's settings, disk or installation
+    OWNER = "owner"
+    #: a defect of this program
+    WORKER = "worker"
 
 
 class Retry(str, Enum):
@@ -48,6 +79,7 @@ class Retry(str, Enum):
 class WorkerError(Exception):
     """Base of all errors raised on purpose. `remedy` tells the owner what to do; it may be empty."""
 
+    blame: ClassVar[Blame] = Blame.WORKER
     retry: ClassVar[Retry] = Retry.NO
     restarts_engine: ClassVar[bool] = False
 
@@ -63,13 +95,19 @@ class WorkerError(Exception):
 class ConfigError(WorkerError):
     """The owner's settings can't be used; the message names where, what and what is allowed."""
 
+    blame = Blame.OWNER
+
 
 class RuntimeMissing(WorkerError):
     """The engine's environment is absent or incomplete."""
 
+    blame = Blame.OWNER
+
 
 class HordeError(WorkerError):
     """The Horde's API answered something other than hoped for. `status` 0: no answer at all."""
+
+    blame = Blame.HORDE
 
     def __init__(self, message: str, *, status: int = 0, rc: str = "", remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
@@ -102,6 +140,8 @@ class HordeMaintenance(HordeError):
 class HordeRefused(HordeError):
     """A final no. Trying again without a change by the owner gives the same answer."""
 
+    blame = Blame.OWNER
+
 
 class HordeKeyUnknown(HordeRefused):
     """The Horde finds no account with this key. While its database is in trouble it says so of good keys, too."""
@@ -111,8 +151,44 @@ class JobGone(HordeError):
     """The Horde has no use for an answer any more: unknown, already answered, or aborted."""
 
 
+class DownloadError(WorkerError):
+    """A host other than the Horde's did not give a file or document. `status` 0: no HTTP answer."""
+
+    blame = Blame.NETWORK
+
+    def __init__(self, message: str, *, status: int = 0, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
+
+
+class HostUnreachable(DownloadError):
+    """No connection, no answer in time, or a server error; a later try may succeed."""
+
+    retry = Retry.SAME
+
+
+class DownloadFailed(DownloadError):
+    """The transfer broke off or stood still; a later try goes on where it ended."""
+
+    retry = Retry.SAME
+
+
+class DownloadRefused(DownloadError):
+    """A final no: not found, forbidden, of another type, or larger than allowed."""
+
+
+class AddressRefused(DownloadRefused):
+    """The address is not one that the worker connects to: not HTTPS, or not public."""
+
+
+class FileBroken(DownloadError):
+    """The file arrived whole and is not the right one: its size, hash or format differs."""
+
+
 class TemplateError(WorkerError):
     """A template or fragment is wrong. `violations` lists everything found, as `file:node:input: what`."""
+
+    blame = Blame.TEMPLATE
 
     def __init__(self, message: str, *, violations: tuple[str, ...] = (), remedy: str = "") -> None:
         super().__init__("\n".join((message, *violations)), remedy=remedy)
@@ -122,6 +198,8 @@ class TemplateError(WorkerError):
 class JobError(WorkerError):
     """The job itself can't be done, whatever engine tries."""
 
+    blame = Blame.REQUESTER
+
 
 class JobNotUnderstood(JobError):
     """The payload can't be read as a job."""
@@ -130,18 +208,25 @@ class JobNotUnderstood(JobError):
 class JobNotServable(JobError):
     """No enabled template, or no model file, for what the job asks."""
 
+    blame = Blame.WORKER
+
 
 class JobLate(JobError):
     """The job's time to live passed before it was done."""
+
+    blame = Blame.WORKER
 
 
 class UploadFailed(JobError):
     """The storage did not take the image."""
 
+    blame = Blame.NETWORK
+
 
 class EngineError(WorkerError):
     """One engine failed while it had the job."""
 
+    blame = Blame.ENGINE
     retry = Retry.SAME
 
 
@@ -166,24 +251,28 @@ class EngineStalled(EngineError):
 class OutOfMemory(EngineError):
     """Not enough device or host memory for the job as it is."""
 
+    blame = Blame.CARD
     retry = Retry.DEGRADED
 
 
 class DeviceLost(EngineError):
     """The device's context is broken; every further call in this process fails too."""
 
+    blame = Blame.CARD
     restarts_engine = True
 
 
 class ModelBroken(EngineError):
     """A model file is truncated or corrupt."""
 
+    blame = Blame.MODEL_FILE
     retry = Retry.NO
 
 
 class GraphRejected(EngineError):
     """ComfyUI's validation refuses the graph; the same graph is refused by every engine of this version."""
 
+    blame = Blame.TEMPLATE
     retry = Retry.NO
 
 
@@ -194,6 +283,7 @@ class NodeFailed(EngineError):
 class RenderCancelled(EngineError):
     """The prompt was interrupted or deleted from the queue."""
 
+    blame = Blame.WORKER
     retry = Retry.NO
 
 
