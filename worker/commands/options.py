@@ -1,6 +1,8 @@
 """Options that several commands share, and what they all begin with: settings, logs, runtime, workflows, models."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +14,7 @@ from worker import logs
 from worker.config.load import FILE_NAME, LoadedConfig, load_config
 from worker.config.paths import models_root
 from worker.engine.install import Runtime, check
+from worker.engine.install.layout import ROOT, is_checkout
 from worker.errors import RuntimeMissing
 from worker.models.catalog.model_selection import tokens_of
 from worker.models.catalog.records import ModelRecord
@@ -52,8 +55,20 @@ def settings_or_defaults(file: Path | None, *, from_environment: bool = False) -
     return load_settings(file, from_environment=from_environment, warn=False)
 
 
+def set_up_installed() -> None:
+    """Set up the engine of an installed wheel where anything is missing; in a repository the launcher does that.
+
+    Progress goes to standard error, since standard output may be read by a program. Raises RuntimeMissing.
+    """
+    if is_checkout(ROOT) or not check():
+        return
+    if subprocess.run([sys.executable, "-m", "worker.engine.install"], stdout=sys.stderr, check=False).returncode:
+        raise RuntimeMissing("The engine could not be set up.", remedy="See the lines above; then run this again.")
+
+
 def complete_runtime() -> Runtime:
     """Where everything lies. Raises RuntimeMissing when something is not there."""
+    set_up_installed()
     if missing := check():
         raise RuntimeMissing(f"The runtime is incomplete: {'; '.join(missing)}.", remedy="Run ./update-runtime.sh.")
     return Runtime.locate()

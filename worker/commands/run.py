@@ -17,6 +17,7 @@ from worker.commands.options import (
     Verbose,
     WorkerName,
     load_settings,
+    set_up_installed,
 )
 from worker.config.load import LoadedConfig
 from worker.console.status_view import live_view_supported
@@ -47,6 +48,7 @@ def run(
     if loaded.data.limited_console_messages and not (verbose or quiet):
         logs.set_up(folder, console_level="SUCCESS")
     flags = DeviceFlags(amd=amd, directml=directml, cpu=cpu)
+    set_up_installed()
     runtime = Runtime.locate()
     who, where = loaded.data.dreamer_name, loaded.data.horde_url
     home = worker_folder(runtime.folder, loaded.environment, name=who, horde_url=where)

@@ -22,7 +22,8 @@ from worker.errors import ConfigError
 
 #: Default file, in the current folder.
 FILE_NAME = "bridgeData.yaml"
-TEMPLATE_NAME = "bridgeData_template.yaml"
+#: In the repository and beside the packages of an installed wheel.
+TEMPLATE = Path(__file__).resolve().parents[2] / "bridgeData_template.yaml"
 #: Size limit of the file, in bytes; the commented template has 8 kB.
 MAX_FILE_BYTES = 250_000
 #: Characters of a wrong value shown in an error.
@@ -88,7 +89,7 @@ def _text(path: Path) -> str:
     except FileNotFoundError as error:
         raise ConfigError(
             f"{path}: there is no such file.",
-            remedy=f"Copy {TEMPLATE_NAME} to {FILE_NAME} and set dreamer_name and api_key in it, or use -e to read "
+            remedy=f"Copy {TEMPLATE} to {FILE_NAME} and set dreamer_name and api_key in it, or use -e to read "
             f"the settings from {variables.PREFIX}* variables.",
         ) from error
     except OSError as error:

@@ -137,7 +137,7 @@ def test_settled_values_are_told(load):
 
 
 def test_a_missing_file_says_what_to_copy(tmp_path):
-    with pytest.raises(ConfigError, match=r"there is no such file.*Copy bridgeData_template\.yaml"):
+    with pytest.raises(ConfigError, match=r"there is no such file.*Copy .*bridgeData_template\.yaml"):
         load_config(tmp_path / "none.yaml", environment={})
 
 

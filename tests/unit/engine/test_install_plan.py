@@ -1,5 +1,6 @@
 """What is missing or outdated, and why."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -180,6 +181,7 @@ def test_check_is_silent_about_a_complete_runtime(complete):
 
 
 def test_check_names_each_part_of_an_empty_one(tmp_path):
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
     assert check(tmp_path, {}) == ["worker: not there yet", "comfyui: not there yet", "engine: not there yet"]
 
 
@@ -233,7 +235,15 @@ def test_an_update_of_an_owners_comfyui_updates_the_engines_packages(complete, t
 
 
 def test_the_runtime_folder_can_be_elsewhere(tmp_path):
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
     assert runtime_folder(tmp_path, {}) == tmp_path / "runtime"
     assert runtime_folder(tmp_path, {"AIWORKER_RUNTIME_DIR": "  "}) == tmp_path / "runtime"
     assert runtime_folder(tmp_path, {"AIWORKER_RUNTIME_DIR": "~/r"}) == Path.home() / "r"
     assert Runtime.locate(tmp_path, {"AIWORKER_RUNTIME_DIR": str(tmp_path / "x")}).comfyui == tmp_path / "x" / "comfyui"
+
+
+def test_an_installed_wheel_is_the_workers_environment_and_keeps_its_runtime_there(tmp_path):
+    assert runtime_folder(tmp_path, {}) == Path(sys.prefix) / "horde-bridge"
+    assert Runtime.locate(tmp_path, {}).worker_python == Path(sys.executable)
+    elsewhere = {"AIWORKER_RUNTIME_DIR": str(tmp_path / "runtime")}
+    assert check(tmp_path, elsewhere) == ["comfyui: not there yet", "engine: not there yet"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from worker.engine.install.layout import ROOT, STATE_FILE, Runtime, runtime_folder
+from worker.engine.install.layout import ROOT, STATE_FILE, Runtime, default_runtime_folder, runtime_folder
 from worker.engine.install.machine import Accelerator, Card, Host, Interpreter, detect_card
 from worker.engine.install.plan import Step, ingredients, plan_for
 from worker.engine.install.record import Choices, Part, PartRecord, Record
@@ -181,7 +181,7 @@ def _set_up(folder: Path, options: argparse.Namespace, screen: Screen) -> int:
 def refuse_foreign(folder: Path) -> None:
     """Raises RuntimeMissing for a folder in use for other things: what is set up anew is removed first."""
     known = any((folder / name).exists() for name in (LOCK_FILE, STATE_FILE))
-    if not known and folder != ROOT / "runtime" and folder.is_dir() and any(folder.iterdir()):
+    if not known and folder != default_runtime_folder(ROOT) and folder.is_dir() and any(folder.iterdir()):
         raise RuntimeMissing(
             f"{folder} is not empty and holds no runtime of the worker.",
             remedy="Set AIWORKER_RUNTIME_DIR to an empty or new folder.",

@@ -1,6 +1,7 @@
 """Where everything lies: the folder `runtime`, and what an owner put in the place of its parts."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +9,26 @@ from pathlib import Path
 from worker.engine.install.machine import Accelerator
 from worker.engine.install.record import Record
 
-#: The repository, or wherever the package `worker` lies.
+#: The repository, or the folder of packages that `worker` is installed in.
 ROOT = Path(__file__).resolve().parents[3]
 STATE_FILE = "state.json"
 LOCKS = Path(__file__).resolve().parents[1] / "lock"
 
 
+def is_checkout(root: Path) -> bool:
+    """Whether `root` is a repository. Of an installed wheel only the package is there, in an environment of its own."""
+    return (root / "pyproject.toml").is_file()
+
+
+def default_runtime_folder(root: Path) -> Path:
+    """`runtime` in the repository; for an installed wheel a folder that goes away with its environment."""
+    return root / "runtime" if is_checkout(root) else Path(sys.prefix) / "horde-bridge"
+
+
 def runtime_folder(root: Path, environ: Mapping[str, str]) -> Path:
-    """`AIWORKER_RUNTIME_DIR`, else `runtime` in the repository."""
+    """`AIWORKER_RUNTIME_DIR`, else the default."""
     elsewhere = environ.get("AIWORKER_RUNTIME_DIR", "").strip()
-    return Path(elsewhere).expanduser().absolute() if elsewhere else root / "runtime"
+    return Path(elsewhere).expanduser().absolute() if elsewhere else default_runtime_folder(root)
 
 
 def environment_python(environment: Path) -> Path:
@@ -58,7 +69,7 @@ class Runtime:
         return cls(
             root=root,
             folder=folder,
-            worker_python=environment_python(folder / "worker"),
+            worker_python=environment_python(folder / "worker") if is_checkout(root) else Path(sys.executable),
             engine_python=Path(own.comfyui_python) if own.comfyui_python else environment_python(folder / "engine"),
             comfyui=Path(own.comfyui) if own.comfyui else folder / "comfyui",
             accelerator=record.accelerator,

@@ -17,6 +17,7 @@ from worker.engine.install.layout import (
     STATE_FILE,
     Runtime,
     environment_python,
+    is_checkout,
     packages_folder,
     runtime_folder,
 )
@@ -60,7 +61,10 @@ class Step:
 def ingredients(
     runtime: Runtime, choices: Choices, accelerator: Accelerator | None, python_version: str
 ) -> dict[Part, dict[str, str]]:
-    """What each part is made from, by name, so that a difference can be told in words."""
+    """What each part is made from, by name, so that a difference can be told in words.
+
+    An installed wheel has its environment already: only a repository makes one for the worker.
+    """
     tree = {"source": choices.comfyui or choices.comfyui_git or f"{COMFYUI_WHEEL} {COMFYUI_SHA256}"}
     worker = {
         "python": python_version,
@@ -88,7 +92,8 @@ def ingredients(
     if not choices.comfyui_python:
         engine["pack"] = _digest(_text(LOCKS / "pack.txt"))
         engine["safety"] = _digest(_text(LOCKS / "safety.txt"))
-    return {Part.WORKER: worker, Part.COMFYUI: tree, Part.ENGINE: engine}
+    own = {Part.WORKER: worker} if is_checkout(runtime.root) else {}
+    return {**own, Part.COMFYUI: tree, Part.ENGINE: engine}
 
 
 def project_tables(pyproject: str) -> str:
@@ -127,7 +132,7 @@ def plan(
     wanted: Mapping[Part, Mapping[str, str]], recorded: Mapping[Part, PartRecord], found: Mapping[Part, Found]
 ) -> tuple[Step, ...]:
     """The steps from what is to what is wanted; none if all is well."""
-    steps = (_step(part, wanted[part], recorded.get(part), found[part]) for part in Part)
+    steps = (_step(part, wanted[part], recorded.get(part), found[part]) for part in Part if part in wanted)
     return tuple(step for step in steps if step)
 
 
