@@ -37,7 +37,8 @@ ENTRIES = (
         "prompt",
         "Split at `###`: the part before is the prompt, the next one the negative prompt. Of `{a|b|c}` one is "
         "drawn by the seed, from the innermost braces outwards; then embeddings and trigger words are written "
-        "before it.",
+        "before it. What a text encoder can't read is changed and told, in every prompt: weights beyond ±10, nesting "
+        "beyond 64 parentheses, `embedding:` without a name, characters beyond the first 20,000.",
     ),
     Entry(
         "negative_prompt",
@@ -61,7 +62,8 @@ ENTRIES = (
     Entry(
         "cfg_scale",
         "cfg",
-        "Real guidance in every family; Flux's distilled one stays at the model's default.",
+        "Real guidance in every family; Flux's distilled one stays at the model's default. Stable Cascade's second "
+        "pass has 4, whatever is asked.",
     ),
     Entry(
         "sampler_name",
@@ -115,7 +117,8 @@ ENTRIES = (
     Entry(
         "hires_fix_denoising_strength",
         "hires_denoise",
-        "Of the second pass; with a source picture, also one that only guides, the default is `denoising_strength`.",
+        "Of the second pass; with a source picture, also one that only guides, a `denoising_strength` in the payload "
+        "is the default.",
     ),
     Entry(
         "hires_fix_first_pass_width",

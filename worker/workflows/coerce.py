@@ -1,13 +1,15 @@
-"""Values as requesters send them, made usable: never an error, the default where there is no sense in a value.
+"""Values of a payload as the types that a request needs: clamped, the default for what makes no sense, never an error.
 
-The Horde's contract with its workers is to clamp, not to reject: each function takes any JSON value.
+Each function takes any JSON value, because the Horde's contract with its workers is to clamp and not to reject.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-#: Words that mean no, where a truth value came as text.
+#: More entries than any list of a payload has.
+MAX_ENTRIES = 1000
+#: Texts that mean no where a truth value is expected.
 FALSE_WORDS = frozenset({"", "0", "false", "no", "off", "none", "null"})
 
 
@@ -48,12 +50,16 @@ def flag(value: Any, *, default: bool = False) -> bool:
 
 
 def text(value: Any) -> str:
-    """A string that every JSON and UTF-8 writer takes; empty for nothing."""
-    if value is None:
+    """A string that every JSON and UTF-8 writer takes; empty for nothing, and for what is neither text nor number."""
+    if not isinstance(value, str | int | float):
         return ""
-    return str(value).encode("utf-8", "replace").decode("utf-8")
+    try:
+        return str(value).encode("utf-8", "replace").decode("utf-8")
+    except ValueError:
+        return ""  # a number with more digits than Python writes
 
 
-def entries(value: Any) -> Iterable[Mapping[str, Any]]:
-    """The mappings in a list of mappings, whatever else is in it."""
-    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list | tuple) else []
+def entries(value: Any) -> list[Mapping[str, Any]]:
+    """The mappings in a list of mappings, among the first MAX_ENTRIES; whatever else is in it is left out."""
+    first = value[:MAX_ENTRIES] if isinstance(value, list | tuple) else ()
+    return [entry for entry in first if isinstance(entry, Mapping)]

@@ -13,6 +13,7 @@ from typing import Any
 from worker.workflows import coerce, hires, post_processing, prompts, samplers
 from worker.workflows.auxiliary_files import FACE_FIXERS, LAYER_DIFFUSE, UPSCALERS, controlnet
 from worker.workflows.families import TRAITS
+from worker.workflows.prompt_syntax import MAX_PROMPT_CHARACTERS, harmless
 from worker.workflows.qr import read_qr
 from worker.workflows.request import (
     MAX_SEED,
@@ -37,8 +38,11 @@ DEFAULT_HIRES_DENOISE = 0.65
 MAX_BATCH = 64
 #: The server sends no more of each.
 MAX_LORAS, MAX_EMBEDDINGS, MAX_EXTRA_SOURCES = 5, 20, 5
+#: More than the extra texts of any workflow of the Horde.
+MAX_EXTRA_TEXTS = 20
 #: Characters of an unknown name that a message repeats.
 MAX_NAME_CHARACTERS = 100
+MAX_TRIGGER_WISH_CHARACTERS, MAX_ADDITION_NAME_CHARACTERS = 1000, 255
 
 #: Values of `workflow` that mean none.
 NO_WORKFLOW = frozenset({"", "auto_detect", "none"})
@@ -57,11 +61,11 @@ def lora_wishes(payload: Mapping[str, Any]) -> tuple[LoraWish, ...]:
             name=name,
             model=coerce.number(entry.get("model"), 1.0, -10, 10),
             clip=coerce.number(entry.get("clip"), 1.0, -10, 10),
-            inject_trigger=coerce.text(entry.get("inject_trigger")) or None,
+            inject_trigger=coerce.text(entry.get("inject_trigger"))[:MAX_TRIGGER_WISH_CHARACTERS] or None,
             is_version=coerce.flag(entry.get("is_version")),
         )
         for entry in coerce.entries(payload.get("loras"))
-        if (name := coerce.text(entry.get("name")).strip())
+        if (name := coerce.text(entry.get("name")).strip()[:MAX_ADDITION_NAME_CHARACTERS])
     )[:MAX_LORAS]
 
 
@@ -75,7 +79,7 @@ def embedding_wishes(payload: Mapping[str, Any]) -> tuple[EmbeddingWish, ...]:
             target=targets.get(coerce.text(entry.get("inject_ti")).lower()),
         )
         for entry in coerce.entries(payload.get("tis"))
-        if (name := coerce.text(entry.get("name")).strip())
+        if (name := coerce.text(entry.get("name")).strip()[:MAX_ADDITION_NAME_CHARACTERS])
     )[:MAX_EMBEDDINGS]
 
 
@@ -123,13 +127,16 @@ def read_request(
     asked = post_processing.asked(payload)
     processors = post_processing.in_order(asked)
     notes.extend(
-        _information(f"post-processor {name[:MAX_NAME_CHARACTERS]} is unknown here and was left out")
+        _information(f"post-processor {name} is unknown here and was left out")
         for name in asked
         if name not in processors
     )
     extra_texts = _extra_texts(payload)
     network = controlnet(model, workflow if workflow == QR_CODE else control_type)
-    prompt, negative_prompt = _prompts(payload, seed, loras, embeddings)
+    asked_prompts = _prompts(payload, seed, loras, embeddings)
+    prompt, negative_prompt = map(harmless, asked_prompts)
+    if (prompt, negative_prompt) != asked_prompts:
+        notes.append(_information("what the text encoder can't read in the prompt was changed or left out"))
 
     request = RenderRequest(
         model=model,
@@ -202,7 +209,7 @@ def _information(text: str) -> GenMetadataNote:
 
 def _workflow(payload: Mapping[str, Any]) -> str:
     workflow = coerce.text(payload.get("workflow")).strip().lower()
-    return "" if workflow in NO_WORKFLOW else workflow
+    return "" if workflow in NO_WORKFLOW else workflow[:MAX_NAME_CHARACTERS]
 
 
 def _mode(model: ServedModel, processing: str, source: SourceImage | None, control_type: str | None) -> Mode:
@@ -222,7 +229,9 @@ def _mode(model: ServedModel, processing: str, source: SourceImage | None, contr
 def _prompts(
     payload: Mapping[str, Any], seed: int, loras: Sequence[LoraFile], embeddings: Sequence[Embedding]
 ) -> tuple[str, str]:
-    positive, negative = prompts.split_prompt(coerce.text(payload.get("prompt")))
+    # Two parts of the longest kind, and what parts them; each is cut to its length in the end.
+    whole = coerce.text(payload.get("prompt"))[: 2 * MAX_PROMPT_CHARACTERS]
+    positive, negative = prompts.split_prompt(whole)
     negative = negative or coerce.text(payload.get("negative_prompt"))
     positive = prompts.choose_wildcards(positive, seed)
     for embedding in embeddings:
@@ -238,9 +247,9 @@ def _prompts(
 
 def _extra_texts(payload: Mapping[str, Any]) -> tuple[ExtraText, ...]:
     return tuple(
-        ExtraText(text=text, reference=coerce.text(entry.get("reference")).strip().lower())
-        for entry in coerce.entries(payload.get("extra_texts"))
-        if (text := coerce.text(entry.get("text")))
+        ExtraText(text=text, reference=coerce.text(entry.get("reference")).strip().lower()[:MAX_NAME_CHARACTERS])
+        for entry in coerce.entries(payload.get("extra_texts"))[:MAX_EXTRA_TEXTS]
+        if (text := coerce.text(entry.get("text"))[:MAX_PROMPT_CHARACTERS])
     )
 
 
@@ -253,8 +262,9 @@ def _with_hires(request: RenderRequest, payload: Mapping[str, Any]) -> RenderReq
         return request
     if not hires.wants_second_pass(family, width, height):
         return request
-    # A picture that only guides counts too: both passes denoise alike.
-    default = request.denoise if request.source else DEFAULT_HIRES_DENOISE
+    # With a picture, also one that only guides, both passes denoise as the payload says.
+    strength = payload.get("denoising_strength") if request.source else None
+    default = coerce.number(strength, DEFAULT_HIRES_DENOISE, 0.01, 1.0)
     denoise = coerce.number(payload.get("hires_fix_denoising_strength") or None, default, 0.01, 1.0)
     first_width, first_height = hires.first_pass_size(family, width, height)
     steps = hires.second_pass_steps(family, width, height, request.steps, denoise)

@@ -7,11 +7,15 @@ from worker.workflows import coerce
 from worker.workflows.auxiliary_files import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS, AuxiliaryFile
 from worker.workflows.request import PostProcessorModel
 
+#: The Horde's list is shorter, and none of its names is as long.
+MAX_NAMES, MAX_NAME_CHARACTERS = 32, 100
+
 
 def asked(payload: Mapping[str, Any]) -> list[str]:
-    """The names that a payload lists, each once, known or not."""
+    """The names that a payload lists, known or not, each once and cut to a length that a message can repeat."""
     names = payload.get("post_processing")
-    return list(dict.fromkeys(map(coerce.text, names))) if isinstance(names, list | tuple) else []
+    names = names[:MAX_NAMES] if isinstance(names, list | tuple) else ()
+    return list(dict.fromkeys(coerce.text(name)[:MAX_NAME_CHARACTERS] for name in names))
 
 
 def in_order(names: Sequence[str]) -> tuple[str, ...]:

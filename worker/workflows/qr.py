@@ -7,6 +7,7 @@ are composed early, and finished together.
 from collections.abc import Mapping
 
 from worker.workflows import coerce
+from worker.workflows.prompt_syntax import harmless
 from worker.workflows.request import QrCode
 
 DEFAULT_TEXT = "https://haidra.net"
@@ -37,7 +38,7 @@ def read_qr(texts: Mapping[str, str], prompt: str) -> QrCode:
         y=_distance(texts.get("y_offset"), 0, MAX_OFFSET_PX),
         border=_distance(texts.get("qr_border"), DEFAULT_BORDER, MAX_BORDER),
         drawer=drawer if drawer in DRAWERS else DRAWERS[0],
-        prompt=texts.get("function_layer_prompt") or prompt,
+        prompt=harmless(texts.get("function_layer_prompt") or prompt),
     )
 
 

@@ -71,10 +71,16 @@ def test_text_never_holds_what_utf8_can_not_write() -> None:
     assert coerce.text(3) == "3"
 
 
+@pytest.mark.parametrize("value", [["a"], {"a": 1}, 10**5000], ids=("list", "mapping", "huge"))
+def test_what_is_neither_text_nor_a_number_that_can_be_written_is_no_text(value: object) -> None:
+    assert coerce.text(value) == ""
+
+
 def test_entries_are_the_mappings_of_a_list() -> None:
     assert coerce.entries([{"a": 1}, "x", None, {"b": 2}]) == [{"a": 1}, {"b": 2}]
     assert coerce.entries({"a": 1}) == []
     assert coerce.entries("abc") == []
+    assert len(coerce.entries([{}] * 10**6)) == coerce.MAX_ENTRIES
 
 
 @given(ANYTHING)

@@ -59,6 +59,16 @@ INPAINTING_MODEL = ServedModel("m", Family.STABLE_DIFFUSION_1, {}, inpainting=Tr
         ({"cfg_scale": 1}, {}, {Feature.UNREAD_NEGATIVE}),
         ({"cfg_scale": 1, "sampler_name": "euler_cfg_pp"}, {}, set()),
         ({"cfg_scale": 1.01}, {}, set()),
+        (
+            {"cfg_scale": 1, "hires_fix": True, "width": 2048, "height": 2048},
+            {"family": Family.STABLE_CASCADE},
+            {Feature.HIRES},
+        ),
+        (
+            {"cfg_scale": 1, "hires_fix": True, "width": 2048, "height": 2048},
+            {"family": Family.STABLE_DIFFUSION_XL},
+            {Feature.HIRES, Feature.UNREAD_NEGATIVE},
+        ),
     ],
 )
 def test_a_request_has_exactly_the_features_it_asks_for(

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.workflows.prompts import (
-    DEEPEST_NESTING,
+    MAX_TRIGGER_CHARACTERS,
+    MAX_WILDCARD_NESTING,
     append_embedding,
     choose_trigger,
     choose_wildcards,
@@ -51,7 +52,7 @@ def test_single_words_lose_their_braces_and_empty_braces_stay() -> None:
 
 def test_nesting_deeper_than_anyone_writes_ends() -> None:
     prompt = "{" * 5000 + "x" + "}" * 5000
-    assert choose_wildcards(prompt, 1).count("{") == 5000 - DEEPEST_NESTING
+    assert choose_wildcards(prompt, 1).count("{") == 5000 - MAX_WILDCARD_NESTING
 
 
 @given(st.text(alphabet="ab|{} ", max_size=200), st.integers(0, 2**64 - 1))
@@ -85,6 +86,13 @@ def test_any_trigger_is_drawn_from_the_seed() -> None:
 
 def test_a_lora_without_trigger_words_has_no_trigger() -> None:
     assert choose_trigger("any", (), 1) is None
+
+
+def test_trigger_words_of_any_number_and_length_are_cut_before_they_are_compared() -> None:
+    words = ["x" * 5_000_000, *(f"{number} word" * 500 for number in range(2000))]
+    assert choose_trigger("y" * 2000, words, 1) is None
+    for wish in ("all", "any", "x"):
+        assert 0 < len(choose_trigger(wish, words, 1) or "") <= MAX_TRIGGER_CHARACTERS
 
 
 def test_triggers_stand_before_the_prompt() -> None:

@@ -353,6 +353,11 @@ def test_hires_is_off_where_it_makes_no_sense(
         ({"denoising_strength": 0.3}, "img2img", 0.3),
         ({"denoising_strength": 0.3, "hires_fix_denoising_strength": 0.5}, "img2img", 0.5),
         ({"denoising_strength": 0.3, "control_type": "canny"}, "img2img", 0.3),
+        ({}, "img2img", 0.65),
+        ({"control_type": "canny"}, "img2img", 0.65),
+        ({"denoising_strength": None}, "img2img", 0.65),
+        ({"denoising_strength": "strong"}, "img2img", 0.65),
+        ({"denoising_strength": 0}, "img2img", 0.01),
     ],
 )
 def test_the_second_pass_denoises_like_the_first_only_with_a_picture(
@@ -391,3 +396,39 @@ def test_no_payload_is_an_error(
     assert all(note.ref is None or len(note.ref) <= 255 for note in request.notes)
     lora_wishes(payload)
     embedding_wishes(payload)
+
+
+BROKEN = "a fox (snow:1e400), embedding:"
+MENDED = "a fox (snow:10),"
+
+
+@pytest.mark.parametrize("family", Family)
+def test_every_prompt_is_made_harmless_for_every_family_and_the_requester_told(request_for: Build, family: Family):
+    request = request_for({"prompt": f"{BROKEN}###{BROKEN}"}, family)
+    assert (request.prompt, request.negative_prompt) == (MENDED, MENDED)
+    assert [note.type for note in request.notes] == ["information"]
+    assert request_for({"prompt": "a (b:1.2)", "negative_prompt": BROKEN}, family).negative_prompt == MENDED
+    assert request_for({"prompt": "a (b:1.2)###c"}, family).notes == ()
+
+
+def test_trigger_words_and_the_prompts_of_a_qr_code_are_made_harmless_too(request_for: Build):
+    lora = LoraFile("l", trigger="all", words=("(style:nan)", "embedding:"))
+    assert request_for({"prompt": "a"}, loras=[lora]).prompt == "(style:1), embedding:, a"
+    texts = [{"reference": "function_layer_prompt", "text": BROKEN}]
+    request = request_for({"prompt": BROKEN, "workflow": "qr_code", "extra_texts": texts})
+    assert request.qr is not None
+    assert request.qr.prompt == MENDED
+    assert request_for({"prompt": BROKEN, "workflow": "qr_code"}).qr.prompt == MENDED  # type: ignore[union-attr]
+
+
+def test_long_texts_and_lists_are_cut(request_for: Build):
+    payload = {
+        "prompt": "a" * 1_000_000,
+        "negative_prompt": "b" * 1_000_000,
+        "extra_texts": [{"text": "c" * 1_000_000, "reference": "d"}] * 10_000,
+        "post_processing": ["e" * 1_000_000] * 10_000,
+        "workflow": "f" * 1_000_000,
+    }
+    request = request_for(payload)
+    assert len(repr(request)) < 1_000_000
+    assert len(request.extra_texts) == 20

@@ -1,6 +1,6 @@
-"""Faces found, restored one by one, and put back into their picture.
+"""Faces are found, restored one by one, and pasted back into their picture.
 
-Finding and cutting out is facexlib's, with weights from the owner's folders: it never fetches anything by itself.
+facexlib detects, aligns and pastes, with weights from the owner's folders; it never downloads anything by itself.
 The restoring networks are GFPGAN, RestoreFormer and CodeFormer as spandrel loads them.
 """
 
@@ -14,13 +14,18 @@ import torch
 from .folders import listed, path_of
 
 FACES = "facerestore_models"
-#: Side of the square that the networks restore, and of a picture's shorter side when faces are looked for.
-FACE_PX, LOOKED_AT_PX = 512, 640
-#: Eyes nearer to each other belong to a face too small or too much in profile to be restored well.
+#: Side of the square that the networks restore.
+FACE_PX = 512
+#: A picture whose shorter side is smaller is enlarged to this before faces are looked for; one whose shorter side is
+#: larger than the second is shrunk to that, because the detector's memory grows with the pixels.
+MIN_DETECTION_PX, MAX_DETECTION_PX = 640, 2048
+#: Least score of a face, 0..1, as the face fixers that the Horde's requesters know.
+MIN_SCORE = 0.8
+#: Eyes nearer to each other belong to a face too small, or too much in profile, to be restored well.
 MIN_EYE_DISTANCE_PX = 5
-#: Between the restorer's own idea of a face (0) and faithfulness to the picture (1); only CodeFormer has it.
+#: CodeFormer's balance between its own idea of a face (0) and the picture (1).
 FIDELITY = 0.5
-#: Bytes of work of a restorer on one face, with room to spare.
+#: Working memory of a restorer on one face, in bytes, with a margin.
 WORK_BYTES = 1536 * 1024**2
 DETECTOR_FILE, PARSER_FILE = "detection_Resnet50_Final.pth", "parsing_parsenet.pth"
 
@@ -84,7 +89,7 @@ class HordeFaceRestore:
                 pixels = picture[..., :3].clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
                 restored = _restore(helper, face_model.model, np.ascontiguousarray(pixels[..., ::-1]))
                 if restored is not None:
-                    # The change is added, so that all around the faces not a single value moves.
+                    # Only the change is added, so that pixels outside the faces stay exactly as they are.
                     change = restored[..., ::-1].astype(np.float32) - pixels
                     picture[..., :3] += torch.from_numpy(change).to(picture) * (strength / 255)
                 progress.update(1)
@@ -97,7 +102,7 @@ def _restore(helper, network, picture):
 
     helper.clean_all()
     helper.read_image(picture)
-    if not helper.get_face_landmarks_5(resize=LOOKED_AT_PX, eye_dist_threshold=MIN_EYE_DISTANCE_PX):
+    if not _find_faces(helper):
         return None
     helper.align_warp_face()
     for face in helper.cropped_faces:
@@ -111,6 +116,27 @@ def _restore(helper, network, picture):
             helper.add_restored_face(face)
     helper.get_inverse_affine()
     return helper.paste_faces_to_input_image()
+
+
+def _find_faces(helper):
+    """How many faces there are; facexlib's helper gets their boxes and landmarks.
+
+    Its own way shrinks every picture to a shorter side of 640 pixels, where small faces are lost.
+    """
+    import cv2
+
+    picture = helper.input_img
+    shorter = min(picture.shape[:2])
+    scale = min(max(shorter, MIN_DETECTION_PX), MAX_DETECTION_PX) / shorter
+    if scale != 1:
+        size = (int(picture.shape[1] * scale), int(picture.shape[0] * scale))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA)
+    for box in helper.face_det.detect_faces(picture, MIN_SCORE) / scale:
+        landmarks = box[5:15].reshape(5, 2)
+        if np.linalg.norm(landmarks[0] - landmarks[1]) >= MIN_EYE_DISTANCE_PX:
+            helper.all_landmarks_5.append(landmarks)
+            helper.det_faces.append(box[:5])
+    return len(helper.det_faces)
 
 
 def _restore_face(network, face, device):

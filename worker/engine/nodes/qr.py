@@ -1,15 +1,15 @@
-"""A QR code as the layers that a picture is built around, each as large as the picture."""
+"""A QR code as layers to build a picture around, each as large as the picture."""
 
 #: Side of a module in pixels: two cells of a latent.
 MODULE_PX = 16
 TOO_LARGE = "This QR Code is too large for this image"
-#: Modules around `TOO_LARGE`, whatever border was asked for.
+#: Border of `TOO_LARGE` in modules, whatever was asked for.
 LEAST_BORDER = 1
-#: A code in the middle lies on a multiple of this, one that would stick out this far from the edge; in pixels.
+#: A centred code lies on a multiple of GRID_PX; one that would stick out is put EDGE_PX from the edge. Pixels.
 GRID_PX, EDGE_PX = 64, 10
-#: Modules on a side of a corner pattern, with the light line around it.
-PATTERN_MODULES = 8
-#: Brightness of the ground around the data, which is neither light nor dark.
+#: Modules on a side of a finder pattern, by the QR code's standard.
+PATTERN_MODULES = 7
+#: Brightness around the code, neither light nor dark.
 GREY = 0.5
 
 #: Shape of modules → its class among qrcode's drawers.
@@ -24,9 +24,9 @@ DRAWERS = {
 
 
 class HordeQrCode:
-    """The whole code and its data on grey, its corner patterns on white, and a mask of the patterns.
+    """The whole code on grey, its data on grey, its finder patterns on white, and a mask of the patterns.
 
-    What does not fit is replaced by a text that says so.
+    A code that does not fit is replaced by one whose text says so.
     """
 
     @classmethod
@@ -63,7 +63,7 @@ class HordeQrCode:
 
 
 def drawn(text, side_px, border, drawer):
-    """The code as brightness [S, S] and where its corner patterns are; not larger than `side_px`."""
+    """The code as brightness [S, S], and the mask of its finder patterns; S is `side_px` at most."""
     modules = _encoded(text, border)
     if modules is None or side_of(modules) * MODULE_PX > side_px:
         modules = _encoded(TOO_LARGE, LEAST_BORDER)
@@ -77,14 +77,14 @@ def side_of(modules):
 
 
 def placed(offset, room, side):
-    """Where a code of this side begins, in pixels; 0 asks for the middle."""
+    """Left or top edge of a code with this side, in pixels; an offset of 0 centres it."""
     if offset == 0:
         offset = (room - side) // 2 // GRID_PX * GRID_PX
     return max(0, room - side - EDGE_PX) if offset > room - side else offset
 
 
 def on_ground(layer, size, corner, brightness):
-    """A layer on a ground of one brightness. Size and corner are horizontal first."""
+    """A layer on a background of one brightness. Size and corner are (horizontal, vertical)."""
     (width, height), (left, top) = size, corner
     ground = layer.new_full((height, width), brightness)
     ground[top : top + layer.shape[0], left : left + layer.shape[1]] = layer
@@ -92,7 +92,7 @@ def on_ground(layer, size, corner, brightness):
 
 
 def _encoded(text, border):
-    """The code that stands half covered, or None when no code holds the text."""
+    """A code with the highest error correction; None for a text that no code holds."""
     import qrcode
     from qrcode.exceptions import DataOverflowError
 
@@ -117,11 +117,12 @@ def _picture(modules, module_px, drawer):
 
 
 def _pattern_mask(modules, module_px):
-    """Three corners, with the border beside them."""
+    """The three finder patterns, without the border and the light line around them."""
     import torch
 
     side = side_of(modules) * module_px
-    reach = (PATTERN_MODULES + modules.border) * module_px
     mask = torch.zeros(side, side, dtype=torch.bool)
-    mask[:reach, :reach] = mask[:reach, -reach:] = mask[-reach:, :reach] = True
+    first = slice(modules.border * module_px, (modules.border + PATTERN_MODULES) * module_px)
+    last = slice(side - first.stop, side - first.start)
+    mask[first, first] = mask[first, last] = mask[last, first] = True
     return mask
