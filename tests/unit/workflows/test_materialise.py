@@ -173,10 +173,11 @@ def test_an_unread_negative_prompt_is_not_encoded(request_for: Build, render: Re
 
 @pytest.mark.parametrize("cfg", [1, 7.5])
 def test_the_second_pass_of_cascade_has_the_cfg_that_its_users_know(
-    request_for: Build, render: Render, cfg: float
+    request_for: Build, render: Render, model: Callable[..., ServedModel], cfg: float
 ) -> None:
     payload = {"prompt": "a###b", "cfg_scale": cfg, "hires_fix": True, "width": 2048, "height": 2048}
-    graph = render(request_for(payload, family=Family.STABLE_CASCADE)).graph
+    cascade = model(Family.STABLE_CASCADE, FILES[Family.STABLE_CASCADE])
+    graph = render(request_for(payload, model=cascade)).graph
     priors = [node["inputs"] for node in graph.values() if node["_meta"]["title"] == "prior"]
     assert [prior["cfg"] for prior in priors] == [cfg, 4.0]
     assert graph[priors[1]["negative"][0]]["inputs"]["text"] == "b"
