@@ -7,6 +7,7 @@ every job has another seed, so that nothing comes from a cache.
 import argparse
 import asyncio
 import contextlib
+import copy
 import json
 import re
 import statistics
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,11 @@ from worker_process import with_threads
 from worker.config.schema import BridgeData
 from worker.demo import tinies
 from worker.demo.horde.directory import OWNER_KEY, REQUESTER_KEY
-from worker.demo.tiny.recipes import TINY_MODELS
+from worker.demo.run import CPU
+from worker.demo.tiny.recipes import FULL_SIZE_MODELS, TINY_MODELS
 from worker.engine.client import EngineClient
 from worker.engine.devices import Device, engine_settings
 from worker.engine.install import Runtime
-from worker.engine.install.machine import Accelerator
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.models.disk.installed import Catalog
 from worker.models.disk.store import Store
@@ -65,46 +66,60 @@ def options(parser: argparse.ArgumentParser, *, jobs: int, turns: int, side: int
 
 
 def payload(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """The job as the Horde's payload, for both sides."""
+    """The job as the Horde's payload, for both sides.
+
+    `arguments.params` (where there are any) are further fields that API and payload spell alike, `arguments.n` the
+    images of a job.
+    """
     return {
         "prompt": "a red fox in the snow ### blurry",
         "width": arguments.side,
         "height": arguments.side,
         "ddim_steps": arguments.steps,
-        "n_iter": 1,
+        "n_iter": getattr(arguments, "n", 1),
         "seed": str(seed),
         "sampler_name": "k_euler",
         "cfg_scale": 5.0,
         "karras": True,
         "clip_skip": 1,
+        **getattr(arguments, "params", {}),
     }
 
 
 class Rig:
-    """What both sides share: the tiny models and the engine that can load them."""
+    """What both sides share: generated models, the ComfyUI that can load them, and the device."""
 
-    def __init__(self, scratch: Path, models: Sequence[str]) -> None:
+    def __init__(self, scratch: Path, models: Sequence[str], *, full_size: bool = False, device: Device = CPU) -> None:
         self.names = tuple(models)
         self.runtime = Runtime.locate()
-        folder = tinies.tiny_folder(self.runtime)
-        self.bare = replace(self.runtime, comfyui=tinies.engine_tree(folder))
-        self.models = [model for model in TINY_MODELS if model.name in self.names]
-        self.store = Store(tinies.models_folder(folder))
+        self.device = device
+        self.generated = tinies.GeneratedModels.of(self.runtime, full_size=full_size)
+        self.bare = replace(self.runtime, comfyui=self.generated.comfyui)
+        self.models = [model for model in (*TINY_MODELS, *FULL_SIZE_MODELS) if model.name in self.names]
+        self.store = Store(tinies.models_folder(self.generated.folder))
         self.scratch = scratch
         self.config = BridgeData.model_validate({"api_key": OWNER_KEY, "dreamer_name": "bench"})
-        self.catalog = Catalog(self.store, tinies.records(self.models))
+        self.catalog = Catalog(self.store, ())
         self.library = Library.load()
 
-    async def build(self) -> None:
-        files = {file.name for model in self.models for file in model.files}
-        await tinies.build(self.runtime, files, tell=lambda _: None)
+    async def build(self, more: Sequence[str] = ()) -> None:
+        """Make the models, and the files named `more`, where they are missing."""
+        files = {file.name for model in self.models for file in model.files} | set(more)
+        await tinies.build(self.runtime, files, tell=lambda _: None, full_size=self.generated.full_size)
+        self.store.refresh()
         self.catalog = Catalog(self.store, tinies.records(self.models))
+
+    def of(self, models: Sequence[str]) -> "Rig":
+        """The same rig whose jobs go round these models only."""
+        other = copy.copy(self)
+        other.names = tuple(models)
+        return other
 
     def engine(self, threads: int) -> EngineSettings:
         (settings,) = engine_settings(
             self.config,
             self.bare,
-            devices=(Device(Accelerator.CPU),),
+            devices=(self.device,),
             model_paths=self.store.model_paths(),
             folder=self.scratch / "engines",
             logs=self.scratch / "bare",
@@ -214,15 +229,16 @@ class Requester:
 
     async def _ask(self, arguments: argparse.Namespace, jobs: Sequence[tuple[str, int]]) -> None:
         asked = payload(arguments, 0)
-        params = {key: asked[key] for key in ("width", "height", "sampler_name", "cfg_scale", "karras", "clip_skip")}
+        own = ("width", "height", "sampler_name", "cfg_scale", "karras", "clip_skip", *getattr(arguments, "params", {}))
+        params = {key: asked[key] for key in own}
         headers = {"apikey": REQUESTER_KEY}
         # More at a time cost this process the processor that the worker is measured on.
         places = asyncio.Semaphore(ASKS_AT_ONCE)
         async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=PATIENCE_S, trust_env=False) as http:
 
             async def one(model: str, seed: int) -> None:
-                body = {"prompt": asked["prompt"], "models": [model], "nsfw": False}
-                body["params"] = {**params, "steps": arguments.steps, "seed": str(seed), "n": 1}
+                body = {"prompt": asked["prompt"], "models": [model], "nsfw": False, **getattr(arguments, "body", {})}
+                body["params"] = {**params, "steps": arguments.steps, "seed": str(seed), "n": asked["n_iter"]}
                 async with places:
                     (await http.post("/api/v2/generate/async", json=body)).raise_for_status()
 
@@ -251,28 +267,36 @@ class Sample:
 class WorkerSide:
     """The running worker and its Horde."""
 
-    def __init__(self, requester: Requester, rig: Rig, worker_pid: int, log: Path) -> None:
+    def __init__(self, requester: Requester, rig: Rig, worker_pid: int, log: Path, timeline: Path) -> None:
         self.requester = requester
         self.process = psutil.Process(worker_pid)
         self.log = log
+        #: one JSON line for each job that ended; see worker_process.py
+        self.timeline = timeline
         self.done = 0
         self._rig = rig
+
+    def of(self, rig: Rig) -> "WorkerSide":
+        """The same worker asked for the models of another rig."""
+        self._rig = rig
+        return self
 
     def time(self, arguments: argparse.Namespace, first: int) -> dict[str, float]:
         """Seconds for all jobs of a saturated queue, delivery to delivery, and what they cost."""
         # Jobs more before and after those that count: the queue is never empty while the clock runs.
-        total = arguments.jobs + 2 * MARGIN_JOBS
-        numbers = range(first, first + total)
+        jobs, images = arguments.jobs + 2 * MARGIN_JOBS, getattr(arguments, "n", 1)
+        numbers = range(first, first + jobs)
         self.requester.ask(arguments, [(self._rig.model_of(number), number) for number in numbers])
-        self.requester.wait_for(self.done + MARGIN_JOBS)
+        # The Horde counts images.
+        self.requester.wait_for(self.done + images * MARGIN_JOBS)
         before = self._sample()
-        self.requester.wait_for(self.done + MARGIN_JOBS + arguments.jobs)
+        self.requester.wait_for(self.done + images * (MARGIN_JOBS + arguments.jobs))
         after = self._sample()
-        moments = self.requester.wait_for(self.done + total)[self.done :]
-        self.done += total
+        moments = self.requester.wait_for(self.done + images * jobs)[self.done :]
+        self.done += images * jobs
         lasted = after.at - before.at
         return {
-            "seconds": steady(moments, arguments.jobs),
+            "seconds": steady(moments[images - 1 :: images], arguments.jobs),
             "duty": (after.engine - before.engine) / lasted,
             "cpu": (after.supervisor - before.supervisor) / lasted,
             "rss": self.process.memory_info().rss,
@@ -285,12 +309,23 @@ class WorkerSide:
 
 
 @contextlib.contextmanager
-def worker_side(arguments: argparse.Namespace, rig: Rig) -> Iterator[WorkerSide]:
+def worker_side(
+    arguments: argparse.Namespace, rig: Rig, settings: Mapping[str, Any] | None = None
+) -> Iterator[WorkerSide]:
+    """The whole worker with `settings` (keys of bridgeData.yaml) and a Horde, until the end of the block."""
     with horde(api_latency=arguments.api_latency, upload_latency=arguments.upload_latency) as requester:
         logs = rig.scratch / "worker"
         command = [str(WORKER), "--horde", requester.url, "--logs", str(logs), "--models", *rig.names]
-        with started(*command, "--engine-threads", str(arguments.engine_threads)) as child:
-            yield WorkerSide(requester, rig, child.pid, logs / "bridge_1.log")
+        command += ["--engine-threads", str(arguments.engine_threads), "--device", rig.device.accelerator.value]
+        command += [
+            "--settings",
+            json.dumps(dict(settings or {})),
+            "--timeline",
+            str(timeline := logs / "timeline.jsonl"),
+        ]
+        command += ["--full-size"] if rig.generated.full_size else []
+        with started(*command) as child:
+            yield WorkerSide(requester, rig, child.pid, logs / "bridge_1.log", timeline)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
-"""The worker of a bench as a process of its own, until SIGTERM: tiny models on the CPU, or engines that only pretend.
+"""The worker of a bench as a process of its own, until SIGTERM: generated models, or engines that only pretend.
 
 Prints a JSON line when an engine is ready (`ready_after_s`), and at the end how late its event loop was (`stalls`).
+`--timeline FILE` gets a JSON line for each job that ended: seconds since the pop at which it took its first step, was
+rendered, and had its last answer.
 """
 
 import argparse
@@ -22,11 +24,14 @@ from worker.app.lifecycle import run
 from worker.demo.engine import scripted_settings
 from worker.demo.engine.script import Script
 from worker.demo.run import tiny_setup
-from worker.demo.tiny.recipes import TINY_MODELS
+from worker.demo.tiny.recipes import FULL_SIZE_MODELS, TINY_MODELS
+from worker.engine.devices import Device
 from worker.engine.install import Runtime
+from worker.engine.install.machine import Accelerator
 from worker.engine.process import EngineSettings
 from worker.horde.limits import Limits
 from worker.images import RawImage
+from worker.jobs.job import JobEvent, Stage
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
 
@@ -88,6 +93,23 @@ class Listener(NoChecker):
                 self.stalls.append((time.time(), late))
 
 
+class Timeline:
+    """Writes down when each job came to what; listens to the job events."""
+
+    def __init__(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._file = file
+
+    def note(self, event: JobEvent) -> None:
+        job = event.job
+        if event.stage not in {Stage.DONE, Stage.FAULTED}:
+            return
+        moments = {"first_step_s": job.started_at, "rendered_s": job.rendered_at, "ended_s": job.ended_at}
+        row = {name: moment and round(moment - job.popped_at, 4) for name, moment in moments.items()}
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"model": job.pop.model, "fault": job.fault, **row}) + "\n")
+
+
 def say(**content: Any) -> None:
     sys.stdout.write(json.dumps(content) + "\n")
     sys.stdout.flush()
@@ -102,14 +124,28 @@ def main() -> None:
     parser.add_argument("--simulated", type=int, default=0, metavar="ENGINES")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a job on a simulated engine")
     parser.add_argument("--pulse", action="store_true", help="note how late the event loop is")
+    parser.add_argument("--device", choices=[kind.value for kind in Accelerator], default=Accelerator.CPU.value)
+    parser.add_argument("--full-size", action="store_true", help="models of the published sizes")
+    parser.add_argument("--settings", type=json.loads, default={}, help="keys of bridgeData.yaml as JSON")
+    parser.add_argument("--timeline", type=Path)
     arguments = parser.parse_args()
     logs.set_up(arguments.logs, console_level="ERROR" if arguments.simulated else "WARNING")
     logger.add(
         lambda message: say(ready_after_s=message.record["extra"]["seconds"]),
         filter=lambda record: record["extra"].get("action") == "engine_ready",
     )
-    models = [model for model in TINY_MODELS if model.name in arguments.models]
-    setup = tiny_setup(Runtime.locate(), f"{arguments.horde}/api", models, logs=arguments.logs)
+    models = [model for model in (*TINY_MODELS, *FULL_SIZE_MODELS) if model.name in arguments.models]
+    setup = tiny_setup(
+        Runtime.locate(),
+        f"{arguments.horde}/api",
+        models,
+        logs=arguments.logs,
+        full_size=arguments.full_size,
+        device=Device(Accelerator(arguments.device)),
+        settings=arguments.settings,
+    )
+    if arguments.timeline:
+        setup.events.subscribe(Timeline(arguments.timeline).note)
     engines = [with_threads(engine, arguments.engine_threads) for engine in setup.engines]
     if arguments.simulated:
         engines = list(simulated(arguments.simulated, arguments.seconds, arguments.logs / "engines"))

@@ -7,7 +7,7 @@ tiny models, and delivers; then every delivery is looked at the way its requeste
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -40,6 +40,10 @@ from worker.workflows.library import Library
 AGENT = bridge_agent("13.0.0", "https://github.com/horde-bridge/horde-bridge")
 #: The largest tiny file, generously.
 LARGEST_TINY_BYTES = 1024**3
+#: Flux Schnell in fp8 with its text encoders.
+LARGEST_FULL_SIZE_BYTES = 17 * 1024**3
+#: Tiny models need no card, and a card in use is left alone.
+CPU = Device(Accelerator.CPU)
 LOGS_FOLDER = Path("logs")
 #: Tiny models on a slow CPU: a job takes seconds, the first of each model some more.
 JOB_TIMEOUT_S = 180.0
@@ -118,31 +122,42 @@ def _asked(request: Request) -> ImageRequest:
 
 
 def tiny_setup(
-    runtime: Runtime, url: str, models: Sequence[TinyModel], *, slots: int = 1, logs: Path = LOGS_FOLDER
+    runtime: Runtime,
+    url: str,
+    models: Sequence[TinyModel],
+    *,
+    slots: int = 1,
+    logs: Path = LOGS_FOLDER,
+    full_size: bool = False,
+    device: Device = CPU,
+    settings: Mapping[str, Any] | None = None,
 ) -> Setup:
-    """A worker that serves tiny models on the CPU to the Horde whose API begins at `url`."""
-    folder = tinies.tiny_folder(runtime)
+    """A worker that serves generated models to the Horde whose API begins at `url`.
+
+    `models` are tiny ones unless `full_size`. `settings` are keys of bridgeData.yaml beside those set here.
+    """
+    generated = tinies.GeneratedModels.of(runtime, full_size=full_size)
     config = BridgeData.model_validate({
         "api_key": OWNER_KEY,
         "dreamer_name": "Demo worker",
         "queue_size": 1,
         "max_threads": slots,
+        **(settings or {}),
     })  # fmt: skip
-    store = Store(tinies.models_folder(folder))
+    store = Store(tinies.models_folder(generated.folder))
     return Setup(
         live=LiveConfig(config),
         horde_url=url,
         agent=AGENT,
         engines=engine_settings(
             config,
-            replace(runtime, comfyui=tinies.engine_tree(folder)),
-            # Tiny models need no card, and a card in use is left alone.
-            devices=(Device(Accelerator.CPU),),
+            replace(runtime, comfyui=generated.comfyui),
+            devices=(device,),
             model_paths=store.model_paths(),
             folder=runtime.folder / "engines",
             logs=logs,
             memory_bytes=psutil.virtual_memory().total,
-            largest_model_bytes=LARGEST_TINY_BYTES,
+            largest_model_bytes=LARGEST_FULL_SIZE_BYTES if full_size else LARGEST_TINY_BYTES,
         ),
         models=Catalog(store, tinies.records(models)),
         library=Library.load(),

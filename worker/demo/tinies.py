@@ -1,7 +1,8 @@
-"""The tiny models as a worker sees its models: built on first use, described as the model reference describes them."""
+"""Generated models as a worker sees its models: built on first use, described as the model reference describes them."""
 
 import asyncio
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from worker.aio import timeout
@@ -15,17 +16,40 @@ from worker.models.catalog.schemas import read_records
 BUILD_TIMEOUT_S = 1200.0
 
 
+@dataclass(frozen=True)
+class GeneratedModels:
+    """A folder of generated models and the ComfyUI that loads them."""
+
+    folder: Path
+    comfyui: Path
+    full_size: bool
+
+    @classmethod
+    def of(cls, runtime: Runtime, *, full_size: bool = False) -> "GeneratedModels":
+        if full_size:
+            return cls(full_size_folder(runtime), runtime.comfyui, full_size=True)
+        return cls(tiny_folder(runtime), engine_tree(tiny_folder(runtime)), full_size=False)
+
+
 def tiny_folder(runtime: Runtime) -> Path:
     """Where the tiny models and the engine tree that can load them are kept."""
     return runtime.folder / "tiny"
 
 
-async def build(runtime: Runtime, files: Collection[str], *, tell: Callable[[str], None]) -> None:
+def full_size_folder(runtime: Runtime) -> Path:
+    """Where models of the published sizes are kept; ComfyUI itself loads them."""
+    return runtime.folder / "full-size"
+
+
+async def build(
+    runtime: Runtime, files: Collection[str], *, tell: Callable[[str], None], full_size: bool = False
+) -> None:
     """Make what is missing, with the engine's own Python; tells each line it says, one for each file.
 
     Raises RuntimeMissing with what the builder said when it fails, or when it hangs.
     """
-    command = build_command(runtime.engine_python, runtime.comfyui, tiny_folder(runtime), sorted(files))
+    folder = full_size_folder(runtime) if full_size else tiny_folder(runtime)
+    command = build_command(runtime.engine_python, runtime.comfyui, folder, sorted(files), full_size=full_size)
     child = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
     )
@@ -74,4 +98,4 @@ def records(models: Collection[TinyModel] = TINY_MODELS) -> list[ModelRecord]:
     return list(read_records(reference, Category.IMAGE).records.values())
 
 
-__all__ = ["build", "engine_tree", "models_folder", "records", "tiny_folder"]
+__all__ = ["GeneratedModels", "build", "engine_tree", "models_folder", "records", "tiny_folder"]

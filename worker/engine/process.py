@@ -105,6 +105,8 @@ def command_line(settings: EngineSettings, *, port: int, model_paths_file: Path)
     command += ["--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch", "--disable-api-nodes"]
     command += ["--disable-metadata", "--base-directory", str(settings.base_directory)]
     command += ["--extra-model-paths-config", str(model_paths_file)]
+    # An empty page: the packages of ComfyUI's own one (some 40 MB) need not be installed.
+    command += ["--front-end-root", str(settings.base_directory / "web")]
     if not settings.own_custom_nodes:
         packs = [PACK_FILE] if settings.with_node_pack else []
         command += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", "websocket_image_save.py", *packs]
@@ -121,6 +123,7 @@ def _prepare_folder(settings: EngineSettings) -> Path:
     """Make the engine's own folder with what ComfyUI must find in it; the file with the model paths."""
     custom_nodes = settings.base_directory / "custom_nodes"
     custom_nodes.mkdir(parents=True, exist_ok=True)
+    (settings.base_directory / "web").mkdir(exist_ok=True)
     pack = custom_nodes / PACK_FILE
     if settings.with_node_pack:
         loader = PACK_LOADER.format(init=str(NODE_PACK / "__init__.py"), folder=str(NODE_PACK))

@@ -1,7 +1,8 @@
-"""Make the tiny models: `python build.py --comfyui TREE --out FOLDER [name ...]`, with the engine's Python.
+"""Make generated models, with the engine's Python: `python build.py --comfyui TREE --out FOLDER [name ...]`.
 
-Names are those of recipes.TINY_FILES; none means all. One JSON line per file tells how it went, or why it is left
-out. A file that is whole and of the present recipe is kept, so an interrupted build is finished by the next one.
+Names are those of recipes.TINY_FILES, with `--full-size` those of FULL_SIZE_FILES; none means all. One JSON line per
+file tells how it went, or why it is left out. A file that is whole and of the present recipe is kept, so an
+interrupted build is finished by the next one.
 """
 
 import argparse
@@ -26,7 +27,7 @@ if not __package__:
     sys.path.remove(str(HERE))
 
 from .engine_tree import copy_engine_tree  # noqa: E402 - the package must be known first
-from .recipes import MODEL_FOLDERS, TINY_FILES, TinyFile, engine_tree, models_folder  # noqa: E402 - the same
+from .recipes import FULL_SIZE_FILES, MODEL_FOLDERS, TINY_FILES, TinyFile, engine_tree, models_folder  # noqa: E402 - the same
 
 #: Where stamps of finished files are, below the models folder.
 STAMPS = ".tiny"
@@ -38,39 +39,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comfyui", type=Path, required=True, help="a ComfyUI tree, which stays as it is")
     parser.add_argument("--out", type=Path, required=True, help="folder for `comfyui` and `models`")
-    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(TINY_FILES))
+    parser.add_argument("--full-size", action="store_true", help="models of the published sizes, for that very tree")
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join((*TINY_FILES, *FULL_SIZE_FILES)))
     options = parser.parse_args()
-    unknown = sorted(set(options.names) - set(TINY_FILES))
+    known = FULL_SIZE_FILES if options.full_size else TINY_FILES
+    unknown = sorted(set(options.names) - set(known))
     if unknown:
         parser.error(f"unknown name: {', '.join(unknown)}")
     if not (options.comfyui / "comfyui_version.py").is_file():
         parser.error(f"no ComfyUI tree at {options.comfyui}")
-    files = [TINY_FILES[name] for name in options.names or TINY_FILES]
+    files = [known[name] for name in options.names or known]
+    comfyui, out = options.comfyui.resolve(), options.out.resolve()
     try:
-        build(options.comfyui.resolve(), options.out.resolve(), files)
+        build(comfyui, out, files, tree=comfyui if options.full_size else engine_tree(out))
     except ValueError as error:
         sys.exit(f"{parser.prog}: {error}")
 
 
-def build(comfyui: Path, out: Path, files: list[TinyFile]) -> None:
-    """Make the engine tree, the folders and `files`; whole files are kept."""
+def build(comfyui: Path, out: Path, files: list[TinyFile], tree: Path) -> None:
+    """Make the folders, `files`, and the `tree` that loads them unless it is `comfyui`; whole files are kept."""
     models = models_folder(out)
     for folder in (*MODEL_FOLDERS, STAMPS):
         (models / folder).mkdir(parents=True, exist_ok=True)
     # Held until this process ends, however it ends.
     lock = (models / STAMPS / "lock").open("a")
     _wait_for(lock)
-    copy_engine_tree(comfyui, engine_tree(out))
-    wanted = [file for file in files if not _is_whole(file, models, out)]
+    if tree != comfyui:
+        copy_engine_tree(comfyui, tree)
+    wanted = [file for file in files if not _is_whole(file, models, tree)]
     if wanted:
-        _import_engine(engine_tree(out))
+        _import_engine(tree)
     for file in files:
         if file.needs and importlib.util.find_spec(file.needs) is None:
             print(json.dumps({"name": file.name, "left_out": f"{file.needs} is not installed"}), flush=True)
             continue
         started = time.monotonic()
         if file in wanted:
-            _make(file, models, out)
+            _make(file, models, tree)
         report = {
             "name": file.name,
             "path": str(models / file.path),
@@ -104,19 +109,19 @@ def _try_lock(lock: IO[str]) -> bool:
     return True
 
 
-def _make(file: TinyFile, models: Path, out: Path) -> None:
+def _make(file: TinyFile, models: Path, tree: Path) -> None:
     from .weights import save
 
     recipe = getattr(importlib.import_module(f".{file.made_by}", __package__), file.recipe or file.name)
     save(recipe(), models / file.path)
-    stamp = {"recipe": _digest(file, out), "bytes": (models / file.path).stat().st_size}
+    stamp = {"recipe": _digest(file, tree), "bytes": (models / file.path).stat().st_size}
     _stamp(file, models).write_text(json.dumps(stamp))
 
 
-def _is_whole(file: TinyFile, models: Path, out: Path) -> bool:
+def _is_whole(file: TinyFile, models: Path, tree: Path) -> bool:
     try:
         stamp = json.loads(_stamp(file, models).read_text())
-        return stamp == {"recipe": _digest(file, out), "bytes": (models / file.path).stat().st_size}
+        return stamp == {"recipe": _digest(file, tree), "bytes": (models / file.path).stat().st_size}
     except (OSError, ValueError):
         return False
 
@@ -125,15 +130,15 @@ def _stamp(file: TinyFile, models: Path) -> Path:
     return models / STAMPS / f"{file.name}.json"
 
 
-def _digest(file: TinyFile, out: Path) -> str:
+def _digest(file: TinyFile, tree: Path) -> str:
     """Of all that decides on the file's content: which file it is, our sources, ComfyUI."""
     sources = [path.read_bytes() for path in sorted(HERE.glob("*.py")) if path.name not in ("build.py", "recipes.py")]
-    version = (engine_tree(out) / "comfyui_version.py").read_bytes()
+    version = (tree / "comfyui_version.py").read_bytes()
     return hashlib.sha256(b"\0".join([repr(file).encode(), version, *sources])).hexdigest()
 
 
 def _import_engine(tree: Path) -> None:
-    """Make `comfy` importable from the copied tree, on the CPU whatever the machine has."""
+    """Make `comfy` importable from the tree, on the CPU whatever the machine has."""
     sys.path.insert(0, str(tree))
     from comfy.cli_args import args
 

@@ -44,10 +44,15 @@ def cascade_c() -> StateDict:
     config = cascade_c_config()
     unet = fill(unet_shapes(config), 90, torch.float16)
     _carry_latent(unet, DRIFT_C, beside=1)
-    state = fuse(config, unet, fill(clip_shapes(config), 90, torch.float16), _picture_encoder())
+    state = fuse(config, unet, fill(clip_shapes(config), 90, torch.float16), picture_encoder())
+    return {**state, **vision(config)}
+
+
+def vision(config: BASE) -> StateDict:
+    """The CLIP vision model that a stage C file carries, in the sizes of the engine's tree."""
     sizes = json.loads(Path(clip_vision.__file__).with_name("clip_vision_config_vitl.json").read_text())
-    vision = CLIPVisionModelProjection(sizes, torch.float16, "meta", disable_weight_init)
-    return {**state, **fill(shapes_of(vision, config.clip_vision_prefix), 91, torch.float16)}
+    module = CLIPVisionModelProjection(sizes, torch.float16, "meta", disable_weight_init)
+    return fill(shapes_of(module, config.clip_vision_prefix), 91, torch.float16)
 
 
 def cascade_b() -> StateDict:
@@ -57,7 +62,7 @@ def cascade_b() -> StateDict:
     # Stage C's picture arrives at size 1: beside the constant, and out of the latent's columns.
     mapper = unet["effnet_mapper.2.weight"].flatten(1).float()
     unet["effnet_mapper.2.weight"] = (mapper - basis @ (basis.T @ mapper))[:, :, None, None].half()
-    return fuse(config, unet, {}, _picture_decoder(config.latent_format.scale_factor))
+    return fuse(config, unet, {}, picture_decoder(config.latent_format.scale_factor))
 
 
 def _carry_latent(unet: StateDict, drift: float, beside: int) -> torch.Tensor:
@@ -98,7 +103,7 @@ def _carry_latent(unet: StateDict, drift: float, beside: int) -> torch.Tensor:
     return basis
 
 
-def _picture_encoder() -> StateDict:
+def picture_encoder() -> StateDict:
     """EfficientNet of random weights; only its last layer is made to fit, by looking at what comes out."""
     module = StageC_coder()
     shapes = shapes_of(module)
@@ -118,7 +123,7 @@ def _picture_encoder() -> StateDict:
     return state
 
 
-def _picture_decoder(scale_factor: float) -> StateDict:
+def picture_decoder(scale_factor: float) -> StateDict:
     """Stage A, decoding as vae.py does: the first three latent channels are the colours."""
     shapes = shapes_of(StageA())
     state = zeros(shapes, torch.float32)

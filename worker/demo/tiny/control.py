@@ -30,11 +30,11 @@ def sd2_difference() -> StateDict:
 
 
 def sd15_ordinary() -> StateDict:
-    return _ordinary(sd.sd15_config(), seed=71)
+    return ordinary(sd.sd15_config(), seed=71)
 
 
 def sdxl_ordinary() -> StateDict:
-    return _ordinary(sd.sdxl_config(), seed=72)
+    return ordinary(sd.sdxl_config(), seed=72)
 
 
 def _difference(config: BASE) -> StateDict:
@@ -42,7 +42,7 @@ def _difference(config: BASE) -> StateDict:
     return {**_prefixed(nothing | _own_layers(config, seed=70)), "difference": torch.zeros(1, dtype=torch.float16)}
 
 
-def _ordinary(config: BASE, seed: int) -> StateDict:
+def ordinary(config: BASE, seed: int) -> StateDict:
     return _prefixed(fill(_shapes(config), seed, torch.float16) | _own_layers(config, seed))
 
 

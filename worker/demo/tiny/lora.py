@@ -35,12 +35,11 @@ def sd15_lora() -> StateDict:
 
 
 def sd2_lora() -> StateDict:
-    return _lora(_diffusers_names(sd.sd2_config()), clip_shapes(sd.sd2_config()), {"h": "lora_te"})
+    return of_diffusers(sd.sd2_config(), {"h": "lora_te"})
 
 
 def sdxl_lora() -> StateDict:
-    config = sd.sdxl_config()
-    return _lora(_own_names(config, UNET_LAYERS), clip_shapes(config), {"l": "lora_te1", "g": "lora_te2"})
+    return of_own_names(sd.sdxl_config(), {"l": "lora_te1", "g": "lora_te2"})
 
 
 def flux_lora() -> StateDict:
@@ -59,6 +58,20 @@ def qwen_lora() -> StateDict:
 
 def z_image_lora() -> StateDict:
     return _plain_lora(dit.z_image_config(), Z_IMAGE_LAYERS)
+
+
+def of_diffusers(
+    config: BASE, encoders: Mapping[str, str], *, rank: int = RANK, strength: float = STRENGTH
+) -> StateDict:
+    """A LoRA of every attention and MLP layer, under the names that diffusers has for the layers of the UNet."""
+    return _lora(_diffusers_names(config), clip_shapes(config), encoders, rank=rank, strength=strength)
+
+
+def of_own_names(
+    config: BASE, encoders: Mapping[str, str], *, rank: int = RANK, strength: float = STRENGTH
+) -> StateDict:
+    """The same, under the names that the UNet itself has."""
+    return _lora(_own_names(config, UNET_LAYERS), clip_shapes(config), encoders, rank=rank, strength=strength)
 
 
 def _own_names(config: BASE, layers: re.Pattern[str]) -> dict[str, torch.Size]:
@@ -82,22 +95,24 @@ def _plain_lora(config: BASE, unet_layers: re.Pattern[str]) -> StateDict:
     )
 
 
-def _lora(unet: Shapes, clip: Shapes, encoders: Mapping[str, str]) -> StateDict:
+def _lora(
+    unet: Shapes, clip: Shapes, encoders: Mapping[str, str], *, rank: int = RANK, strength: float = STRENGTH
+) -> StateDict:
     """`encoders` says how the layers of each kind of CLIP begin in this family's files."""
     layers = {f"lora_unet_{_flat(name.removesuffix('.weight'))}": shape for name, shape in unet.items()}
     for name, shape in clip.items():
         found = CLIP_LAYERS.match(name)
         if found and found["kind"] in encoders:
             layers[f"{encoders[found['kind']]}_{_flat(found['layer'])}"] = shape
-    return _pairs(layers)
+    return _pairs(layers, rank, strength)
 
 
-def _pairs(layers: Mapping[str, torch.Size]) -> StateDict:
+def _pairs(layers: Mapping[str, torch.Size], rank: int = RANK, strength: float = STRENGTH) -> StateDict:
     pairs: dict[str, torch.Size] = {}
     for layer, (rows, columns, *kernel) in layers.items():
-        pairs[f"{layer}.lora_down.weight"] = torch.Size((RANK, columns, *kernel))
-        pairs[f"{layer}.lora_up.weight"] = torch.Size((rows, RANK, *kernel))
-    alphas = {f"{layer}.alpha": torch.tensor(RANK * STRENGTH, dtype=torch.float16) for layer in layers}
+        pairs[f"{layer}.lora_down.weight"] = torch.Size((rank, columns, *kernel))
+        pairs[f"{layer}.lora_up.weight"] = torch.Size((rows, rank, *kernel))
+    alphas = {f"{layer}.alpha": torch.tensor(rank * strength, dtype=torch.float16) for layer in layers}
     return {**fill(pairs, len(layers), torch.float16), **alphas}
 
 

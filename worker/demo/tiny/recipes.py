@@ -275,10 +275,73 @@ TINY_FILES: dict[str, TinyFile] = {
 }
 
 
-def build_command(python: Path, comfyui: Path, out: Path, names: Sequence[str] = ()) -> list[str]:
+def _full_size(name: str, path: str, purpose: Purpose = Purpose.CHECKPOINT) -> TinyFile:
+    return TinyFile(f"full_{name}", "full_size", path, purpose, name)
+
+
+#: Models of the published sizes with random weights (see full_size.py), for measurements on a card: 2 to 17 GB each.
+FULL_SIZE_MODELS = (
+    TinyModel("Full SD1.5", "stable diffusion 1", (_full_size("sd15", "compvis/full_sd15.safetensors"),)),
+    TinyModel("Full SD1.5 B", "stable diffusion 1", (_full_size("sd15_b", "compvis/full_sd15_b.safetensors"),)),
+    TinyModel("Full SDXL", "stable_diffusion_xl", (_full_size("sdxl", "compvis/full_sdxl.safetensors"),)),
+    TinyModel(
+        "Full Flux Schnell", "flux_1", (_full_size("flux_schnell", "compvis/full_flux_schnell_fp8.safetensors"),)
+    ),
+    TinyModel(
+        "Full Stable Cascade",
+        "stable_cascade",
+        (
+            _full_size("cascade_b", "compvis/full_stable_cascade_stage_b.safetensors", Purpose.CASCADE_B),
+            _full_size("cascade_c", "compvis/full_stable_cascade_stage_c.safetensors", Purpose.CASCADE_C),
+        ),
+    ),
+)
+FULL_SIZE_LORAS = (
+    TinyAddition(
+        "full_sd15", 150011, "stable diffusion 1",
+        _full_size("sd15_lora", "lora/full_sd15_150011.safetensors", Purpose.LORA),
+    ),
+    TinyAddition(
+        "full_sdxl", 300011, "stable_diffusion_xl",
+        _full_size("sdxl_lora", "lora/full_sdxl_300011.safetensors", Purpose.LORA),
+    ),
+)  # fmt: skip
+FULL_SIZE_CONTROLNET = _full_size(
+    "sd15_control", "controlnet/diff_control_sd15_canny_fp16.safetensors", Purpose.CONTROLNET
+)
+FULL_SIZE_UPSCALER = _full_size("realesrgan_x4", "esrgan/RealESRGAN_x4plus.pth", Purpose.UPSCALER)
+
+FULL_SIZE_FILES: dict[str, TinyFile] = {
+    file.name: file
+    for file in (
+        *(file for model in FULL_SIZE_MODELS for file in model.files),
+        *(addition.file for addition in FULL_SIZE_LORAS),
+        FULL_SIZE_CONTROLNET,
+        FULL_SIZE_UPSCALER,
+        # Without these a worker offers neither ControlNet nor post-processing; nothing is measured with them.
+        *(file for file in TINY_CONTROLNETS if file.path != FULL_SIZE_CONTROLNET.path),
+        *TINY_ANNOTATORS,
+        *(file for file in TINY_UPSCALERS if file.path != FULL_SIZE_UPSCALER.path),
+        *TINY_FACE_FILES,
+        TINY_BACKGROUND,
+    )
+}
+#: What features need beside an image model and a LoRA, of either size.
+AUXILIARY_FILES = tuple(
+    file.name for file in (*TINY_CONTROLNETS, *TINY_ANNOTATORS, *TINY_UPSCALERS, *TINY_FACE_FILES, TINY_BACKGROUND)
+)
+FULL_SIZE_AUXILIARY_FILES = tuple(
+    name for name, file in FULL_SIZE_FILES.items() if not any(file in model.files for model in FULL_SIZE_MODELS)
+)
+
+
+def build_command(
+    python: Path, comfyui: Path, out: Path, names: Sequence[str] = (), *, full_size: bool = False
+) -> list[str]:
     """The command that makes `names` (all when empty) below `out` with the engine's `python`; see build.py."""
     script = Path(__file__).with_name("build.py")
-    return [str(python), str(script), "--comfyui", str(comfyui), "--out", str(out), *names]
+    kind = ["--full-size"] if full_size else []
+    return [str(python), str(script), "--comfyui", str(comfyui), "--out", str(out), *kind, *names]
 
 
 def engine_tree(out: Path) -> Path:

@@ -36,8 +36,8 @@ OLD_NAMES = (
 )
 
 
-def realesrgan_x4() -> StateDict:
-    return {"params_ema": dict(_layers(NEW_NAMES, per_pixel=1))}
+def realesrgan_x4(filters: int = FILTERS, blocks: int = BLOCKS) -> StateDict:
+    return {"params_ema": dict(_layers(NEW_NAMES, per_pixel=1, filters=filters, blocks=blocks))}
 
 
 def realesrgan_x2() -> StateDict:
@@ -49,29 +49,33 @@ def esrgan_x4() -> StateDict:
     return dict(_layers(OLD_NAMES, per_pixel=1))
 
 
-def _layers(names: tuple[str, ...], per_pixel: int) -> Iterator[tuple[str, torch.Tensor]]:
+def _layers(
+    names: tuple[str, ...], per_pixel: int, filters: int = FILTERS, blocks: int = BLOCKS
+) -> Iterator[tuple[str, torch.Tensor]]:
     first, dense_layer, body, up, last_but_one, last = names
     identity = torch.zeros(3, 3)
     identity[1, 1] = 1
-    taken = torch.zeros(FILTERS, 3 * per_pixel, 3, 3)
+    taken = torch.zeros(filters, 3 * per_pixel, 3, 3)
     for colour in range(3):
         taken[colour, colour * per_pixel : (colour + 1) * per_pixel] = identity / per_pixel
     yield from _convolution(first, taken)
-    for block in range(BLOCKS):
+    for block in range(blocks):
         for dense in range(1, DENSE + 1):
             for layer in range(1, LAYERS + 1):
-                outputs = FILTERS if layer == LAYERS else GROWTH
-                nothing = torch.zeros(outputs, FILTERS + (layer - 1) * GROWTH, 3, 3)
+                outputs = filters if layer == LAYERS else GROWTH
+                nothing = torch.zeros(outputs, filters + (layer - 1) * GROWTH, 3, 3)
                 yield from _convolution(dense_layer.format(block=block, dense=dense, layer=layer), nothing)
-    yield from _convolution(body, torch.zeros(FILTERS, FILTERS, 3, 3))
+    yield from _convolution(body, torch.zeros(filters, filters, 3, 3))
     for doubling in (1, 2):
-        yield from _convolution(up.format(doubling=doubling, position=3 * doubling), _each_colour(FILTERS, TENT))
-    yield from _convolution(last_but_one, _each_colour(FILTERS, identity))
-    yield from _convolution(last, _each_colour(3, identity))
+        yield from _convolution(
+            up.format(doubling=doubling, position=3 * doubling), _each_colour(filters, filters, TENT)
+        )
+    yield from _convolution(last_but_one, _each_colour(filters, filters, identity))
+    yield from _convolution(last, _each_colour(3, filters, identity))
 
 
-def _each_colour(outputs: int, kernel: torch.Tensor) -> torch.Tensor:
-    weight = torch.zeros(outputs, FILTERS, 3, 3)
+def _each_colour(outputs: int, inputs: int, kernel: torch.Tensor) -> torch.Tensor:
+    weight = torch.zeros(outputs, inputs, 3, 3)
     for colour in range(3):
         weight[colour, colour] = kernel
     return weight
