@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -42,8 +41,8 @@ COMFYUI_LEFT_OUT = ("tests", "tests-unit", "web", "__pycache__", ".github", "inp
 def needed(python: str, have: Iterable[str]) -> list[str]:
     """The requirements `name==version` that have to travel, for a Python such as "3.12"."""
     there = {canonicalize_name(re.split(r"[=<> @]", line.strip())[0]) for line in have if line.strip()}
-    environment = {**default_environment(), "python_version": python, "sys_platform": "linux"}
-    found = {}
+    environment: dict[str, str] = {"python_version": python, "sys_platform": "linux"}
+    found: dict[str, str] = {}
     for lock in LOCK_FILES:
         for line in (LOCKS / lock).read_text().splitlines():
             text = line.partition("#")[0].strip()
