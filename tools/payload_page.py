@@ -191,7 +191,9 @@ ENTRIES = (
     Entry(
         "post_processing",
         "post_processing",
-        "Each once, in this order: face fixers, upscalers, `strip_background`. An unknown name is left out and told.",
+        "Each once, in this order: face fixers, upscalers, `strip_background`. An unknown name is left out and told, "
+        "and so is an upscaler that would make a side longer than 16,383 pixels, a picture larger than 8192 x 8192, "
+        "or take too long.",
         also=("face_fixers", "upscalers"),
     ),
     Entry(

@@ -60,6 +60,8 @@ UPSCALERS: Final = _files(_DATA["upscalers"])
 FACE_FIXERS: Final = _files(_DATA["face_fixers"])
 #: Upscaler → how many times it enlarges each side.
 SCALES: Final[Mapping[str, int]] = {name: entry["scale"] for name, entry in _DATA["upscalers"].items()}
+#: Upscaler → its time for a pixel as a multiple of ESRGAN's.
+COSTS: Final[Mapping[str, float]] = {name: entry.get("cost", 1.0) for name, entry in _DATA["upscalers"].items()}
 #: Every face fixer needs both.
 FACE_DETECTOR: Final = _file(_DATA["face_detector"])
 FACE_PARSER: Final = _file(_DATA["face_parser"])

@@ -125,10 +125,15 @@ def read_request(
         notes.append(_information(f"scheduler {scheduler}->{instead} for {sampler}"))
         scheduler = instead
     asked = post_processing.asked(payload)
-    processors = post_processing.in_order(asked)
+    known = post_processing.in_order(asked)
     notes.extend(
-        _information(f"post-processor {name} is unknown here and was left out")
-        for name in asked
+        _information(f"post-processor {name} is unknown here and was left out") for name in asked if name not in known
+    )
+    batch = coerce.whole(payload.get("n_iter"), 1, 1, MAX_BATCH)
+    processors = post_processing.fitting(known, width, height, batch)
+    notes.extend(
+        _information(f"post-processor {name} was left out, because the picture would be too large")
+        for name in known
         if name not in processors
     )
     extra_texts = _extra_texts(payload)
@@ -157,7 +162,7 @@ def read_request(
         hires=False,
         hires_steps=steps,
         hires_denoise=DEFAULT_HIRES_DENOISE,
-        batch=coerce.whole(payload.get("n_iter"), 1, 1, MAX_BATCH),
+        batch=batch,
         clip_skip=coerce.whole(payload.get("clip_skip"), 1, 1, 20),
         tiling=coerce.flag(payload.get("tiling")),
         transparent=transparent and model.family in LAYER_DIFFUSE,

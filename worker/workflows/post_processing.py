@@ -1,14 +1,22 @@
-"""A payload's post-processors: the known ones, in the order in which they run."""
+"""A payload's post-processors: the known ones in their order, without upscalers whose result can't be delivered."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from worker.workflows import coerce
-from worker.workflows.auxiliary_files import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS, AuxiliaryFile
+from worker.workflows.auxiliary_files import COSTS, FACE_FIXERS, SCALES, STRIP_BACKGROUND, UPSCALERS, AuxiliaryFile
 from worker.workflows.request import PostProcessorModel
 
 #: The Horde's list is shorter, and none of its names is as long.
 MAX_NAMES, MAX_NAME_CHARACTERS = 32, 100
+#: WebP holds no longer side.
+MAX_SIDE_PX = 16_383
+#: Pixels of one finished picture, and of all of a job: as many as 20 pictures of 1024 px, the most in one job, enlarged
+#: four times. ComfyUI holds them at 12 bytes each, 0.8 and 4 GB.
+MAX_PICTURE_PX, MAX_JOB_PX = 8192**2, 20 * 4096**2
+#: Pixels that the upscalers of a job read, times their cost: some 24 s of the 150 s that the Horde gives a small job,
+#: on a card that enlarges a megapixel a second with ESRGAN.
+MAX_UPSCALED_PX = 24 * 1024**2
 
 
 def asked(payload: Mapping[str, Any]) -> list[str]:
@@ -22,6 +30,25 @@ def in_order(names: Sequence[str]) -> tuple[str, ...]:
     """The known names: faces are fixed at the size they were painted, the background is cut out last."""
     groups = (FACE_FIXERS, UPSCALERS, {STRIP_BACKGROUND})
     return tuple(name for group in groups for name in names if name in group)
+
+
+def fitting(names: Sequence[str], width: int, height: int, batch: int) -> tuple[str, ...]:
+    """The names without the upscalers that would make pictures too large or take too long, each judged in its turn.
+
+    Width and height in pixels, as the pictures are rendered; `batch`: how many pictures there are.
+    """
+    kept, read = [], 0.0
+    for name in names:
+        if name in SCALES:
+            enlarged = (width * SCALES[name], height * SCALES[name])
+            pixels = enlarged[0] * enlarged[1]
+            work = read + width * height * batch * COSTS[name]
+            too_large = max(enlarged) > MAX_SIDE_PX or pixels > MAX_PICTURE_PX or pixels * batch > MAX_JOB_PX
+            if too_large or work > MAX_UPSCALED_PX:
+                continue
+            (width, height), read = enlarged, work
+        kept.append(name)
+    return tuple(kept)
 
 
 def networks(files: Mapping[str, AuxiliaryFile], names: Sequence[str]) -> tuple[PostProcessorModel, ...]:
