@@ -95,7 +95,7 @@ ENTRIES = (
     Entry(
         "n_iter",
         "batch",
-        "Images of one latent batch.",
+        "Images of one latent batch; as many as the job has ids, if they differ.",
     ),
     Entry(
         "denoising_strength",

@@ -98,6 +98,7 @@ async def read_job(job: Job, model: ServedModel, models: ModelSource, pictures: 
     request = read_request(
         pop.payload,
         model=model,
+        images=len(pop.job_ids),
         source_processing=pop.source_processing,
         source=pictures.source,
         extra_sources=pictures.extras,

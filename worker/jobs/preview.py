@@ -56,6 +56,7 @@ def request_for(pop: PopResponse, models: Mapping[str, ModelRecord]) -> RenderRe
     return read_request(
         pop.payload,
         model=ServedModel(record.name, record.family, files, inpainting=record.inpainting),
+        images=len(pop.job_ids),
         source_processing=pop.source_processing,
         source=source,
         extra_sources=extras,

@@ -17,6 +17,7 @@ from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata
 from worker.images import open_picture
 from worker.jobs.job import Job
+from worker.workflows.payload import MAX_EXTRA_SOURCES
 from worker.workflows.request import ExtraSource, RenderRequest, ServedModel, SourceImage
 
 #: The server takes pictures of at most 3072 x 3072; as a badly compressed PNG with alpha that is 38 MB.
@@ -49,12 +50,13 @@ class Pictures:
 async def fetch_pictures(job: Job, model: ServedModel, horde: HordeClient) -> Pictures:
     """Fetch and open everything the pop points to. Raises JobLate only."""
     pop, pictures = job.pop, Pictures()
+    asked_extras = pop.extra_source_images[:MAX_EXTRA_SOURCES]
     source, mask, *extras = await asyncio.gather(
         _fetch(job, horde, pop.source_image, "source_image"),
         _fetch(job, horde, pop.source_mask, "source_mask"),
         *(
             _fetch(job, horde, extra.image, "extra_source_images", str(number))
-            for number, extra in enumerate(pop.extra_source_images)
+            for number, extra in enumerate(asked_extras)
         ),
     )
     stand_in = _noise(job) if model.inpainting and source is None else None
@@ -63,7 +65,7 @@ async def fetch_pictures(job: Job, model: ServedModel, horde: HordeClient) -> Pi
         pictures.source = replace(_keep(pictures, job, 0, picture), stand_in=stand_in is not None)
     pictures.extras = tuple(
         ExtraSource(_keep(pictures, job, number, picture), asked.strength)
-        for number, (picture, asked) in enumerate(zip(extras, pop.extra_source_images, strict=True), start=1)
+        for number, (picture, asked) in enumerate(zip(extras, asked_extras, strict=True), start=1)
         if picture is not None
     )
     return pictures

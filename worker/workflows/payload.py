@@ -87,6 +87,7 @@ def read_request(
     payload: Mapping[str, Any],
     *,
     model: ServedModel,
+    images: int | None = None,
     source_processing: str = "txt2img",
     source: SourceImage | None = None,
     extra_sources: Sequence[ExtraSource] = (),
@@ -95,6 +96,7 @@ def read_request(
 ) -> RenderRequest:
     """The request of a pop's payload, whose names are in lower case. Never raises on a bad value.
 
+    `images`: how many the Horde wants, one for each job id; without it the payload's n_iter, which may differ.
     Pictures, LoRAs and embeddings come resolved, those that could not be fetched left out. A source picture comes in
     any size, with its mask in its alpha channel. The result's `notes` tell the requester what was done otherwise.
     """
@@ -129,7 +131,7 @@ def read_request(
     notes.extend(
         _information(f"post-processor {name} is unknown here and was left out") for name in asked if name not in known
     )
-    batch = coerce.whole(payload.get("n_iter"), 1, 1, MAX_BATCH)
+    batch = coerce.whole(payload.get("n_iter") if images is None else images, 1, 1, MAX_BATCH)
     processors = post_processing.fitting(known, width, height, batch)
     notes.extend(
         _information(f"post-processor {name} was left out, because the picture would be too large")

@@ -71,6 +71,12 @@ async def test_what_does_not_come_in_time_is_left_out_and_told(kind, payload):
         assert [lora.file for lora in request.loras] == ["soon.safetensors"]
 
 
+@pytest.mark.parametrize(("ids", "n_iter"), [(["a"], 4), (["a", "b"], 1), (["a", "b", "c"], "many"), (["a"], None)])
+async def test_as_many_images_are_made_as_the_horde_wants_answers(ids, n_iter):
+    pop = PopResponse.model_validate({"ids": ids, "model": "M", "ttl": 150.0, "payload": {"n_iter": n_iter}})
+    assert (await read_job(Job(pop), MODEL, Room(), Pictures())).batch == len(ids)
+
+
 OWN_CONTROL = """
 description: A ControlNet of the owner's own, for SDXL.
 serves: {families: [stable_diffusion_xl], modes: [txt2img], features: [picture, control, annotate]}

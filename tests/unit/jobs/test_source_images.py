@@ -111,6 +111,21 @@ async def test_extra_pictures_keep_their_strengths_and_a_missing_one_is_named_by
     assert [(entry.type, entry.ref) for entry in job.metadata] == [("extra_source_images", "1")]
 
 
+async def test_no_more_extra_pictures_are_fetched_than_are_used():
+    storage = Storage(a=png(), x=png())
+    fetched = []
+
+    async def fetch(url, max_bytes, *, deadline=None):
+        fetched.append(url)
+        return storage.files[url]
+
+    storage.fetch = fetch
+    job = job_with(source_image="a", extra_source_images=[{"image": "x", "strength": 1}] * 10_000)
+    pictures = await fetch_pictures(job, MODEL, storage)
+    assert len(pictures.extras) == 5
+    assert sorted(fetched) == ["a", *["x"] * 5]
+
+
 async def test_extra_pictures_keep_their_own_shape_because_they_are_only_looked_at():
     job = job_with(source_image="a", extra_source_images=[{"image": "x", "strength": 1}])
     pictures = await engine_pictures(job, Storage(a=png(), x=png(size=(90, 40))))
