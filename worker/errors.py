@@ -3,6 +3,7 @@
     WorkerError                      a sentence for the owner, and a remedy
     ├── ConfigError                  the owner's settings can't be used
     ├── RuntimeMissing               the engine's environment is absent or incomplete
+    ├── InputRefused                 data from outside that is malformed, too large, or of no kind taken
     ├── HordeError                   the Horde's API
     │   ├── HordeUnreachable         no answer, a 5xx, or no JSON: try again later
     │   ├── HordeBusy                not now: wait as long as it says
@@ -102,6 +103,12 @@ class RuntimeMissing(WorkerError):
     """The engine's environment is absent or incomplete."""
 
     blame = Blame.OWNER
+
+
+class InputRefused(WorkerError, ValueError):
+    """Data from outside was refused: malformed, larger than its bound, or of no kind that is taken."""
+
+    blame = Blame.NETWORK
 
 
 class HordeError(WorkerError):

@@ -1,17 +1,17 @@
-"""Pixels at the borders: what the engine hands out, what the Horde takes, what requesters send."""
+"""Our own pixels: what the engine hands out, and the WebP that the Horde takes."""
 
 import io
 from dataclasses import dataclass
 from typing import Literal
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 #: WebP quality of delivered images; reGen's value, so requesters see no difference.
 WEBP_QUALITY = 95
 #: libwebp's effort. 6 costs three times the CPU of 4 for about 2 % of the size.
 WEBP_METHOD = 4
-#: A requester's picture above this many pixels is refused unopened: the Horde's own limit is 3072 x 3072.
-MAX_SOURCE_PIXELS = 64_000_000
+#: Pixels of the largest image an engine hands out: the Horde's largest, 3072 x 3072, with sides four times as long.
+MOST_RENDERED_PIXELS = (4 * 3072) ** 2
 
 Mode = Literal["L", "RGB", "RGBA"]
 
@@ -31,6 +31,11 @@ class RawImage:
         if len(self.pixels) != wanted:
             raise ValueError(f"{len(self.pixels)} bytes for {self.width}x{self.height} {self.mode}, not {wanted}")
 
+    @classmethod
+    def from_pillow(cls, picture: Image.Image) -> "RawImage":
+        """The pixels of an RGB or RGBA picture."""
+        return cls(picture.width, picture.height, "RGBA" if picture.mode == "RGBA" else "RGB", picture.tobytes())
+
     def to_pillow(self) -> Image.Image:
         """The same picture for Pillow. Raises ValueError when the bytes do not fill width x height."""
         return Image.frombytes(self.mode, (self.width, self.height), self.pixels)
@@ -41,24 +46,3 @@ def encode_webp(image: RawImage) -> bytes:
     out = io.BytesIO()
     image.to_pillow().save(out, "WEBP", quality=WEBP_QUALITY, method=WEBP_METHOD)
     return out.getvalue()
-
-
-def open_picture(data: bytes) -> Image.Image:
-    """Any picture Pillow can read, first frame, upright, as RGB or, where it has transparency, RGBA.
-
-    Raises ValueError for anything else, or for one that is too large to be honest.
-    """
-    try:
-        image = Image.open(io.BytesIO(data))
-        if image.width * image.height > MAX_SOURCE_PIXELS:
-            raise ValueError(f"a picture of {image.width}x{image.height} is too large")
-        upright = ImageOps.exif_transpose(image)
-        return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
-    except Exception as error:  # Pillow's many readers raise whatever they stumble over
-        raise ValueError(f"not a readable picture: {error}") from error
-
-
-def decode(data: bytes) -> RawImage:
-    """`open_picture`, as raw pixels."""
-    image = open_picture(data)
-    return RawImage(image.width, image.height, "RGBA" if image.mode == "RGBA" else "RGB", image.tobytes())

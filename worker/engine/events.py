@@ -9,12 +9,16 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from worker.images import RawImage, decode
+from worker.images import MOST_RENDERED_PIXELS, RawImage
+from worker.untrusted.json_reader import JsonBounds, read_json_object
+from worker.untrusted.pictures import open_picture
 
 #: The raw frame of `HordeImageOutput`.
 RAW_IMAGE_EVENT = 1001
 #: ComfyUI's image with metadata: sent to clients that announced `supports_preview_metadata`.
 IMAGE_WITH_METADATA_EVENT = 4
+#: A failure's message holds the whole graph's inputs and a traceback; a megabyte is far above what was seen.
+MESSAGE_BOUNDS = JsonBounds(max_bytes=16 * 1024 * 1024)
 #: No card has more memory.
 MOST_MEMORY_BYTES = 2**50
 #: The first message of a client that wants attributed images.
@@ -90,10 +94,12 @@ Event = Started | Progress | ImageMade | Finished | Failed | Interrupted
 def parse_text(message: str) -> Event | None:
     """A JSON message as an event; None when it concerns no prompt or is of no known kind."""
     try:
-        envelope = json.loads(message)
+        envelope = read_json_object(message, MESSAGE_BOUNDS)
         data = envelope["data"]
         prompt_id = data["prompt_id"]
     except (ValueError, KeyError, TypeError):
+        return None
+    if not isinstance(prompt_id, str):
         return None
     match envelope.get("type"):
         case "execution_start":
@@ -128,7 +134,7 @@ def parse_binary(message: bytes) -> ImageMade | None:
         event, header_length = struct.unpack_from(">II", message)
         if event not in (RAW_IMAGE_EVENT, IMAGE_WITH_METADATA_EVENT):
             return None
-        header = json.loads(message[8 : 8 + header_length])
+        header = read_json_object(message[8 : 8 + header_length], MESSAGE_BOUNDS)
         body = message[8 + header_length :]
         if event == RAW_IMAGE_EVENT:
             image = RawImage(header["width"], header["height"], header["mode"], body)
@@ -139,7 +145,9 @@ def parse_binary(message: bytes) -> ImageMade | None:
             )
         if header.get("image_type") != "image/png" or "prompt_id" not in header:
             return None
-        return ImageMade(header["prompt_id"], str(header["node_id"]), index=-1, count=0, image=decode(body))
+        picture = open_picture(body, formats=("PNG",), most_pixels=MOST_RENDERED_PIXELS)
+        image = RawImage.from_pillow(picture)
+        return ImageMade(header["prompt_id"], str(header["node_id"]), index=-1, count=0, image=image)
     except (struct.error, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise ValueError(f"a damaged image frame of {len(message)} bytes: {error!r}") from error
 

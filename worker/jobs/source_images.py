@@ -15,8 +15,8 @@ from PIL import Image, ImageChops
 from worker.errors import JobError, JobLate
 from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata
-from worker.images import open_picture
 from worker.jobs.job import Job
+from worker.untrusted.pictures import open_picture
 from worker.workflows.payload import MAX_EXTRA_SOURCES
 from worker.workflows.request import ExtraSource, RenderRequest, ServedModel, SourceImage
 

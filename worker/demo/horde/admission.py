@@ -6,10 +6,10 @@ import io
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from worker import images
 from worker.demo.horde.records import Baseline, ImageRequest, ModelFacts, Refused, User
 from worker.demo.horde.rules import UPSCALERS
 from worker.demo.horde.schema import ASYNC, require
+from worker.untrusted.pictures import open_picture
 
 _MOST_LORAS = 5
 _MOST_EMBEDDINGS = 20
@@ -159,7 +159,7 @@ def admit(body: Any, *, user: User, models: Mapping[str, ModelFacts], known_work
 def stored_picture(data: bytes) -> bytes:
     """A requester's picture as workers get it: WebP of the same pixels. Raises ValueError when it is no picture."""
     out = io.BytesIO()
-    images.decode(data).to_pillow().save(out, "WEBP", lossless=True, quality=0)
+    open_picture(data).save(out, "WEBP", lossless=True, quality=0)
     return out.getvalue()
 
 
@@ -167,7 +167,7 @@ def inline_picture(text: str) -> bytes | None:
     """The picture in a base64 text; None for any other text."""
     try:
         data = base64.b64decode(text, validate=True)
-        images.decode(data)
+        open_picture(data)
     except (binascii.Error, ValueError):
         return None
     return data
@@ -182,4 +182,4 @@ def _picture(text: str) -> bytes:
 
 
 def _has_alpha(data: bytes) -> bool:
-    return images.decode(data).mode == "RGBA"
+    return open_picture(data).mode == "RGBA"

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from worker.images import RawImage, decode
+from worker.images import MOST_RENDERED_PIXELS, RawImage
+from worker.untrusted.pictures import open_picture
 
 
 class Refused(Exception):
@@ -229,7 +230,7 @@ class Delivery:
         """The delivered picture. Raises ValueError when there is none, or nothing that can be read."""
         if self.data is None:
             raise ValueError(f"nothing was uploaded for job {self.job_id}")
-        return decode(self.data)
+        return RawImage.from_pillow(open_picture(self.data, most_pixels=MOST_RENDERED_PIXELS))
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,10 @@ import httpx
 from loguru import logger
 
 from worker.aio import timeout
-from worker.errors import WorkerError
+from worker.errors import AddressRefused, WorkerError
 from worker.models.disk.folder_lock import alone
 from worker.models.disk.integrity import BLOCK_BYTES, HashStore, find_damage
 from worker.models.download.part_file import PartFile, PartState
-from worker.models.download.ssrf_guard import AddressRefused, only_public, only_web
 from worker.models.download.transfer import (
     MIB,
     DownloadFailed,
@@ -35,6 +34,7 @@ from worker.models.download.transfer import (
     TransferBroken,
     TransferStale,
 )
+from worker.untrusted.addresses import only_public, only_web
 
 #: Tries in a row that bring nothing before a file is given up.
 MAX_FRUITLESS: Final = 5

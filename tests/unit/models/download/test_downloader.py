@@ -18,8 +18,8 @@ from worker.models.download import downloader as download_module
 from worker.models.download import transfer as transfer_module
 from worker.models.download.downloader import Download, Downloader, State, estimate_bytes
 from worker.models.download.part_file import PartFile, PartState, split
-from worker.models.download.ssrf_guard import only_public
 from worker.models.download.transfer import DownloadFailed, Limits, Throttle
+from worker.untrusted.addresses import only_public
 
 CONTENT = random.Random(7).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -5,9 +5,10 @@ import socket
 import httpx
 import pytest
 
-from worker.models.download import ssrf_guard as address_module
+from worker.errors import AddressRefused
 from worker.models.download.downloader import open_client
-from worker.models.download.ssrf_guard import AddressRefused, is_public, only_public
+from worker.untrusted import addresses as address_module
+from worker.untrusted.addresses import is_public, only_public
 
 HERE = "127.0.0.1"
 #: Of this machine as well, and nobody listens there.

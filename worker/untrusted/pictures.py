@@ -1,0 +1,151 @@
+"""Pictures of requesters, opened within bounds: few formats, so many pixels, so much memory for all jobs together.
+
+A picture's size is looked at before its pixels are unpacked: a quarter of a megabyte can hold gigabytes of them. Only
+readers that work in this process are used, since one that starts another program (PostScript) would run a stranger's
+code. Everything here but `MemoryBudget` is CPU work of up to half a second: call it in a thread.
+"""
+
+import asyncio
+import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, cast
+
+from PIL import Image, ImageOps, PngImagePlugin
+
+from worker.errors import InputRefused
+
+#: What the Horde's storage gives out (WebP, whatever a requester sent), what other storages and clients make of
+#: pictures (PNG, JPEG), and the one format whose pixels are fractions (TIFF).
+FORMATS: Final = ("WEBP", "PNG", "JPEG", "TIFF")
+#: The Horde takes pictures of at most 3072 x 3072 pixels, whatever their shape.
+MOST_PIXELS: Final = 3072 * 3072
+#: The Horde's storage keeps WebP, whose sides end here.
+LONGEST_SIDE: Final = 16_383
+#: Bytes that opening a picture takes for each of its pixels: as it is stored, upright, and converted to RGBA.
+BYTES_PER_PIXEL: Final = 16
+#: Texts within a PNG, unpacked: one, and all together. A ComfyUI workflow may have some hundred kilobytes.
+PNG_TEXT_BYTES: Final = 1024 * 1024
+PNG_TEXTS_BYTES: Final = 4 * 1024 * 1024
+#: What the largest value of one grey channel means in modes deeper than 8 bits: the first that is not below it.
+_WHITES: Final = {
+    "F": (1.0, 255.0, 65535.0), "I": (255.0, 65535.0),
+    "I;16": (65535.0,), "I;16B": (65535.0,), "I;16L": (65535.0,), "I;16N": (65535.0,),
+}  # fmt: skip
+
+# Pillow reads its bounds from its modules.
+PngImagePlugin.MAX_TEXT_CHUNK = PNG_TEXT_BYTES
+PngImagePlugin.MAX_TEXT_MEMORY = PNG_TEXTS_BYTES
+# `_look_at` decides by the same number, and refuses where Pillow only warns.
+Image.MAX_IMAGE_PIXELS = None
+
+
+def picture_size(data: bytes) -> tuple[int, int]:
+    """Width and height as the header tells them. Raises InputRefused for what `open_picture` would not open."""
+    with _look_at(data, FORMATS, MOST_PIXELS) as image:
+        return image.size
+
+
+def open_picture(data: bytes, *, formats: tuple[str, ...] = FORMATS, most_pixels: int = MOST_PIXELS) -> Image.Image:
+    """The first frame, upright, as RGB or, where it has transparency, RGBA; deeper channels scaled to 8 bits.
+
+    Raises InputRefused when it is of no format taken, too large, or damaged.
+    """
+    with _look_at(data, formats, most_pixels) as image:
+        try:
+            image.load()
+            upright = ImageOps.exif_transpose(_to_eight_bits(image))
+            return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+        except Exception as error:  # Pillow's readers raise whatever they stumble over
+            raise InputRefused(f"not a readable picture: {error}") from error
+
+
+def _look_at(data: bytes, formats: tuple[str, ...], most_pixels: int) -> Image.Image:
+    """The picture with nothing but its header read. Raises InputRefused."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats)
+    except Exception as error:  # as above
+        raise InputRefused(f"not a readable picture: {error}") from error
+    width, height = image.size
+    if width * height > most_pixels or max(width, height) > LONGEST_SIDE:
+        image.close()
+        raise InputRefused(
+            f"a picture of {width}x{height} pixels is larger than {most_pixels} or {LONGEST_SIDE} a side"
+        )
+    return image
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """A grey picture of 16 bits or of fractions scaled to 8 bits, where Pillow would clip it; any other as it is."""
+    whites = _WHITES.get(image.mode)
+    if whites is None:
+        return image
+    deep = (image.convert("I") if image.mode.startswith("I;") else image).convert("F")
+    low, high = (float(cast("float", end)) for end in deep.getextrema())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InputRefused("pixels that are not numbers")
+    white = next((each for each in whites if high <= each), None)
+    # Where no usual range fits, the picture's own one is what tells dark from light.
+    dark, white = (0.0, white) if white is not None and low >= 0 else (low, high)
+    factor = 255.0 / ((white - dark) or 1.0)
+    offset = 0.5 - dark * factor
+    return deep.point(lambda value: value * factor + offset).convert("L")
+
+
+class MemoryBudget:
+    """Memory that the pictures of all jobs may take together, in bytes; who finds none left waits.
+
+    Small pictures pass large ones that wait. The oldest reservation always gets what it asks for, so that those that
+    wait for each other can't stop all: at most `max_bytes` and what one picture takes are in use.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._reserved: dict[Reservation, int] = {}
+        self._freed = asyncio.Event()
+
+    @property
+    def used_bytes(self) -> int:
+        return sum(self._reserved.values())
+
+    @contextmanager
+    def reserve(self) -> Iterator["Reservation"]:
+        """A reservation of nothing yet, given back at the end of the block."""
+        reservation = Reservation(self)
+        self._reserved[reservation] = 0
+        try:
+            yield reservation
+        finally:
+            del self._reserved[reservation]
+            self._wake()
+
+    async def take(self, reservation: "Reservation", count: int) -> None:
+        """Add so many bytes to a reservation, as soon as there is room for them."""
+        while self.used_bytes + count > self.max_bytes and next(iter(self._reserved)) is not reservation:
+            await self._freed.wait()
+        self._reserved[reservation] += count
+
+    def free(self, reservation: "Reservation", count: int) -> None:
+        """Take so many bytes off a reservation."""
+        self._reserved[reservation] -= count
+        self._wake()
+
+    def _wake(self) -> None:
+        self._freed.set()
+        self._freed = asyncio.Event()
+
+
+class Reservation:
+    """A part of a budget, which grows and shrinks."""
+
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget = budget
+
+    async def take(self, count: int) -> None:
+        """Wait for so many bytes more."""
+        await self._budget.take(self, count)
+
+    def free(self, count: int) -> None:
+        """Give so many bytes back before the reservation ends."""
+        self._budget.free(self, count)
