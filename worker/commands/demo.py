@@ -1,6 +1,7 @@
 """`demo`: the whole job on this machine."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from worker import logs
 from worker.commands.options import LOGS_FOLDER, AsJson, Quiet, Verbose, complete_runtime
 from worker.errors import WorkerError
+from worker.network import check_network_variables
 
 
 def demo(
@@ -22,6 +24,7 @@ def demo(
 ) -> None:
     """Do the whole job on this machine: a Horde of its own, tiny models, the real engine."""
     logs.set_up(LOGS_FOLDER, console_level=logs.level_name(verbose, quiet))
+    check_network_variables(os.environ)
     from worker.demo.run import run_demo  # noqa: PLC0415 - the demo's Horde is of no use to the other commands
 
     try:

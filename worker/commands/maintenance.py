@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from worker.app.build import AGENT
 from worker.commands.options import ConfigFile, FromEnvironment, WorkerName, load_settings
 from worker.config.schema import BridgeData
 from worker.horde.client import HordeClient
+from worker.network import check_network_variables
 from worker.owner.maintenance import switch
 
 app = typer.Typer(
@@ -67,6 +69,8 @@ def show(*, config: ConfigFile = None, from_environment: FromEnvironment = False
 
 
 def _ask(settings: BridgeData, what: Callable[[HordeClient], Awaitable[None]]) -> None:
+    check_network_variables(os.environ)
+
     async def ask() -> None:
         key = settings.api_key.get_secret_value()
         async with contextlib.aclosing(HordeClient(settings.horde_url, key, agent=AGENT)) as horde:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ from worker.models.download.transfer import Throttle
 from worker.models.download_plan import GIB, supply
 from worker.models.loras.lora_cache import purge_unknown
 from worker.models.missing_files import all_beside, find_lacking
+from worker.network import check_network_variables
 
 app = typer.Typer(help="Look at, fetch and check the models.", no_args_is_help=True)
 
@@ -194,6 +196,9 @@ def _owner(
     root = models_root(config, loaded.environment)
     custom = custom_of(config, loaded.environment)
     entries = (*(config.models_to_load if wanted is None else wanted), *config.models_to_skip)
+
+    if not offline:
+        check_network_variables(os.environ)
 
     async def gather() -> Choice:
         async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:

@@ -1,5 +1,6 @@
 """`run`: the worker itself."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -22,6 +23,7 @@ from worker.commands.options import (
 from worker.config.load import LoadedConfig
 from worker.console.status_view import live_view_supported
 from worker.engine.install import Runtime
+from worker.network import check_network_variables
 from worker.process.orphans import end_orphans
 
 
@@ -45,6 +47,7 @@ def run(
         return load_settings(config, from_environment=from_environment, name=name, warn=False)
 
     loaded = load_settings(config, from_environment=from_environment, name=name)
+    check_network_variables(os.environ)
     if loaded.data.limited_console_messages and not (verbose or quiet):
         logs.set_up(folder, console_level="SUCCESS")
     flags = DeviceFlags(amd=amd, directml=directml, cpu=cpu)

@@ -5,12 +5,13 @@ error in the text becomes a ConfigError with the file, the line and the usual ca
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
 
 from worker.config.setting import Setting
+from worker.config.yaml_slips import ODD_SPACES, Slip, find_slips
 from worker.errors import ConfigError
 
 #: Nesting depth that no setting needs more of.
@@ -29,22 +30,28 @@ _USUAL_CAUSES = (
     (r"cannot start any token", "Put a text that starts with @, % or ` in quotes."),
     (r"mapping values are not allowed", "Check the indentation; put a text that contains ': ' in quotes."),
     (r"quoted scalar", "Close the quote."),
+    (r"^expected ','", "Separate the elements of the list with commas, and close its bracket."),
     (r".", "Check indentation, quotes and brackets on this line and the one before."),
 )
 
 
 def read_document(text: str, file: str) -> tuple[Setting, ...]:
     """All settings in order, repeated keys included. Raises ConfigError for anything but a YAML mapping."""
+    text = text.removeprefix("\ufeff")
+    slips = tuple(find_slips(text))
     try:
-        root = yaml.compose(text.removeprefix("\ufeff"), Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        raise _syntax_error(text, file, error) from error
+        raise _syntax_error(text, file, error, slips) from error
     except RecursionError as error:
         raise ConfigError(f"{file}: brackets are nested too deeply.", remedy="No setting needs this.") from error
     except (ValueError, OverflowError) as error:  # PyYAML passes a number beyond Unicode to chr()
         raise ConfigError(f"{file}: an escape such as \\U is no character.", remedy=_BACKSLASHES) from error
     if root is None or _empty(root):
         return ()
+    for slip in slips:
+        if slip.hidden or not isinstance(root, yaml.MappingNode):
+            raise _as_error(slip, file)
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{file}:{_line(root)}: the file does not consist of lines `key: value`.")
     return tuple(_Reader(file).settings(root))
@@ -54,16 +61,28 @@ def _line(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
 
 
-def _syntax_error(text: str, file: str, error: yaml.YAMLError) -> ConfigError:
+def _as_error(slip: Slip, file: str) -> ConfigError:
+    return ConfigError(f"{file}:{slip.line}: {slip.what}.", remedy=slip.remedy)
+
+
+def _syntax_error(text: str, file: str, error: yaml.YAMLError, slips: Sequence[Slip]) -> ConfigError:
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         problem = error.problem or error.context or "not YAML"
+        # A construct that is never closed is reported at its start.
+        unclosed = "flow|simple key" if "end of stream" not in problem else "."
+        if mark and error.context_mark and re.search(unclosed, error.context or ""):
+            mark = error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     else:  # a ReaderError: a character that YAML forbids
         before = text[: getattr(error, "position", 0)]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         problem = f"{getattr(error, 'reason', 'not YAML')}"
+    if slip := next((slip for slip in slips if slip.line <= line), None):
+        return _as_error(slip, file)
     cause = next(cause for pattern, cause in _USUAL_CAUSES if re.search(pattern, problem))
+    if problem.startswith("expected ',"):
+        problem = "a comma or a closing bracket is missing in the list that starts here"
     problem = re.sub(r"'[^'\\]{2,}'", "…", problem)  # a quoted word of the file may be a secret
     return ConfigError(f"{file}:{line}: column {column}: the file is not valid YAML: {problem}.", remedy=cause)
 
@@ -87,6 +106,8 @@ class _Reader:
     def _name(self, key: yaml.Node) -> str:
         if not isinstance(key, yaml.ScalarNode):
             raise ConfigError(f"{self._place(key)}: there is a list or mapping where the name of a key should be.")
+        if key.tag == "tag:yaml.org,2002:merge":
+            raise ConfigError(f"{self._place(key)}: a merge key (<<) is used.", remedy="Write the keys out instead.")
         return str(key.value)
 
     def _value(self, node: yaml.Node, depth: int) -> Any:
@@ -99,7 +120,12 @@ class _Reader:
             case yaml.MappingNode():
                 return {self._name(key): self._value(value, depth + 1) for key, value in node.value}
             case _:
-                return None if _empty(node) else str(node.value)
+                return None if _empty(node) else _plain_spaces(str(node.value))
+
+
+def _plain_spaces(text: str) -> str:
+    """`text` with plain spaces for special ones: "TOP 3" copied from a web page has a no-break space."""
+    return re.sub(f"[{ODD_SPACES}]", lambda found: " " if found[0].isspace() else "", text)
 
 
 def _empty(node: yaml.Node) -> bool:

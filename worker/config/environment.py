@@ -55,12 +55,25 @@ def from_environment(environment: Mapping[str, str]) -> tuple[dict[str, Setting]
             continue
         name = variable[len(PREFIX) :].lower()
         if name in names:
-            settings.append(Setting(names[name], value, f"{PLACE}: {variable}"))
+            settings.append(Setting(names[name], unquoted(value), f"{PLACE}: {variable}"))
         else:
             meant = nearest(name)
             warnings.append(f"{PLACE}: {variable} {unknown(meant and PREFIX + meant.upper())}")
     chosen, repeated = by_field(settings)
     return chosen, (*warnings, *repeated)
+
+
+def unquoted(value: str) -> str:
+    """`value` without surrounding blanks and one pair of quotes: `docker run --env-file` passes both on.
+
+    Quotes of a list's first and last element stay.
+    """
+    text = value.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        inner = text[1:-1]
+        if text[0] not in inner or inner.lstrip().startswith(("[", "{")):
+            return inner.strip()
+    return text
 
 
 def always(environment: Mapping[str, str], written: Mapping[str, Setting]) -> dict[str, Setting]:
@@ -73,7 +86,7 @@ def always(environment: Mapping[str, str], written: Mapping[str, Setting]) -> di
 
 def _always(environment: Mapping[str, str], written: Mapping[str, Setting]) -> Iterator[tuple[str, str, str]]:
     def value_of(variable: str) -> str:
-        return environment.get(variable, "").strip()
+        return unquoted(environment.get(variable, ""))
 
     for variable, name in (
         ("AIWORKER_CACHE_HOME", "cache_home"),

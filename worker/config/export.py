@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from pydantic import SecretStr
 
-from worker.config.environment import PREFIX
+from worker.config.environment import PREFIX, unquoted
 from worker.config.key_types import Effect, KeyGroup, key_doc
 from worker.config.schema import GROUPS, BridgeData
 
@@ -35,7 +35,14 @@ def as_variable(value: Any) -> str:
             elements = [item.model_dump(mode="json") if isinstance(item, KeyGroup) else item for item in value]
             return json.dumps(elements, ensure_ascii=False)
         case _:
-            return str(value)
+            return _quoted_if_needed(str(value))
+
+
+def _quoted_if_needed(text: str) -> str:
+    """`text` in an extra pair of quotes where reading would take its own quotes away."""
+    if unquoted(text) == text:
+        return text
+    return next((quoted for mark in "'\"" if unquoted(quoted := f"{mark}{text}{mark}") == text), text)
 
 
 def config_show(data: BridgeData) -> str:

@@ -132,6 +132,20 @@ def split_list(value: Any) -> Any:
 TextList = Annotated[tuple[Text, ...], BeforeValidator(split_list)]
 
 
+def _worker_name(value: str) -> str:
+    if value and any(part in ("", ".", "..") for part in re.split(r"[/\\]", value)):
+        raise ValueError("it looks like a path")
+    if re.search("[<>]", value):
+        raise ValueError("the Horde removes < and > from names")
+    if "colab" in value.lower():
+        raise ValueError("the Horde refuses names that contain colab")
+    return value
+
+
+#: A worker's name as the Horde accepts it.
+WorkerName = Annotated[Text, AfterValidator(_worker_name)]
+
+
 def _as_devices(value: Any) -> Any:
     if isinstance(value, str) and value.strip().lower() == "auto":
         return "auto"

@@ -3,6 +3,9 @@
 defaults < bridgeData.yaml (or, with -e, AIWORKER_*) < variables that always apply < command line
 """
 
+import contextlib
+import errno
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +32,7 @@ MAX_FILE_BYTES = 250_000
 #: Characters of a wrong value shown in an error.
 SHOWN_LENGTH = 60
 
+_COPY_TEMPLATE = f"Copy {TEMPLATE} to {FILE_NAME} and set dreamer_name and api_key in it."
 _SECRETS = frozenset(name for name, field in BridgeData.model_fields.items() if bare_type(field) is SecretStr)
 
 
@@ -57,6 +61,8 @@ def load_config(
     path = path or Path(FILE_NAME)
     environment = variables.with_dotenv(path.parent, environment)
     written, warnings = variables.from_environment(environment) if from_env else from_file(path)
+    if from_env and not written:
+        warnings = (*warnings, f"{variables.PLACE}: -e is given, but no {variables.PREFIX}* variable sets a key.")
     settings = written | variables.always(environment, written) | _from_command_line(overrides)
     empty = {name: setting for name, setting in settings.items() if setting.empty}
     data, settled = settle(_validated({name: settings[name] for name in settings if name not in empty}))
@@ -83,25 +89,59 @@ def from_file(path: Path) -> tuple[dict[str, Setting], tuple[str, ...]]:
 
 
 def _text(path: Path) -> str:
+    if path.suffix == ".py":
+        raise ConfigError(f"{path}: the file is a Python program, as very old workers used.", remedy=_COPY_TEMPLATE)
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):  # opening a FIFO would wait for a writer
+            what = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+            raise ConfigError(f"{path} is {what}, not a file.", remedy=f"Name a file such as {FILE_NAME}.")
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:
-        raise ConfigError(
-            f"{path}: there is no such file.",
-            remedy=f"Copy {TEMPLATE} to {FILE_NAME} and set dreamer_name and api_key in it, or use -e to read "
-            f"the settings from {variables.PREFIX}* variables.",
-        ) from error
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ConfigError(f"{path}: the file cannot be read: {reason}.", remedy="Check its permissions.") from error
+        raise _missing(path) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        is_loop = getattr(error, "errno", None) == errno.ELOOP
+        remedy = "Replace the link, which leads to itself, by a file." if is_loop else "Check its permissions."
+        raise ConfigError(f"{path}: the file cannot be read: {reason}.", remedy=remedy) from error
     if len(data) > MAX_FILE_BYTES:
         raise ConfigError(f"{path}: the file is larger than {MAX_FILE_BYTES} bytes.", remedy="Is it the right file?")
     try:
-        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        return data.decode(_encoding(data))
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigError(f"{path}:{line}: a character is not UTF-8.", remedy="Save the file as UTF-8.") from error
+
+
+def _encoding(data: bytes) -> str:
+    """UTF-16 if a byte order mark or zero bytes say so, as some Windows editors save; else UTF-8."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    if data[1:2] == b"\0":
+        return "utf-16-le"
+    return "utf-16-be" if data[:1] == b"\0" else "utf-8-sig"
+
+
+def _missing(path: Path) -> ConfigError:
+    """The error for a file that does not exist; it names a file beside it that may be meant."""
+    with contextlib.suppress(OSError):
+        names = (other.name for other in path.parent.iterdir())
+        stem = path.name.lower().split(".")[0]
+        similar = sorted(name for name in names if name.lower().startswith(f"{stem}.") and name != path.name)
+        if similar and not similar[0].endswith(".py"):
+            return ConfigError(
+                f"{path}: there is no such file, but there is {path.parent / similar[0]}.",
+                remedy=f"Rename it to {path.name}.",
+            )
+        if similar:
+            return ConfigError(
+                f"{path}: there is no such file; {similar[0]} belongs to very old workers.", remedy=_COPY_TEMPLATE
+            )
+    return ConfigError(
+        f"{path}: there is no such file.",
+        remedy=f"{_COPY_TEMPLATE} Or use -e to read the settings from {variables.PREFIX}* variables.",
+    )
 
 
 def _from_command_line(overrides: Mapping[str, Any]) -> dict[str, Setting]:

@@ -76,6 +76,12 @@ RULES = (
         DEFAULT_MODELS,
         "an empty list would serve nothing",
     ),
+    Rule(
+        "dreamer_name",
+        lambda data: data.worker_name and "dreamer_name" not in data.model_fields_set,
+        lambda data: data.worker_name,
+        "worker_name is set",
+    ),
     Rule("allow_painting", _is_off("allow_img2img"), False, "it needs allow_img2img"),
     Rule("allow_controlnet", _is_off("allow_img2img"), False, "it needs allow_img2img"),
     Rule("allow_sdxl_controlnet", _is_off("allow_controlnet"), False, "it needs allow_controlnet"),
@@ -101,6 +107,14 @@ RULES = (
 
 #: (applies, warning): combinations that work, but probably not as intended.
 CAUTIONS: tuple[tuple[Condition, str], ...] = (
+    (
+        lambda data: "/" in data.dreamer_name,
+        "dreamer_name contains a slash: the Horde cannot look up such a worker, so maintenance mode does not work.",
+    ),
+    (
+        lambda data: data.worker_name and data.dreamer_name == data.worker_name,
+        "worker_name is used as the name, because dreamer_name is not set; write dreamer_name instead.",
+    ),
     (
         lambda data: data.high_memory_mode and data.queue_size == 0,
         "high_memory_mode with queue_size 0 leaves the memory unused while the next job is fetched; use 1 or more.",

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le
 
-from worker.config.key_types import Effect, KeyDoc, KeyGroup, Text, TextList, key_doc
+from worker.config.key_types import Effect, KeyDoc, KeyGroup, Text, TextList, WorkerName, key_doc
 from worker.config.machine_keys import EngineKeys, OutputKeys, PerformanceKeys, TimeoutKeys
 from worker.config.serving_keys import MEGABYTE, DownloadKeys, FeatureKeys, ModelKeys, WorkerKeys
 
@@ -44,7 +44,8 @@ class IgnoredKeys(KeyGroup):
         KeyDoc("This worker stores no requests, so there is no such file.", Effect.NONE, allowed="a file name"),
     ] = None
     worker_name: Annotated[
-        Text, KeyDoc("The name of an image worker is set by dreamer_name.", Effect.NONE, allowed="a text")
+        WorkerName,
+        KeyDoc("An image worker is named by dreamer_name; worker_name is used if that is not set.", Effect.NONE),
     ] = ""
     censorlist: Annotated[TextList, KeyDoc("Use blacklist to refuse jobs by words.", Effect.NONE)] = ()
     dynamic_models: Annotated[bool, KeyDoc(_DYNAMIC, Effect.NONE)] = False

@@ -17,12 +17,15 @@ from worker.config.key_types import (
     TextList,
     Token,
     WebAddress,
+    WorkerName,
 )
 
 #: Bytes per megabyte, as connection speeds are given.
 MEGABYTE = 1_000_000
 #: Rendered by an external service, so no worker can load it.
 NEVER_LOADED = "SDXL_beta::stability.ai#6901"
+#: The template's worker name; on the public Horde it belongs to somebody.
+DEFAULT_NAME = "An Awesome Dreamer"
 #: Value of models_to_load when the owner gives none.
 DEFAULT_MODELS = ("top 2",)
 #: The API of the public Horde, and every host name it has had.
@@ -46,7 +49,7 @@ class WorkerKeys(KeyGroup):
     TITLE: ClassVar[str] = "Your worker"
 
     dreamer_name: Annotated[
-        Text,
+        WorkerName,
         MaxLen(100),
         KeyDoc(
             "The worker's name, unique on the Horde. The environment variable AIWORKER_DREAMER_WORKER_NAME and the "
@@ -54,7 +57,7 @@ class WorkerKeys(KeyGroup):
             Effect.RESTART,
             aliases=("dreamer_worker_name",),
         ),
-    ] = "An Awesome Dreamer"
+    ] = DEFAULT_NAME
     api_key: Annotated[
         ApiKey,
         KeyDoc(
@@ -66,6 +69,7 @@ class WorkerKeys(KeyGroup):
     ] = SecretStr(ANONYMOUS_KEY)
     horde_url: Annotated[
         WebAddress,
+        WorkerName,
         KeyDoc(
             "Address of the Horde's API. Every address of aihorde.net and stablehorde.net means the public Horde. The "
             "environment variable AI_HORDE_URL replaces the public Horde, AI_HORDE_DEV_URL any address.",

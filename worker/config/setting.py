@@ -6,6 +6,9 @@ from typing import Any
 
 from worker.config.schema import FIELDS, nearest
 
+#: Unknown keys named in warnings; a file with more is some other file.
+MAX_UNKNOWN = 20
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -37,15 +40,20 @@ def by_field(settings: Iterable[Setting]) -> tuple[dict[str, Setting], tuple[str
     """Settings by the attribute they set, and warnings for unknown and repeated keys. The last of several wins."""
     chosen: dict[str, Setting] = {}
     warnings: list[str] = []
+    unknown_keys = 0
     for setting in settings:
         field = FIELDS.get(setting.name)
         if field is None:
-            warnings.append(setting.sentence(unknown(nearest(setting.name))))
+            unknown_keys += 1
+            if unknown_keys <= MAX_UNKNOWN:
+                warnings.append(setting.sentence(unknown(nearest(setting.name))))
             continue
         if before := chosen.get(field):
             also = f"as {before.name} " if before.name != setting.name else ""
             warnings.append(setting.sentence(f"is already set {also}at {before.place}; this value is used."))
         chosen[field] = setting
+    if unknown_keys > MAX_UNKNOWN:
+        warnings.append(f"{unknown_keys - MAX_UNKNOWN} more keys are not known.")
     return chosen, tuple(warnings)
 
 

@@ -22,7 +22,7 @@ def test_without_logging_nothing_is_written_into_the_logs_folder(
     monkeypatch.setattr(logs, "set_up", lambda folder, **_: opened.append(folder))
     monkeypatch.setattr(command, "compose", lambda *_, **given: composed.update(given))
     monkeypatch.setattr(command, "run_worker", lambda _: None)
-    (tmp_path / "bridgeData.yaml").write_text(f"dreamer_name: {tmp_path}\n", encoding="utf-8")
+    (tmp_path / "bridgeData.yaml").write_text(f"dreamer_name: worker {tmp_path.name}\n", encoding="utf-8")
 
     result = CliRunner().invoke(app, ["run", *options], catch_exceptions=False)
 

@@ -60,7 +60,7 @@ def test_a_file_of_comments_has_no_entries():
 @pytest.mark.parametrize(
     ("text", "place", "cause"),
     [
-        ("a: 1\nb:\n\t- x\n", "b.yaml:3: column 1", "tabs"),
+        ("a: 1\nb:\n\t- x\n", "b.yaml:3: ", "tabs"),
         ('a: 1\ncache_home: "C:\\models"', "b.yaml:2: column 17", "backslash"),
         ('cache_home: "C:\\Users"', "b.yaml:1: column 18", "backslash"),
         ('cache_home: "\\UFFFFFFFF"', "b.yaml", "backslash"),
@@ -68,10 +68,10 @@ def test_a_file_of_comments_has_no_entries():
         ("a: 1\n b: 2", "b.yaml:2: column 3", "indentation"),
         ("name: *star", "b.yaml:1: column 7", "* or &"),
         ("name: @home", "b.yaml:1: column 7", "quotes"),
-        ("name: 'open\n\n", "b.yaml:3: column 1", "quote"),
+        ("name: 'open\n\n", "b.yaml:1: ", "at the end"),
         ("a: 1\n---\nb: 2", "b.yaml:2: column 1", "second document"),
         ("a: 1\nb: x\x07y", "b.yaml:2: column 5", "control character"),
-        ("a: [1, 2", "b.yaml:1", "brackets"),
+        ("a: [1, 2", "b.yaml:1", "close its bracket"),
     ],
 )
 def test_a_flaw_names_its_place_and_the_usual_cause(text, place, cause):

@@ -10,7 +10,7 @@ TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs", "Z")), min_size=1, 
 WRITTEN = st.fixed_dictionaries(
     {},
     optional={
-        "dreamer_name": TEXT,
+        "dreamer_name": TEXT.filter(lambda text: not set(text) & set("./\\<>")),
         "api_key": st.from_regex(r"[A-Za-z0-9_-]{22}", fullmatch=True),
         "civitai_api_token": st.just("t0ken"),
         "models_to_load": st.lists(TEXT),
@@ -56,6 +56,12 @@ def test_an_env_file_holds_what_differs_and_nothing_else():
         "AIWORKER_NSFW=false",
     ]
     assert config_to_env(BridgeData()) == ""
+
+
+def test_a_name_in_quotes_of_its_own_comes_back_with_them():
+    data = load_config(None, environment={}, from_env=True, overrides={"dreamer_name": '"x"'}).data
+    assert data.dreamer_name == '"x"'
+    assert from_env_text(config_to_env(data)).dreamer_name == '"x"'
 
 
 def test_what_is_shown_is_complete_and_masks_secrets():

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -141,9 +142,72 @@ def test_a_missing_file_says_what_to_copy(tmp_path):
         load_config(tmp_path / "none.yaml", environment={})
 
 
-def test_a_file_that_cannot_be_read_is_a_clear_error(tmp_path):
-    with pytest.raises(ConfigError, match="cannot be read"):
-        load_config(tmp_path, environment={})
+def test_a_folder_a_pipe_and_a_link_loop_are_named_as_that(tmp_path):
+    pipe, loop = tmp_path / "pipe.yaml", tmp_path / "loop.yaml"
+    os.mkfifo(pipe)
+    loop.symlink_to(loop)
+    for path, what in ((tmp_path, "is a folder"), (pipe, "is a device, pipe or socket"), (loop, "cannot be read")):
+        with pytest.raises(ConfigError, match=what):
+            load_config(path, environment={})
+    with pytest.raises(ConfigError, match="is a device"):
+        load_config(Path("/dev/zero"), environment={})
+
+
+@pytest.mark.parametrize("name", ["bridgeData.yml", "bridgedata.yaml", "bridgeData.yaml.txt"])
+def test_a_file_of_almost_that_name_is_named(name, tmp_path):
+    (tmp_path / name).write_text("nsfw: true")
+    with pytest.raises(ConfigError, match="Rename it to bridgeData") as caught:
+        load_config(tmp_path / "bridgeData.yaml", environment={})
+    assert name in caught.value.message
+
+
+def test_the_settings_of_very_old_workers_are_named_as_that(tmp_path):
+    (tmp_path / "bridgeData.py").write_text("class BridgeData:")
+    for name in ("bridgeData.yaml", "bridgeData.py"):
+        with pytest.raises(ConfigError, match=r"very old workers.*Copy .*bridgeData_template"):
+            load_config(tmp_path / name, environment={})
+
+
+def test_the_template_beside_it_is_not_taken_for_a_misnamed_file(tmp_path):
+    (tmp_path / "bridgeData_template.yaml").write_text("nsfw: true")
+    with pytest.raises(ConfigError, match=r"Copy .*bridgeData_template"):
+        load_config(tmp_path / "bridgeData.yaml", environment={})
+
+
+def test_with_e_and_without_any_variable_a_warning_says_so():
+    assert "no AIWORKER_* variable" in load_config(None, environment={}, from_env=True).warnings[0]
+    assert load_config(None, environment={"AIWORKER_NSFW": "true"}, from_env=True).warnings == ()
+
+
+def test_a_variables_quotes_and_blanks_go_whatever_its_type():
+    values = {"DREAMER_NAME": '"My Worker"', "NSFW": "'true' ", "MAX_POWER": '"8"\r', "API_KEY": f'"{KEY}"',
+              "MODELS_TO_LOAD": "'[\"a\"]'", "BLACKLIST": '"a","b"'}  # fmt: skip
+    data = load_config(None, environment={f"AIWORKER_{k}": v for k, v in values.items()}, from_env=True).data
+    assert (data.dreamer_name, data.nsfw, data.max_power) == ("My Worker", True, 8)
+    assert data.api_key.get_secret_value() == KEY
+    assert (data.models_to_load, data.blacklist) == (("a",), ("a", "b"))
+
+
+def test_a_name_given_as_worker_name_counts_where_dreamer_name_is_missing(load):
+    loaded = load("worker_name: old")
+    assert loaded.data.dreamer_name == "old"
+    assert "write dreamer_name instead" in loaded.warnings[0]
+    assert load("worker_name: old\ndreamer_name: new").data.dreamer_name == "new"
+
+
+@pytest.mark.parametrize("name", ["../../etc/x", "/etc/x", "a//b", "..", "<b>x</b>", "My colab worker"])
+def test_a_name_that_the_horde_cannot_use_is_refused(load, name):
+    assert "dreamer_name" in problems(load, f"dreamer_name: {name}")[0]
+
+
+def test_a_name_with_a_slash_is_doubtful(load):
+    assert "slash" in load("dreamer_name: a/b").warnings[0]
+
+
+def test_of_many_unknown_keys_only_some_are_named(load):
+    warnings = load("".join(f"unknown{number}: x\n" for number in range(50))).warnings
+    assert len(warnings) == 21
+    assert warnings[-1] == "30 more keys are not known."
 
 
 def test_a_huge_file_is_refused(load):
@@ -154,7 +218,7 @@ def test_a_file_in_another_encoding_names_the_line(load):
     assert problems(load, "a: 1\ndreamer_name: Jörg".encode("latin-1"))[0].startswith("bridgeData.yaml:2: ")
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_what_windows_editors_save_is_read(load, encoding):
     assert load("dreamer_name: Jörg 画\r\n".encode(encoding)).data.dreamer_name == "Jörg 画"
 

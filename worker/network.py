@@ -1,0 +1,122 @@
+"""The environment variables that configure connections: proxies and certificates.
+
+HTTP libraries read them when a client is created, and fail there with errors that name no variable. They are checked
+once, before any connection, so that the owner reads which variable is wrong.
+"""
+
+import ipaddress
+import os
+import re
+import ssl
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from worker.errors import ConfigError
+
+PROXY_VARIABLES = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY")
+PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
+#: Read by httpx and ssl (SSL_*), and by requests in the safety checker's process (the others).
+CERTIFICATE_FILES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+#: An entry of NO_PROXY with a scheme or a port; httpx cannot parse any other colon outside an IPv6 address.
+_NO_PROXY_HOST = re.compile(r"(?:[a-z]+://)?[A-Za-z0-9_.*-]+(?::[0-9]{1,5})?(?:/[0-9]{1,2})?")
+
+
+def check_network_variables(environment: MutableMapping[str, str]) -> None:
+    """Check all variables, and rewrite NO_PROXY into a form that httpx understands.
+
+    Raises one ConfigError that names every wrong variable.
+    """
+    if problems := tuple(network_problems(environment)):
+        raise ConfigError("\n".join(problem.message for problem in problems), remedy=problems[0].remedy)
+    for name in ("NO_PROXY", "no_proxy"):
+        if name in environment:
+            environment[name] = _no_proxy(environment[name])
+
+
+def network_problems(environment: Mapping[str, str]) -> Iterator[ConfigError]:
+    """One error for each variable that no library can use. Values are not shown: a proxy's may hold a password."""
+    for name in (each for upper in PROXY_VARIABLES for each in (upper, upper.lower())):
+        if why := _proxy_flaw(environment.get(name, "")):
+            yield ConfigError(
+                f"The environment variable {name} is no proxy address: {why}.",
+                remedy=f"Set {name} to http://host:port or socks5://host:port, or unset it.",
+            )
+    for name in ("NO_PROXY", "no_proxy"):
+        if any(":" in entry and not _has_valid_colon(entry) for entry in _entries(environment.get(name, ""))):
+            yield ConfigError(
+                f"The environment variable {name} has an entry that is no host, domain or address.",
+                remedy=f"Write {name} as names and addresses separated by commas, such as localhost,.lan,10.0.0.1.",
+            )
+    for name in CERTIFICATE_FILES:
+        # requests accepts a folder for its own two.
+        if (value := environment.get(name)) and (why := _certificate_flaw(value, folder=name != "SSL_CERT_FILE")):
+            yield ConfigError(
+                f"The environment variable {name} names {value!r}, which {why}.",
+                remedy=f"Correct the path in {name}, or unset it.",
+            )
+    if (value := environment.get("SSL_CERT_DIR")) and not any(Path(each).is_dir() for each in value.split(os.pathsep)):
+        yield ConfigError(
+            f"The environment variable SSL_CERT_DIR names {value!r}, which is no folder.",
+            remedy="Correct the path in SSL_CERT_DIR, or unset it.",
+        )
+    if (value := environment.get("SSLKEYLOGFILE")) and not os.access(Path(value).parent, os.W_OK):
+        yield ConfigError(
+            f"The environment variable SSLKEYLOGFILE names {value!r}, which cannot be written.",
+            remedy="Unset SSLKEYLOGFILE.",
+        )
+
+
+def _proxy_flaw(value: str) -> str:
+    """What is wrong with a proxy address; empty if nothing is."""
+    if not value:
+        return ""
+    if value != value.strip() or not value.isprintable():
+        return "there are spaces or control characters around it"
+    try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return "the host or the port is not valid"
+    if parts.scheme not in PROXY_SCHEMES:
+        return f"its scheme is not one of {', '.join(PROXY_SCHEMES)}"
+    if not host or not re.fullmatch(r"[0-9A-Za-z._:%-]+", host) or port == 0:
+        return "the host or the port is missing or not valid"
+    return ""
+
+
+def _entries(value: str) -> list[str]:
+    return [entry.strip() for entry in value.split(",") if entry.strip()]
+
+
+def _has_valid_colon(entry: str) -> bool:
+    if _NO_PROXY_HOST.fullmatch(entry):
+        return True
+    try:
+        ipaddress.ip_network(entry.strip("[]").split("%")[0], strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _no_proxy(value: str) -> str:
+    """NO_PROXY without what httpx cannot parse: brackets around IPv6 addresses, IPv6 networks, `*.` before domains."""
+    plain = (entry.strip("[]") for entry in _entries(value))
+    usable = (entry for entry in plain if not ("::" in entry and "/" in entry))
+    return ",".join(entry.removeprefix("*") if entry.startswith("*.") else entry for entry in usable)
+
+
+def _certificate_flaw(value: str, *, folder: bool) -> str:
+    """What is wrong with a file of certificates; empty if nothing is."""
+    path = Path(value)
+    try:
+        if path.is_dir():
+            return "" if folder else "is a folder, not a file"
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except FileNotFoundError:
+        return "does not exist"
+    except ssl.SSLError:
+        return "holds no certificates in PEM form"
+    except (OSError, ValueError):
+        return "cannot be read"
+    return ""
