@@ -5,6 +5,8 @@
 #   ./test.sh --bench NAME|all     a measurement of bench/ in the tests' environment; its JSON is the last line
 #   ./test.sh --soak SECONDS       a worker under random faults for so long (--json, --seed N, --engines N, --real);
 #                                  the last line says whether every popped job was answered once and nothing leaked
+#   ./test.sh --card [cuda|rocm|cpu] [options of bench/card.py]   the engine tests on this machine's card, then its
+#                                  measurement: for owners of cards that nobody here has; the JSON is in card.json
 set -u -o pipefail
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P) && cd -- "$here" || exit 1
@@ -51,6 +53,16 @@ case "${1:-}" in
             "") echo "Usage: ./test.sh --bench all|$(benches | paste -sd '|')" >&2; exit 2 ;;
             *) exec "$bin/python" "bench/$2.py" "${@:3}" ;;
         esac ;;
+    --card)
+        shift
+        card=auto
+        case "${1:-}" in cuda | rocm | cpu) card=$1; shift ;; esac
+        device=auto
+        [ "$card" = cpu ] && device=cpu
+        AIWORKER_TEST_DEVICE=$device step "engine tests" "$bin/python" -m pytest tests/engine -m "not cpu"
+        step "measurement" "$bin/python" bench/card.py --card "$card" --out card.json "$@"
+        echo "== The figures are in card.json."
+        exit $((${#failed[@]} > 0)) ;;
     --soak) exec "$bin/python" -m tests.chaos.soak "${@:2}" ;;
     *) exec "$bin/python" -m pytest "$@" ;;
 esac

@@ -18,7 +18,7 @@ from worker.models.disk.installed import Catalog
 from worker.models.disk.store import Store
 from worker.workflows.library import Library
 
-from .studio import Studio
+from .studio import DEVICE_ARGUMENTS, Studio
 
 RUNTIME = runtime_folder(Path(__file__).resolve().parents[2], os.environ)
 
@@ -70,7 +70,7 @@ async def studio(tiny, tmp_path_factory) -> AsyncIterator[Studio]:
             base_directory=folder,
             log_file=folder / "engine.log",
             model_paths=store.model_paths(),
-            arguments=("--cpu",),
+            arguments=DEVICE_ARGUMENTS,
         )
     )
     await process.start()

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import io
+import os
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from worker.workflows.request import ExtraSource, LoraFile, RenderRequest, Sourc
 from worker.workflows.select import select
 from worker.workflows.types import Dialect
 
+#: The device that ComfyUI computes on: `cpu`, or `auto` for the card that torch sees.
+DEVICE = os.environ.get("AIWORKER_TEST_DEVICE", "cpu")
+DEVICE_ARGUMENTS: tuple[str, ...] = ("--cpu",) if DEVICE == "cpu" else ()
 #: Mean difference of a channel, of 255, that nobody would call equal.
 VISIBLE = 1.0
 PAYLOAD = {

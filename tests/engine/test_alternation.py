@@ -13,7 +13,7 @@ from worker.models.disk.installed import Catalog
 from worker.models.disk.store import Store
 from worker.workflows.library import Library
 
-from .studio import Studio
+from .studio import DEVICE_ARGUMENTS, Studio
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
 
@@ -42,7 +42,7 @@ async def test_models_in_turns_are_read_once_where_there_is_memory_for_them(tiny
             base_directory=tmp_path,
             log_file=tmp_path / "engine.log",
             model_paths=store.model_paths(),
-            arguments=("--cpu", *memory_arguments(BridgeData(), machine, has_card=False, sharers=1)),
+            arguments=(*DEVICE_ARGUMENTS, *memory_arguments(BridgeData(), machine, has_card=False, sharers=1)),
         )
     )
     await process.start()

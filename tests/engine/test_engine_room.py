@@ -24,6 +24,8 @@ from worker.engine.pool import EnginePool, Rendering, RenderTask
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.errors import GraphRejected, NodeFailed
 
+from .studio import DEVICE_ARGUMENTS
+
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 
 #: For everything that takes seconds on an idle machine.
@@ -51,7 +53,7 @@ def settings(engine_python: Path, comfyui_source: Path, tmp_path_factory: pytest
         comfyui=comfyui_source,
         base_directory=folder,
         log_file=folder / "engine.log",
-        arguments=("--cpu",),
+        arguments=DEVICE_ARGUMENTS,
     )
 
 

@@ -18,7 +18,7 @@ from worker.safety.child_process import CHILD, SafetySettings
 from worker.safety.gate import HordeChecker
 from worker.safety.settings import safety_settings
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.cpu]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from worker.demo.tiny.recipes import TINY_FILES, build_command, engine_tree, models_folder
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.cpu]
 
 #: Run in the engine's environment. Not by ComfyUI's upscaling node: it hands over a picture with channels last in
 #: memory, which spandrel's GFPGAN can't take.

@@ -24,6 +24,8 @@ from worker.demo.tiny.recipes import (
     TinyModel,
 )
 
+from .studio import DEVICE_ARGUMENTS
+
 pytestmark = pytest.mark.engine
 
 Graph = dict[str, dict[str, Any]]
@@ -70,7 +72,7 @@ class Engine:
         paths = base / "paths.yaml"
         paths.write_text(json.dumps({"tiny": folders}))  # YAML is a superset of JSON
         options = [
-            "--cpu",
+            *DEVICE_ARGUMENTS,
             "--listen",
             "127.0.0.1",
             "--port",
