@@ -25,6 +25,7 @@
     │   └── UploadFailed             the image was made but could not be delivered
     ├── EngineError                  one engine, while it had this job
     │   ├── EngineStartFailed        it never became ready
+    │   │   └── EngineNotRunnable    nor will it: no ComfyUI, no Python, no folder to write in
     │   ├── EngineDied               the process ended
     │   ├── EngineStalled            alive, but without any progress
     │   ├── OutOfMemory              not enough memory for this job as it is
@@ -241,6 +242,12 @@ class EngineStartFailed(EngineError):
     """The engine did not become ready."""
 
     restarts_engine = True
+
+
+class EngineNotRunnable(EngineStartFailed):
+    """The installation lacks what an engine needs: ComfyUI, its Python, a folder that can be written."""
+
+    blame = Blame.OWNER
 
 
 class EngineDied(EngineError):

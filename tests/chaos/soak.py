@@ -40,7 +40,7 @@ from worker.demo.safety import scripted_safety
 from worker.engine.install.layout import Runtime
 from worker.jobs.journal import Journal
 from worker.models.disk.store import Store
-from worker.process.restart_policy import RestartPolicy
+from worker.process.supervisor import RestartPolicy
 from worker.safety.gate import HordeChecker
 from worker.scheduling import intake
 from worker.scheduling.estimates.cooldowns import ModelCooldowns

@@ -19,7 +19,7 @@ from worker.demo.engine.script import Fault, FaultKind, Script, strikes
 from worker.engine.pool import EnginePool, Rendering, RenderTask
 from worker.engine.process import LAUNCHER
 from worker.errors import EngineError, RenderCancelled
-from worker.process.restart_policy import RestartPolicy
+from worker.process.supervisor import RestartPolicy
 
 pytestmark = pytest.mark.chaos
 

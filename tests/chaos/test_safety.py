@@ -13,7 +13,7 @@ from worker.demo.horde.records import ImageRequest, Outcome
 from worker.demo.safety import scripted_safety
 from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
 from worker.jobs.job import Stage
-from worker.process.restart_policy import RestartPolicy
+from worker.process.supervisor import RestartPolicy
 from worker.safety.gate import HordeChecker
 
 from .conftest import MODEL, Rig
@@ -93,7 +93,7 @@ STAGES: dict[str, Callable[[Rig, Gate], object]] = {
     "before a job": lambda rig, gate: not gate.hold(),
     "popped": lambda rig, gate: rig.jobs,
     "rendering": lambda rig, gate: any(job.progress[0] for job in rig.jobs),
-    "looking": lambda rig, gate: gate.process and gate.process._asked and gate._waiting,
+    "looking": lambda rig, gate: gate.process and gate.process.asked and gate._waiting,
     "delivering": lambda rig, gate: gate.verdicts,
 }
 

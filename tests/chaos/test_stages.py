@@ -23,7 +23,7 @@ from worker.demo.horde.records import Baseline, ImageRequest, ModelFacts, Outcom
 from worker.demo.horde.server import serve_in_thread
 from worker.demo.horde.state import EmbeddedHorde
 from worker.engine.process import LAUNCHER
-from worker.process.restart_policy import RestartPolicy
+from worker.process.supervisor import RestartPolicy
 
 from .rig import MODEL, Rig
 

@@ -13,7 +13,7 @@ from worker.engine.devices import Device
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator
 from worker.images import RawImage
-from worker.process.restart_policy import RestartPolicy
+from worker.process.supervisor import RestartPolicy
 from worker.safety.child_process import CHILD, SafetySettings
 from worker.safety.gate import HordeChecker
 from worker.safety.settings import safety_settings

@@ -29,7 +29,7 @@ from worker.jobs.journal import Journal, journalled
 from worker.jobs.prefetch import Prefetch
 from worker.jobs.runner import JobRunner, Services
 from worker.jobs.session_stats import Tally
-from worker.process.restart_policy import RestartPolicy
+from worker.process.supervisor import RestartPolicy
 from worker.safety.checker import SafetyChecker
 from worker.scheduling.drain import DRAIN_LIMIT_S, until_drained
 from worker.scheduling.estimates import Estimates

@@ -40,6 +40,8 @@ FORGET_EVERY_S = 10.0
 CANCEL_ATTEMPTS, CANCEL_PAUSE_S = 10, 0.2
 #: A caller who gives up waits no longer for the engine to notice; his time may be needed to report the job.
 GIVING_UP_S = 2.0
+#: A connection breaks a moment before the end of its process is noticed.
+CAUSE_WAIT_S = 1.0
 #: Attempts to get the websocket back while the process lives.
 RECONNECT_ATTEMPTS = 5
 
@@ -109,6 +111,8 @@ class EngineClient:
         self._aside: set[asyncio.Task[None]] = set()
         self._closing = False
         self._gone = False
+        #: why the engine ended, once its slot knows
+        self._end: asyncio.Future[EngineError] = asyncio.get_running_loop().create_future()
         self.object_info: dict[str, Any] = {}
 
     async def open(self) -> None:
@@ -116,17 +120,20 @@ class EngineClient:
         await self._connect()
         self.object_info = (await self._request("GET", "/object_info")).json()
 
-    def expect_end(self) -> None:
-        """The engine is about to be stopped: its silence from now on is no news."""
+    def expect_end(self, cause: EngineError | None = None) -> None:
+        """The engine ends or is about to be stopped: its silence from now on is no news. Prompts fail with `cause`."""
         self._closing = True
+        if not self._end.done():
+            self._end.set_result(cause or EngineDied("The connection to the engine was closed."))
 
     async def close(self) -> None:
         """Hang up, even if the caller is cancelled meanwhile; prompts that still wait get EngineDied."""
         await to_the_end(self._close())
 
     async def _close(self) -> None:
-        self._closing = self._gone = True
-        self._fail_all(EngineDied("The connection to the engine was closed."))
+        self.expect_end()
+        self._gone = True
+        self._fail_all(self._end.result())
         unfinished = [*self._aside, *([self._lost] if self._lost else [])]
         for task in unfinished:
             task.cancel()
@@ -251,7 +258,7 @@ class EngineClient:
         watch: Watch | None,
     ) -> _Prompt:
         if self._gone:
-            raise EngineDied("The engine is gone.")
+            raise await self._gone_because("The engine is gone.")
         if not self._prompts and not await self._still_busy():
             self._heard_at = time.monotonic()
         ended = asyncio.get_running_loop().create_future()
@@ -428,7 +435,7 @@ class EngineClient:
                 if self._reader and self._reader.reads:
                     return
         self._gone = True
-        self._fail_all(EngineDied("The engine is gone."))
+        self._fail_all(await self._gone_because("The engine does not answer any more."))
 
     async def _settle(self, prompt: _Prompt) -> None:
         """After a gap: a prompt that ended meanwhile gets its end from the history; its frames are asked for again."""
@@ -443,11 +450,16 @@ class EngineClient:
                     prompt.failure = RenderCancelled("The engine was told to stop this job.")
             prompt.ended.set_result(None)
 
+    async def _gone_because(self, symptom: str) -> EngineError:
+        """Why the engine does not answer: the cause where it becomes known in a moment, else only what was seen."""
+        await asyncio.wait([self._end], timeout=CAUSE_WAIT_S)
+        return self._end.result() if self._end.done() else EngineDied(symptom)
+
     async def _request(
         self, method: str, path: str, *, accept: Collection[int] = (httpx.codes.OK,), **content: Any
     ) -> httpx.Response:
         if self._gone:
-            raise EngineDied("The connection to the engine was closed.")
+            raise await self._gone_because("The connection to the engine was closed.")
         asking = asyncio.ensure_future(self._http.request(method, path, **content))
         self._asking.add(asking)
         asking.add_done_callback(self._asking.discard)
@@ -456,7 +468,7 @@ class EngineClient:
         except httpx.TimeoutException as error:
             raise EngineStalled(f"The engine did not answer {method} {path} in {HTTP_TIMEOUT_S:.0f} s.") from error
         except httpx.TransportError as error:
-            raise EngineDied(f"The engine does not answer: {error!r}.") from error
+            raise await self._gone_because(f"The engine does not answer: {error!r}.") from error
         if response.status_code not in accept:
             raise NodeFailed(f"The engine answered {method} {path} with {response.status_code}: {response.text[:200]}")
         return response

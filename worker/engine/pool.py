@@ -21,11 +21,12 @@ from worker.engine import vram
 from worker.engine.client import Graph, Progress
 from worker.engine.events import MemoryNeed
 from worker.engine.process import EngineSettings
+from worker.engine.retries import RenderRetries
 from worker.engine.slot import EngineSlot, SlotState
 from worker.engine.stall_detector import Patience, Watch
 from worker.errors import EngineError, EngineStartFailed, Retry
 from worker.images import RawImage
-from worker.process.restart_policy import RestartPolicy, RetryPolicy
+from worker.process.supervisor import RestartPolicy
 
 #: Places per slot: one prompt renders, one waits in the engine.
 PLACES_PER_SLOT = 2
@@ -134,7 +135,7 @@ class EnginePool:
         self,
         settings: Sequence[EngineSettings],
         *,
-        retry: RetryPolicy | None = None,
+        retry: RenderRetries | None = None,
         learned: Learned | None = None,
         restarts: Callable[[], RestartPolicy] = RestartPolicy,
         silence_limit_s: float | None = None,
@@ -143,7 +144,7 @@ class EnginePool:
             EngineSlot(number, each, restarts(), silence_limit_s=silence_limit_s, on_change=self._on_change)
             for number, each in enumerate(settings, start=1)
         ]
-        self._retry = retry or RetryPolicy()
+        self._retry = retry or RenderRetries()
         self._learned = learned or NothingLearned()
         self._waiting: deque[tuple[_Wish, asyncio.Future[EngineSlot]]] = deque()
         self._changed = asyncio.Event()
@@ -164,15 +165,13 @@ class EnginePool:
                         life.cancel()
 
     async def ready(self) -> EngineSlot:
-        """The first slot that is ready. Raises EngineStartFailed when every slot failed to start even once."""
+        """The first slot that is ready. Raises EngineStartFailed when no slot seems able to start its engine."""
         while True:
             for slot in self.slots:
                 if slot.state is SlotState.READY:
                     return slot
-            out = (SlotState.RESTING, SlotState.STUCK)
-            failures = [slot.reason for slot in self.slots if slot.state in out and slot.reason]
-            if len(failures) == len(self.slots):
-                raise EngineStartFailed(str(failures[0]), remedy=f"See {self.slots[0].settings.log_file}.")
+            if all(slot.never_starts for slot in self.slots):
+                raise EngineStartFailed(str(self.slots[0].reason), remedy=f"See {self.slots[0].settings.log_file}.")
             self._changed.clear()
             await self._changed.wait()
 

@@ -20,8 +20,16 @@ import yaml
 from loguru import logger
 
 from worker.engine.loopback import loopback_client
-from worker.errors import EngineStartFailed
-from worker.process.child import STOP_TIMEOUT_S, child_environment, end_child, log_tail, spawn_options, trim_log
+from worker.errors import EngineDied, EngineNotRunnable, EngineStartFailed
+from worker.process.child import (
+    STOP_TIMEOUT_S,
+    child_environment,
+    describe_exit,
+    end_child,
+    log_tail,
+    spawn_options,
+    trim_log,
+)
 from worker.process.orphans import note_child
 
 #: Longest time from launch to the first answer. A cold start from a slow disk with a busy CPU takes a minute.
@@ -190,19 +198,19 @@ class EngineProcess:
     async def _spawn(self) -> None:
         settings = self.settings
         if not (settings.comfyui / "main.py").is_file():
-            raise EngineStartFailed(
+            raise EngineNotRunnable(
                 f"There is no ComfyUI in {settings.comfyui}.", remedy="Run update-runtime, or mend comfyui_path."
             )
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.trim_log()
+        await self.trim_log()
         environment = child_environment({TOKEN_VARIABLE: self.token, **settings.environment})
         try:
             model_paths_file = _prepare_folder(settings)
             settings.log_file.parent.mkdir(parents=True, exist_ok=True)
             log = settings.log_file.open("ab")
         except OSError as error:
-            raise EngineStartFailed(
+            raise EngineNotRunnable(
                 f"The engine's folder or log can't be written: {error}.",
                 remedy=f"Make room and see to the rights of {settings.base_directory} and {settings.log_file}.",
             ) from error
@@ -218,7 +226,7 @@ class EngineProcess:
                     **spawn_options(),
                 )
             except OSError as error:
-                raise EngineStartFailed(
+                raise EngineNotRunnable(
                     f"The engine's Python {settings.python} can't be started: {error}.", remedy="Run update-runtime."
                 ) from error
 
@@ -230,8 +238,8 @@ class EngineProcess:
             told_at = time.monotonic()
             while True:
                 if not self.alive:
-                    code = self._child.returncode if self._child else None
-                    raise EngineStartFailed(f"The engine ended with code {code} while it started.\n{self.log_tail()}")
+                    death = self.death()
+                    raise EngineStartFailed(f"It did not start. {death.message}", remedy=death.remedy)
                 try:
                     response = await http.get("/system_stats")
                 except httpx.TransportError:
@@ -258,6 +266,12 @@ class EngineProcess:
         assert self._child is not None
         return await self._child.wait()
 
+    def death(self) -> EngineDied:
+        """What is known of the end of a process that has ended: how it exited, and the last lines of its log."""
+        code = self._child.returncode if self._child else None
+        how, remedy = describe_exit(code)
+        return EngineDied(f"The engine {how}.\n{self.log_tail()}".strip(), remedy=remedy)
+
     async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """End the process: politely first, by force after `timeout_s`. Harmless when it has ended."""
         if self._child is not None:
@@ -267,6 +281,6 @@ class EngineProcess:
         """The last lines the engine wrote."""
         return log_tail(self.settings.log_file)
 
-    def trim_log(self) -> None:
+    async def trim_log(self) -> None:
         """Set the log aside when it has grown."""
-        trim_log(self.settings.log_file)
+        await trim_log(self.settings.log_file)

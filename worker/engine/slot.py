@@ -1,7 +1,6 @@
 """One place where an engine runs: started, watched, started again when it dies, set aside when it dies too often."""
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -9,16 +8,19 @@ from typing import Any
 
 from loguru import logger
 
+from worker.clock import Clock, monotonic
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess, EngineSettings
-from worker.errors import EngineDied, EngineError, EngineStartFailed
-from worker.process.restart_policy import RestartPolicy
+from worker.errors import EngineDied, EngineError, EngineNotRunnable, EngineStartFailed, WorkerError
+from worker.process.supervisor import RestartPolicy, Supervisor
 
 #: How often a running engine's log is looked at, for it may run for months.
-LOG_LOOK_S = 60.0
+LOG_CHECK_S = 60.0
 #: A busy engine that outgrew its share of the memory sooner than this works on: that was no leak but its models, and
 #: a fresh one would soon be as large.
 LEAST_SERVICE_S = 600.0
+#: Failed starts in a row, before an engine ever served, that are taken for more than bad luck.
+START_ATTEMPTS = 3
 
 
 class SlotState(str, Enum):
@@ -39,6 +41,8 @@ class EngineSlot:
     settings: EngineSettings
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     silence_limit_s: float | None = None
+    clock: Clock = monotonic
+    log_check_s: float = LOG_CHECK_S
     #: called whenever the slot becomes ready or stops being so
     on_change: Callable[["EngineSlot"], None] = lambda _: None
     state: SlotState = SlotState.STARTING
@@ -48,16 +52,31 @@ class EngineSlot:
     taken: int = 0
     #: it outgrew its share of the memory: it gets no more jobs, and is started afresh when it has none left
     grown: bool = False
-    #: why it does not run, when it does not
-    reason: EngineError | None = None
-    restarts: int = 0
+    #: why the last engine was lost
+    reason: WorkerError | None = None
     process: EngineProcess | None = None
     _client: EngineClient | None = None
-    #: when the engine became ready in this life; 0: not yet
-    _ready_at: float = 0.0
-    _restart: asyncio.Event = field(default_factory=asyncio.Event)
-    #: the next end of the engine is one of ours, and no failure
+    #: set when the running engine is to be replaced
+    _replace: asyncio.Event = field(default_factory=asyncio.Event)
+    #: the engine is being replaced by plan, and not for a failure
     _recycling: bool = False
+
+    def __post_init__(self) -> None:
+        self._supervisor = Supervisor(
+            f"engine {self.number}", self._life, policy=self.policy, on_down=self._on_down, clock=self.clock
+        )
+
+    @property
+    def restarts(self) -> int:
+        """Starts after a failure."""
+        return self._supervisor.restarts
+
+    @property
+    def never_starts(self) -> bool:
+        """Whether waiting for a first engine here is in vain, as far as can be told."""
+        if self.state is SlotState.STUCK or isinstance(self.reason, EngineNotRunnable):
+            return True
+        return self.state is SlotState.RESTING and self._supervisor.failed_starts >= START_ATTEMPTS
 
     @property
     def client(self) -> EngineClient:
@@ -88,7 +107,7 @@ class EngineSlot:
         if self.state is SlotState.READY and of in (None, self.process):
             self.reason = reason
             self._change(SlotState.RESTING)
-            self._restart.set()
+            self._replace.set()
 
     def recycle_if_grown(self) -> None:
         """Start the engine afresh when it holds more memory than its share: leaks end here, not in a hang.
@@ -97,8 +116,7 @@ class EngineSlot:
         """
         share = self.settings.memory_limit_bytes
         held = self.process.memory_bytes() if self.process and share else 0
-        served_s = time.monotonic() - self._ready_at
-        self.grown = held > share and (not self.taken or served_s >= LEAST_SERVICE_S)
+        self.grown = held > share and (not self.taken or self._supervisor.served_s >= LEAST_SERVICE_S)
         if self.grown and not self.taken:
             self._recycle(f"it holds {held / 1024**3:.1f} GiB")
 
@@ -115,45 +133,36 @@ class EngineSlot:
             )
             self._recycling = True
             self._change(SlotState.STARTING)
-            self._restart.set()
+            self._replace.set()
 
     async def run(self) -> None:
         """Keep an engine running until cancelled."""
         try:
-            while True:
-                try:
-                    await self._live()
-                except EngineError as error:
-                    self.reason = error
-                except Exception as error:  # a defect of ours takes one engine out of service, not all jobs with it
-                    logger.exception("A defect in the worker: engine {} can't be run", self.number)
-                    self.reason = EngineStartFailed(f"internal error: {type(error).__name__}: {error}.")
-                await self._until_gone()
-                if self._recycling:
-                    self._recycling = False
-                    continue
-                self._change(SlotState.RESTING)
-                self.restarts += 1
-                now = time.monotonic()
-                pause_s = self.policy.died(now, served_s=now - self._ready_at if self._ready_at else 0.0)
-                logger.bind(action="engine_died", slot=self.number, pause_s=pause_s).error(
-                    "Engine {} is down: {} {}",
-                    self.number,
-                    self.reason,
-                    f"Next start in {pause_s:.0f} s." if pause_s else "Starting it again.",
-                )
-                await asyncio.sleep(pause_s)
+            await self._supervisor.run()
         finally:
             self._change(SlotState.STOPPED)
 
+    def _on_down(self, reason: WorkerError, _pause_s: float) -> None:
+        self.reason = reason
+        self._change(SlotState.RESTING)
+
+    async def _life(self) -> None:
+        """One life of the engine, until its process is gone. Raises why it was lost, unless it is replaced by plan."""
+        try:
+            await self._live()
+        except Exception:
+            await self._until_gone()
+            raise
+        await self._until_gone()
+
     async def _live(self) -> None:
-        """One life of the engine, from launch to death. Raises the reason of its death."""
         self._change(SlotState.STARTING)
-        self._restart.clear()
-        self._ready_at = 0.0
+        self._replace.clear()
+        self._recycling = False
         self.models, self.grown = (), False
         self.process = process = EngineProcess(self.settings)
         client: EngineClient | None = None
+        cause: EngineError | None = None
         try:
             await process.start()
             client = EngineClient(process.url, process.token, silence_limit_s=self.silence_limit_s)
@@ -162,12 +171,18 @@ class EngineSlot:
             except EngineError as error:
                 raise EngineStartFailed(f"The engine started, but can't be talked to: {error}") from error
             self._client = client
-            self._ready_at = time.monotonic()
+            self._supervisor.serving()
             self._change(SlotState.READY)
             await self._watch(process)
+            if not self._recycling and self.reason:
+                cause = EngineDied(f"The engine is restarted: {self.reason}")
+                raise self.reason
+        except EngineDied as error:
+            cause = cause or error
+            raise
         finally:
             if client is not None:
-                client.expect_end()
+                client.expect_end(cause)
             # First the process, so that no prompt is told "gone" while the engine still works on it.
             try:
                 await process.stop()
@@ -187,18 +202,18 @@ class EngineSlot:
             await self.process.wait()
 
     async def _watch(self, process: EngineProcess) -> None:
-        """Return when a restart is wanted; raise EngineDied when the process ends."""
+        """Return when the engine is to be replaced; raise EngineDied with its exit code and log when it ends."""
         death = asyncio.ensure_future(process.wait())
-        wish = asyncio.ensure_future(self._restart.wait())
+        replace = asyncio.ensure_future(self._replace.wait())
         try:
-            while not (death.done() or wish.done()):
-                await asyncio.wait((death, wish), return_when=asyncio.FIRST_COMPLETED, timeout=LOG_LOOK_S)
-                process.trim_log()
+            while not (death.done() or replace.done()):
+                await asyncio.wait((death, replace), return_when=asyncio.FIRST_COMPLETED, timeout=self.log_check_s)
+                await process.trim_log()
             if death.done():
-                raise EngineDied(f"The engine ended with code {death.result()}.\n{process.log_tail()}")
+                raise process.death()
         finally:
             death.cancel()
-            wish.cancel()
+            replace.cancel()
 
     def _change(self, state: SlotState) -> None:
         if state is not self.state:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -16,14 +17,20 @@ from typing import Any
 
 from loguru import logger
 
-from worker.aio import timeout
+from worker.aio import timeout, to_the_end
 
 #: How long a child gets to end by itself before it is killed.
 STOP_TIMEOUT_S = 5.0
+#: How long a caller who gives up is held until the killed child is gone.
+REAP_TIMEOUT_S = 1.0
 #: A log file larger than this is set aside (one old file is kept).
 LOG_LIMIT_BYTES = 16 * 1024 * 1024
 #: Lines of a child's log that go into an error.
 LOG_TAIL_LINES = 12
+#: Read and written at a time while a log is set aside.
+COPY_BYTES = 1024 * 1024
+#: Exit codes of Windows from here on are status codes such as 0xC0000005, an access violation.
+NTSTATUS = 0x8000_0000
 
 
 def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
@@ -47,9 +54,8 @@ async def end_child(child: asyncio.subprocess.Process, *, timeout_s: float, name
             return
         killed = await _ends(child, child.kill, STOP_TIMEOUT_S)
     except asyncio.CancelledError:
-        # Nobody waits any longer, but the child must not live on.
-        with contextlib.suppress(ProcessLookupError):
-            child.kill()
+        # Nobody wants to wait any longer, but the child must not live on.
+        await to_the_end(_ends(child, child.kill, REAP_TIMEOUT_S))
         raise
     if not killed:
         # Stuck in a call of the driver: not even a kill ends it, and the worker must not hang with it.
@@ -81,14 +87,38 @@ def log_tail(log_file: Path) -> str:
     return "\n".join(lines[-LOG_TAIL_LINES:])
 
 
-def trim_log(log_file: Path) -> None:
-    """Set the log aside when it has grown; the child goes on writing to the emptied file."""
+def describe_exit(code: int | None) -> tuple[str, str]:
+    """How a process ended, as the rest of a sentence about it, and what the owner can do; either may say nothing.
+
+    `code`: negative for a signal, as asyncio gives it; Windows' large ones are shown as its documentation does.
+    """
+    if code is None:
+        return "ended", ""
+    if code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        remedy = "Linux does so when the memory of the machine is used up: see dmesg." if name == "SIGKILL" else ""
+        return f"was killed by {name}", remedy
+    return f"ended with code {code if code < NTSTATUS else f'0x{code:08X}'}", ""
+
+
+async def trim_log(log_file: Path) -> None:
+    """Set the log aside when it has grown; the child goes on writing to the emptied file. Off the event loop."""
+    await asyncio.to_thread(_trim_log, log_file)
+
+
+def _trim_log(log_file: Path) -> None:
     try:
-        if log_file.stat().st_size <= LOG_LIMIT_BYTES:
+        size = log_file.stat().st_size
+        if size <= LOG_LIMIT_BYTES:
             return
-        # Where there is no room for the old lines, they are what has to go.
-        with contextlib.suppress(OSError):
-            shutil.copyfile(log_file, log_file.with_suffix(".log.1"))
+        # Only its end: a log that is written without pause must not fill the disk twice. Where there is no room even
+        # for that, the old lines are what has to go.
+        with contextlib.suppress(OSError), log_file.open("rb") as log, log_file.with_suffix(".log.1").open("wb") as old:
+            log.seek(size - LOG_LIMIT_BYTES)
+            shutil.copyfileobj(log, old, COPY_BYTES)
         os.truncate(log_file, 0)
     except FileNotFoundError:
         pass

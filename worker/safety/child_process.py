@@ -1,6 +1,8 @@
 """The safety child as the worker sees it: started, asked, ended. One object is one life of the child."""
 
 import asyncio
+import contextlib
+import secrets
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +14,7 @@ from worker.errors import SafetyUnavailable
 from worker.images import RawImage
 from worker.process.child import child_environment, end_child, log_tail, spawn_options, trim_log
 from worker.process.orphans import note_child
-from worker.safety.child.service import PREFIX, pack, unpack_header, unpack_prefix
+from worker.safety.child.service import LARGEST_BODY, PREFIX, pack, unpack_header, unpack_prefix
 
 #: The program for the engine's Python.
 CHILD = Path(__file__).with_name("child")
@@ -39,13 +41,19 @@ class SafetySettings:
     check_timeout_s: float = CHECK_TIMEOUT_S
 
 
+def fits(image: RawImage) -> bool:
+    """Whether an image goes through the pipe at all."""
+    return len(image.pixels) <= LARGEST_BODY
+
+
 class SafetyProcess:
     """`start` once, `ask` one image after another, `stop` once. Raises SafetyUnavailable for whatever goes wrong."""
 
     def __init__(self, settings: SafetySettings) -> None:
         self._settings = settings
         self._child: asyncio.subprocess.Process | None = None
-        self._asked = 0
+        #: the question that is being answered; empty between two
+        self.asked = ""
 
     @property
     def pid(self) -> int:
@@ -54,7 +62,7 @@ class SafetyProcess:
     async def start(self) -> None:
         """Launch. `ready` tells when it can be asked."""
         settings = self._settings
-        trim_log(settings.log_file)
+        await trim_log(settings.log_file)
         try:
             settings.folder.mkdir(parents=True, exist_ok=True)
             settings.log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -89,10 +97,11 @@ class SafetyProcess:
         return "" if "ready" in message else str(message.get("said") or "something")
 
     async def ask(self, image: RawImage, *, prompt: str, model: Mapping[str, Any]) -> dict[str, Any]:
-        """The child's answer on one image."""
-        self._asked += 1
+        """The child's answer on one image, which `fits` the pipe."""
+        # Nobody can guess it: an answer that was written before its question is none.
+        self.asked = secrets.token_urlsafe(16)
         question = {
-            "id": self._asked, "width": image.width, "height": image.height, "mode": image.mode, "prompt": prompt,
+            "id": self.asked, "width": image.width, "height": image.height, "mode": image.mode, "prompt": prompt,
             "model": dict(model),
         }  # fmt: skip
         limit_s = self._settings.check_timeout_s
@@ -102,8 +111,9 @@ class SafetyProcess:
         except (OSError, TimeoutError) as error:
             raise self._lost("took no image") from error
         answer = await self._read(limit_s, "did not answer")
-        if answer.get("id") != self._asked:
+        if answer.get("id") != self.asked:
             raise self._lost("answered what it was not asked")
+        self.asked = ""
         return answer
 
     async def wait(self) -> None:
@@ -114,8 +124,15 @@ class SafetyProcess:
 
     async def stop(self) -> None:
         """End it. Nothing in it is worth waiting for."""
-        if self._child is not None:
-            await end_child(self._child, timeout_s=STOP_TIMEOUT_S, name="safety checker")
+        if self._child is None:
+            return
+        await end_child(self._child, timeout_s=STOP_TIMEOUT_S, name="safety checker")
+        assert self._child.stdout is not None
+        # What it wrote and nobody read keeps the pipe open for ever.
+        with contextlib.suppress(OSError, TimeoutError):
+            async with timeout(STOP_TIMEOUT_S):
+                while await self._child.stdout.read(PIECE_BYTES):
+                    pass
 
     async def _write(self, head: bytes, pixels: bytes) -> None:
         assert self._child is not None

@@ -6,7 +6,6 @@ until its own deadline; an image on which the child fails twice gets no third lo
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -16,10 +15,11 @@ from typing import Any
 from loguru import logger
 
 from worker.aio import timeout_at
-from worker.errors import SafetyUnavailable
+from worker.clock import Clock, monotonic
+from worker.errors import SafetyUnavailable, WorkerError
 from worker.images import RawImage
-from worker.process.restart_policy import RestartPolicy
-from worker.safety.child_process import SafetyProcess, SafetySettings
+from worker.process.supervisor import RestartPolicy, Supervisor
+from worker.safety.child_process import SafetyProcess, SafetySettings, fits
 from worker.safety.replacement import draw_replacement
 from worker.safety.verdict import Finding, Rules, Verdict, Wish, judge
 
@@ -54,6 +54,7 @@ class HordeChecker:
     #: what the model reference knows of a model: name, nsfw, style, tags …; empty for a custom model
     facts: Callable[[str], Mapping[str, Any]] = lambda _: {}
     policy: RestartPolicy = field(default_factory=RestartPolicy)
+    clock: Clock = monotonic
     #: why there are no looks at the moment; empty when the child is ready
     down: str = STARTING
     process: SafetyProcess | None = None
@@ -61,11 +62,14 @@ class HordeChecker:
     def __post_init__(self) -> None:
         self._waiting: deque[_Waiting] = deque()
         self._come = asyncio.Event()
+        self._supervisor = Supervisor(
+            "safety checker", self._live, policy=self.policy, on_down=self._on_down, clock=self.clock
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The child starts in the background on entry and is ended on exit."""
-        life = asyncio.create_task(self._run(), name="safety")
+        life = asyncio.create_task(self._supervisor.run(), name="safety")
         try:
             yield
         finally:
@@ -84,6 +88,11 @@ class HordeChecker:
     async def check(
         self, image: RawImage, *, prompt: str, model: str, censor_nsfw: bool, deadline: float = float("inf")
     ) -> Verdict:
+        if not fits(image):
+            raise SafetyUnavailable(
+                f"An image of {image.width} x {image.height} is too large for the safety checker.",
+                remedy="Lower max_power, or allow no post-processing.",
+            )
         facts = self.facts(model)
         loop = asyncio.get_running_loop()
         reserve_s = min(DELIVERY_RESERVE_S, (deadline - loop.time()) / 2)
@@ -107,30 +116,22 @@ class HordeChecker:
         replacement = await asyncio.to_thread(draw_replacement, image.width, image.height, censorship)
         return Verdict(nsfw=finding.nsfw, csam=finding.csam, replacement=replacement)
 
-    async def _run(self) -> None:
-        """Keep a child running until cancelled."""
-        while True:
-            try:
-                await self._live()
-            except SafetyUnavailable as error:
-                pause_s = self.policy.died(time.monotonic())
-                self.down = f"the safety checker is down: {error.message.splitlines()[0]}"
-                then = f"Next start in {pause_s:.0f} s." if pause_s else "Starting it again."
-                logger.bind(action="safety_down", pause_s=pause_s).error("{} {}", error, then)
-                await asyncio.sleep(pause_s)
+    def _on_down(self, reason: WorkerError, _pause_s: float) -> None:
+        self.down = f"the safety checker is down: {reason.message.splitlines()[0]}"
 
     async def _live(self) -> None:
         """One life of the child, from launch to death. Raises SafetyUnavailable with the reason of its death."""
         self.process = process = SafetyProcess(self.settings())
-        began = time.monotonic()
+        began = self.clock()
         try:
             await process.start()
             while said := await process.said():
                 self.down = STARTING
                 logger.bind(action="safety_start").info("Safety checker: {}", said)
             self.down = ""
+            self._supervisor.serving()
             logger.bind(action="safety_ready", pid=process.pid).info(
-                "Safety checker ready after {:.1f} s (pid {})", time.monotonic() - began, process.pid
+                "Safety checker ready after {:.1f} s (pid {})", self.clock() - began, process.pid
             )
             errors = 0
             while errors < LOOKS:
@@ -165,6 +166,11 @@ class HordeChecker:
         except SafetyUnavailable as error:
             self._failed(waiting, error)
             raise
+        except Exception as error:
+            # Nothing is known of the child any more: it is lost, and the image had one of its looks.
+            lost = SafetyUnavailable(f"The safety checker failed: {type(error).__name__}: {error}.")
+            self._failed(waiting, lost)
+            raise lost from error
         if finding is None:
             self._failed(waiting, SafetyUnavailable(f"The safety checker failed: {answer.get('error')}."))
             return False

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -208,6 +209,28 @@ async def test_when_no_engine_starts_the_owner_gets_the_log(two: list[EngineSett
             await pool.ready()
 
     assert str(two[0].log_file) in caught.value.remedy
+
+
+async def test_an_engine_that_is_killed_in_its_first_start_is_started_again(
+    settings: EngineSettings, play: Play, until: Until
+) -> None:
+    play(start_seconds=FOR_EVER_S)
+    async with EnginePool([settings]).running() as pool:
+        ready = asyncio.ensure_future(pool.ready())
+        [slot] = pool.slots
+        await until(lambda: slot.process and slot.process.pid)
+        play()
+
+        psutil.Process(pid_of(slot)).kill()
+
+        assert (await ready).restarts == 1
+
+
+async def test_where_there_is_no_comfyui_no_second_start_is_tried(settings: EngineSettings, tmp_path: Path) -> None:
+    async with EnginePool([replace(settings, comfyui=tmp_path / "nowhere")]).running() as pool:
+        with pytest.raises(EngineStartFailed, match="no ComfyUI in"):
+            await pool.ready()
+        assert pool.slots[0].restarts == 1
 
 
 async def test_one_engine_that_starts_is_enough(two: list[EngineSettings], play: Play) -> None:

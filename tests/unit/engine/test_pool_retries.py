@@ -11,9 +11,9 @@ from worker.aio import timeout
 from worker.demo.engine.script import Fault, FaultKind, strikes
 from worker.engine.pool import PLACES_PER_SLOT, EnginePool
 from worker.engine.process import EngineSettings
+from worker.engine.retries import RenderRetries
 from worker.engine.slot import SlotState
-from worker.errors import EngineDied, GraphRejected, OutOfMemory
-from worker.process.restart_policy import RetryPolicy
+from worker.errors import EngineDied, EngineStalled, GraphRejected, OutOfMemory
 
 
 @pytest.mark.parametrize("kind", [FaultKind.CRASH, FaultKind.SEGFAULT, FaultKind.HANG, FaultKind.DEVICE_LOST])
@@ -127,7 +127,7 @@ async def test_what_a_job_waited_behind_another_is_not_what_its_try_took(
 ) -> None:
     play(seconds=FOR_EVER_S)
     # No time is enough for another try after one that took any.
-    async with EnginePool([settings], retry=RetryPolicy(share_of_first=1e9)).running() as pool:
+    async with EnginePool([settings], retry=RenderRetries(share_of_first=1e9)).running() as pool:
         slot = await pool.ready()
         first, waiting = Job(sampler_graph(1)), Job(sampler_graph(2))
         blocker = asyncio.ensure_future(pool.render(first.task()))
@@ -157,8 +157,67 @@ async def test_without_time_left_there_is_no_second_try(
     settings: EngineSettings, sampler_graph: Build, play: Play, script_file: Path
 ) -> None:
     play(faults=(Fault(FaultKind.NODE_FAILURE, times=None),))
-    async with EnginePool([settings], retry=RetryPolicy(attempts=5)).running() as pool:
+    async with EnginePool([settings], retry=RenderRetries(attempts=5)).running() as pool:
         with pytest.raises(Exception, match="KSampler"):
             await pool.render(Job(sampler_graph()).task(seconds=0))
 
     assert strikes(script_file)[FaultKind.NODE_FAILURE] == 1
+
+
+@pytest.mark.parametrize("when", ["renders", "waits behind another"])
+async def test_a_job_is_told_how_its_engine_ended_and_what_it_wrote_last(
+    settings: EngineSettings, sampler_graph: Build, play: Play, until: Until, when: str
+) -> None:
+    play(seconds=FOR_EVER_S)
+    async with EnginePool([settings], retry=RenderRetries(attempts=1, most_attempts=1)).running() as pool:
+        slot = await pool.ready()
+        first = Job(sampler_graph(1))
+        tasks = [asyncio.ensure_future(pool.render(first.task()))]
+        await first.begun.wait()
+        if when != "renders":
+            tasks.append(asyncio.ensure_future(pool.render(Job(sampler_graph(2)).task())))
+            await until(lambda: slot.client.outstanding == 2)
+        with settings.log_file.open("a", encoding="utf-8") as log:
+            log.write("RuntimeError: the last words\n")
+
+        psutil.Process(pid_of(slot)).kill()
+
+        with pytest.raises(EngineDied, match=r"killed by SIGKILL.*\n(.*\n)*RuntimeError: the last words"):
+            await tasks[-1]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_job_that_comes_as_its_engine_ends_is_told_how(
+    settings: EngineSettings, plain_graph: Build, play: Play, until: Until
+) -> None:
+    play(accept_seconds=FOR_EVER_S)
+    async with EnginePool([settings], retry=RenderRetries(attempts=1, most_attempts=1)).running() as pool:
+        slot = await pool.ready()
+        coming = asyncio.ensure_future(pool.render(Job(plain_graph()).task()))
+        await until(lambda: "Prompt received" in settings.log_file.read_text(encoding="utf-8"))
+
+        psutil.Process(pid_of(slot)).kill()
+
+        with pytest.raises(EngineDied, match="killed by SIGKILL"):
+            await coming
+
+
+async def test_a_job_that_waits_behind_one_that_stalls_the_engine_is_told_why_it_was_restarted(
+    settings: EngineSettings, sampler_graph: Build, play: Play, until: Until
+) -> None:
+    play(seconds=FOR_EVER_S)
+    async with EnginePool([settings], retry=RenderRetries(attempts=1, most_attempts=1)).running() as pool:
+        slot = await pool.ready()
+        first = Job(sampler_graph(1))
+        tasks = [asyncio.ensure_future(pool.render(first.task()))]
+        await first.begun.wait()
+        tasks.append(asyncio.ensure_future(pool.render(Job(sampler_graph(2)).task())))
+        await until(lambda: slot.client.outstanding == 2)
+
+        slot.restart(EngineStalled("It stands still."))
+
+        with pytest.raises(EngineDied, match="is restarted: It stands still"):
+            await tasks[1]
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -189,7 +189,7 @@ async def test_a_failed_start_carries_the_end_of_the_log_and_leaves_no_process(
     play(faults=(Fault(FaultKind.START_FAILURE),))
     process = EngineProcess(settings)
 
-    with pytest.raises(EngineStartFailed, match=r"(?s)ended with code 1 .*Found no NVIDIA driver") as caught:
+    with pytest.raises(EngineStartFailed, match=r"(?s)ended with code 1\.\n.*Found no NVIDIA driver") as caught:
         await process.start()
 
     assert caught.value.restarts_engine
@@ -207,7 +207,7 @@ async def test_a_death_while_starting_is_noticed_long_before_the_time_is_up(
 
     psutil.Process(process.pid).kill()
 
-    with pytest.raises(EngineStartFailed, match="ended with code"):
+    with pytest.raises(EngineStartFailed, match=r"did not start. The engine was killed by SIGKILL"):
         await start
 
 
@@ -315,41 +315,41 @@ async def test_a_stop_that_is_given_up_still_kills(
     await until(lambda: not process.alive)
 
 
-def test_a_log_that_has_grown_is_set_aside_and_begins_anew(
+async def test_a_log_that_has_grown_is_set_aside_and_begins_anew(
     settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child, "LOG_LIMIT_BYTES", 10)
     log = settings.log_file
     log.parent.mkdir(parents=True)
     process = EngineProcess(settings)
-    process.trim_log()
+    await process.trim_log()
     log.write_bytes(b"0123456789")
-    process.trim_log()
+    await process.trim_log()
     assert log.read_bytes() == b"0123456789"
 
     with log.open("ab") as still_open:
         still_open.write(b"x")
         still_open.flush()
-        process.trim_log()
+        await process.trim_log()
         still_open.write(b"new")
 
     assert log.read_bytes() == b"new"
-    assert log.with_name("engine.log.1").read_bytes() == b"0123456789x"
+    assert log.with_name("engine.log.1").read_bytes() == b"123456789x"
 
 
 def no_room(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_log_that_has_grown_is_emptied_even_when_the_disk_has_no_room_for_the_old_one(
+async def test_a_log_that_has_grown_is_emptied_even_when_the_disk_has_no_room_for_the_old_one(
     settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child, "LOG_LIMIT_BYTES", 1)
-    monkeypatch.setattr(child.shutil, "copyfile", no_room)
+    monkeypatch.setattr(child.shutil, "copyfileobj", no_room)
     settings.log_file.parent.mkdir(parents=True)
     settings.log_file.write_bytes(b"0123456789")
 
-    EngineProcess(settings).trim_log()
+    await EngineProcess(settings).trim_log()
 
     assert settings.log_file.read_bytes() == b""
 
@@ -438,3 +438,18 @@ def test_the_launcher_needs_nothing_but_the_standard_library() -> None:
     assert imports <= sys.stdlib_module_names
     assert "os" in imports
     assert os.sep not in "".join(imports)
+
+
+@pytest.mark.parametrize(
+    ("code", "how"),
+    [
+        (1, "ended with code 1"),
+        (-9, "was killed by SIGKILL"),
+        (-11, "was killed by SIGSEGV"),
+        (-200, "was killed by signal 200"),
+        (0xC0000005, "ended with code 0xC0000005"),
+        (None, "ended"),
+    ],
+)
+def test_how_a_process_ended_is_said_in_the_systems_words(code: int | None, how: str) -> None:
+    assert child.describe_exit(code)[0] == how

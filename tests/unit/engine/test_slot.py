@@ -8,12 +8,11 @@ import psutil
 import pytest
 
 from worker.demo.engine.script import Fault, FaultKind, strikes
-from worker.engine import slot as slot_module
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.engine.slot import EngineSlot, SlotState
 from worker.errors import EngineDied, EngineStalled, EngineStartFailed
 from worker.process import child
-from worker.process.restart_policy import RestartPolicy
+from worker.process.supervisor import RestartPolicy
 
 Play = Callable[..., None]
 Build = Callable[..., dict[str, Any]]
@@ -26,7 +25,7 @@ FOR_EVER_S = 3600.0
 @pytest.fixture
 async def slot(settings: EngineSettings) -> AsyncIterator[EngineSlot]:
     """A slot that is alive, restarting at once."""
-    slot = EngineSlot(1, settings, policy=RestartPolicy(backoff_s=(0.0,), limit=2, quarantine_s=FOR_EVER_S))
+    slot = EngineSlot(1, settings, policy=RestartPolicy(backoff_s=(0.0,), limit=2, set_aside_s=FOR_EVER_S))
     life = asyncio.ensure_future(slot.run())
     yield slot
     life.cancel()
@@ -124,7 +123,7 @@ async def test_a_defect_of_ours_takes_the_engine_out_of_service_and_not_the_work
 async def test_the_log_of_a_running_engine_is_kept_short(
     slot: EngineSlot, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
-    monkeypatch.setattr(slot_module, "LOG_LOOK_S", 0.01)
+    slot.log_check_s = 0.01
     monkeypatch.setattr(child, "LOG_LIMIT_BYTES", 0)
     await until(lambda: slot.state is SlotState.READY)
 

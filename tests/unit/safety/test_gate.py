@@ -1,6 +1,7 @@
 """The checker and its child, a real process: whatever happens to it, each image gets one verdict or none."""
 
 import asyncio
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from worker.demo.safety import scripted_safety
 from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
 from worker.errors import SafetyUnavailable
 from worker.images import RawImage
-from worker.process.restart_policy import RestartPolicy
-from worker.safety.child_process import SafetySettings
+from worker.process.supervisor import RestartPolicy
+from worker.safety.child_process import SafetyProcess, SafetySettings
 from worker.safety.gate import BACKLOG, HordeChecker
 from worker.safety.verdict import Rules
 
@@ -21,7 +22,7 @@ PATIENCE_S = 120.0
 IMAGE = RawImage(64, 32, "RGB", bytes(64 * 32 * 3))
 LOOK_FAULTS = [
     SafetyFaultKind.CRASH, SafetyFaultKind.HANG, SafetyFaultKind.GARBAGE, SafetyFaultKind.NO_VERDICT,
-    SafetyFaultKind.WRONG_IMAGE, SafetyFaultKind.ERROR,
+    SafetyFaultKind.WRONG_IMAGE, SafetyFaultKind.ERROR, SafetyFaultKind.NESTED,
 ]  # fmt: skip
 
 
@@ -35,9 +36,9 @@ class Rig:
     def play(self, *faults: SafetyFault, **content) -> None:
         SafetyScript(faults=faults, **content).write(self.script)
 
-    def checker(self, **limits) -> HordeChecker:
+    def checker(self, policy: RestartPolicy | None = None, **limits) -> HordeChecker:
         settings = scripted_safety(self.folder, script=self.script, **limits)
-        return HordeChecker(lambda: settings, policy=RestartPolicy(backoff_s=(0.0,), limit=1000))
+        return HordeChecker(lambda: settings, policy=policy or RestartPolicy(backoff_s=(0.0,), limit=1000))
 
 
 @pytest.fixture
@@ -125,8 +126,7 @@ async def test_a_child_that_never_gets_ready_is_started_anew(rig):
 
 async def test_without_a_child_an_image_waits_until_its_time_is_nearly_over_and_no_longer(rig):
     rig.play(SafetyFault(SafetyFaultKind.NO_WEIGHTS, times=None))
-    checker = rig.checker()
-    checker.policy = RestartPolicy(backoff_s=(3600.0,))
+    checker = rig.checker(policy=RestartPolicy(backoff_s=(3600.0,)))
     async with checker.running():
         await until(lambda: "no network" in checker.hold())
         with pytest.raises(SafetyUnavailable, match=r"No verdict within the job's time: .*no network"):
@@ -164,7 +164,7 @@ async def test_a_look_given_up_does_not_disturb_the_next(rig):
     async with checker.running():
         await until(lambda: not checker.hold())
         given_up = asyncio.ensure_future(look(checker, "[csam]"))
-        await until(lambda: checker.process._asked)
+        await until(lambda: checker.process.asked)
         given_up.cancel()
         assert not (await look(checker)).csam
 
@@ -188,8 +188,8 @@ async def test_the_child_gets_no_key_and_no_token(rig, monkeypatch):
 
 
 async def test_a_python_that_is_not_there_is_named_with_what_to_do(tmp_path):
-    checker = HordeChecker(lambda: SafetySettings((str(tmp_path / "no-python"),), tmp_path, tmp_path / "log"))
-    checker.policy = RestartPolicy(backoff_s=(3600.0,))
+    settings = SafetySettings((str(tmp_path / "no-python"),), tmp_path, tmp_path / "log")
+    checker = HordeChecker(lambda: settings, policy=RestartPolicy(backoff_s=(3600.0,)))
     async with checker.running():
         await until(lambda: "can't be started" in checker.hold())
 
@@ -200,3 +200,42 @@ async def test_a_large_image_goes_through_the_pipe_whole(rig):
     checker = rig.checker()
     async with checker.running():
         assert not (await checker.check(image, prompt="", model="m", censor_nsfw=False)).nsfw
+
+
+async def test_an_answer_written_before_its_question_lets_nothing_out(rig):
+    rig.play(SafetyFault(SafetyFaultKind.AHEAD, times=None))
+    checker = rig.checker()
+    async with checker.running():
+        for _ in range(3):
+            with pytest.raises(SafetyUnavailable, match="not asked"):
+                await look(checker, "[csam]")
+
+
+async def test_an_image_too_large_for_the_pipe_gets_no_verdict_and_costs_the_child_nothing(rig):
+    class Huge(bytes):
+        def __len__(self) -> int:
+            return 5 * 1024**3
+
+    checker = rig.checker()
+    async with checker.running():
+        await until(lambda: not checker.hold())
+        pid = checker.process.pid
+        with pytest.raises(SafetyUnavailable, match="40000 x 40000 is too large"):
+            await checker.check(RawImage(40000, 40000, "RGB", Huge()), prompt="", model="m", censor_nsfw=False)
+        assert not (await look(checker)).nsfw
+        assert checker.process.pid == pid
+
+
+@pytest.mark.parametrize("error", [RecursionError("deep"), MemoryError(), struct.error("too large"), KeyError("x")])
+async def test_whatever_goes_wrong_with_a_look_the_child_is_lost_and_the_next_one_serves(rig, monkeypatch, error):
+    async def fail(*_args, **_content):
+        monkeypatch.undo()
+        raise error
+
+    checker = rig.checker()
+    async with checker.running():
+        await until(lambda: not checker.hold())
+        lost = checker.process.pid
+        monkeypatch.setattr(SafetyProcess, "ask", fail)
+        assert (await look(checker, "[nsfw]")).nsfw
+        assert checker.process.pid != lost

@@ -10,9 +10,11 @@ from typing import Any
 
 from worker.demo.safety.script import LOOK_FAULTS, START_FAULTS, SafetyFaultKind, claim_fault, read_script
 from worker.engine.launch import kill_with_parent
-from worker.safety.child.service import Failed, Look, Say, serve
+from worker.safety.child.service import PREFIX, Failed, Look, Say, pack, serve
 
 FOR_EVER_S = 1e6
+#: Deeper than Python's parser goes, and short enough for one frame.
+NESTING = 100_000
 
 
 def main() -> None:
@@ -51,10 +53,17 @@ def _look(script: Path | None, pipe_out: int, header: Mapping[str, Any], pixels:
             time.sleep(FOR_EVER_S)
         case SafetyFaultKind.GARBAGE:
             os.write(pipe_out, b"Traceback (most recent call last):\n")
+        case SafetyFaultKind.NESTED:
+            nested = b'{"id":' + b"[" * NESTING + b"]" * NESTING + b"}"
+            os.write(pipe_out, PREFIX.pack(len(nested), 0) + nested)
+        case SafetyFaultKind.AHEAD:
+            fine = {"nsfw": False, "csam": False}
+            guesses = (1, 2, 3, header["id"], 0, "", None)
+            os.write(pipe_out, b"".join(pack({"id": guess, **fine}) for guess in guesses))
         case SafetyFaultKind.NO_VERDICT:
             return {"nsfw": "perhaps"}
         case SafetyFaultKind.WRONG_IMAGE:
-            return {**verdict, "id": header["id"] + 1}
+            return {**verdict, "id": f"{header['id']}1"}
         case SafetyFaultKind.ERROR:
             raise ValueError("a picture without meaning")
     return verdict

@@ -23,6 +23,10 @@ class SafetyFaultKind(str, Enum):
     HANG = "hang"
     #: answers with bytes that are no frame
     GARBAGE = "garbage"
+    #: answers with JSON that is nested deeper than any parser goes
+    NESTED = "nested"
+    #: answers each question twice, as if it knew the next
+    AHEAD = "ahead"
     #: answers with a frame that is no verdict
     NO_VERDICT = "no_verdict"
     #: answers for another image

@@ -46,7 +46,10 @@ def unpack_prefix(prefix: bytes) -> tuple[int, int]:
 
 def unpack_header(header: bytes) -> dict[str, Any]:
     """Raises ValueError for anything but a JSON object."""
-    message = json.loads(header)
+    try:
+        message = json.loads(header)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
     if not isinstance(message, dict):
         raise ValueError("not an object")  # noqa: TRY004 - garbage is garbage
     return message
