@@ -1,5 +1,5 @@
 # Short names for what a developer runs; the scripts do the work and run alone as well.
-.PHONY: check test fmt demo bench
+.PHONY: check test fmt demo bench docs
 
 RUNTIME := $(or $(AIWORKER_RUNTIME_DIR),runtime)
 
@@ -19,3 +19,6 @@ demo: ## the whole job against a Horde of its own
 
 bench: ## all measurements
 	./test.sh --bench all
+
+docs: ## the documentation site, into build/site
+	tools/in-runtime python -m mkdocs build

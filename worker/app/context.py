@@ -11,11 +11,10 @@ from loguru import logger
 from worker.config.live import LiveConfig
 from worker.engine.pool import EnginePool
 from worker.horde.client import HordeClient
-from worker.jobs.in_flight import JobsInFlight
+from worker.jobs.in_flight import Roster
 from worker.jobs.inputs import ModelSource
 from worker.jobs.job import JobEvents
-from worker.jobs.session_stats import SessionStats
-from worker.scheduling.admission import Admission
+from worker.jobs.session_stats import Tally
 from worker.scheduling.intake import Intake
 
 
@@ -27,11 +26,10 @@ class Running:
     horde: HordeClient
     pool: EnginePool
     intake: Intake
-    admission: Admission
     models: ModelSource
     events: JobEvents
-    in_flight: JobsInFlight
-    stats: SessionStats
+    roster: Roster
+    tally: Tally
 
 
 #: Runs beside the jobs until it is cancelled. What it raises ends only itself.

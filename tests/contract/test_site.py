@@ -1,0 +1,50 @@
+"""The documentation: the site builds strictly, and what its pages name is there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.error_messages import texts
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+#: A path of this repository in backticks; commands and patterns have spaces, stars or dots in a row.
+PATH = re.compile(r"`((?:worker|tests|tools|docs|bench|comfy_workflows)/[\w./-]*)`")
+
+
+def test_the_site_builds_strictly_without_a_dead_link_and_needs_no_other_host(tmp_path: Path) -> None:
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)],
+        check=False, cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stdout + built.stderr
+    for page in tmp_path.glob("**/*.html"):
+        html = page.read_text("utf-8")
+        loaded = re.findall(r'<(?:script|img|iframe)[^>]*\ssrc="([^"]+)"', html)
+        loaded += re.findall(r'<link[^>]*rel="(?:stylesheet|preconnect|icon)"[^>]*href="([^"]+)"', html)
+        assert not [address for address in loaded if address.startswith(("http:", "https:", "//"))], page
+
+
+def test_every_page_is_in_the_sites_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:\n")[2]
+    index = (ROOT / "docs" / "decisions" / "index.md").read_text("utf-8")
+    for page in ROOT.glob("docs/**/*.md"):
+        name = page.relative_to(ROOT / "docs").as_posix()
+        assert name in navigation or (name.startswith("decisions/") and page.name in index), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_path_that_a_page_names_exists(page: Path) -> None:
+    for path in PATH.findall(page.read_text("utf-8")):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_list_of_messages_has_those_of_errors_tables_and_doctor() -> None:
+    found = {(text.room, text.error): text for text in texts()}
+    assert "there is no such file" in "".join(text.message for text in texts())
+    assert ("horde", "HordeMaintenance") in found
+    assert found["engine", "OutOfMemory"].remedy
+    assert ("commands", "doctor") in found

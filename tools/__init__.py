@@ -1,0 +1,1 @@
+"""What writes generated pages: run as `python -m tools.NAME` from the repository."""

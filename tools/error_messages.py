@@ -1,0 +1,208 @@
+"""Every error text of the code with its remedy, by room: `python -m tools.error_messages` prints the tables.
+
+The site puts them into docs/troubleshooting.md when it is built, so that the page can't be older than the code. Found
+are calls of a class of the error tree (`ConfigError("…", remedy="…")`), rows of tables that name such a class
+(`Rule("…", HordeRefused, "…", "…")`), and the findings of `doctor`.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Not the worker's: what runs inside the engine, and the doubles of the demo.
+FOREIGN = ("engine/nodes", "demo", "safety/child")
+#: What a text holds in the place of a value that is known at run time only.
+UNKNOWN = "…"
+#: A finding of `doctor` with its remedy: subject, verdict, text, remedy.
+FINDING_ARGUMENTS = 4
+
+
+@dataclass(frozen=True, order=True)
+class ErrorText:
+    """One text as the owner reads it; values that are known at run time only are told as <name>."""
+
+    room: str
+    message: str
+    remedy: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The names that a text may refer to: the module's constants and dataclasses, the function's variables."""
+
+    constants: Mapping[str, ast.expr]
+    #: the fields of each dataclass of the module
+    records: Mapping[str, list[str]]
+    variables: Mapping[str, ast.expr] = field(default_factory=dict)
+
+    def find(self, name: str) -> ast.expr | None:
+        return self.variables.get(name, self.constants.get(name))
+
+
+def texts(root: Path = ROOT) -> list[ErrorText]:
+    """All texts, sorted by room and message."""
+    modules = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(root.glob("worker/**/*.py"))}
+    errors = error_classes(modules.values())
+    found: set[ErrorText] = set()
+    for path, tree in modules.items():
+        place = path.relative_to(root / "worker")
+        if not place.as_posix().startswith(FOREIGN):
+            found |= {
+                ErrorText(place.parts[0].removesuffix(".py"), message, remedy, error)
+                for message, remedy, error in _texts_of(tree, errors)
+            }
+    return sorted(found)
+
+
+def error_classes(modules: Iterable[ast.Module]) -> dict[str, str]:
+    """Names of WorkerError and all its subclasses, wherever defined, with the first sentence of their docstring."""
+    classes = [node for tree in modules for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    known = {"WorkerError": ""}
+    while True:
+        more = {
+            node.name: (ast.get_docstring(node) or "").split(".", maxsplit=1)[0]
+            for node in classes
+            if node.name not in known and any(isinstance(base, ast.Name) and base.id in known for base in node.bases)
+        }
+        if not more:
+            return known
+        known |= more
+
+
+def _texts_of(tree: ast.Module, errors: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """(message, remedy, class) for each text of a module."""
+    module = Scope(_assigned(tree.body), _records(tree))
+    inside: set[ast.AST] = set()
+    for function in (node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))):
+        scope = replace(module, variables=_assigned(ast.walk(function)))
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call) and node not in inside:
+                inside.add(node)
+                yield from _text(node, scope, errors)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node not in inside:
+            yield from _text(node, module, errors)
+
+
+def _records(tree: ast.Module) -> dict[str, list[str]]:
+    return {
+        node.name: [
+            line.target.id
+            for line in node.body
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
+        ]
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def _assigned(nodes: Iterable[ast.AST]) -> dict[str, ast.expr]:
+    """What plain names are set to; the first time counts."""
+    found: dict[str, ast.expr] = {}
+    for node in nodes:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found.setdefault(node.targets[0].id, node.value)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+            found.setdefault(node.target.id, node.value)
+    return found
+
+
+def _text(call: ast.Call, scope: Scope, errors: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    name = call.func.id if isinstance(call.func, ast.Name) else ""
+    remedy = next((word.value for word in call.keywords if word.arg == "remedy"), None)
+    if name in errors:
+        message = _render(call.args[0], scope) if call.args else ""
+        if re.sub(rf"<[^>]*>|{UNKNOWN}|\\W", "", message):
+            yield message, _render(remedy, scope) if remedy else "", name
+        return
+    named = [arg.id for arg in call.args if isinstance(arg, ast.Name) and arg.id in errors]
+    if named and name in scope.records:
+        # A row of a table: behind the class stand the message, if the table has one, and the remedy.
+        after = _index(call, named[0]) + 1
+        given = dict(zip(scope.records[name][after:], call.args[after:], strict=False))
+        advice = given.pop("remedy", remedy)
+        told = (_render(arg, scope) for arg in given.values() if _is_text(arg, scope))
+        message = next(told, f"(from the engine) {errors[named[0]]}.")
+        yield message, _render(advice, scope) if advice else "", named[0]
+    elif name == "Finding" and len(call.args) == FINDING_ARGUMENTS:
+        subject, _, said, todo = (_render(arg, scope) for arg in call.args)
+        yield f"{subject}: {said}", todo, "doctor"
+
+
+def _index(call: ast.Call, name: str) -> int:
+    return next(number for number, arg in enumerate(call.args) if isinstance(arg, ast.Name) and arg.id == name)
+
+
+def _is_text(node: ast.expr, scope: Scope) -> bool:
+    if isinstance(node, ast.Name):
+        value = scope.find(node.id)
+        return value is not None and _is_text(value, replace(scope, variables={}))
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def _render(node: ast.expr, scope: Scope) -> str:
+    """The text an expression gives, as far as the code tells it."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=values):
+            return "".join(_render(value, scope) for value in values)
+        case ast.FormattedValue(value=value):
+            return _render(value, scope)
+        case ast.Name(id=name):
+            found = scope.find(name)
+            # Names inside the value are the module's: a variable that is made from itself must come to an end.
+            known = found is not None and _is_text(found, scope)
+            return _render(found, replace(scope, variables={})) if found is not None and known else f"<{name}>"
+        case ast.Attribute(attr=name):
+            return f"<{name.strip('_').replace('_', ' ')}>"
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _render(left, scope) + _render(right, scope)
+        case ast.BoolOp(values=options):
+            return next((text for option in options if (text := _render(option, scope)).strip(UNKNOWN)), UNKNOWN)
+        case ast.IfExp(body=body, orelse=orelse):
+            return " / ".join(text for part in (body, orelse) if (text := _render(part, scope)).strip())
+    return UNKNOWN
+
+
+def tables(found: list[ErrorText]) -> str:
+    """Markdown: a section for each room, a row for each text."""
+    lines: list[str] = []
+    for room in sorted({text.room for text in found}):
+        lines += ["", f"### {ROOMS.get(room, room)}", "", "| message | what to do | error |", "|---|---|---|"]
+        lines += [
+            f"| {_cell(text.message)} | {_cell(text.remedy)} | `{text.error}` |" for text in found if text.room == room
+        ]
+    return "\n".join((*lines[1:], ""))
+
+
+#: Headings; a room that is not named here is headed by its own name.
+ROOMS = {
+    "app": "Starting and running",
+    "commands": "Commands and `doctor`",
+    "config": "Settings",
+    "engine": "ComfyUI and its set-up",
+    "horde": "The Horde",
+    "jobs": "Jobs",
+    "models": "Models and downloads",
+    "owner": "Maintenance and sleep",
+    "safety": "The safety checker",
+    "workflows": "Workflow templates",
+}
+
+
+def _cell(text: str) -> str:
+    """One table cell: no line ends, no bars, nothing that Markdown or HTML would take for its own."""
+    plain = " ".join(text.split())
+    for character in "\\`*_[]<>|{}":
+        plain = plain.replace(character, f"\\{character}")
+    return plain
+
+
+if __name__ == "__main__":
+    sys.stdout.write(tables(texts()))
