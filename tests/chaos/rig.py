@@ -23,7 +23,7 @@ from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.journal import Journal
 from worker.models.progress import RoomState
 from worker.safety.checker import NoChecker, SafetyChecker
-from worker.scheduling.fault_limiter import FaultBrake
+from worker.scheduling.fault_limiter import FaultLimiter
 from worker.workflows.auxiliary_files import AuxiliaryFile
 from worker.workflows.library import Library
 from worker.workflows.request import (
@@ -41,7 +41,7 @@ from worker.workflows.types import Family
 PATIENCE_S = 120.0
 MODEL = "Tiny SD1.5"
 #: For faults that are meant, however many of them come in a row.
-UNBRAKED = partial(FaultBrake, in_a_row=10**9, per_hour=10**9, with_expected=10**9)
+UNLIMITED = partial(FaultLimiter, in_a_row=10**9, per_hour=10**9, with_expected=10**9)
 #: Known to the Horde; served where a test says so.
 OTHER = "another"
 

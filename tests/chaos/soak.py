@@ -42,13 +42,13 @@ from worker.jobs.journal import Journal
 from worker.models.disk.store import Store
 from worker.process.supervisor import RestartPolicy
 from worker.safety.gate import HordeChecker
-from worker.scheduling import intake
 from worker.scheduling.estimates.cooldowns import ModelCooldowns
 from worker.scheduling.estimates.memory import OutOfMemoryLimits
+from worker.scheduling.horde_status import PopPauses
 
 from .leaks import GROWTH_BYTES, Holdings, Readings, leaks_since, listening, remains, resident_bytes
 from .misfortunes import Misfortunes
-from .rig import MODEL, UNBRAKED, OneModel, Rig
+from .rig import MODEL, UNLIMITED, OneModel, Rig
 
 #: A session of one worker, in seconds.
 SHORTEST_SESSION_S, LONGEST_SESSION_S = 15.0, 120.0
@@ -62,11 +62,13 @@ BACKLOG = 6
 RULES = Rules(most_faults=10**9, request_expiry_s=45.0, sweep_s=1.0, ttl_share=0.4)
 #: What is a fault here is meant, and sets nothing aside.
 TOLERANCE = Tolerance(
-    fault_brake=UNBRAKED,
+    faults=UNLIMITED,
     restarts=lambda: RestartPolicy(backoff_s=(0.0, 0.2), limit=10**9),
     cooldowns=lambda: ModelCooldowns(lambda: CircuitBreaker(limit=10**9, open_s=0.0)),
     out_of_memory=lambda: OutOfMemoryLimits(lasts_s=0.0),
     silence_limit_s=3.0,
+    # The worker's pauses are made for a Horde that is far away: a soak is to be busy.
+    pauses=PopPauses(empty_s=0.2, maintenance_s=2.0, error_s=0.2, longest_error_s=2.0),
 )
 #: The real engine says nothing while it loads its libraries for the first job.
 REAL_SILENCE_S = 30.0
@@ -134,12 +136,6 @@ def _picture(chance: random.Random) -> bytes:
     out = io.BytesIO()
     Image.frombytes("RGB", (16, 16), chance.randbytes(16 * 16 * 3)).resize((96, 64)).save(out, "PNG")
     return out.getvalue()
-
-
-def be_quick() -> None:
-    """Shorten the worker's pauses, which are made for a Horde that is far away: a soak is to be busy."""
-    intake.EMPTY_PAUSE_S, intake.MAINTENANCE_PAUSE_S = 0.2, 2.0
-    intake.ERROR_PAUSE_S, intake.ERROR_PAUSE_LIMIT_S = 0.2, 2.0
 
 
 class Soak:
@@ -303,7 +299,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not asked.json:
                 print(line, file=sys.stderr, flush=True)  # noqa: T201 - a command's words
 
-        be_quick()
         tell(f"seed {seed}, {asked.seconds:g} s, {asked.engines} engines")
         work = soak(folder, asked.seconds, seed=seed, engines=asked.engines, real=asked.real, tell=tell)
         balance = asyncio.run(work)

@@ -9,7 +9,6 @@ import psutil
 import pytest
 from loguru import logger
 
-from worker.app import run as app
 from worker.app.run import Tolerance
 from worker.demo.engine.script import Fault as EngineFault
 from worker.demo.engine.script import FaultKind as EngineFaultKind
@@ -20,8 +19,9 @@ from worker.images import RawImage
 from worker.jobs.job import Stage
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
-from worker.scheduling import device_limits, intake
-from worker.scheduling.fault_limiter import FaultBrake
+from worker.scheduling import device_limits
+from worker.scheduling.fault_limiter import FaultLimiter
+from worker.scheduling.horde_status import PopPauses
 from worker.workflows.request import GenMetadataNote
 
 from .rig import OTHER
@@ -176,7 +176,7 @@ async def test_a_worker_whose_every_job_fails_stays_out_of_maintenance(rig, tmp_
     rig.journal = tmp_path / "journal.jsonl"
     rig.journal.write_text(json.dumps({"faulted": [time.time()] * before}))
     rig.engines, rig.config = 4, {"queue_size": 4}
-    rig.tolerance = Tolerance(fault_brake=partial(FaultBrake, in_a_row=10**9))
+    rig.tolerance = Tolerance(faults=partial(FaultLimiter, in_a_row=10**9))
     rig.play(seconds=0.2, **engine_fault(EngineFaultKind.REFUSAL, times=None))
     rig.ask(40)
     async with rig.working():
@@ -218,14 +218,14 @@ async def test_an_upload_that_fails_is_sent_again(rig, fault):
     settled(rig, ok=1)
 
 
-async def test_while_the_storage_is_away_no_more_jobs_are_taken_than_may_all_be_lost(rig, monkeypatch):
-    monkeypatch.setattr(app, "SLOW_DELIVERY_S", 0.0)
+async def test_while_the_storage_is_away_no_more_jobs_are_taken_than_may_all_be_lost(rig):
+    rig.tolerance = Tolerance(faults=partial(FaultLimiter, slow_delivery_s=0.0))
     rig.engines = 2
     async with rig.working():
         await rig.done(rig.ask(1))
         rig.horde.faults.inject(Route.UPLOAD, Fault(FaultKind.STATUS, status=503), times=10**6)
         requests = rig.ask(30)
-        taken = FaultBrake().with_expected + 1
+        taken = FaultLimiter().with_expected + 1
         await rig.until(lambda: len(rig.jobs) >= taken)
         # Time for more to come, which must not.
         await asyncio.sleep(1.0)
@@ -268,10 +268,10 @@ async def test_a_rate_limit_does_not_stop_the_worker(rig):
     settled(rig, ok=1)
 
 
-async def test_maintenance_does_not_stop_the_worker(rig, monkeypatch):
-    monkeypatch.setattr(intake, "MAINTENANCE_PAUSE_S", 0.1)
+async def test_maintenance_does_not_stop_the_worker(rig):
+    rig.tolerance = Tolerance(pauses=PopPauses(maintenance_s=0.1))
     said: list[str] = []
-    sink = logger.add(said.append, filter=lambda record: record["extra"].get("action") == "maintenance")
+    sink = logger.add(said.append, filter=lambda record: record["extra"].get("kind") == "maintenance")
     async with rig.working():
         await rig.done(rig.ask(1))
         [worker] = rig.horde.state.workers()

@@ -17,7 +17,7 @@ from worker.process.supervisor import RestartPolicy
 from worker.safety.gate import HordeChecker
 
 from .conftest import MODEL, Rig
-from .rig import UNBRAKED
+from .rig import UNLIMITED
 
 pytestmark = pytest.mark.chaos
 
@@ -161,7 +161,7 @@ async def test_under_random_faults_of_the_child_the_books_balance_and_nothing_ge
     )  # fmt: skip
     play(rig, *(SafetyFault(kind, times=None, chance=0.08) for kind in kinds))
     rig.config = {"max_batch": 2}
-    rig.tolerance = Tolerance(fault_brake=UNBRAKED)
+    rig.tolerance = Tolerance(faults=UNLIMITED)
     requests = ask_nude(rig, 8, n=2)
     async with rig.working():
         await rig.done(requests)

@@ -133,7 +133,7 @@ def test_the_owner_takes_the_worker_out_of_service_and_back_from_the_command_lin
     requests = owner.ask()
     assert owner.command("maintenance", "off").stdout == "e2e worker is in service.\n"
     owner.done(requests)
-    assert "The Horde gives jobs again" in owner.output
+    assert "Asking for jobs again" in owner.output
 
 
 def test_a_worker_in_maintenance_leaves_it_at_the_start_where_the_settings_say_so(owner):

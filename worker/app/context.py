@@ -11,10 +11,11 @@ from loguru import logger
 from worker.config.live import LiveConfig
 from worker.engine.pool import EnginePool
 from worker.horde.client import HordeClient
-from worker.jobs.in_flight import Roster
+from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.inputs import ModelSource
 from worker.jobs.job import JobEvents
-from worker.jobs.session_stats import Tally
+from worker.jobs.session_stats import SessionStats
+from worker.scheduling.admission import Admission
 from worker.scheduling.intake import Intake
 
 
@@ -26,10 +27,11 @@ class Running:
     horde: HordeClient
     pool: EnginePool
     intake: Intake
+    admission: Admission
     models: ModelSource
     events: JobEvents
-    roster: Roster
-    tally: Tally
+    in_flight: JobsInFlight
+    stats: SessionStats
 
 
 #: Runs beside the jobs until it is cancelled. What it raises ends only itself.

@@ -14,7 +14,7 @@ from loguru import logger
 from worker.app.run import Setup, serve
 from worker.errors import WorkerError
 from worker.jobs.job import JobEvent, Stage
-from worker.jobs.session_stats import Tally
+from worker.jobs.session_stats import SessionStats
 from worker.process.signals import signals
 
 #: After the third signal: what is not over by then is cut off.
@@ -54,14 +54,14 @@ class Ending:
         self.cancel()
 
 
-def run(setup: Setup) -> Tally:
+def run(setup: Setup) -> SessionStats:
     """`serve` until SIGINT or SIGTERM; the second hastens, the third stops at once, the fourth cuts off.
 
     SIGHUP reads the settings again. Raises what `serve` raises, and WorkerError when jobs had to be given back.
     """
     setup.events.subscribe(settle)
 
-    async def until_signalled() -> Tally:
+    async def until_signalled() -> SessionStats:
         loop = asyncio.get_running_loop()
 
         def cancel() -> None:
@@ -73,12 +73,12 @@ def run(setup: Setup) -> Tally:
         serving = asyncio.ensure_future(serve(setup, ending.stop, ending.hasten))
         with signals(stop=ending.further, close=ending.at_once, reload=setup.reload):
             try:
-                tally = await serving
+                stats = await serving
             except asyncio.CancelledError:
                 raise WorkerError("Stopped before the jobs under way were done.") from None
-        if tally.given_back:
-            raise WorkerError(f"Stopped before {tally.given_back} job(s) were done; they went back to the Horde.")
-        return tally
+        if stats.given_back:
+            raise WorkerError(f"Stopped before {stats.given_back} job(s) were done; they went back to the Horde.")
+        return stats
 
     return asyncio.run(until_signalled())
 

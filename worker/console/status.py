@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from worker.app.context import Running
+from worker.clock import duration
 from worker.console.job_log import image_size
 from worker.engine.slot import EngineSlot
 from worker.jobs.job import Job, Stage
-from worker.jobs.session_stats import Tally
-from worker.scheduling.horde_status import duration
+from worker.jobs.session_stats import SessionStats
 
 GIB = 1024**3
 RULE = "─" * 78
@@ -37,7 +37,7 @@ class Status:
 
     name: str
     uptime_s: float
-    tally: Tally
+    stats: SessionStats
     engines: Sequence[EngineLine] = ()
     #: jobs no engine has started, and jobs being checked, uploaded and submitted
     waiting: int = 0
@@ -51,15 +51,15 @@ class Status:
 
     @property
     def kudos_per_hour(self) -> float | None:
-        return self.tally.kudos * HOUR_S / self.uptime_s if self.uptime_s >= LEAST_S else None
+        return self.stats.kudos * HOUR_S / self.uptime_s if self.uptime_s >= LEAST_S else None
 
 
 def status_lines(status: Status) -> list[str]:
     """The status as text, one line each."""
-    tally, rate = status.tally, status.kudos_per_hour
+    stats, rate = status.stats, status.kudos_per_hour
     text = [
-        f"{status.name}: {duration(status.uptime_s)}, {tally.done} jobs done, {tally.faulted} faulted; "
-        f"{tally.images} images delivered, {tally.faulted_images} faulted; {tally.kudos:.0f} kudos"
+        f"{status.name}: {duration(status.uptime_s)}, {stats.done} jobs done, {stats.faulted} faulted; "
+        f"{stats.images} images delivered, {stats.faulted_images} faulted; {stats.kudos:.0f} kudos"
         + (f", {rate:.0f} an hour" if rate is not None else "")
     ]
     text += [_engine_text(engine) for engine in status.engines]
@@ -86,15 +86,15 @@ def _engine_text(engine: EngineLine) -> str:
 def read_status(running: Running, *, since: float, last_pop_at: float, facts: Sequence[str] = ()) -> Status:
     """The current status. `since` and `last_pop_at` are times of the event loop's clock."""
     now = asyncio.get_running_loop().time()
-    jobs = running.roster.jobs
+    jobs = running.in_flight.jobs
     return Status(
         name=running.live.data.dreamer_name,
         uptime_s=now - since,
-        tally=running.tally,
+        stats=running.stats,
         engines=[_engine_line(slot, jobs) for slot in running.pool.slots],
-        waiting=sum(job.started_at is None and job.stage is not Stage.DELIVERING for job in jobs),
+        waiting=sum(job.needs_engine and job.started_at is None for job in jobs),
         delivering=sum(job.stage is Stage.DELIVERING for job in jobs),
-        pause=running.intake.paused or running.intake.standing.trouble,
+        pause=" ".join(reason.sentence for reason in running.admission.reasons),
         facts=facts,
         idle_s=now - last_pop_at,
     )

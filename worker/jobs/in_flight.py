@@ -1,32 +1,34 @@
-"""The jobs under way, each with its coroutine: for whoever shows them, or must end one before its time."""
+"""The jobs under way, each with its coroutine: for whoever counts or shows them, or must end one before its time."""
 
 import asyncio
 
-from worker.jobs.job import Job, JobEvent, Stage
+from worker.jobs.job import Job
 
 
-class Roster:
-    """Subscribe `note` to the job events."""
+class JobsInFlight:
+    """The one list of them. A job is in it from its pop until its coroutine ends."""
 
     def __init__(self) -> None:
-        self._tasks: dict[Job, asyncio.Task[object] | None] = {}
+        self._tasks: dict[Job, asyncio.Task[None]] = {}
 
     @property
     def jobs(self) -> tuple[Job, ...]:
         """In the order in which they were popped."""
-        return tuple(self._tasks)
+        return tuple(job for job in self._tasks if job.ended_at is None)
 
-    def note(self, event: JobEvent) -> None:
-        match event.stage:
-            case Stage.POPPED:
-                # A job tells of its stages in its own coroutine.
-                self._tasks[event.job] = asyncio.current_task()
-            case Stage.DONE | Stage.FAULTED:
-                self._tasks.pop(event.job, None)
+    @property
+    def needing_engine(self) -> tuple[Job, ...]:
+        """Those that an engine has yet to do, or does now."""
+        return tuple(job for job in self._tasks if job.needs_engine)
+
+    def add(self, job: Job, task: "asyncio.Task[None]") -> None:
+        """A job begins, carried by this task."""
+        self._tasks[job] = task
+        task.add_done_callback(lambda _: self._tasks.pop(job, None))
 
     def drop(self, job: Job, reason: str) -> None:
         """End a job now: what it still owes is reported as faulted."""
         task = self._tasks.get(job)
-        if task is not None and not job.fault:
-            job.fault = reason
+        if task is not None and not job.is_lost:
+            job.dropped = reason
             task.cancel()

@@ -8,6 +8,7 @@ from functools import partial
 
 from loguru import logger
 
+from worker.clock import monotonic
 from worker.horde.messages import GenMetadata, PopResponse
 from worker.workflows import coerce
 from worker.workflows.request import RenderRequest
@@ -23,8 +24,14 @@ class Stage(str, Enum):
     FETCHING = "fetching"
     RENDERING = "rendering"
     DELIVERING = "delivering"
+    #: what did not come is reported to the Horde
+    REPORTING = "reporting"
     DONE = "done"
     FAULTED = "faulted"
+
+
+#: Stages in which an engine has yet to do the job, or does it now.
+BEFORE_RENDERED = frozenset({Stage.POPPED, Stage.FETCHING, Stage.RENDERING})
 
 
 @dataclass
@@ -57,7 +64,10 @@ class Job:
     """One pop. Times are seconds on the event loop's clock."""
 
     pop: PopResponse
+    #: when it was asked for: its time to live counts from then, at worst
     popped_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    #: when it came
+    received_at: float = field(default_factory=monotonic)
     stage: Stage = Stage.POPPED
     #: ids without an answer so far, in the order of the images
     owed: list[str] = field(default_factory=list)
@@ -82,6 +92,8 @@ class Job:
     faulted: int = 0
     #: why, when any was
     fault: str = ""
+    #: why it is ended before its time, if it is: for its coroutine, which is cancelled
+    dropped: str = ""
 
     def __post_init__(self) -> None:
         self.owed = list(self.pop.job_ids)
@@ -95,6 +107,15 @@ class Job:
     def name(self) -> str:
         """Short enough for a line on a terminal."""
         return self.id[:8]
+
+    @property
+    def needs_engine(self) -> bool:
+        return self.stage in BEFORE_RENDERED
+
+    @property
+    def is_lost(self) -> bool:
+        """It has failed, or is being ended, and only that is still to be reported."""
+        return bool(self.fault or self.dropped)
 
     @property
     def prompt(self) -> str:

@@ -7,7 +7,6 @@ trouble never touches the others of its batch.
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -66,26 +65,20 @@ class JobRunner:
         # Encoding is CPU work beside the engine's; more at a time than cores only slows each.
         self._encoders = asyncio.Semaphore(max(1, (os.cpu_count() or 2) // 2))
 
-    async def run(self, job: Job, *, on_rendered: Callable[[], None] = lambda: None) -> None:
-        """Carry the job to its end; never raises but on cancellation, which faults what is still owed.
-
-        `on_rendered` is called once, as soon as the job needs no engine any more.
-        """
+    async def run(self, job: Job) -> None:
+        """Carry the job to its end; never raises but on cancellation, which faults what is still owed."""
         events = self._services.events
         events.enter(job, Stage.POPPED)
-        rendered = contextlib.ExitStack()
-        rendered.callback(on_rendered)
         report_until = job.deadline
         try:
             async with timeout_at(job.deadline):
                 made = await self._make(job)
-                rendered.close()
                 events.enter(job, Stage.DELIVERING)
                 await self._deliver_all(job, made)
         except TimeoutError:
             job.fault = str(JobLate(f"The job was not done within its {job.pop.ttl:.0f} s."))
         except asyncio.CancelledError:
-            job.fault = job.fault or "The worker is shutting down."
+            job.fault = job.dropped or job.fault or "The worker is shutting down."
             report_until = 0.0
             raise
         except WorkerError as error:
@@ -94,7 +87,8 @@ class JobRunner:
             logger.exception("A defect in the worker: job {} failed", job.name)
             job.fault = f"internal error: {type(error).__name__}"
         finally:
-            rendered.close()
+            if job.owed:
+                events.enter(job, Stage.REPORTING)
             await self._see_faulted(job, report_until)
             if not job.owed and not job.faulted:
                 # What was on its way when it was broken off has arrived.

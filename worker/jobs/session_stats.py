@@ -6,7 +6,7 @@ from worker.jobs.job import JobEvent, Stage
 
 
 @dataclass
-class Tally:
+class SessionStats:
     """Counts of this session. Subscribe `note` to the job events.
 
     A batch is one job. Its images are paid, and their faults counted by the Horde, one by one.

@@ -1,17 +1,14 @@
 """The machine slept, or this process stood still: what that means for jobs and engines."""
 
 import asyncio
-import sys
-import time
-from collections.abc import Callable
 
 from loguru import logger
 
 from worker.aio import timeout
 from worker.app.context import Running
+from worker.clock import Clock, duration, including_sleep
 from worker.engine.slot import EngineSlot
 from worker.errors import EngineError, EngineStalled
-from worker.scheduling.horde_status import duration
 
 #: How often the clocks are compared.
 TICK_S = 2.0
@@ -23,19 +20,10 @@ GRACE_S = 2.0
 ENGINE_ANSWER_S = 15.0
 
 
-def sleepless_clock() -> float:
-    """Seconds of a clock that nobody sets and that goes on while the machine sleeps."""
-    if sys.platform == "linux":
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    if sys.platform == "darwin":
-        return time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
-    return time.monotonic()  # Windows': it counts sleep
-
-
 class ClockWatch:
     """An attendant."""
 
-    def __init__(self, clock: Callable[[], float] = sleepless_clock) -> None:
+    def __init__(self, clock: Clock = including_sleep) -> None:
         self._clock = clock
 
     async def __call__(self, running: Running) -> None:
@@ -56,7 +44,7 @@ class ClockWatch:
         logger.bind(action="woke", gap_s=gap_s).warning(
             "The machine slept or stood still for {}; jobs whose time is over are given up.", duration(gap_s)
         )
-        for job in running.roster.jobs:
+        for job in running.in_flight.jobs:
             job.popped_at -= unseen_s
         now = asyncio.get_running_loop().time() + GRACE_S
         give_up_late(running, now=now, reason="The machine slept beyond the job's {:.0f} s.")
@@ -69,9 +57,9 @@ def give_up_late(running: Running, *, now: float, reason: str) -> None:
     That goes by a clock that may have stood still, and what it breaks off may take long to end. `reason` has a place
     for the time to live.
     """
-    for job in running.roster.jobs:
+    for job in running.in_flight.jobs:
         if now > job.deadline + GRACE_S:
-            running.roster.drop(job, reason.format(job.pop.ttl))
+            running.in_flight.drop(job, reason.format(job.pop.ttl))
 
 
 async def _check(slot: EngineSlot) -> None:

@@ -6,21 +6,20 @@ from typing import Any
 
 from loguru import logger
 
-from worker.jobs.in_flight import Roster
-from worker.jobs.job import Job, Stage
-from worker.scheduling.intake import Intake
+from worker.jobs.in_flight import JobsInFlight
+from worker.jobs.job import Job
+from worker.scheduling.intake import SHUTTING_DOWN, Intake
 
 #: Longest time that jobs under way get after the worker was told to stop; then they are faulted. With the faults and
 #: the engines' end it stays within the two minutes that a container is usually given.
 DRAIN_LIMIT_S = 100.0
 #: The same for jobs that an engine has begun with, once the owner is in a hurry.
 HASTE_LIMIT_S = 10.0
-SHUTTING_DOWN = "The worker is shutting down."
 
 
 async def until_drained(
     intake: Intake,
-    roster: Roster,
+    in_flight: JobsInFlight,
     *,
     stop: asyncio.Event,
     hasten: asyncio.Event,
@@ -38,24 +37,24 @@ async def until_drained(
         if not running.done():
             logger.info(
                 "Stopping: no new jobs; {} under way get up to {:.0f} s. Once more to hasten.",
-                len(roster.jobs),
+                len(in_flight.jobs),
                 limit_s,
             )
         await _any(running, hasten, within_s=limit_s)
         if hasten.is_set() and not running.done():
-            waiting = [job for job in roster.jobs if _waits(job)]
+            waiting = [job for job in in_flight.jobs if _waits(job)]
             for job in waiting:
-                roster.drop(job, SHUTTING_DOWN)
+                in_flight.drop(job, SHUTTING_DOWN)
             given_back = len(waiting)
             logger.info(
                 "In haste: {} waiting job(s) go back, {} in work get up to {:.0f} s. Once more to stop at once.",
                 len(waiting),
-                len(roster.jobs) - len(waiting),
+                len(in_flight.jobs) - len(waiting),
                 haste_limit_s,
             )
             await _any(running, within_s=haste_limit_s)
     finally:
-        left = [job for job in roster.jobs if not job.fault]
+        left = [job for job in in_flight.jobs if not job.is_lost]
         given_back += len(left)
         if not running.done():
             if left:
@@ -68,7 +67,7 @@ async def until_drained(
 
 def _waits(job: Job) -> bool:
     """An engine is still to begin with it."""
-    return not job.fault and job.started_at is None and job.stage in {Stage.POPPED, Stage.FETCHING, Stage.RENDERING}
+    return job.needs_engine and job.started_at is None and not job.is_lost
 
 
 async def _any(running: "asyncio.Future[None]", *events: asyncio.Event, within_s: float | None = None) -> None:

@@ -1,23 +1,28 @@
-"""When not to ask for jobs although there is room, and why. Pure: the caller brings the clock and the readings.
+"""When not to ask for jobs because too many came to nothing.
 
 The Horde puts a worker into maintenance at its 21st fault or late answer within an hour, and then it stays there
 until its owner looks; pausing in time costs minutes.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from worker.circuit_breaker import CircuitBreaker
+from worker.clock import Clock, monotonic
+from worker.jobs.job import Job, JobEvent, Stage
+from worker.scheduling.wait import WaitKind, WaitReason
+
 HOUR_S = 3600.0
-GIB = 1024**3
-#: So many of the last jobs tell how the next ones may end.
+#: Window of recent jobs for the failure rate.
 RECENT_JOBS = 20
 #: Of those under way twice as many may fail as of late, and some of a hundred in the best of times.
 CAUTION, LEAST_RISK = 2.0, 0.01
 
 
 @dataclass
-class FaultBrake:
-    """Pauses after faults in a row, and before too many within an hour. Times are seconds of a monotonic clock."""
+class FaultLimiter:
+    """Pauses after faults in a row, and before too many within an hour. Subscribe `note` to the job events."""
 
     in_a_row: int = 3
     row_pause_s: float = 180.0
@@ -25,46 +30,59 @@ class FaultBrake:
     per_hour: int = 15
     #: the same, with those that images under way may bring
     with_expected: int = 18
+    #: a delivery that takes longer than this may come to nothing
+    slow_delivery_s: float = 30.0
+    clock: Clock = monotonic
     _faults: deque[float] = field(default_factory=deque, init=False)
     _recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT_JOBS), init=False)
-    _row: int = field(default=0, init=False)
-    _row_until: float = field(default=0.0, init=False)
 
-    def count(self, at: float, *, images: int = 1) -> None:
-        """So many images came too late, or were faulted in an earlier run: the Horde counts them. In order of time."""
-        self._faults.extend([at] * images)
+    def __post_init__(self) -> None:
+        self._row = CircuitBreaker(limit=self.in_a_row, open_s=self.row_pause_s)
 
-    def faulted(self, now: float, *, images: int = 1) -> None:
-        """So many images of a job were reported as faulted."""
-        self.count(now, images=images)
-        self._recent.append(True)
-        self._row += 1
-        if self._row >= self.in_a_row:
-            self._row_until = now + self.row_pause_s
-            self._row = 0
+    def note(self, event: JobEvent) -> None:
+        """A job ended."""
+        job = event.job
+        if event.stage is Stage.FAULTED:
+            now = self.clock()
+            if job.faulted:
+                self._recent.append(True)
+                self._row.failed(now)
+            # Of those still owed the Horde heard nothing: no fault of the worker's, but late all the same.
+            self.count(job.faulted + len(job.owed))
+        elif event.stage is Stage.DONE:
+            self._recent.append(False)
+            self._row.succeeded()
 
-    def succeeded(self) -> None:
-        self._recent.append(False)
-        self._row = 0
-        self._row_until = 0.0
+    def count(self, images: int, *, ago_s: float = 0.0) -> None:
+        """So many images came too late, or were faulted in an earlier run: the Horde counts them. The oldest first."""
+        self._faults.extend([self.clock() - ago_s] * images)
 
-    def is_in_a_row(self, now: float) -> bool:
+    def is_in_a_row(self) -> bool:
         """Whether the last jobs, and not only many, were faulted."""
-        return now < self._row_until
+        return self._row.is_open(self.clock())
 
-    def pause(self, now: float) -> tuple[float, str]:
-        """Seconds to wait, with the reason; 0 and nothing when all is well."""
+    def wait(self) -> WaitReason | None:
+        """Why no more jobs should be taken; None when all is well."""
+        now = self.clock()
         self._forget(now)
         if len(self._faults) >= self.per_hour:
-            wait_s = self._faults[len(self._faults) - self.per_hour] + HOUR_S - now
-            return wait_s, f"{len(self._faults)} images were faulted or late within an hour; the Horde allows 20"
-        if self.is_in_a_row(now):
-            return self._row_until - now, f"{self.in_a_row} jobs in a row were faulted"
-        return 0.0, ""
+            until = self._faults[len(self._faults) - self.per_hour] + HOUR_S
+            sentence = f"{len(self._faults)} images were faulted or late within an hour; the Horde allows 20."
+        elif self._row.is_open(now):
+            until, sentence = self._row.open_until, f"{self.in_a_row} jobs in a row were faulted."
+        else:
+            return None
+        return WaitReason(WaitKind.FAULTS, sentence, until, remedy="The log says why each was.")
 
-    def images_left(self, now: float, *, under_way: int, failing: int) -> int:
-        """So many more images may be asked for, with these under way, and others that are as good as lost."""
+    def images_left(self, jobs: Iterable[Job], *, asked: int) -> int:
+        """So many more images may be asked for, with these jobs under way and `asked` images that pops may bring."""
+        now, under_way, failing = self.clock(), asked, 0
         self._forget(now)
+        for job in jobs:
+            if job.is_lost or (job.rendered_at is not None and now - job.rendered_at > self.slow_delivery_s):
+                failing += len(job.pop.job_ids) - job.delivered
+            else:
+                under_way += len(job.owed)
         left = max(self.with_expected - len(self._faults) - failing, 0)
         return max(int(left / self._risk(under_way, failing)) - under_way, 0)
 
@@ -78,19 +96,3 @@ class FaultBrake:
     def _forget(self, now: float) -> None:
         while self._faults and self._faults[0] <= now - HOUR_S:
             self._faults.popleft()
-
-
-@dataclass(frozen=True)
-class Floors:
-    """What must be left free on this machine for another job to be taken. Bytes."""
-
-    memory: int = GIB
-    disk: int = GIB
-
-    def reason(self, *, memory_free: int, disk_free: int) -> str:
-        """Why no job is taken, or nothing."""
-        if memory_free < self.memory:
-            return f"only {memory_free / GIB:.1f} GiB of memory are free"
-        if disk_free < self.disk:
-            return f"only {disk_free / GIB:.1f} GiB of disk are free"
-        return ""

@@ -1,40 +1,67 @@
-"""How the Horde stands to this worker, by its answers: said once when it changes, not with every pop."""
+"""How the Horde answers pops: how long to pause after each, how many at once, and what its owner should know."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from loguru import logger
 
+from worker.bounded_dict import BoundedDict
 from worker.errors import HordeBusy, HordeError, HordeKeyUnknown, HordeMaintenance, HordeRefused
-from worker.horde.messages import Message
+from worker.horde.messages import PopResponse
 from worker.horde.sanitize import quote
+from worker.scheduling.wait import WaitKind, WaitReason
 
-#: A trouble that lasts is said again so often.
-SAY_AGAIN_S = 600.0
+#: Longest pause, whatever the Horde asks for: it may have changed its mind meanwhile.
+LONGEST_PAUSE_S = 3600.0
 #: To wait for less than this because the Horde says so is the ordinary course of things.
 LONG_PAUSE_S = 60.0
 #: So long a key that was known may be unknown before that is believed.
 KEY_PATIENCE_S = 900.0
 KNOWN_BEFORE = "It knew the key before, so this may pass; the worker ends when it lasts."
+#: Pops under way at most. One alone brings 10 jobs a second at 100 ms each; many engines need more.
+MOST_POPS = 16
+#: Doublings of the pause after errors in a row: they may go on for days, and no number may grow with them.
+MOST_DOUBLINGS = 10
 #: Messages of the Horde remembered as told.
 MOST_TOLD = 200
 #: Characters of one that are shown: they are meant to be read.
 LONGEST_MESSAGE = 4000
 
 
-@dataclass
-class Standing:
-    """Times are seconds of a monotonic clock."""
+@dataclass(frozen=True)
+class PopPauses:
+    """Seconds until the next pop."""
 
-    #: why the last pop brought no answer, if that is worth telling; empty while all is well
-    trouble: str = ""
-    maintenance: bool = False
-    #: when the first of the pops in a row was turned down
-    _since: float | None = field(default=None, init=False)
-    _said_at: float = field(default=0.0, init=False)
-    _told: dict[str, None] = field(default_factory=dict, init=False)
+    #: after one that brought nothing
+    empty_s: float = 1.0
+    #: in maintenance mode: only the owner's own jobs can come
+    maintenance_s: float = 15.0
+    #: after the first of several errors in a row; twice as long after each, up to the longest
+    error_s: float = 2.0
+    longest_error_s: float = 60.0
+
+
+@dataclass
+class HordeStatus:
+    """Follows the answers to pops. Times are seconds of a monotonic clock."""
+
+    pauses: PopPauses = field(default_factory=PopPauses)
+    #: pops that may be under way: doubles with each job that comes, back to one with an empty or failed pop
+    pops_at_once: int = field(default=1, init=False)
+    #: no pop before this
+    not_before: float = field(default=0.0, init=False)
+    #: why the last pop brought no answer; None while all is well
+    trouble: WaitReason | None = field(default=None, init=False)
+    #: errors in a row other than busy and maintenance
+    _errors: int = field(default=0, init=False)
+    _told: BoundedDict[str, None] = field(default_factory=lambda: BoundedDict(MOST_TOLD), init=False)
     _key_was_known: bool = field(default=False, init=False)
     _key_unknown_since: float | None = field(default=None, init=False)
+
+    def wait(self, now: float) -> WaitReason | None:
+        """Why no pop should be sent now; None: one may."""
+        if now >= self.not_before:
+            return None
+        return self.trouble or WaitReason(WaitKind.NOTHING_CAME, "The last pop brought no job.", self.not_before)
 
     def is_passing(self, error: HordeRefused, *, now: float) -> bool:
         """Whether a refusal may be a trouble of the Horde's own, and another pop makes sense."""
@@ -42,44 +69,49 @@ class Standing:
             return False
         return self._key_unknown_since is None or now - self._key_unknown_since < KEY_PATIENCE_S
 
-    def failed(self, error: HordeError, *, pause_s: float, now: float) -> None:
+    def failed(self, error: HordeError, *, now: float) -> None:
         """A pop was turned down or got no answer."""
-        self._since = now if self._since is None else self._since
-        trouble, self.maintenance = str(error), isinstance(error, HordeMaintenance)
-        self._key_was_known = self._key_was_known or self.maintenance
+        is_maintenance, is_busy = isinstance(error, HordeMaintenance), isinstance(error, HordeBusy)
+        sentence = error.message
+        self._key_was_known = self._key_was_known or is_maintenance
         if isinstance(error, HordeKeyUnknown):
             self._key_unknown_since = now if self._key_unknown_since is None else self._key_unknown_since
-            trouble = f"{error} {KNOWN_BEFORE}"
+            sentence = f"{sentence} {KNOWN_BEFORE}"
         else:
             self._key_unknown_since = None
-        if isinstance(error, HordeBusy) and now + pause_s - self._since < LONG_PAUSE_S:
-            return
-        is_news, self.trouble = trouble != self.trouble, trouble
-        if is_news or now - self._said_at >= SAY_AGAIN_S:
-            self._said_at = now
-            action = "maintenance" if self.maintenance else "pop_failed"
-            logger.bind(action=action).warning("No jobs, next try in {:.0f} s: {}", pause_s, trouble)
+        self.pops_at_once = 1
+        self.not_before = now + self._pause_after(error)
+        self.trouble = WaitReason(
+            WaitKind.MAINTENANCE if is_maintenance else WaitKind.HORDE,
+            sentence,
+            self.not_before,
+            remedy=error.remedy,
+            tell_after_s=LONG_PAUSE_S if is_busy else 0.0,
+            topic=sentence,
+        )
 
-    def answered(self, messages: Iterable[Message], *, now: float) -> None:
+    def answered(self, answer: PopResponse, *, now: float) -> None:
         """A pop was answered, with or without a job."""
         self._key_was_known, self._key_unknown_since = True, None
-        if self.trouble and self._since is not None:
-            logger.bind(action="horde_back").info("The Horde gives jobs again, after {}.", duration(now - self._since))
-        self.trouble, self.maintenance, self._since = "", False, None
-        for message in messages:
+        self._errors, self.trouble = 0, None
+        if answer.job_ids:
+            self.pops_at_once = min(2 * self.pops_at_once, MOST_POPS)
+        else:
+            self.pops_at_once, self.not_before = 1, now + self.pauses.empty_s
+        for message in answer.messages:
             key = message.id or message.message
             if key not in self._told:
                 words = quote(message.message, longest=LONGEST_MESSAGE)
                 logger.bind(action="message").info("Message from the Horde: {}", words)
                 self._told[key] = None
-                if len(self._told) > MOST_TOLD:
-                    del self._told[next(iter(self._told))]
 
-
-def duration(seconds: float) -> str:
-    """A time span for people."""
-    whole = round(seconds)
-    if whole < 120:  # noqa: PLR2004 - below two minutes seconds tell more
-        return f"{whole} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"  # noqa: PLR2004 - likewise
+    def _pause_after(self, error: HordeError) -> float:
+        """Seconds; longer and longer while the Horde can't be reached."""
+        if isinstance(error, HordeMaintenance):
+            return self.pauses.maintenance_s
+        if isinstance(error, HordeBusy):
+            # Written so that what is no number, too, gives the longest.
+            return min(LONGEST_PAUSE_S, error.retry_after_s)
+        pause_s = self.pauses.error_s * 2.0 ** min(self._errors, MOST_DOUBLINGS)
+        self._errors += 1
+        return min(pause_s, self.pauses.longest_error_s)

@@ -3,14 +3,14 @@
 import pytest
 
 from worker.console.status import GIB, EngineLine, Status, status_lines
-from worker.jobs.session_stats import Tally
+from worker.jobs.session_stats import SessionStats
 
 HOUR = 3600.0
 
 
 def status(**more):
-    tally = Tally(done=12, faulted=1, images=20, faulted_images=2, kudos=300.0)
-    values = {"name": "my worker", "uptime_s": HOUR, "tally": tally}
+    stats = SessionStats(done=12, faulted=1, images=20, faulted_images=2, kudos=300.0)
+    values = {"name": "my worker", "uptime_s": HOUR, "stats": stats}
     return Status(**{**values, **more})
 
 

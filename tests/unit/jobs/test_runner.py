@@ -9,14 +9,16 @@ import pytest
 from worker.aio import timeout
 from worker.engine.pool import RenderTask
 from worker.errors import EngineDied, HordeUnreachable, JobGone
-from worker.horde.messages import PopResponse, SubmitRequest, SubmitResponse
+from worker.horde.messages import PopRequest, PopResponse, SubmitRequest, SubmitResponse
 from worker.images import RawImage
 from worker.jobs import runner as runner_module
+from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.runner import JobRunner, Services
 from worker.safety.checker import NoChecker
+from worker.scheduling.admission import Admitted, Wait
+from worker.scheduling.horde_status import HordeStatus
 from worker.scheduling.intake import Intake
-from worker.scheduling.planner import Capacity
 from worker.workflows.library import Library
 from worker.workflows.request import ServedModel
 from worker.workflows.types import Family
@@ -254,13 +256,21 @@ async def test_a_listener_that_fails_costs_no_job_its_answer() -> None:
     assert (told[0], told[-1]) == (Stage.POPPED, Stage.FAULTED)
 
 
-def intake_of(horde: Any, runner: JobRunner | None = None) -> Intake:
-    def offer(_: int) -> Any:
-        return object()
+class OneAtATime:
+    """An admission that wants one pop at a time while no job is under way."""
 
-    return Intake(
-        horde, runner or runner_of(horde), offer=offer, room=lambda: Capacity(engines=1, queue=0, idle_in_s=0.0)
-    )
+    def __init__(self, in_flight: JobsInFlight) -> None:
+        self._in_flight = in_flight
+
+    def decide(self, *, asking: int, fetch_s: float) -> Admitted | Wait:
+        return Wait(0.01, ()) if asking or self._in_flight.jobs else Admitted(PopRequest.model_construct())
+
+
+def intake_of(horde: Any, runner: JobRunner | None = None, events: JobEvents | None = None) -> Intake:
+    in_flight, events = JobsInFlight(), events or JobEvents()
+    admission: Any = OneAtATime(in_flight)
+    runner = runner or runner_of(horde, events)
+    return Intake(horde, runner, admission, status=HordeStatus(), in_flight=in_flight, events=events)
 
 
 async def test_the_time_to_live_counts_from_the_question_for_its_answer_may_be_slow() -> None:
@@ -284,28 +294,6 @@ async def test_the_time_to_live_counts_from_the_question_for_its_answer_may_be_s
     assert jobs[0].popped_at <= asked_at[0]
 
 
-async def test_a_horde_that_is_gone_for_days_is_asked_on() -> None:
-    horde = Horde()
-    asked = 0
-
-    async def be_gone() -> None:
-        nonlocal asked
-        asked += 1
-        raise HordeUnreachable("no route")
-
-    horde.before_answer = be_gone
-    intake, stop = intake_of(horde), asyncio.Event()
-    # A minute apart each.
-    intake._errors = 2000
-    running = asyncio.ensure_future(intake.run(stop))
-    await until(lambda: asked)
-    await until(lambda: intake._asking == 0)
-    stop.set()
-    await running
-
-    assert intake._errors == 2001
-
-
 async def test_a_job_cancelled_before_its_first_step_is_given_back() -> None:
     horde = Horde(popped(2))
     intake = intake_of(horde)
@@ -315,8 +303,9 @@ async def test_a_job_cancelled_before_its_first_step_is_given_back() -> None:
     def start_and_cancel(*arguments: Any) -> None:
         start(*arguments)
         # As the task group does when another pop is refused for good at this very moment.
-        for job in intake.jobs:
-            job.cancel()
+        for task in asyncio.all_tasks():
+            if task.get_name().startswith("job-"):
+                task.cancel()
         running.cancel()
 
     intake._start = start_and_cancel

@@ -2,30 +2,30 @@
 
 from worker.horde.messages import PopResponse
 from worker.jobs.job import Job, JobEvent, Stage
-from worker.jobs.session_stats import Tally
+from worker.jobs.session_stats import SessionStats
 
 
-def ended(tally, stage, *, images, delivered, faulted=0, kudos=0.0):
+def ended(stats, stage, *, images, delivered, faulted=0, kudos=0.0):
     job = Job(PopResponse(ids=[str(number) for number in range(images)]), popped_at=0.0)
     job.delivered, job.faulted, job.kudos = delivered, faulted, kudos
-    tally.note(JobEvent(job, stage))
+    stats.note(JobEvent(job, stage))
 
 
 def test_a_batch_is_one_job_and_as_many_images_as_arrived():
-    tally = Tally()
-    ended(tally, Stage.DONE, images=4, delivered=4, kudos=40.0)
-    ended(tally, Stage.DONE, images=1, delivered=1, kudos=10.0)
-    assert (tally.done, tally.images, tally.faulted, tally.kudos) == (2, 5, 0, 50.0)
+    stats = SessionStats()
+    ended(stats, Stage.DONE, images=4, delivered=4, kudos=40.0)
+    ended(stats, Stage.DONE, images=1, delivered=1, kudos=10.0)
+    assert (stats.done, stats.images, stats.faulted, stats.kudos) == (2, 5, 0, 50.0)
 
 
 def test_of_a_batch_that_came_in_part_the_images_that_came_count_and_are_paid():
-    tally = Tally()
-    ended(tally, Stage.FAULTED, images=4, delivered=3, faulted=1, kudos=30.0)
-    assert (tally.done, tally.faulted) == (0, 1)
-    assert (tally.images, tally.faulted_images, tally.kudos) == (3, 1, 30.0)
+    stats = SessionStats()
+    ended(stats, Stage.FAULTED, images=4, delivered=3, faulted=1, kudos=30.0)
+    assert (stats.done, stats.faulted) == (0, 1)
+    assert (stats.images, stats.faulted_images, stats.kudos) == (3, 1, 30.0)
 
 
 def test_an_image_that_the_horde_wants_no_more_is_neither():
-    tally = Tally()
-    ended(tally, Stage.DONE, images=2, delivered=1)
-    assert (tally.images, tally.faulted_images) == (1, 0)
+    stats = SessionStats()
+    ended(stats, Stage.DONE, images=2, delivered=1)
+    assert (stats.images, stats.faulted_images) == (1, 0)

@@ -6,7 +6,7 @@ import pytest
 
 from worker.errors import HordeRefused
 from worker.horde.messages import PopResponse
-from worker.jobs.in_flight import Roster
+from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.scheduling.drain import SHUTTING_DOWN, until_drained
 
@@ -15,9 +15,8 @@ class Intake:
     """Runs the jobs it is given, as the real one does once it is told to stop."""
 
     def __init__(self) -> None:
-        self.roster = Roster()
+        self.in_flight = JobsInFlight()
         self.events = JobEvents()
-        self.events.subscribe(self.roster.note)
         self.work = asyncio.Event()
         self.jobs = []
         self.answered = []
@@ -34,14 +33,17 @@ class Intake:
         try:
             await self.work.wait()
         except asyncio.CancelledError:
-            job.fault = job.fault or "cancelled"
+            job.fault = job.dropped or job.fault or "cancelled"
             raise
         finally:
             self.answered.append((job.id, job.fault))
+            job.ended_at = 1.0
             self.events.enter(job, Stage.FAULTED if job.fault else Stage.DONE)
 
     async def run(self, stop):
         tasks = [asyncio.ensure_future(self._job(job)) for job in self.jobs]
+        for job, task in zip(self.jobs, tasks, strict=True):
+            self.in_flight.add(job, task)
         try:
             await stop.wait()
             if self.error:
@@ -62,11 +64,11 @@ async def intake():
 
 
 def drain(intake, stop, hasten, **limits):
-    return asyncio.ensure_future(until_drained(intake, intake.roster, stop=stop, hasten=hasten, **limits))
+    return asyncio.ensure_future(until_drained(intake, intake.in_flight, stop=stop, hasten=hasten, **limits))
 
 
 async def started(intake):
-    while len(intake.roster.jobs) < len(intake.jobs):
+    while len(intake.in_flight.jobs) < len(intake.jobs):
         await asyncio.sleep(0)
 
 

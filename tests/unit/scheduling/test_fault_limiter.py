@@ -1,116 +1,164 @@
-"""When no job is asked for, and why."""
+"""No more jobs are asked for than may fail without the Horde's limit being passed."""
 
-from worker.scheduling.fault_limiter import GIB, HOUR_S, FaultBrake, Floors
+from tests.clock import ManualClock
+from worker.horde.messages import PopResponse
+from worker.jobs.job import Job, JobEvent, Stage
+from worker.scheduling.fault_limiter import HOUR_S, FaultLimiter
+from worker.scheduling.wait import WaitKind
+
+
+class Rig:
+    """A limiter, its clock, and what becomes of jobs."""
+
+    def __init__(self):
+        self.clock = ManualClock()
+        self.limiter = FaultLimiter(clock=self.clock)
+
+    def faulted(self, images=1, *, late=0):
+        job = job_of(images + late)
+        job.faulted, job.owed = images, job.owed[:late]
+        self.limiter.note(JobEvent(job, Stage.FAULTED))
+
+    def succeeded(self):
+        self.limiter.note(JobEvent(job_of(1), Stage.DONE))
+
+    def left(self, *, under_way=0, failing=0):
+        lost = [job_of(1) for _ in range(failing)]
+        for job in lost:
+            job.fault = "…"
+        return self.limiter.images_left([*lost, *(job_of(1) for _ in range(under_way))], asked=0)
+
+
+def job_of(images):
+    return Job(PopResponse(ids=[str(number) for number in range(images)]), popped_at=0.0)
 
 
 def test_a_worker_without_faults_is_not_held_back():
-    assert FaultBrake().pause(0) == (0.0, "")
+    assert Rig().limiter.wait() is None
 
 
 def test_three_faults_in_a_row_pause_for_three_minutes():
-    brake = FaultBrake()
+    rig = Rig()
+    rig.clock.now = 100.0
     for _ in range(3):
-        brake.faulted(100)
-    assert brake.pause(100) == (180.0, "3 jobs in a row were faulted")
-    assert brake.pause(281) == (0.0, "")
+        rig.faulted()
+    reason = rig.limiter.wait()
+    assert (reason.kind, reason.sentence, reason.until) == (WaitKind.FAULTS, "3 jobs in a row were faulted.", 280.0)
+    assert reason.remedy
+    rig.clock.now = 280.0
+    assert rig.limiter.wait() is None
 
 
 def test_faults_in_a_row_are_told_from_too_many_within_an_hour():
-    row, many = FaultBrake(), FaultBrake()
+    row, many = Rig(), Rig()
     for _ in range(3):
-        row.faulted(0)
-    many.faulted(0, images=15)
-    assert (row.is_in_a_row(1), row.is_in_a_row(181), many.is_in_a_row(1)) == (True, False, False)
+        row.faulted()
+    many.faulted(15)
+    assert row.limiter.is_in_a_row()
+    assert not many.limiter.is_in_a_row()
+    row.clock.now = 181.0
+    assert not row.limiter.is_in_a_row()
 
 
 def test_a_success_between_faults_ends_the_row():
-    brake = FaultBrake()
+    rig = Rig()
     for _ in range(5):
-        brake.faulted(0)
-        brake.succeeded()
-    assert brake.pause(0) == (0.0, "")
+        rig.faulted()
+        rig.succeeded()
+    assert rig.limiter.wait() is None
 
 
 def test_intake_pauses_before_the_hordes_21st_fault_of_an_hour_until_the_oldest_is_forgotten():
-    brake = FaultBrake()
+    rig = Rig()
     for minute in range(15):
-        brake.faulted(60 * minute)
-        brake.succeeded()
-    wait_s, reason = brake.pause(900)
-    assert wait_s == HOUR_S - 900
-    assert "within an hour" in reason
-    assert brake.pause(HOUR_S + 1) == (0.0, "")
+        rig.clock.now = 60.0 * minute
+        rig.faulted()
+        rig.succeeded()
+    reason = rig.limiter.wait()
+    assert reason.until == HOUR_S
+    assert "within an hour" in reason.sentence
+    rig.clock.now = HOUR_S
+    assert rig.limiter.wait() is None
 
 
 def test_each_image_of_a_faulted_batch_counts():
-    brake = FaultBrake()
-    brake.faulted(0, images=15)
-    assert brake.pause(1)[1]
+    rig = Rig()
+    rig.faulted(15)
+    assert rig.limiter.wait()
 
 
 def test_what_comes_too_late_or_was_faulted_by_an_earlier_run_counts_for_the_hour_and_not_in_a_row():
-    brake = FaultBrake()
-    brake.count(0, images=10)
-    assert brake.pause(1) == (0.0, "")
-    brake.count(5, images=5)
-    assert brake.pause(10)[0] == HOUR_S - 10
-    assert not brake.is_in_a_row(10)
+    rig = Rig()
+    rig.limiter.count(10, ago_s=600.0)
+    assert rig.limiter.wait() is None
+    rig.faulted(0, late=5)
+    assert rig.limiter.wait().until == HOUR_S - 600.0
+    assert not rig.limiter.is_in_a_row()
 
 
-def taken_at_worst(brake, now=0.0):
+def taken_at_worst(rig):
     """Images that are asked for, and fault one after the other, until no more are."""
     under_way = faulted = 0
-    while left := brake.images_left(now, under_way=under_way, failing=0):
+    while left := rig.left(under_way=under_way):
         under_way += left
-        brake.faulted(now)
+        rig.faulted()
         under_way, faulted = under_way - 1, faulted + 1
     return under_way + faulted
 
 
 def test_however_many_engines_a_broken_worker_stays_below_the_hordes_limit_with_all_that_is_under_way():
-    assert taken_at_worst(FaultBrake()) <= 20
+    assert taken_at_worst(Rig()) <= 20
 
 
 def test_a_worker_that_breaks_after_a_fault_stays_below_the_limit_from_then_on():
-    brake = FaultBrake()
+    rig = Rig()
     for _ in range(100):
-        brake.succeeded()
-    brake.faulted(0)
-    assert 1 + taken_at_worst(brake) <= 20
+        rig.succeeded()
+    rig.faulted()
+    assert 1 + taken_at_worst(rig) <= 20
 
 
 def test_images_on_which_nobody_counts_any_more_are_as_many_faults():
-    brake = FaultBrake()
-    brake.succeeded()
-    assert brake.images_left(0, under_way=0, failing=18) == 0
+    rig = Rig()
+    rig.succeeded()
+    assert rig.left(failing=18) == 0
+
+
+def test_an_image_whose_delivery_takes_long_counts_as_one_on_which_nobody_counts():
+    rig = Rig()
+    rig.succeeded()
+    slow = [job_of(1) for _ in range(18)]
+    for job in slow:
+        job.rendered_at = 0.0
+    assert rig.limiter.images_left(slow, asked=0) > 0
+    rig.clock.now = rig.limiter.slow_delivery_s + 1.0
+    assert rig.limiter.images_left(slow, asked=0) == 0
 
 
 def test_where_most_are_as_good_as_lost_the_others_under_way_may_be_so_too():
-    brake = FaultBrake()
-    brake.succeeded()
-    assert brake.images_left(0, under_way=8, failing=10) == 0
-    assert brake.images_left(0, under_way=64, failing=1) > 0
+    rig = Rig()
+    rig.succeeded()
+    assert rig.left(under_way=8, failing=10) == 0
+    assert rig.left(under_way=64, failing=1) > 0
 
 
 def test_many_engines_at_work_are_held_back_by_no_fault_now_and_then():
-    brake = FaultBrake()
+    rig = Rig()
     for _ in range(3):
-        brake.faulted(0)
+        rig.faulted()
         for _ in range(100):
-            brake.succeeded()
-    assert brake.images_left(0, under_way=64, failing=0) >= 64
+            rig.succeeded()
+    assert rig.left(under_way=64) >= 64
 
 
 def test_where_every_other_job_fails_those_under_way_may_all_fail():
-    brake = FaultBrake()
+    rig = Rig()
     for _ in range(5):
-        brake.faulted(0)
-        brake.succeeded()
-    assert brake.images_left(0, under_way=10, failing=0) <= 20 - 5 - 10
+        rig.faulted()
+        rig.succeeded()
+    assert rig.left(under_way=10) <= 20 - 5 - 10
 
 
-def test_low_memory_and_low_disk_are_named():
-    floors = Floors()
-    assert floors.reason(memory_free=4 * GIB, disk_free=4 * GIB) == ""
-    assert "memory" in floors.reason(memory_free=GIB // 2, disk_free=4 * GIB)
-    assert "disk" in floors.reason(memory_free=4 * GIB, disk_free=GIB // 2)
+def test_what_pops_under_way_may_bring_is_under_way_too():
+    rig = Rig()
+    assert rig.limiter.images_left([], asked=5) == rig.left() - 5

@@ -1,4 +1,4 @@
-"""The intake asks for jobs while that makes sense, and ends only for what its owner must mend."""
+"""The intake asks for jobs when it is told to, and ends only for what its owner must mend."""
 
 import asyncio
 
@@ -7,17 +7,21 @@ import pytest
 from worker.aio import timeout, ungrouped
 from worker.errors import HordeBusy, HordeKeyUnknown, HordeRefused, WorkerError
 from worker.horde.messages import PopRequest, PopResponse
-from worker.jobs.job import Stage
-from worker.scheduling import intake as module
+from worker.jobs.in_flight import JobsInFlight
+from worker.jobs.job import JobEvents, Stage
+from worker.scheduling.admission import Admitted, Wait
+from worker.scheduling.horde_status import HordeStatus, PopPauses
 from worker.scheduling.intake import Intake
-from worker.scheduling.planner import Capacity
+from worker.scheduling.wait import WaitKind, WaitReason, WaitReport
 
 #: For everything a test waits for.
 PATIENCE_S = 60.0
 #: what is asked for plays no part here
-REQUEST = PopRequest.model_construct()
+POP = Admitted(PopRequest.model_construct())
+ENOUGH = Wait(0.0, (WaitReason(WaitKind.ENOUGH, "Enough."),))
 UNKNOWN_KEY = HordeKeyUnknown("No account.", rc="InvalidAPIKey", remedy="Check api_key.")
 NOTHING = PopResponse()
+AT_ONCE = PopPauses(0.0, 0.0, 0.0, 0.0)
 
 
 class Horde:
@@ -36,14 +40,29 @@ class Horde:
         return answer
 
 
-@pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch):
-    for name in ("EMPTY_PAUSE_S", "ERROR_PAUSE_S", "MAINTENANCE_PAUSE_S"):
-        monkeypatch.setattr(module, name, 0.0)
+class Always:
+    """An admission that wants one pop at a time, and tells of the Horde's troubles."""
+
+    def __init__(self, status):
+        self.status = status
+        self.report = WaitReport()
+
+    def decide(self, *, asking, fetch_s):
+        self.report.note([self.status.trouble] if self.status.trouble else [], 0.0)
+        return ENOUGH if asking else POP
+
+
+def intake_of(horde, runner=None, decide=None):
+    status = HordeStatus(AT_ONCE)
+    admission = Always(status)
+    admission.decide = decide or admission.decide
+    in_flight = JobsInFlight()
+    intake = Intake(horde, runner, admission, status=status, in_flight=in_flight, events=JobEvents())
+    return intake, in_flight
 
 
 async def run(horde):
-    intake = Intake(horde, runner=None, offer=lambda asking: REQUEST, room=lambda: Capacity(1, 0, 0.0))
+    intake, _ = intake_of(horde)
     with ungrouped():
         async with timeout(PATIENCE_S):
             await intake.run(horde.stop)
@@ -69,10 +88,10 @@ async def test_any_other_refusal_ends_the_worker_at_once():
         await run(horde)
 
 
-async def test_an_owner_learns_why_the_horde_lets_him_wait_for_long(warnings):
-    horde = Horde(HordeBusy("The address is in time-out.", retry_after_s=3000.0))
+async def test_a_busy_horde_does_not_end_the_worker():
+    horde = Horde(HordeBusy("The address is in time-out.", retry_after_s=0.0), NOTHING)
     await run(horde)
-    assert warnings == ["No jobs, next try in 3000 s: The address is in time-out."]
+    assert horde.answers == []
 
 
 class Plenty:
@@ -92,79 +111,36 @@ class Plenty:
 class Runner:
     """Jobs that come to a stage and stay there until they are let go."""
 
-    def __init__(self, *stages):
-        self.stages = list(stages)
+    def __init__(self):
         self.jobs = []
         self.let_go = asyncio.Event()
 
-    async def run(self, job, *, on_rendered):
-        job.stage = self.stages[min(len(self.jobs), len(self.stages) - 1)]
+    async def run(self, job):
+        job.stage = Stage.RENDERING
         self.jobs.append(job)
         await self.let_go.wait()
-        on_rendered()
         job.ended_at = 0.0
 
 
-async def taken(room, *stages):
-    """How many jobs are taken in the end, when each of them comes to a stage and stays there."""
-    runner, stop = Runner(*stages), asyncio.Event()
-    intake = Intake(Plenty(), runner, offer=lambda asking: REQUEST, room=lambda: room)
-    running = asyncio.ensure_future(intake.run(stop))
-    for _ in range(200):
-        await asyncio.sleep(0)
-    count = len(runner.jobs)
-    stop.set()
-    runner.let_go.set()
-    async with timeout(PATIENCE_S):
-        await running
-    return count
-
-
-@pytest.fixture
-def _looks_often(monkeypatch):
-    monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.0)
-    monkeypatch.setattr(module, "FILES_PATIENCE_S", 0.0)
-
-
-@pytest.mark.usefixtures("_looks_often")
-@pytest.mark.parametrize(("engines", "queue"), [(1, 0), (1, 1), (3, 0), (2, 2)])
-async def test_jobs_that_wait_for_their_files_keep_no_engine_idle_but_one_more_each_is_the_most(engines, queue):
-    assert await taken(Capacity(engines, queue, 0.0), Stage.FETCHING) == engines + queue + engines
-
-
-@pytest.mark.usefixtures("_looks_often")
-async def test_jobs_that_want_an_engine_are_as_many_as_the_owner_wants():
-    assert await taken(Capacity(2, 1, 0.0), Stage.RENDERING) == 3
-
-
-@pytest.mark.usefixtures("_looks_often")
-async def test_one_job_that_waits_for_its_files_makes_room_for_one():
-    assert await taken(Capacity(2, 0, 0.0), Stage.FETCHING, Stage.RENDERING) == 3
-
-
-async def test_a_job_that_has_just_come_is_given_a_moment_for_its_files(monkeypatch):
-    monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.0)
-    assert await taken(Capacity(1, 0, 0.0), Stage.FETCHING) == 1
-
-
-def broken_brake(horde):
+def ends_the_worker(horde):
     raise WorkerError("It is of no use.")
 
 
-def refused_pop(horde):
+def ends_at_the_next_pop(horde):
     horde.refusal = HordeRefused("It is of no use.")
-    return 0.0, ""
+    return POP
 
 
-@pytest.mark.parametrize("end", [broken_brake, refused_pop])
-async def test_what_ends_the_intake_lets_jobs_under_way_end_and_is_told_then(end, monkeypatch):
-    monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.0)
-    horde, runner = Plenty(), Runner(Stage.RENDERING)
+@pytest.mark.parametrize("end", [ends_the_worker, ends_at_the_next_pop])
+async def test_what_ends_the_intake_lets_jobs_under_way_end_and_is_told_then(end):
+    horde, runner = Plenty(), Runner()
 
-    def brake():
-        return end(horde) if runner.jobs else (0.0, "")
+    def decide(*, asking, fetch_s):
+        if asking:
+            return ENOUGH
+        return end(horde) if runner.jobs else POP
 
-    intake = Intake(horde, runner, offer=lambda asking: REQUEST, room=lambda: Capacity(2, 0, 0.0), brake=brake)
+    intake, in_flight = intake_of(horde, runner, decide)
     running = asyncio.ensure_future(intake.run(asyncio.Event()))
     async with timeout(PATIENCE_S):
         while not runner.jobs:
@@ -172,7 +148,8 @@ async def test_what_ends_the_intake_lets_jobs_under_way_end_and_is_told_then(end
         for _ in range(50):
             await asyncio.sleep(0)
         assert not running.done()
+        assert list(in_flight.jobs) == runner.jobs
         runner.let_go.set()
         with pytest.raises(WorkerError, match="of no use"):
             await running
-    assert all(job.ended_at is not None for job in runner.jobs)
+    assert in_flight.jobs == ()

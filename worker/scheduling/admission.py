@@ -1,0 +1,225 @@
+"""The one answer to "pop now?": this pop, or wait so long because.
+
+Jobs are popped just in time: one for every engine that takes jobs, and one more for the owner's queue when an engine
+is about to run dry. A job leaves room again as soon as it needs no engine any more, so that delivery never holds up
+the next one; those that wait long for their files make room as well, for one more per engine.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from worker.clock import Clock, monotonic
+from worker.config.schema import BridgeData
+from worker.engine.pool import EnginePool
+from worker.errors import WorkerError
+from worker.horde.messages import PopRequest
+from worker.jobs.in_flight import JobsInFlight
+from worker.jobs.inputs import ModelSource
+from worker.jobs.job import Stage
+from worker.safety.checker import SafetyChecker
+from worker.scheduling.fault_limiter import FaultLimiter
+from worker.scheduling.horde_status import HordeStatus
+from worker.scheduling.offer import Capabilities, build_offer
+from worker.scheduling.planner import Capacity, Planner
+from worker.scheduling.wait import WaitKind, WaitReason, WaitReport
+
+GIB = 1024**3
+#: A job that has waited so long for its files makes room for one that can begin at once.
+FILES_PATIENCE_S = 2.0
+#: How often to decide anew where nobody announces that a reason is over, and where the time is known.
+LOOK_AGAIN_S, LONGEST_WAIT_S = 0.5, 5.0
+#: Memory and disk are looked at this often.
+READINGS_EVERY_S = 5.0
+#: Reasons that come and go with every job are told once they last this long.
+PASSING_S = 20.0
+#: Models that a sentence names at most.
+MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """Send this pop now."""
+
+    request: PopRequest
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Send none; decide again after so many seconds, or as soon as something changes."""
+
+    seconds: float
+    reasons: tuple[WaitReason, ...]
+
+
+@dataclass
+class MachineLimits:
+    """What must be left free on this machine for another job to be taken. Bytes."""
+
+    #: the disk that the engines write to
+    folder: Path
+    memory: int = GIB
+    disk: int = GIB
+    _readings_at: float = field(default=float("-inf"), init=False)
+    _reason: WaitReason | None = field(default=None, init=False)
+
+    def wait(self, now: float) -> WaitReason | None:
+        """Why no job should be taken, by a look that is a few seconds old at most."""
+        if now - self._readings_at > READINGS_EVERY_S:
+            self._readings_at = now
+            self._reason = self.reason(psutil.virtual_memory().available, shutil.disk_usage(self.folder).free)
+        return self._reason
+
+    def reason(self, memory_free: int, disk_free: int) -> WaitReason | None:
+        """Why no job should be taken with so many bytes free."""
+        if memory_free < self.memory:
+            sentence, remedy = f"Only {memory_free / GIB:.1f} GiB of memory are free.", "Close other programs."
+        elif disk_free < self.disk:
+            sentence, remedy = f"Only {disk_free / GIB:.1f} GiB are free on the disk of {self.folder}.", "Make room."
+        else:
+            return None
+        return WaitReason(WaitKind.MACHINE, sentence, remedy=remedy, tell_after_s=PASSING_S)
+
+
+@dataclass(frozen=True)
+class AdmissionParts:
+    """Everything that has a say."""
+
+    config: Callable[[], BridgeData]
+    models: ModelSource
+    pool: EnginePool
+    planner: Planner
+    #: what can be served now; None while that is being found out
+    capabilities: Callable[[], Capabilities | None]
+    in_flight: JobsInFlight
+    status: HordeStatus
+    faults: FaultLimiter
+    safety: SafetyChecker
+    machine: MachineLimits
+    clock: Clock = monotonic
+
+
+class Admission:
+    """Decides by all of its parts, and tells the owner why nothing is popped."""
+
+    def __init__(self, parts: AdmissionParts) -> None:
+        self._parts = parts
+        self._report = WaitReport()
+
+    @property
+    def reasons(self) -> tuple[WaitReason, ...]:
+        """Why nothing is popped at present, as far as that is worth telling."""
+        return self._report.told
+
+    def decide(self, *, asking: int, fetch_s: float) -> Admitted | Wait:
+        """The next pop, or why there is none, with `asking` pops under way that take `fetch_s` seconds each.
+
+        Raises WorkerError after faults in a row where the owner wants an end in place of a pause.
+        """
+        parts, now = self._parts, self._parts.clock()
+        decision = self._decide(asking, fetch_s, now)
+        reasons = decision.reasons if isinstance(decision, Wait) else ()
+        # To ask the Horde once more does not end its trouble; an answer does.
+        self._report.note((*reasons, *((parts.status.trouble,) if parts.status.trouble else ())), now)
+        if parts.config().exit_on_unhandled_faults and parts.faults.is_in_a_row():
+            raise WorkerError(
+                f"{parts.faults.in_a_row} jobs in a row were faulted, and exit_on_unhandled_faults is on.",
+                remedy="The log says why each was.",
+            )
+        return decision
+
+    def _decide(self, asking: int, fetch_s: float, now: float) -> Admitted | Wait:
+        parts = self._parts
+        hold = parts.safety.hold()
+        capacity = parts.planner.capacity()
+        reasons = [
+            *_some(parts.status.wait(now)),
+            *_some(parts.machine.wait(now)),
+            *_some(WaitReason(WaitKind.SAFETY, _sentence(hold), tell_after_s=PASSING_S) if hold else None),
+            *_some(parts.faults.wait()),
+            *([] if capacity.engines else self._no_engine()),
+        ]
+        if not reasons and (enough := self._enough(capacity, asking, fetch_s, now)):
+            reasons = [WaitReason(WaitKind.ENOUGH, enough)]
+        if reasons:
+            return _wait(reasons, now)
+        images = parts.faults.images_left(parts.in_flight.jobs, asked=asking * parts.config().max_batch)
+        if not images:
+            sentence = "As many images are under way as may be faulted without the Horde's 20 an hour being passed."
+            return _wait([WaitReason(WaitKind.FAULTS, sentence, tell_after_s=PASSING_S, topic="risk")], now)
+        request, reason = self._request(asking, images, now)
+        return _wait(_some(reason), now) if request is None else Admitted(request)
+
+    def _enough(self, capacity: Capacity, asking: int, fetch_s: float, now: float) -> str:
+        """Why the jobs and pops under way suffice; empty when they do not."""
+        if asking >= self._parts.status.pops_at_once:
+            return "A pop is under way."
+        jobs = self._parts.in_flight.needing_engine
+        waiting = sum(job.stage is Stage.FETCHING and now - job.received_at >= FILES_PATIENCE_S for job in jobs)
+        held = len(jobs) + asking - min(waiting, capacity.engines)
+        if held >= capacity.engines + capacity.queue:
+            return "Every engine has a job, and the queue is full."
+        if held >= capacity.engines and capacity.idle_in_s > max(capacity.lead_s, 3 * fetch_s):
+            return "Every engine has work for a while."
+        return ""
+
+    def _no_engine(self) -> list[WaitReason]:
+        pool = self._parts.pool
+        shortages = [
+            WaitReason(WaitKind.CARDS, _sentence(f"device {device}: {why}"), tell_after_s=PASSING_S, topic=device)
+            for device, why in pool.shortages.items()
+        ]
+        states = ", ".join(f"engine {slot.number} is {slot.state.value}" for slot in pool.slots)
+        down = WaitReason(WaitKind.ENGINES, _sentence(f"no engine takes jobs: {states}"), tell_after_s=PASSING_S)
+        return shortages or [down]
+
+    def _request(self, asking: int, images: int, now: float) -> tuple[PopRequest | None, WaitReason | None]:
+        """The pop to send, or why there is none."""
+        parts, config = self._parts, self._parts.config()
+        capabilities = parts.capabilities()
+        if capabilities is None:
+            return None, WaitReason(WaitKind.ENOUGH, "What can be served is being found out.")
+        if not parts.models.names():
+            return None, self._models("no model is here yet", parts.models.state().failed)
+        plan = parts.planner.plan(asking)
+        if plan is None:
+            withdrawn = parts.planner.withdrawn
+            if withdrawn and not set(parts.models.names()) - withdrawn.keys():
+                return None, self._models("every model is withdrawn for now", withdrawn)
+            until = now + parts.planner.size_forgotten_in_s()
+            sentence = "The Horde may still send larger pictures than can be made now, until it goes by the new size."
+            return None, WaitReason(WaitKind.SIZE, sentence, until, tell_after_s=PASSING_S)
+        request = build_offer(
+            config,
+            capabilities,
+            models=plan.models,
+            max_pixels=plan.max_pixels,
+            amount=min(plan.amount, images),
+            threads=plan.threads,
+        )
+        return request, None if request else self._models("no model here can be served", dict(capabilities.off))
+
+    @staticmethod
+    def _models(what: str, why: Mapping[str, str]) -> WaitReason:
+        named = [f"{name} ({reason})" for name, reason in why.items()][:MOST_NAMED]
+        return WaitReason(WaitKind.MODELS, _sentence(f"{what}: {'; '.join(named)}" if named else what), topic=what)
+
+
+def _some(reason: WaitReason | None) -> list[WaitReason]:
+    return [] if reason is None else [reason]
+
+
+def _sentence(text: str) -> str:
+    """With a capital first letter and a full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def _wait(reasons: list[WaitReason], now: float) -> Wait:
+    """Until the last of the reasons is over, as far as known, but looking again in time for what nobody announces."""
+    untils = [reason.until for reason in reasons if reason.until is not None]
+    if len(untils) == len(reasons):
+        return Wait(min(max(max(untils) - now, 0.01), LONGEST_WAIT_S), tuple(reasons))
+    return Wait(LOOK_AGAIN_S, tuple(reasons))
