@@ -35,7 +35,7 @@ from worker.scheduling.estimates.memory import OutOfMemoryLimits
 from worker.scheduling.fault_limiter import FaultLimiter
 from worker.scheduling.horde_status import HordeStatus, PopPauses
 from worker.scheduling.intake import Intake
-from worker.scheduling.offer import Capabilities, Offers
+from worker.scheduling.offer import Capabilities, CapabilityWatch
 from worker.scheduling.planner import Planner, stall_limits_s
 from worker.workflows.audit import audit_library, with_any_file
 from worker.workflows.library import Library
@@ -156,13 +156,13 @@ def _begin(
     for ago_s in setup.journal.faults_ago_s() if setup.journal else ():
         faults.count(1, ago_s=ago_s)
     planner = Planner(lambda: setup.config, setup.models, pool, estimates)
-    offers = Offers(library, setup.agent, setup.models.has)
+    watch = CapabilityWatch(library, setup.agent, setup.models.has)
     status = HordeStatus(setup.tolerance.pauses)
 
-    def capabilities() -> Capabilities:
+    def capabilities() -> Capabilities | None:
         # Of all models, not of those planned for now: the server takes note of switches only now and then.
         models = tuple(model for name in setup.models.names() if (model := setup.models.model(name)))
-        return offers.capabilities(setup.config, models)
+        return watch.capabilities(setup.config, models)
 
     admission = Admission(
         AdmissionParts(

@@ -32,6 +32,8 @@ GIB = 1024**3
 FILES_PATIENCE_S = 2.0
 #: How often to decide anew where nobody announces that a reason is over, and where the time is known.
 LOOK_AGAIN_S, LONGEST_WAIT_S = 0.5, 5.0
+#: The same while it is being found out what can be served, which takes a fraction of a second.
+SURVEY_LOOK_S = 0.05
 #: Memory and disk are looked at this often.
 READINGS_EVERY_S = 5.0
 #: Reasons that come and go with every job are told once they last this long.
@@ -181,7 +183,7 @@ class Admission:
         parts, config = self._parts, self._parts.config()
         capabilities = parts.capabilities()
         if capabilities is None:
-            return None, WaitReason(WaitKind.ENOUGH, "What can be served is being found out.")
+            return None, WaitReason(WaitKind.ENOUGH, "What can be served is being found out.", now + SURVEY_LOOK_S)
         if not parts.models.names():
             return None, self._models("no model is here yet", parts.models.state().failed)
         plan = parts.planner.plan(asking)

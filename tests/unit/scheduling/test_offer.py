@@ -1,15 +1,19 @@
 """What is offered follows from templates, files and settings; each gate of the server's table has its test."""
 
+import asyncio
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
+from tests.clock import ManualClock
+from worker.aio import timeout
 from worker.config.schema import BridgeData
 from worker.horde.agent import bridge_agent
 from worker.horde.feature_levels import GATES, Gate, opened_by
-from worker.scheduling.offer import SWITCHES, Capabilities, Offers, build_offer, decide
-from worker.workflows.auxiliary_files import FACE_FIXERS, QR_CONTROLNETS, STRIP_BACKGROUND, UPSCALERS, AuxiliaryFile
+from worker.scheduling.offer import LOOK_EVERY_S, SWITCHES, Capabilities, CapabilityWatch, build_offer, decide
+from worker.workflows.auxiliary_files import FACE_FIXERS, QR_CONTROLNETS, STRIP_BACKGROUND, UPSCALERS
 from worker.workflows.capabilities import (
     NEW_PROCESSORS,
     OLD_PROCESSORS,
@@ -25,6 +29,8 @@ from worker.workflows.payload import lora_wishes
 from worker.workflows.request import ServedModel
 from worker.workflows.types import Family
 
+#: For everything a test waits for.
+PATIENCE_S = 60.0
 AGENT = bridge_agent("13.0.0", "https://example.invalid")
 FUSED = {"checkpoint": "a.safetensors"}
 SD1 = ServedModel("SD1", Family.STABLE_DIFFUSION_1, FUSED)
@@ -244,21 +250,53 @@ def test_the_offer_says_what_was_decided():
     assert (request.bridge_agent, request.models) == (AGENT, ["SDXL", "SD1"])
 
 
-def test_a_file_that_comes_changes_the_offer_and_nothing_is_tried_twice_for_the_same(library: Library, monkeypatch):
-    tried = []
-    here: set[str] = set()
-    monkeypatch.setattr("worker.scheduling.offer.LOOK_EVERY_S", -1)
+async def settled(watch: CapabilityWatch, settings: BridgeData, *models: ServedModel) -> Capabilities:
+    """What is found in the end."""
+    before = watch._found
+    watch.capabilities(settings, models)
+    async with timeout(PATIENCE_S):
+        while watch._surveying or watch._found is before:
+            await asyncio.sleep(0.001)
+    found = watch.capabilities(settings, models)
+    assert found is not None
+    return found
+
+
+async def test_a_file_that_comes_changes_the_offer_and_nothing_is_tried_twice_for_the_same(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried, here, clock = [], set(), ManualClock()
     monkeypatch.setattr("worker.scheduling.offer.survey", lambda *asked: tried.append(1) or survey(*asked))
-
-    def has(file: AuxiliaryFile) -> bool:
-        return file.name in here
-
-    offers = Offers(library, AGENT, has)
+    watch = CapabilityWatch(library, AGENT, lambda file: file.name in here, clock=clock)
     settings = config()
-    first = offers.capabilities(settings, (SD1,))
-    assert offers.capabilities(settings, (SD1,)) is first
+    first = await settled(watch, settings, SD1)
+    assert watch.capabilities(settings, (SD1,)) is first
     assert len(tried) == 1
     here.add(QR_CONTROLNETS[Family.STABLE_DIFFUSION_1].name)
-    assert offers.capabilities(settings, (SD1,)).level > first.level
-    assert offers.capabilities(config(allow_lora=False), (SD1,)).switches < {*SWITCHES}
-    assert len(tried) == 2
+    clock.advance(LOOK_EVERY_S + 1.0)
+    assert (await settled(watch, settings, SD1)).level > first.level
+    changed = watch.capabilities(config(allow_lora=False), (SD1,))
+    assert changed is not None
+    assert changed.switches < {*SWITCHES}
+
+
+async def test_the_event_loop_goes_on_while_it_is_tried_what_works_and_what_was_found_before_holds(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def slow(*asked: Any) -> Survey:
+        # On the event loop this would wait in vain: nobody could set it.
+        assert go_on.wait(PATIENCE_S)
+        return survey(*asked)
+
+    monkeypatch.setattr("worker.scheduling.offer.survey", slow)
+    watch, settings = CapabilityWatch(library, AGENT, lambda _: True), config()
+    assert watch.capabilities(settings, (SD1,)) is None
+    go_on.set()
+    first = await settled(watch, settings, SD1)
+    assert first.models == ("SD1",)
+    go_on.clear()
+    assert watch.capabilities(settings, (SD1, SDXL)) is first
+    go_on.set()
+    assert (await settled(watch, settings, SD1, SDXL)).models == ("SD1", "SDXL")
