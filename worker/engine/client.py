@@ -194,6 +194,8 @@ class EngineClient:
             if prompt.failure:
                 raise prompt.failure
             if prompt.complete:
+                if watch:
+                    watch.ended_well()
                 if prompt.memory and on_memory:
                     on_memory(prompt.memory)
                 return prompt.in_order()
@@ -262,7 +264,8 @@ class EngineClient:
         if not self._prompts and not await self._still_busy():
             self._heard_at = time.monotonic()
         ended = asyncio.get_running_loop().create_future()
-        prompt = _Prompt(uuid.uuid4().hex, frozenset(outputs), on_progress, ended, expected, watch)
+        # With its hyphens: from June 2026 on ComfyUI refuses any other spelling.
+        prompt = _Prompt(str(uuid.uuid4()), frozenset(outputs), on_progress, ended, expected, watch)
         # Known before it is sent: its first events may overtake the answer.
         self._prompts[prompt.id] = prompt
         posting = asyncio.ensure_future(

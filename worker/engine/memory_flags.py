@@ -50,12 +50,13 @@ class Machine:
 def memory_arguments(config: BridgeData, machine: Machine, *, has_card: bool, sharers: int) -> tuple[str, ...]:
     """ComfyUI's flags for one of `sharers` engines on a device.
 
-    With room for several models ComfyUI keeps the results of as many jobs, their models with them; by default
-    it forgets a model as soon as a job uses another.
+    With room for several models ComfyUI keeps the results of as many jobs, their models with them; its
+    classic cache forgets a model as soon as a job uses another.
     """
-    arguments: list[str] = []
+    # Said although it is the default of 0.3.75: newer versions keep by memory pressure, and forget models for it.
+    arguments = ["--cache-classic"]
     if machine.models_kept > 1:
-        arguments += ["--cache-lru", str(RESULTS_PER_JOB * machine.models_kept)]
+        arguments = ["--cache-lru", str(RESULTS_PER_JOB * machine.models_kept)]
     if not has_card:
         return tuple(arguments)
     if config.very_high_memory_mode:

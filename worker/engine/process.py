@@ -112,9 +112,11 @@ def command_line(settings: EngineSettings, *, port: int, model_paths_file: Path)
     command = [str(settings.python), str(LAUNCHER), str(settings.comfyui)]
     command += ["--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch", "--disable-api-nodes"]
     command += ["--disable-metadata", "--base-directory", str(settings.base_directory)]
-    command += ["--extra-model-paths-config", str(model_paths_file)]
+    # Two engines that start at once would race for the database of the ComfyUI folder, which may be the owner's own.
+    command += ["--database-url", "sqlite:///:memory:"]
     # An empty page: the packages of ComfyUI's own one (some 40 MB) need not be installed.
     command += ["--front-end-root", str(settings.base_directory / "web")]
+    command += ["--extra-model-paths-config", str(model_paths_file)]
     if not settings.own_custom_nodes:
         packs = [PACK_FILE] if settings.with_node_pack else []
         command += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", "websocket_image_save.py", *packs]

@@ -55,7 +55,11 @@ class Patience:
 
 @dataclass
 class Watch:
-    """Follows one prompt. `megapixels` of all its images together."""
+    """Follows one prompt. `megapixels` of all its images together.
+
+    Its pauses are learned when it has ended well, all of them at once: the short pauses at the beginning of a phase
+    say nothing of the long ones to come, such as the load of a second model.
+    """
 
     patience: Patience
     model: str
@@ -63,6 +67,7 @@ class Watch:
     phase: Phase = Phase.LOADING
     #: when it last moved; None before the engine began with it
     moved_at: float | None = None
+    _longest: dict[Phase, float] = field(default_factory=dict, init=False)
 
     @property
     def limit_s(self) -> float:
@@ -72,10 +77,15 @@ class Watch:
     def moved(self, now: float, *, done: float = 0, total: float = 0) -> None:
         """A sign of life: a node began, or came to `done` of `total` steps."""
         if self.moved_at is not None:
-            self.patience.learn(self.model, self.phase, self.megapixels, now - self.moved_at)
+            self._longest[self.phase] = max(self._longest.get(self.phase, 0.0), now - self.moved_at)
         self.moved_at = now
         if total:
             self.phase = Phase.STEPPING if done < total else Phase.FINISHING
+
+    def ended_well(self) -> None:
+        """The prompt delivered what it was to: its pauses tell how long others may take."""
+        for phase, pause_s in self._longest.items():
+            self.patience.learn(self.model, phase, self.megapixels, pause_s)
 
 
 def _size(phase: Phase, megapixels: float) -> float:

@@ -6,8 +6,10 @@ them to asyncio.
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 import websocket
 from loguru import logger
@@ -16,17 +18,22 @@ from worker.engine import events
 
 
 def open_socket(url: str, headers: Mapping[str, str], timeout_s: float) -> websocket.WebSocket:
-    """Connect and greet; blocks for `timeout_s` at most. Raises OSError or WebSocketException."""
-    socket = websocket.create_connection(
-        url, header=dict(headers), timeout=timeout_s, skip_utf8_validation=True, http_no_proxy=["127.0.0.1"]
+    """Connect and greet; blocks for `timeout_s` at most. Raises OSError or WebSocketException.
+
+    The TCP connection is made here: websocket-client would send it through a proxy that the environment names.
+    """
+    address = urlsplit(url)
+    connection = socket.create_connection((address.hostname, address.port), timeout_s)
+    opened = websocket.create_connection(
+        url, socket=connection, header=dict(headers), timeout=timeout_s, skip_utf8_validation=True
     )
     try:
-        socket.settimeout(None)
-        socket.send(events.FEATURE_FLAGS)
+        opened.settimeout(None)
+        opened.send(events.FEATURE_FLAGS)
     except BaseException:
-        socket.shutdown()
+        opened.shutdown()
         raise
-    return socket
+    return opened
 
 
 def discard(opening: asyncio.Future[websocket.WebSocket]) -> None:
@@ -40,12 +47,12 @@ class SocketReader:
 
     def __init__(
         self,
-        socket: websocket.WebSocket,
+        opened: websocket.WebSocket,
         loop: asyncio.AbstractEventLoop,
         on_event: Callable[[events.Event], None],
         on_lost: Callable[[str], None],
     ) -> None:
-        self._socket = socket
+        self._socket = opened
         self._loop = loop
         self._on_event = on_event
         self._on_lost = on_lost

@@ -1,7 +1,6 @@
-"""What all child processes of the worker have in common: what they may know, how they end, what they wrote.
+"""What all child processes of the worker share: their environment, session, log and end.
 
-A child gets no key and no token of the worker's, sits in a session of its own, and leaves a log that never grows
-without bound.
+A child gets no key and no token of the worker's, runs in a session of its own, and its log is bounded.
 """
 
 import asyncio
@@ -27,6 +26,30 @@ REAP_TIMEOUT_S = 1.0
 LOG_LIMIT_BYTES = 16 * 1024 * 1024
 #: Lines of a child's log that go into an error.
 LOG_TAIL_LINES = 12
+#: What programs need to find themselves, their libraries, folders, language and certificates; and the way out to the
+#: hosts of weights.
+NEEDED = frozenset({
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TMP", "TEMP", "TERM", "OS",
+    "LD_LIBRARY_PATH", "LD_PRELOAD", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY", "NO_PROXY", "CC", "CXX", "CONDA_PREFIX",
+    "HF_HOME", "HF_ENDPOINT", "HUGGINGFACE_HUB_CACHE",
+    # Windows
+    "SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "APPDATA", "LOCALAPPDATA", "PROGRAMDATA",
+    "ALLUSERSPROFILE", "USERPROFILE", "USERNAME", "USERDOMAIN", "HOMEDRIVE", "HOMEPATH", "PUBLIC", "COMPUTERNAME",
+    "NUMBER_OF_PROCESSORS", "DRIVERDATA",
+})  # fmt: skip
+#: Groups of variables: locale and folders; programs of Windows; drivers and libraries of the cards; threads and memory
+#: of numeric libraries; caches of weights.
+NEEDED_PREFIXES = (
+    "LC_", "XDG_", "DYLD_", "WSL", "PROGRAMFILES", "COMMONPROGRAM", "PROCESSOR_",
+    "CUDA_", "CUDNN_", "CUBLAS_", "NCCL_", "NVIDIA_", "NV_", "PYTORCH_", "TORCH", "TRITON_", "XFORMERS_",
+    "HIP_", "HIPBLASLT_", "ROCM_", "ROCR_", "ROCBLAS_", "HSA_", "AMD_", "MIOPEN_", "GPU_", "FLASH_ATTENTION_",
+    "ZE_", "SYCL_", "ONEAPI_", "UR_", "IPEX_", "IGC_", "DML_", "MESA_", "VK_", "DRI_",
+    "OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "NUMEXPR_", "MALLOC_", "MIMALLOC_",
+    "HF_HUB_", "HF_DATASETS_", "TRANSFORMERS_", "DIFFUSERS_", "ZLUDA_",
+)  # fmt: skip
+#: No variable with any of these in its name, whatever group it belongs to.
+SECRET_PARTS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSPHRASE", "PASSWD", "CREDENTIAL", "AUTH")
 #: Read and written at a time while a log is set aside.
 COPY_BYTES = 1024 * 1024
 #: Exit codes of Windows from here on are status codes such as 0xC0000005, an access violation.
@@ -34,8 +57,11 @@ NTSTATUS = 0x8000_0000
 
 
 def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
-    """The worker's environment without what is private, and with the child's own variables."""
-    kept = {name: value for name, value in os.environ.items() if not _is_private(name)}
+    """The variables that a child gets: those of the worker's that it needs, and `additions`.
+
+    A list of what is allowed, since an owner's environment holds keys of programs that nobody here knows of.
+    """
+    kept = {name: value for name, value in os.environ.items() if _is_needed(name)}
     return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONNOUSERSITE": "1", **additions}
 
 
@@ -126,9 +152,6 @@ def _trim_log(log_file: Path) -> None:
         logger.warning("The log {} can't be set aside: {}", log_file, error)
 
 
-def _is_private(variable: str) -> bool:
-    """Whether a variable of the worker's environment is none of a child's business: keys, tokens, Python paths."""
+def _is_needed(variable: str) -> bool:
     name = variable.upper()
-    return name.startswith(("AIWORKER_", "PYTHON", "VIRTUAL_ENV")) or any(
-        part in name for part in ("API_KEY", "APIKEY", "TOKEN", "SECRET", "PASSWORD")
-    )
+    return (name in NEEDED or name.startswith(NEEDED_PREFIXES)) and not any(part in name for part in SECRET_PARTS)

@@ -12,7 +12,7 @@ import websocket
 from worker.demo.engine.script import Fault, FaultKind
 from worker.engine import client as client_module
 from worker.engine.client import EngineClient
-from worker.engine.process import EngineProcess
+from worker.engine.process import EngineProcess, EngineSettings
 from worker.errors import EngineDied, OutOfMemory
 
 Play = Callable[..., None]
@@ -272,3 +272,39 @@ async def test_a_client_whose_closing_is_cancelled_at_any_moment_leaves_no_conne
     await asyncio.gather(closing, return_exceptions=True)
     await rounds_of_the_loop(1)
     assert connections_to(engine) == []
+
+
+PROXY = "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"HTTP_PROXY": PROXY, "HTTPS_PROXY": PROXY},
+        {"http_proxy": PROXY, "https_proxy": PROXY},
+        {"ALL_PROXY": "socks5://127.0.0.1:9"},
+        {"all_proxy": "socks5h://127.0.0.1:9", "NO_PROXY": ""},
+        {"http_proxy": PROXY, "NO_PROXY": "localhost", "no_proxy": "example.com"},
+        {"HTTP_PROXY": "no address at all", "NO_PROXY": "[::1]"},
+        {"WS_PROXY": PROXY, "ws_proxy": PROXY},
+    ],
+    ids=str,
+)
+async def test_no_proxy_is_ever_between_the_worker_and_its_engine(
+    settings: EngineSettings, plain_graph: Build, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    process = EngineProcess(settings)
+    await process.start()
+    client = EngineClient(process.url, process.token)
+    try:
+        await client.open()
+        assert len(await client.render(plain_graph(), OUT)) == 1
+    finally:
+        client.expect_end()
+        await process.stop(timeout_s=0)
+        await client.close()

@@ -112,4 +112,7 @@ def test_the_owners_memory_modes_are_comfyuis_flags(
 ) -> None:
     machine = Machine(8 * GIB, 7 * GIB, 1)
 
-    assert memory_arguments(BridgeData(**config), machine, has_card=has_card, sharers=sharers) == expected
+    assert memory_arguments(BridgeData(**config), machine, has_card=has_card, sharers=sharers) == (
+        "--cache-classic",
+        *expected,
+    )

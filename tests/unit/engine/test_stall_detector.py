@@ -65,8 +65,27 @@ def test_a_prompt_is_followed_through_its_phases_and_teaches_their_pauses(patien
     for now, done, total, phase in moves:
         watch.moved(now, done=done, total=total)
         assert watch.phase is phase
+        assert patience.limit_s("a", Phase.LOADING, 1.0) == FIRST_MARGIN * FLOORS[Phase.LOADING]
+    watch.ended_well()
 
     assert patience.limit_s("a", Phase.LOADING, 1.0) == 50.0 * MARGIN
     assert patience.limit_s("a", Phase.STEPPING, 1.0) == 6.0 * MARGIN
     assert patience.limit_s("a", Phase.FINISHING, 1.0) == 20.0 * MARGIN
     assert watch.limit_s == 6.0 * MARGIN
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_the_first_margin_of_a_phase_holds_until_a_whole_job_has_shown_it(patience: Patience, phase: Phase) -> None:
+    watch = Watch(patience, "Cascade", 0.26, phase=phase)
+    before = watch.limit_s
+    for number in range(20):
+        watch.moved(number * 0.2)
+        assert watch.limit_s == before
+
+
+def test_a_job_that_failed_teaches_no_pauses(patience: Patience) -> None:
+    watch = Watch(patience, "a", 1.0)
+    for now in (0.0, 0.1, 500.0):
+        watch.moved(now)
+
+    assert patience.limit_s("a", Phase.LOADING, 1.0) == FIRST_MARGIN * FLOORS[Phase.LOADING]

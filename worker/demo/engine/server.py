@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psutil
 from loguru import logger
@@ -33,6 +33,14 @@ from worker.demo.engine.script import FaultKind, claim_fault, read_script
 
 #: The version of ComfyUI whose protocol this is.
 COMFYUI_VERSION = "0.3.75"
+
+
+def is_canonical(prompt_id: object) -> bool:
+    """Whether newer ComfyUI takes this as the id of a prompt: a UUID with hyphens, in small letters."""
+    try:
+        return isinstance(prompt_id, str) and str(UUID(prompt_id)) == prompt_id
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,10 @@ class Engine:
     async def prompt(self, request: Request) -> Response:
         body = await request.json()
         await self._hold_back()
+        if (given := body.get("prompt_id")) is not None and not is_canonical(given):
+            text = "prompt_id must be a UUID in its canonical form"
+            error = {"type": "invalid_prompt_id", "message": text, "details": "", "extra_info": {}}
+            return JSONResponse({"error": error, "node_errors": {}}, 400)
         workflow = Workflow(body["prompt"], self.classes)
         refusal = workflow.refusal(self.pictures)
         if refusal is None and claim_fault(self.script, frozenset({FaultKind.REFUSAL}), workflow.checkpoint):
