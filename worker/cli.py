@@ -1,14 +1,18 @@
 """The commands an owner types. Each ends with 0 (done), 1 (failed, with a reason and a remedy) or 2 (wrong usage)."""
 
+import difflib
+import os
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
-from worker import __version__
+from worker import __version__, logs
 from worker.commands import config, maintenance, models, workflows
 from worker.commands.demo import demo
 from worker.commands.doctor import doctor
+from worker.commands.output import accept_any_character, answer, complain
 from worker.commands.run import run
 from worker.errors import WorkerError
 
@@ -19,6 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(run)
 app.command()(demo)
@@ -31,34 +36,84 @@ app.add_typer(workflows.app, name="workflows")
 
 ShowVersion = Annotated[bool, typer.Option("--version", help="Show the version and end.")]
 
+#: What owners type for something that has another name here.
+_OTHER_WORDS = {
+    "start": "`horde-bridge run` starts the worker",
+    "status": "the running worker shows its status in its terminal; `horde-bridge maintenance show` asks the Horde",
+    "stop": "press Ctrl+C in the worker's terminal, or send SIGTERM to its process",
+    "pause": "`horde-bridge maintenance on` takes the worker out of service",
+    "resume": "`horde-bridge maintenance off` takes it back into service",
+    "check": "`horde-bridge config check` checks the settings, `horde-bridge doctor` everything",
+    "download": "`horde-bridge models download` fetches the models",
+    "install": "update-runtime sets everything up",
+    "setup": "update-runtime sets everything up",
+    "update": "update-runtime updates what the worker needs",
+    "version": "`horde-bridge --version` shows the version",
+}
+
 
 def main() -> None:
-    """The entry point: `run` is the command when none is named."""
-    arguments = sys.argv[1:]
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("--help", "--version")):
-        arguments = ["run", *arguments]
+    """The entry point: `run` is the command if none is given."""
+    accept_any_character()
+    logs.set_up(None, console_level="WARNING")
     try:
-        code = app(arguments, standalone_mode=False, prog_name="horde-bridge")
+        code = app(_with_command(sys.argv[1:]), standalone_mode=False, prog_name="horde-bridge")
+        sys.stdout.flush()
     except typer.Exit as done:
         code = done.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except WorkerError as error:
-        print(f"horde-bridge: {error}", file=sys.stderr)  # noqa: T201 - the command's answer
+        complain(str(error))
+        code = 1
+    except BrokenPipeError:  # the reader has what it wanted, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        complain(f"{place}{error.strerror or error}. Check that the path exists and that its permissions are right.")
         code = 1
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        # click's usage errors; typer brings a copy of click that has no public name
-        print(f"horde-bridge: {error.format_message()}", file=sys.stderr)  # noqa: T201 - the command's answer
+        # A usage error of click, of which typer has a copy without a public name.
+        complain(_usage_error(error))
         code = 2
     sys.exit(code or 0)
+
+
+def _with_command(arguments: list[str]) -> list[str]:
+    """The arguments with `run` before options, and with `help COMMAND` as `COMMAND --help`."""
+    if arguments[:1] == ["help"]:
+        return [*arguments[1:], "--help"]
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
+        return ["run", *arguments]
+    return arguments
+
+
+def _usage_error(error: Exception) -> str:
+    message = str(getattr(error, "format_message", error.__str__)())
+    context = getattr(error, "ctx", None)
+    if "No such command" not in message or context is None:
+        return message
+    name = message.split("'")[1] if "'" in message else ""
+    return _no_command(name, getattr(context.command, "commands", ()), context.command_path)
+
+
+def _no_command(name: str, known: Iterable[str], path: str) -> str:
+    names = sorted(known)
+    if path == "horde-bridge" and name.lower() in _OTHER_WORDS:
+        return f"There is no command {name!r}: {_OTHER_WORDS[name.lower()]}."
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    if near:
+        return f"There is no command {name!r}; did you mean `{path} {near[0]}`?"
+    return f"There is no command {name!r}. The commands of {path} are: {', '.join(names)}."
 
 
 @app.callback(invoke_without_command=True)
 def _common(version: ShowVersion = False) -> None:
     if version:
-        print(__version__)  # noqa: T201 - the command's answer
+        answer(__version__)
         raise typer.Exit
 
 

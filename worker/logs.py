@@ -1,7 +1,8 @@
-"""Where the worker's own words go: the terminal for people, `logs/bridge.log` for everything.
+"""The sinks of the log: the terminal for people, `logs/bridge.log` for everything.
 
-Engines write beside it to `bridge_1.log`, `bridge_2.log` … Known secrets are struck out of every line, errors' texts
-among them, wherever it came from, and presigned URLs lose their query.
+Engines write beside it to `bridge_1.log`, `bridge_2.log` … In every line, whatever its source and including the texts
+of exceptions, known secrets are removed, presigned URLs lose their query, and foreign text is made visible: it can
+neither control the terminal nor begin a line of its own.
 """
 
 import logging
@@ -15,10 +16,13 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
+from worker.errors import ConfigError
+from worker.untrusted.text import visible_lines
+
 if TYPE_CHECKING:
     from loguru import Record
 
-#: Rotation by size, because a file that may grow for a day can fill a disk in an hour.
+#: Rotation by size: a file that may grow for a day can fill a disk in an hour.
 LOG_LIMIT = "16 MB"
 LOG_FILES_KEPT = 4
 #: The signature of a presigned URL is as good as a key for half an hour.
@@ -28,35 +32,36 @@ STANDARD_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, 
 
 
 class Redactor:
-    """Strikes known secrets out of log records."""
+    """Makes log records safe: no known secrets, no foreign control characters."""
 
     def __init__(self) -> None:
         self._secrets: set[str] = set()
 
     def add(self, secrets: Iterable[str]) -> None:
-        """Never let these texts be written. The anonymous key and empty texts are none."""
+        """Never write these texts. The anonymous key and empty texts are no secrets."""
         self._secrets |= {secret for secret in secrets if secret and secret.strip("0")}
 
     def clean(self, text: str) -> str:
+        """`text` without secrets."""
         for secret in self._secrets:
             text = text.replace(secret, STRUCK_OUT)
         return QUERY.sub(r"\1?…", text)
 
     def patch(self, record: "Record") -> None:
-        """Clean what is said. An error becomes part of that, since its text can hold as much."""
+        """Clean the message. An exception becomes part of it, since its text can contain as much."""
         message = record["message"]
         if record["exception"] is not None:
-            # No values of variables stand in this: those would be keys and prompts.
+            # Without the values of variables, which would be keys and prompts.
             message += "\n" + "".join(format_exception(*record["exception"])).rstrip()
             record["exception"] = None
-        record["message"] = self.clean(message)
+        record["message"] = visible_lines(self.clean(message))
 
 
 redactor = Redactor()
 
 
 class _ForwardStandardLogging(logging.Handler):
-    """Libraries that use the standard library's logging come out of the same sinks."""
+    """Sends the records of libraries that use standard logging to the same sinks."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level: str | int = record.levelname if record.levelno in STANDARD_LEVELS else record.levelno
@@ -76,18 +81,25 @@ def _write(message: str) -> None:
 def set_up(folder: Path | None, *, console_level: str = "INFO") -> None:
     """Send records to standard error from `console_level` up, and to `folder`/bridge.log from DEBUG up.
 
-    Without a folder nothing is written to disk.
+    Without a folder nothing is written to disk. Raises ConfigError when the folder cannot be written.
     """
     logger.remove()
     logger.configure(patcher=redactor.patch)
     logger.add(
-        # The stream of that moment: a live view puts itself in between. Windows' needs loguru's own help with colours.
+        # The stream at that moment: a live view replaces it. Windows needs loguru's own handling of colours.
         sys.stderr if sys.platform == "win32" else _write,
         level=console_level,
         colorize=sys.stderr.isatty() and "NO_COLOR" not in os.environ,
         format="<green>{time:HH:mm:ss}</green> <level>{level: <7}</level> <level>{message}</level>",
     )
-    if folder is not None:
+    logging.basicConfig(handlers=[_ForwardStandardLogging()], level=logging.WARNING, force=True)
+    if folder is None:
+        return
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         logger.add(folder / "bridge.log", level="DEBUG", rotation=LOG_LIMIT, retention=LOG_FILES_KEPT, encoding="utf-8")
-    logging.basicConfig(handlers=[_ForwardStandardLogging()], level=logging.WARNING, force=True)
+    except OSError as error:
+        raise ConfigError(
+            f"The log file {folder.absolute() / 'bridge.log'} cannot be written: {error.strerror}.",
+            remedy="Check the permissions of the folder, or start with --no-logging.",
+        ) from error

@@ -81,6 +81,7 @@ class Owner:
         """Write the settings, with these changes."""
         self.config |= changes
         self.config_file.write_text(yaml.safe_dump(self.config), encoding="utf-8")
+        self.config_file.chmod(0o600)
 
     def play(self, **content: Any) -> None:
         """Put an engine script in force."""

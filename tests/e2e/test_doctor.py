@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.e2e.conftest import MODEL
 from worker.demo.horde.records import User
 
 pytestmark = pytest.mark.e2e
@@ -18,9 +19,9 @@ def findings(owner, *arguments):
 
 def test_everything_is_looked_at_and_the_account_is_found(owner):
     found, _ = findings(owner)
-    assert list(found) == ["runtime", "card", "memory", "settings", "disk", "account", "worker"]
+    assert list(found) == ["runtime", "card", "memory", "settings", "models", "disk", "account", "worker"]
     assert found["account"]["text"].startswith("owner#1, ")
-    assert found["worker"]["verdict"] == found["settings"]["verdict"] == "good"
+    assert found["worker"]["verdict"] == "good"
 
 
 def test_wrong_settings_are_told_with_their_line_and_end_in_a_failure(owner):
@@ -28,6 +29,16 @@ def test_wrong_settings_are_told_with_their_line_and_end_in_a_failure(owner):
     found, code = findings(owner)
     assert code == 1
     assert "max_power: 'lots' is not allowed" in found["settings"]["text"]
+
+
+def test_a_name_of_another_account_is_told(owner):
+    owner.horde.state.add_user(User("other", 9, "o" * 22))
+    body = {"name": "taken", "bridge_agent": "test:1:x", "models": [MODEL], "max_pixels": 4096}
+    owner.horde.state.pop("o" * 22, body, base_url=owner.horde.url)
+    owner.configure(dreamer_name="taken")
+    found, code = findings(owner)
+    assert code == 1
+    assert "belongs to another account" in found["Horde"]["text"]
 
 
 def test_a_key_that_the_horde_does_not_know_is_told_with_what_to_do(owner):

@@ -8,6 +8,7 @@ import pytest
 from loguru import logger
 
 from worker import logs
+from worker.errors import ConfigError
 
 KEY = "abcdefghij0123456789AB"
 UPLOAD = "https://r2.example/bucket/a.webp"
@@ -49,3 +50,24 @@ def test_an_error_is_written_with_its_causes_and_places_and_without_secrets(
         assert f"refused: {logs.STRUCK_OUT}" in text
         assert KEY not in text
         assert "5161" not in text
+
+
+def test_foreign_text_controls_no_terminal_and_begins_no_line(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a\x1b]52;c;Y2F0\x07b\u202ec\r\n2026-01-01 00:00:00.000 | ERROR    | forged"
+    logger.info("LoRA {}", hostile)
+    try:
+        raise ValueError(hostile)
+    except ValueError:
+        logger.exception("With an error")
+    logging.getLogger("library").warning(hostile)
+    logger.complete()
+    for text in (log.read_text(encoding="utf-8"), capsys.readouterr().err):
+        assert text.count("forged") == 3
+        assert not any(character in text for character in "\x1b\x07\u202e\r")
+        assert not any(line.startswith("2026-01-01") for line in text.splitlines())
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "logs").touch()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        logs.set_up(tmp_path / "logs")

@@ -84,7 +84,7 @@ def compose(
     weights = cache_home(config, loaded.environment)
 
     def engines_for(settings: BridgeData) -> list[EngineSettings]:
-        _require_engine(settings, runtime)
+        require_engine(settings, runtime)
         return engine_settings(
             settings,
             runtime,
@@ -141,7 +141,7 @@ def devices_for(loaded: LoadedConfig, runtime: Runtime, flags: DeviceFlags) -> t
     return choose_devices(config, wanted, cards=find_cards(wanted, loaded.environment))
 
 
-def _require_engine(config: BridgeData, runtime: Runtime) -> None:
+def require_engine(config: BridgeData, runtime: Runtime) -> None:
     """Raises RuntimeMissing where there is no engine to start; whether it is the newest is the launcher's concern."""
     python, comfyui = config.comfyui_python or runtime.engine_python, config.comfyui_path or runtime.comfyui
     for path in (python, comfyui / "main.py"):

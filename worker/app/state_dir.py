@@ -1,4 +1,4 @@
-"""The place that one worker keeps its own things in, and the lock that lets only one of its name run on a machine."""
+"""The folders a worker writes to, and the lock that allows only one worker of a name on a machine."""
 
 import hashlib
 import os
@@ -13,6 +13,7 @@ from worker.process.file_lock import lock
 
 #: Names a folder for what workers keep between two runs, in place of the runtime's own.
 VARIABLE = "AIWORKER_STATE_DIR"
+LOG_LOCK = ".lock"
 #: Characters of a lock file that are read to tell who holds it.
 _LONGEST_HOLDER = 100
 
@@ -47,6 +48,27 @@ def only_one(name: str, horde_url: str, *, folder: Path | None = None) -> Iterat
         yield
     finally:
         os.close(descriptor)
+
+
+def claim_log_folder(folder: Path, name: str) -> Path:
+    """`folder` if no other worker writes its logs there, else a folder below it that has the worker's name.
+
+    The claim lasts until the process ends. Raises ConfigError when the folder cannot be used.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOG_LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        if lock(descriptor):
+            return folder
+        os.close(descriptor)
+        own = folder / (re.sub(r"[^\w-]+", "-", name).strip("-")[:40] or "worker")
+        own.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"The log folder {folder.absolute()} cannot be used: {error.strerror}.",
+            remedy="Check its permissions, or start with --no-logging.",
+        ) from error
+    return own
 
 
 def _digest(name: str, horde_url: str) -> str:

@@ -1,6 +1,5 @@
 """`demo`: the whole job on this machine."""
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ import typer
 
 from worker import logs
 from worker.commands.options import LOGS_FOLDER, AsJson, Quiet, Verbose, complete_runtime
+from worker.commands.output import answer_json
 from worker.errors import WorkerError
 from worker.network import check_network_variables
 
@@ -31,7 +31,7 @@ def demo(
         arrived = run_demo(complete_runtime(), jobs=jobs, slots=slots, out=out, as_json=as_json)
     except WorkerError:
         if as_json:
-            print(json.dumps({"ok": False, "jobs": []}))  # noqa: T201 - the command's answer
+            answer_json({"ok": False, "jobs": []})
         raise
     if not arrived:
         raise WorkerError("Not every job of the demo arrived as asked.", remedy="See logs/bridge.log and bridge_1.log.")

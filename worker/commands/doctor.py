@@ -1,154 +1,163 @@
-"""`doctor`: everything a worker needs, looked at one by one, with what to do about what is missing."""
+"""`doctor`: check everything a worker needs, and say what to do about what is missing."""
 
 import asyncio
 import contextlib
 import json
 import os
+import subprocess
+import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import psutil
 import typer
 
-from worker.app.build import AGENT
-from worker.commands.options import AsJson, ConfigFile, FromEnvironment, load_settings
-from worker.config.key_types import ANONYMOUS_KEY
+from worker import logs
+from worker.app.build import AGENT, DeviceFlags
+from worker.commands.options import LOGS_FOLDER, AsJson, ConfigFile, FromEnvironment, load_settings
+from worker.commands.output import answer, answer_json
+from worker.commands.preflight import Finding, Rating, bad, check_machine, check_models, check_settings
 from worker.config.load import LoadedConfig
-from worker.config.paths import models_root
 from worker.engine.cards import find_cards
 from worker.engine.install import Runtime, check
-from worker.engine.install.machine import Accelerator, Host, detect_card, free_bytes
+from worker.engine.install.machine import Accelerator, Host, detect_card
 from worker.errors import WorkerError
+from worker.horde.account import check_account
 from worker.horde.client import HordeClient
 
 GIB = 1024**3
-#: Free disk below which models of today don't fit, and free memory below which an engine hardly starts.
-LEAST_DISK_BYTES, LEAST_MEMORY_BYTES = 20 * GIB, 6 * GIB
+#: Free memory below which an engine hardly starts.
+LEAST_MEMORY_BYTES = 6 * GIB
+#: Time for the engine's Python to import torch and look at the cards, in seconds; offline the answer comes within 5 s.
+TORCH_TIMEOUT_S, TORCH_TIMEOUT_OFFLINE_S = 30.0, 3.5
+#: Time limit for the Horde's answers, in seconds.
+HORDE_TIMEOUT_S = 20.0
 
-
-class Verdict(str, Enum):
-    GOOD = "good"
-    #: the worker runs, but less well than it could
-    DOUBTFUL = "doubtful"
-    BAD = "bad"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    subject: str
-    verdict: Verdict
-    text: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.verdict.value:<8}  {self.subject}: {self.text}" + (f" → {self.remedy}" if self.remedy else "")
+_ASK_TORCH = """
+import json, torch
+cards = range(torch.cuda.device_count())
+print(json.dumps([[torch.cuda.get_device_name(card), *torch.cuda.mem_get_info(card)] for card in cards]))
+"""
 
 
 def doctor(
     *,
     config: ConfigFile = None,
     from_environment: FromEnvironment = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Ask the Horde nothing.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Use no network.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look at everything the worker needs, and say what to do about what is missing."""
+    """Check everything the worker needs, and say what to do about what is missing."""
+    logs.set_up(None, console_level="ERROR")
     findings = list(examine(config, from_environment=from_environment, offline=offline))
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings]))  # noqa: T201 - the command's answer
+        answer_json(
+            [{"subject": f.subject, "verdict": f.rating.value, "text": f.text, "remedy": f.remedy} for f in findings]
+        )
     else:
         for finding in findings:
-            print(finding)  # noqa: T201 - the command's answer
-    if any(finding.verdict is Verdict.BAD for finding in findings):
+            answer(str(finding))
+    if any(finding.rating is Rating.BAD for finding in findings):
         raise typer.Exit(1)
 
 
 def examine(config: Path | None, *, from_environment: bool, offline: bool) -> Iterator[Finding]:
-    """All findings, in the order in which an owner would mend them."""
+    """All findings, in the order in which an owner would act on them."""
+    began = time.monotonic()
     runtime = Runtime.locate()
     yield _runtime()
-    yield _card(runtime)
-    yield _memory()
     try:
         loaded = load_settings(config, from_environment=from_environment, warn=False)
     except WorkerError as error:
-        yield Finding("settings", Verdict.BAD, error.message, error.remedy)
+        yield from (_card(runtime), _memory(), bad("settings", error))
         return
-    yield _settings(loaded)
-    yield _disk(models_root(loaded.data, loaded.environment))
-    if not offline:
+    python = loaded.data.comfyui_python or runtime.engine_python
+    yield _card(runtime)
+    if runtime.accelerator in (Accelerator.CUDA, Accelerator.ROCM) and python.exists():
+        limit_s = TORCH_TIMEOUT_OFFLINE_S - (time.monotonic() - began) if offline else TORCH_TIMEOUT_S
+        yield _torch(ask_torch(python, max(1.0, limit_s)))
+    yield _memory()
+    found = [*check_settings(loaded), *check_machine(loaded, runtime, DeviceFlags(), LOGS_FOLDER)]
+    yield from found or [Finding("settings", Rating.GOOD, loaded.source)]
+    no_network = offline or any(finding.subject == "network" for finding in found)
+    yield from check_models(loaded, offline=no_network)
+    if not no_network:
         yield from asyncio.run(_horde(loaded))
 
 
 def _runtime() -> Finding:
     if missing := check():
-        return Finding("runtime", Verdict.BAD, "; ".join(missing), "run update-runtime")
-    return Finding("runtime", Verdict.GOOD, "complete")
+        return Finding("runtime", Rating.BAD, "; ".join(missing), "run update-runtime")
+    return Finding("runtime", Rating.GOOD, "complete")
 
 
 def _card(runtime: Runtime) -> Finding:
     found, installed = detect_card(Host()).accelerator, runtime.accelerator
     if installed is None:
-        return Finding("card", Verdict.BAD, f"{found.value} found, no torch installed", "run update-runtime")
+        return Finding("card", Rating.BAD, f"{found.value} found, no torch installed", "run update-runtime")
     if found is not installed and found is not Accelerator.CPU:
         return Finding(
-            "card", Verdict.DOUBTFUL, f"{found.value} found, but torch is for {installed.value}",
+            "card", Rating.DOUBTFUL, f"{found.value} found, but torch is for {installed.value}",
             f"run update-runtime --{found.value}",
         )  # fmt: skip
     if cards := find_cards(installed, os.environ):
-        return Finding("card", Verdict.GOOD, ", ".join(card.name for card in cards))
-    return Finding("card", Verdict.DOUBTFUL, "none: the CPU takes minutes for a picture")
+        return Finding("card", Rating.GOOD, ", ".join(card.name for card in cards))
+    return Finding("card", Rating.DOUBTFUL, "none: the CPU takes minutes for an image")
+
+
+def ask_torch(python: Path, limit_s: float) -> list[tuple[Any, ...]] | str:
+    """What the engine's torch sees: name, free and total bytes of each card; or why it does not say."""
+    try:
+        done = subprocess.run(
+            [python, "-c", _ASK_TORCH], capture_output=True, text=True, timeout=limit_s, check=True,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        return [tuple(card) for card in json.loads(done.stdout)]
+    except subprocess.TimeoutExpired:
+        return f"no answer within {limit_s:.0f} s"
+    except subprocess.CalledProcessError as error:
+        return (str(error.stderr).strip().splitlines() or ["no reason given"])[-1]
+    except (OSError, ValueError) as error:
+        return str(error)
+
+
+def _torch(seen: list[tuple[Any, ...]] | str) -> Finding:
+    if isinstance(seen, str):
+        return Finding("torch", Rating.DOUBTFUL, f"cannot be asked for cards: {seen}", "see whether the driver works")
+    if not seen:
+        return Finding("torch", Rating.BAD, "sees no card", "update the driver, or set up anew: update-runtime --reset")
+    cards = (f"{name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free" for name, free, total in seen)
+    return Finding("torch", Rating.GOOD, f"sees {'; '.join(cards)}")
 
 
 def _memory() -> Finding:
     memory = psutil.virtual_memory()
     text = f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free"
     if memory.available < LEAST_MEMORY_BYTES:
-        return Finding("memory", Verdict.DOUBTFUL, text, "end other programs, or add swap")
-    return Finding("memory", Verdict.GOOD, text)
-
-
-def _settings(loaded: LoadedConfig) -> Finding:
-    if loaded.data.api_key.get_secret_value() == ANONYMOUS_KEY:
-        return Finding(
-            "settings", Verdict.BAD, "api_key is the anonymous one, with which nobody may serve",
-            "get your own at https://aihorde.net/register",
-        )  # fmt: skip
-    if loaded.warnings:
-        return Finding("settings", Verdict.DOUBTFUL, " ".join(loaded.warnings))
-    return Finding("settings", Verdict.GOOD, loaded.source)
-
-
-def _disk(root: Path) -> Finding:
-    free = free_bytes(root)
-    text = f"{free / GIB:.0f} GiB free for models in {root}"
-    if free < LEAST_DISK_BYTES:
-        return Finding("disk", Verdict.DOUBTFUL, text, "make room, or set cache_home to another disk")
-    return Finding("disk", Verdict.GOOD, text)
+        return Finding("memory", Rating.DOUBTFUL, text, "close other programs, or add swap")
+    return Finding("memory", Rating.GOOD, text)
 
 
 async def _horde(loaded: LoadedConfig) -> list[Finding]:
-    """What the Horde says of the account and the worker."""
+    """What the Horde says about the account and the worker."""
     settings = loaded.data
-    findings: list[Finding] = []
+    key = settings.api_key.get_secret_value()
     try:
-        key = settings.api_key.get_secret_value()
         async with contextlib.aclosing(HordeClient(settings.horde_url, key, agent=AGENT)) as horde:
-            user = await horde.find_user()
-            findings.append(Finding("account", Verdict.GOOD, f"{user.username}, {user.kudos:.0f} kudos"))
-            worker = await horde.worker_by_name(settings.dreamer_name)
-            if worker is not None and worker.maintenance_mode:
-                findings.append(
-                    Finding("worker", Verdict.DOUBTFUL, "in maintenance mode", "horde-bridge maintenance off")
-                )
-            elif worker is not None and worker.paused:
-                findings.append(Finding("worker", Verdict.BAD, "paused by a moderator", "ask on the Horde's Discord"))
-            else:
-                findings.append(Finding("worker", Verdict.GOOD, settings.dreamer_name))
+            account = await asyncio.wait_for(check_account(horde, settings.dreamer_name), HORDE_TIMEOUT_S)
     except WorkerError as error:
-        findings.append(Finding("Horde", Verdict.BAD, error.message, error.remedy))
+        return [bad("Horde", error)]
+    except asyncio.TimeoutError:
+        return [
+            Finding("Horde", Rating.BAD, f"no answer from {settings.horde_url}", "check the network, and horde_url")
+        ]
+    user, worker = account.user, account.worker
+    findings = [Finding("account", Rating.GOOD, f"{user.username}, {user.kudos:.0f} kudos")]
+    if worker is not None and worker.maintenance_mode:
+        findings.append(Finding("worker", Rating.DOUBTFUL, "in maintenance mode", "horde-bridge maintenance off"))
+    elif worker is not None and worker.paused:
+        findings.append(Finding("worker", Rating.BAD, "paused by a moderator", "ask on the Horde's Discord"))
+    else:
+        findings.append(Finding("worker", Rating.GOOD, settings.dreamer_name))
     return findings

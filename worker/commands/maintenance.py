@@ -10,6 +10,7 @@ import typer
 
 from worker.app.build import AGENT
 from worker.commands.options import ConfigFile, FromEnvironment, WorkerName, load_settings
+from worker.commands.output import answer
 from worker.config.schema import BridgeData
 from worker.horde.client import HordeClient
 from worker.network import check_network_variables
@@ -33,7 +34,7 @@ def on(
     """Get the owner's own jobs only from now on."""
     settings = load_settings(config, from_environment=from_environment, name=name, warn=False).data
     _ask(settings, lambda horde: switch(horde, settings.dreamer_name, on=True, message=message))
-    print(f"{settings.dreamer_name} is in maintenance mode.")  # noqa: T201 - the command's answer
+    answer(f"{settings.dreamer_name} is in maintenance mode.")
 
 
 @app.command("off")
@@ -41,7 +42,7 @@ def off(*, config: ConfigFile = None, from_environment: FromEnvironment = False,
     """Get everybody's jobs again."""
     settings = load_settings(config, from_environment=from_environment, name=name, warn=False).data
     _ask(settings, lambda horde: switch(horde, settings.dreamer_name, on=False))
-    print(f"{settings.dreamer_name} is in service.")  # noqa: T201 - the command's answer
+    answer(f"{settings.dreamer_name} is in service.")
 
 
 @app.command("show")
@@ -63,7 +64,7 @@ def show(*, config: ConfigFile = None, from_environment: FromEnvironment = False
                 f"{worker.kudos_rewards:.0f} kudos",
             ]
             text = ", ".join(states)
-        print(f"{settings.dreamer_name}: {text}.")  # noqa: T201 - the command's answer
+        answer(f"{settings.dreamer_name}: {text}.")
 
     _ask(settings, look)
 

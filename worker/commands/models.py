@@ -1,7 +1,7 @@
 """`models …`: list the models of the settings, and download and verify their files."""
 
 import asyncio
-import json
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,6 @@ from loguru import logger
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as ProgressBars
-from rich.table import Table
 
 from worker import logs
 from worker.commands.options import (
@@ -28,6 +27,7 @@ from worker.commands.options import (
     load_settings,
     settings_or_defaults,
 )
+from worker.commands.output import answer, answer_json, answer_table
 from worker.config.load import LoadedConfig
 from worker.config.paths import models_root
 from worker.config.schema import BridgeData
@@ -89,13 +89,20 @@ def list_(
     records = owner.choice.known.values() if every else owner.choice.records
     rows = [_row(owner, record) for record in records]
     if as_json:
-        print(json.dumps(rows, ensure_ascii=False))  # noqa: T201 - the command's answer
+        answer_json(rows)
         return
-    table = Table("model", "baseline", "GiB", "files", box=None)
-    for row in rows:
-        size = f"{row['bytes'] / GIB:.1f}" if row["bytes"] else "?"
-        table.add_row(row["name"], row["baseline"], size, "; ".join(row["lacks"]) or "all there")
-    Console().print(table)
+    answer_table(
+        ("model", "baseline", "GiB", "files"),
+        (
+            (
+                row["name"],
+                row["baseline"],
+                f"{row['bytes'] / GIB:.1f}" if row["bytes"] else "?",
+                "; ".join(row["lacks"]) or "all there",
+            )
+            for row in rows
+        ),
+    )
 
 
 @app.command("resolve")
@@ -116,12 +123,9 @@ def resolve(
     choice = _owner(loaded, reference, offline=offline, wanted=commands).choice
     why = dict(choice.resolution.why)
     if as_json:
-        print(json.dumps({"load": list(choice.resolution.load), "why": why}, ensure_ascii=False))  # noqa: T201
+        answer_json({"load": list(choice.resolution.load), "why": why})
         return
-    table = Table("model", "why", box=None)
-    for name in choice.resolution.load:
-        table.add_row(name, why[name])
-    Console().print(table)
+    answer_table(("model", "why"), ((name, why[name]) for name in choice.resolution.load))
 
 
 @app.command("download")
@@ -179,9 +183,9 @@ def verify(
         if lacks:
             wrong[record.name] = lacks
         if not as_json:
-            print(f"{record.name}: {'; '.join(lacks) or 'as it should be'}")  # noqa: T201 - the command's answer
+            answer(f"{record.name}: {'; '.join(lacks) or 'as it should be'}")
     if as_json:
-        print(json.dumps({"ok": not wrong, "wrong": wrong}, ensure_ascii=False))  # noqa: T201 - the command's answer
+        answer_json({"ok": not wrong, "wrong": wrong})
     if wrong:
         raise typer.Exit(1)
 
@@ -201,8 +205,8 @@ def _owner(
         check_network_variables(os.environ)
 
     async def gather() -> Choice:
-        async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:
-            network = None if offline else http
+        async with contextlib.AsyncExitStack() as stack:
+            network = None if offline else await stack.enter_async_context(httpx.AsyncClient(timeout=TIMEOUT_S))
             lists = await load_lists(config, root, network)
             month = await load_month(config, root, network, entries)
         return choose(config, lists, custom, month=month, wanted=wanted)

@@ -1,14 +1,17 @@
 """`run`: the worker itself."""
 
+import asyncio
+import contextlib
 import os
 from typing import Annotated
 
 import typer
+from loguru import logger
 
 from worker import logs
-from worker.app.build import DeviceFlags, compose
+from worker.app.build import AGENT, DeviceFlags, compose
 from worker.app.lifecycle import run as run_worker
-from worker.app.state_dir import only_one, worker_folder
+from worker.app.state_dir import claim_log_folder, only_one, worker_folder
 from worker.commands.options import (
     LOGS_FOLDER,
     ConfigFile,
@@ -20,11 +23,19 @@ from worker.commands.options import (
     load_settings,
     set_up_installed,
 )
+from worker.commands.preflight import check_machine, check_settings, refuse_bad
 from worker.config.load import LoadedConfig
+from worker.config.schema import BridgeData
 from worker.console.status_view import live_view_supported
 from worker.engine.install import Runtime
+from worker.errors import HordeError, HordeRefused
+from worker.horde.account import check_account
+from worker.horde.client import HordeClient
 from worker.network import check_network_variables
 from worker.process.orphans import end_orphans
+
+#: Time for the Horde to say whether it accepts key and name, in seconds. Without an answer the worker starts anyway.
+ACCOUNT_TIMEOUT_S = 5.0
 
 
 def run(
@@ -40,23 +51,33 @@ def run(
     cpu: Annotated[bool, typer.Option("--cpu", help="Use no card at all.")] = False,
 ) -> None:
     """Serve the Horde until stopped with Ctrl+C or SIGTERM."""
-    folder, level = None if no_logging else LOGS_FOLDER, logs.level_name(verbose, quiet)
-    logs.set_up(folder, console_level=level)
+    if sum((amd, cpu, directml is not None)) > 1:
+        raise typer.BadParameter("only one of --amd, --cpu and --directml can be used")
+    level = logs.level_name(verbose, quiet)
+    logs.set_up(None, console_level=level)
 
     def reread() -> LoadedConfig:
         return load_settings(config, from_environment=from_environment, name=name, warn=False)
 
-    loaded = load_settings(config, from_environment=from_environment, name=name)
+    loaded = load_settings(config, from_environment=from_environment, name=name, warn=False)
     check_network_variables(os.environ)
-    if loaded.data.limited_console_messages and not (verbose or quiet):
-        logs.set_up(folder, console_level="SUCCESS")
+    who, where = loaded.data.dreamer_name, loaded.data.horde_url
+    folder = None if no_logging else claim_log_folder(LOGS_FOLDER, who)
+    limited = loaded.data.limited_console_messages and not (verbose or quiet)
+    logs.set_up(folder, console_level="SUCCESS" if limited else level)
+    for warning in loaded.warnings:
+        logger.warning("{}", warning)
+    if folder not in (None, LOGS_FOLDER):
+        logger.info("Another worker writes its logs to {}; this one writes to {}.", LOGS_FOLDER, folder)
     flags = DeviceFlags(amd=amd, directml=directml, cpu=cpu)
+    refuse_bad(check_settings(loaded))
+    asyncio.run(_refuse_account(loaded.data))
     set_up_installed()
     runtime = Runtime.locate()
-    who, where = loaded.data.dreamer_name, loaded.data.horde_url
+    refuse_bad(check_machine(loaded, runtime, flags, folder))
     home = worker_folder(runtime.folder, loaded.environment, name=who, horde_url=where)
-    # Of a child that fails its last words are wanted, whether or not the owner wants logs.
-    children = home if no_logging else LOGS_FOLDER.absolute()
+    # The last words of a failing child are needed even if the owner wants no logs.
+    children = home if folder is None else folder.absolute()
     with only_one(who, where):
         end_orphans(home)
         setup = compose(
@@ -64,3 +85,15 @@ def run(
             flags=flags, logs=children, home=home, reread=reread, at_bottom=live_view_supported() and not quiet,
         )  # fmt: skip
         run_worker(setup)
+
+
+async def _refuse_account(settings: BridgeData) -> None:
+    """Raise HordeRefused if the Horde would accept no worker with this key and name."""
+    key = settings.api_key.get_secret_value()
+    async with contextlib.aclosing(HordeClient(settings.horde_url, key, agent=settings.bridge_agent or AGENT)) as horde:
+        try:
+            await asyncio.wait_for(check_account(horde, settings.dreamer_name), ACCOUNT_TIMEOUT_S)
+        except HordeRefused:
+            raise
+        except (HordeError, asyncio.TimeoutError) as error:
+            logger.debug("Key and name are not checked, because the Horde does not answer: {}", error)

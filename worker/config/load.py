@@ -43,8 +43,17 @@ class LoadedConfig:
     source: str
     #: sentences for the owner
     warnings: tuple[str, ...]
+    #: what the owner wrote, by the attribute it sets
+    written: Mapping[str, Setting] = field(repr=False)
     #: the environment including .env, for child processes; it may contain secrets
     environment: Mapping[str, str] = field(repr=False)
+
+    def place(self, key: str, item: int | None = None) -> str:
+        """Where a key, or an element of its list, is written; the source where it is not."""
+        setting = self.written.get(key)
+        if setting is None:
+            return self.source
+        return setting.item_places[item] if item is not None and item < len(setting.item_places) else setting.place
 
 
 def load_config(
@@ -70,6 +79,7 @@ def load_config(
         data=data,
         source=variables.PLACE if from_env else str(path),
         warnings=(*warnings, *_defaulted(empty), *settled),
+        written=MappingProxyType(settings),
         environment=MappingProxyType(environment),
     )
 

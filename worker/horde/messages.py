@@ -185,6 +185,8 @@ class WorkerDetails(Received):
 
     id: str
     name: str = ""
+    #: shown to the owner only, unless the owner's workers are public
+    owner: str = ""
     maintenance_mode: bool = False
     paused: bool = False
     online: bool = False

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.app.state_dir import only_one, worker_folder
+from worker.app.state_dir import claim_log_folder, only_one, worker_folder
 from worker.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -105,3 +105,15 @@ def test_workers_have_folders_of_their_own_that_tell_whose_they_are():
 def test_an_owner_can_put_the_folder_elsewhere():
     folder = worker_folder(Path("/r"), {"AIWORKER_STATE_DIR": "/elsewhere"}, name="w", horde_url=URL)
     assert folder.parent == Path("/elsewhere")
+
+
+def test_a_second_worker_in_the_same_folder_writes_logs_of_its_own(tmp_path):
+    logs = tmp_path / "logs"
+    assert claim_log_folder(logs, "one") == logs
+    assert claim_log_folder(logs, "two/ü x") == logs / "two-ü-x"
+
+
+def test_a_log_folder_that_is_a_file_is_one_sentence(tmp_path):
+    (tmp_path / "logs").touch()
+    with pytest.raises(ConfigError, match="cannot be used"):
+        claim_log_folder(tmp_path / "logs", "one")

@@ -1,21 +1,103 @@
-"""`config check` tells everything that is doubtful in the settings."""
+"""`config check` reports everything that `run` would refuse or warn about, before anything is downloaded."""
+
+from pathlib import Path
+
+import pytest
+import typer
 
 from worker.commands.config import check
 
-
-def told(tmp_path, capsys, text):
-    file = tmp_path / "bridgeData.yaml"
-    file.write_text(f"dreamer_name: mine\n{text}\n", encoding="utf-8")
-    check(file)
-    return capsys.readouterr().out
+KEY = "k" * 22
 
 
-def test_a_key_without_effect_is_told_with_the_reason(tmp_path, capsys):
-    out = told(tmp_path, capsys, "very_fast_disk_mode: true\ncapture_kudos_training_data: true")
+@pytest.fixture
+def told(tmp_path, capsys, monkeypatch):
+    """`told(text)`: what `config check` prints for these settings, and whether they can be used."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AIWORKER_RUNTIME_DIR", str(tmp_path / "runtime"))
+
+    def check_text(text, mode=0o600):
+        file = Path("bridgeData.yaml")
+        file.write_text(text, encoding="utf-8")
+        file.chmod(mode)
+        usable = True
+        try:
+            check(file)
+        except typer.Exit as done:
+            usable = done.exit_code == 0
+        return capsys.readouterr().out, usable
+
+    return check_text
+
+
+GOOD = f"dreamer_name: mine\napi_key: {KEY}\n"
+
+
+def test_a_key_without_effect_is_told_with_the_reason(told):
+    out, usable = told(GOOD + "very_fast_disk_mode: true\ncapture_kudos_training_data: true")
     assert "note: very_fast_disk_mode has no effect. " in out
     assert "note: capture_kudos_training_data has no effect. " in out
-    assert "can be used." in out
+    assert usable
 
 
-def test_a_key_without_effect_that_changes_nothing_is_not_worth_a_word(tmp_path, capsys):
-    assert "note" not in told(tmp_path, capsys, "very_fast_disk_mode: false\nmax_power: 32")
+def test_a_key_without_effect_that_changes_nothing_is_not_mentioned(told):
+    assert "note" not in told(GOOD + "very_fast_disk_mode: false\nmax_power: 32")[0]
+
+
+def test_the_unchanged_template_cannot_be_used(told):
+    out, usable = told((Path(__file__).parents[3] / "bridgeData_template.yaml").read_text(encoding="utf-8"))
+    assert "error: bridgeData.yaml:14: the API key is the anonymous one" in out
+    assert "error: bridgeData.yaml:11: the worker still has the template's name" in out
+    assert not usable
+
+
+def test_custom_models_are_checked_with_their_lines(told):
+    out, usable = told(
+        GOOD + "models_to_load: []\ncustom_models:\n"
+        "  - {name: A, baseline: SDXL9, filepath: a.safetensors}\n"
+        "  - {name: B, baseline: flux_dev, filepath: b.gguf}\n"
+        "  - {name: C, baseline: stable_diffusion_1}\n"
+        "  - {name: D, baseline: stable_diffusion_1, filepath: gone.safetensors}\n"
+    )
+    for line, name in ((5, "A"), (6, "B"), (8, "D")):
+        assert f"warning: bridgeData.yaml:{line}: custom_models: {name}: " in out
+    assert "entry 3 (C) is left out; it has no filepath" in out
+    assert usable
+
+
+def test_a_key_that_others_can_read_is_doubtful(told):
+    out, usable = told(GOOD, mode=0o644)
+    assert "bridgeData.yaml contains a key and can be read by other users. Run: chmod 600 bridgeData.yaml" in out
+    assert usable
+    assert "chmod" not in told(GOOD, mode=0o600)[0]
+
+
+def test_folders_that_cannot_be_used_are_named(told, tmp_path):
+    (tmp_path / "file").touch()
+    out, usable = told(GOOD + "cache_home: file/models\nextra_stable_diffusion_models_folders: [nowhere]")
+    assert (
+        f"The cache_home folder {tmp_path / 'file/models'} cannot be used: {tmp_path / 'file'} is not a folder" in out
+    )
+    assert "there is no folder nowhere" in out
+    assert not usable
+
+
+def test_a_variable_that_no_library_can_use_is_named(told, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://p:x")
+    out, usable = told(GOOD)
+    assert "error: The environment variable HTTPS_PROXY" in out
+    assert not usable
+
+
+def test_names_of_models_are_checked_by_the_lists_of_the_settings(told, tmp_path):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "stable_diffusion.json").write_text(
+        '{"Deliberate": {"name": "Deliberate", "baseline": "stable diffusion 1", "type": "ckpt", "config": {"files": '
+        '[{"path": "d.safetensors"}], "download": [{"file_name": "d.safetensors", "file_url": "https://h/d"}]}}}'
+    )
+    out, usable = told(GOOD + "model_reference: lists\nmodels_to_load: [Deliberat]")
+    assert "Did you mean 'Deliberate'?" in out
+    assert "error: bridgeData.yaml:4: models_to_load names no model that can be served." in out
+    assert not usable
+    assert told(GOOD + "model_reference: lists\nmodels_to_load: [Deliberate]")[1]

@@ -11,6 +11,10 @@ from worker.cli import app
 from worker.commands import run as command
 
 
+async def accept(_: Any) -> None:
+    """The Horde has nothing against key and name."""
+
+
 @pytest.mark.parametrize(("options", "elsewhere"), [((), False), (("--no-logging",), True)])
 def test_without_logging_nothing_is_written_into_the_logs_folder(
     options: tuple[str, ...], elsewhere: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -22,10 +26,14 @@ def test_without_logging_nothing_is_written_into_the_logs_folder(
     monkeypatch.setattr(logs, "set_up", lambda folder, **_: opened.append(folder))
     monkeypatch.setattr(command, "compose", lambda *_, **given: composed.update(given))
     monkeypatch.setattr(command, "run_worker", lambda _: None)
-    (tmp_path / "bridgeData.yaml").write_text(f"dreamer_name: worker {tmp_path.name}\n", encoding="utf-8")
+    monkeypatch.setattr(command, "_refuse_account", accept)
+    monkeypatch.setattr(command, "check_machine", lambda *_: ())
+    (tmp_path / "bridgeData.yaml").write_text(
+        f"dreamer_name: worker {tmp_path.name}\napi_key: {'k' * 22}\n", encoding="utf-8"
+    )
 
     result = CliRunner().invoke(app, ["run", *options], catch_exceptions=False)
 
     assert result.exit_code == 0
-    assert opened == [None if elsewhere else Path("logs")]
+    assert opened[-1] == (None if elsewhere else Path("logs"))
     assert composed["logs"] == (composed["home"] if elsewhere else tmp_path / "logs")

@@ -1,0 +1,37 @@
+"""What commands print is harmless on a terminal, whole in a table, and never fails on a character."""
+
+import io
+import sys
+
+from worker.commands import output
+from worker.commands.output import accept_any_character, answer, answer_table, complain
+
+HOSTILE = "a\x1b]0;owned\x07b\u202ec"
+
+
+def test_foreign_text_controls_no_terminal(capsys):
+    answer(HOSTILE)
+    complain(HOSTILE)
+    answer_table(["model"], [[HOSTILE + "\n12:00 ERROR forged"]])
+    printed = capsys.readouterr()
+    for text in (printed.out, printed.err):
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+    assert "\nforged" not in printed.out
+
+
+def test_no_cell_of_a_table_is_cut(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    answer_table(["name", "path"], [["x" * 60, "/long/" + "y" * 100]])
+    printed = capsys.readouterr().out
+    assert printed.count("y") == 100
+    assert "…" not in printed
+
+
+def test_a_pipe_with_few_characters_gets_replacements(monkeypatch):
+    pipe = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", pipe)
+    accept_any_character()
+    output.answer("model 画 → here")
+    pipe.flush()
+    assert b"model ? ? here" in pipe.buffer.getvalue()

@@ -1,0 +1,64 @@
+"""What an owner types, and what comes of a slip."""
+
+import sys
+
+import pytest
+
+from worker import cli
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """`typed(*arguments)`: exit code and output."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["horde-bridge", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out + printed.err
+
+    return run
+
+
+@pytest.mark.parametrize("arguments", [("-h",), ("--help",), ("help",)])
+def test_help_is_had_by_every_usual_word(typed, arguments):
+    code, text = typed(*arguments)
+    assert code == 0
+    assert "Commands:" in text
+
+
+@pytest.mark.parametrize("arguments", [("help", "models", "list"), ("models", "list", "-h")])
+def test_each_command_has_help_of_its_own(typed, arguments):
+    code, text = typed(*arguments)
+    assert code == 0
+    assert "The models to be loaded" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("modles",), "did you mean `horde-bridge models`?"),
+        (("models", "lst"), "did you mean `horde-bridge models list`?"),
+        (("status",), "maintenance show"),
+        (("stop",), "Ctrl+C"),
+        (("xyzzy",), "The commands of horde-bridge are: config, demo,"),
+        (("run", "--cpu", "--amd"), "only one of --amd, --cpu and --directml"),
+        (("doctor", "--offlin"), "--offline"),
+    ],
+)
+def test_a_slip_ends_with_2_and_says_what_may_be_meant(typed, arguments, said):
+    code, text = typed(*arguments)
+    assert code == 2
+    assert said in text
+
+
+def test_a_path_that_cannot_be_used_is_one_sentence(typed, monkeypatch):
+    def fail(*_, **__):
+        raise PermissionError(13, "Permission denied", "/proc/x")
+
+    monkeypatch.setattr(cli, "app", fail)
+    code, text = typed("demo")
+    assert code == 1
+    assert text.startswith("horde-bridge: /proc/x: Permission denied. Check")
+    assert len(text.splitlines()) == 1

@@ -1,0 +1,44 @@
+"""What a command prints: text and tables for people, JSON for programs. Foreign text is made visible here."""
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from worker.untrusted.text import visible, visible_lines
+
+
+def answer(text: str) -> None:
+    """Print lines for people to standard output."""
+    sys.stdout.write(f"{visible_lines(text)}\n")
+
+
+def answer_json(value: Any) -> None:
+    """Print one JSON value to standard output."""
+    sys.stdout.write(f"{json.dumps(value, ensure_ascii=False)}\n")
+
+
+def complain(text: str) -> None:
+    """Print the reason of a failure to standard error."""
+    sys.stderr.write(f"{visible_lines(f'horde-bridge: {text}')}\n")
+
+
+def answer_table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print a table. Cells too long for the terminal continue on the next line; none is cut."""
+    table = Table(box=None)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(visible(cell)) for cell in row))
+    Console().print(table)
+
+
+def accept_any_character() -> None:
+    """Replace characters that an output cannot encode, such as those of a pipe in cp1252, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")

@@ -1,0 +1,215 @@
+"""What would keep a worker from serving, found before anything is started or downloaded.
+
+`config check` and `doctor` report it, and `run` refuses to start for the same reasons in the same words.
+"""
+
+import asyncio
+import contextlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import httpx
+
+from worker.app.build import DeviceFlags, devices_for, library_of, require_engine
+from worker.app.state_dir import worker_folder
+from worker.config.key_types import ANONYMOUS_KEY, CustomModel
+from worker.config.load import LoadedConfig, config_files
+from worker.config.paths import cache_home, models_root
+from worker.config.serving_keys import DEFAULT_NAME, is_public_horde
+from worker.engine.install import Runtime
+from worker.errors import ConfigError, WorkerError
+from worker.models.catalog.custom import read_custom_models
+from worker.models.catalog.model_selection import Choice, choose, custom_of, load_lists, load_month, store_of
+from worker.models.catalog.reference import TIMEOUT_S
+from worker.models.download.downloader import RESERVE_BYTES
+from worker.models.missing_files import find_lacking
+from worker.network import network_problems
+
+GIB = 1024**3
+#: Download size of the safety checker's weights, in bytes (614 MB and 1.7 GB), and their folder below cache_home.
+SAFETY_WEIGHTS_BYTES, SAFETY_WEIGHTS_FOLDER = 2_300_000_000, "clip_blip"
+
+
+class Rating(str, Enum):
+    """How serious a finding is."""
+
+    GOOD = "good"
+    #: the worker runs, but not as well as it could
+    DOUBTFUL = "doubtful"
+    #: the worker cannot serve
+    BAD = "bad"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was checked."""
+
+    subject: str
+    rating: Rating
+    text: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.rating.value:<8}  {self.subject}: {self.text}" + (f" → {self.remedy}" if self.remedy else "")
+
+
+def bad(subject: str, error: WorkerError) -> Finding:
+    """A finding for what an error says."""
+    return Finding(subject, Rating.BAD, error.message, error.remedy)
+
+
+def refuse_bad(findings: Iterable[Finding]) -> None:
+    """Raise one ConfigError for all findings that keep the worker from serving."""
+    found = [finding for finding in findings if finding.rating is Rating.BAD]
+    if found:
+        *others, last = found
+        lines = [f"{finding.text} {finding.remedy}".strip() for finding in others]
+        raise ConfigError("\n".join((*lines, last.text)), remedy=last.remedy)
+
+
+def check_settings(loaded: LoadedConfig) -> Iterator[Finding]:
+    """The settings themselves, without a look at lists, runtime or network."""
+    config = loaded.data
+    if config.api_key.get_secret_value() == ANONYMOUS_KEY:
+        yield Finding(
+            "settings", Rating.BAD,
+            f"{loaded.place('api_key')}: the API key is the anonymous one, with which the Horde accepts no worker.",
+            "Get your own key at https://aihorde.net/register and set api_key.",
+        )  # fmt: skip
+    if config.dreamer_name == DEFAULT_NAME and is_public_horde(config.horde_url):
+        yield Finding(
+            "settings", Rating.BAD,
+            f"{loaded.place('dreamer_name')}: the worker still has the template's name, which somebody else has.",
+            "Set dreamer_name to a name of your own.",
+        )  # fmt: skip
+    for problem in network_problems(os.environ):
+        yield bad("network", problem)
+    for sentence in loaded.warnings:
+        yield Finding("settings", Rating.DOUBTFUL, sentence)
+    yield from _custom_models(loaded)
+    has_secret = config.api_key.get_secret_value() != ANONYMOUS_KEY or config.civitai_api_token is not None
+    for file in config_files(loaded) if has_secret else ():
+        if _is_readable_by_others(file):
+            yield Finding(
+                "settings", Rating.DOUBTFUL, f"{file} contains a key and can be read by other users.",
+                f"Run: chmod 600 {file}",
+            )  # fmt: skip
+
+
+def _custom_models(loaded: LoadedConfig) -> Iterator[Finding]:
+    """Entries that cannot be used, and files that are not there. Entries without a field are among the warnings."""
+    config, root = loaded.data, models_root(loaded.data, loaded.environment)
+    written = loaded.written.get("custom_models")
+    entries = written.value if written and isinstance(written.value, list) else config.custom_models
+    for number, entry in enumerate(map(CustomModel.model_validate, entries)):
+        if entry.missing:
+            continue
+        own = read_custom_models([entry.model_dump()])
+        store = store_of(config, root, own)
+        missing = (lack.reason for record in own.records.values() for lack in store.missing(record))
+        for sentence in (*(warning.split(": ", 1)[-1] for warning in own.warnings), *missing):
+            place = loaded.place("custom_models", number)
+            yield Finding("settings", Rating.DOUBTFUL, f"{place}: custom_models: {entry.name}: {sentence}")
+
+
+def _is_readable_by_others(file: Path) -> bool:
+    try:
+        status = file.stat()
+        return os.name == "posix" and bool(status.st_mode & (stat.S_IRGRP | stat.S_IROTH)) and status.st_size > 0
+    except OSError:
+        return False
+
+
+def check_machine(loaded: LoadedConfig, runtime: Runtime, flags: DeviceFlags, logs: Path | None) -> Iterator[Finding]:
+    """Folders, engine, templates and devices. `logs` None: no logs are written."""
+    config = loaded.data
+    home = worker_folder(runtime.folder, loaded.environment, name=config.dreamer_name, horde_url=config.horde_url)
+    weights = cache_home(config, loaded.environment)
+    for name, folder in (("cache_home", weights), ("worker's", home), ("log", logs)):
+        if folder is not None and (why := _not_writable(folder)):
+            yield Finding(
+                "folders", Rating.BAD, f"The {name} folder {folder} cannot be used: {why}.",
+                "Correct the path, or the permissions of the folder.",
+            )  # fmt: skip
+    for extra in config.extra_stable_diffusion_models_folders:
+        if not Path(extra).expanduser().is_dir():
+            yield Finding(
+                "folders", Rating.DOUBTFUL, f"extra_stable_diffusion_models_folders: there is no folder {extra}."
+            )
+    for subject, check in (
+        ("engine", lambda: require_engine(config, runtime)),
+        ("devices", lambda: devices_for(loaded, runtime, flags)),
+        ("workflows", lambda: library_of(config)),
+    ):
+        try:
+            check()
+        except WorkerError as error:
+            yield bad(subject, error)
+
+
+def _not_writable(folder: Path) -> str:
+    """Why a folder cannot be created or written; empty if it can."""
+    try:
+        nearest = folder.absolute()
+        while not nearest.exists():
+            nearest = nearest.parent
+        if not nearest.is_dir():
+            return f"{nearest} is not a folder"
+        return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} is not writable"
+    except OSError as error:
+        return error.strerror or type(error).__name__
+
+
+def check_models(loaded: LoadedConfig, *, offline: bool) -> Iterator[Finding]:
+    """What models_to_load stands for, and the disk it needs. `offline`: by the lists that were last fetched."""
+    config, root = loaded.data, models_root(loaded.data, loaded.environment)
+    try:
+        choice = asyncio.run(_resolve(loaded, root, offline=offline))
+        custom = custom_of(config, loaded.environment)
+        store = store_of(config, root, custom)
+        for sentence in choice.warnings if choice.reference.images or not offline else ():
+            yield Finding("models", Rating.DOUBTFUL, sentence)
+        if not choice.known:
+            yield Finding(
+                "models", Rating.DOUBTFUL,
+                "The model lists were never fetched, so the names of models are not checked.",
+                "Run `horde-bridge models resolve`, which fetches the lists.",
+            )  # fmt: skip
+        elif not choice.records:
+            yield Finding(
+                "models", Rating.BAD,
+                f"{loaded.place('models_to_load')}: models_to_load names no model that can be served.",
+                "See `horde-bridge models list --all` for the names, or write TOP 2.",
+            )  # fmt: skip
+        lacking = find_lacking(store, config, choice, reserve_bytes=RESERVE_BYTES)
+        wanted, free = lacking.plan.known_bytes, store.free_bytes()
+    except WorkerError as error:
+        yield bad("models", error)
+        return
+    if choice.records:
+        yield Finding("models", Rating.GOOD, f"{len(choice.records)} to serve; {lacking.plan}")
+    weights = cache_home(config, loaded.environment) / SAFETY_WEIGHTS_FOLDER
+    wanted += 0 if weights.is_dir() else SAFETY_WEIGHTS_BYTES
+    text = f"{wanted / GIB:.1f} GiB to download with the safety checker's weights, {free / GIB:.1f} GiB free in {root}"
+    if lacking.refused or wanted + RESERVE_BYTES > free:
+        names = f"; no room for {', '.join(lacking.refused)}" if lacking.refused else ""
+        yield Finding(
+            "disk", Rating.BAD if wanted > free and not choice.records else Rating.DOUBTFUL, text + names,
+            "Free disk space, set cache_home to another disk, or list fewer models.",
+        )  # fmt: skip
+    else:
+        yield Finding("disk", Rating.GOOD, text)
+
+
+async def _resolve(loaded: LoadedConfig, root: Path, *, offline: bool) -> Choice:
+    config = loaded.data
+    async with contextlib.AsyncExitStack() as stack:
+        # Not even created offline: a client fails on a wrong proxy variable.
+        network = None if offline else await stack.enter_async_context(httpx.AsyncClient(timeout=TIMEOUT_S))
+        lists = await load_lists(config, root, network)
+        month = await load_month(config, root, network, (*config.models_to_load, *config.models_to_skip))
+    return choose(config, lists, custom_of(config, loaded.environment), month=month)
