@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FOREIGN = ("engine/nodes", "demo", "safety/child")
 #: What a text holds in the place of a value that is known at run time only.
 UNKNOWN = "…"
+#: What stands in the place of the error class for a reason not to pop.
+WAIT = "WaitReason"
 #: A finding of `doctor` with its remedy: subject, verdict, text, remedy.
 FINDING_ARGUMENTS = 4
 
@@ -35,13 +37,16 @@ class ErrorText:
 class Scope:
     """The names that a text may refer to: the module's constants and dataclasses, the function's variables."""
 
-    constants: Mapping[str, ast.expr]
+    constants: Mapping[str, list[ast.expr]]
     #: the fields of each dataclass of the module
     records: Mapping[str, list[str]]
-    variables: Mapping[str, ast.expr] = field(default_factory=dict)
+    variables: Mapping[str, list[ast.expr]] = field(default_factory=dict)
+    #: which of several values a variable has: branches that set a text each give one text each
+    turn: int = 0
 
     def find(self, name: str) -> ast.expr | None:
-        return self.variables.get(name, self.constants.get(name))
+        values = self.variables.get(name) or self.constants.get(name) or []
+        return values[min(self.turn, len(values) - 1)] if values else None
 
 
 def texts(root: Path = ROOT) -> list[ErrorText]:
@@ -80,10 +85,11 @@ def _texts_of(tree: ast.Module, errors: Mapping[str, str]) -> Iterator[tuple[str
     inside: set[ast.AST] = set()
     for function in (node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))):
         scope = replace(module, variables=_assigned(ast.walk(function)))
-        for node in ast.walk(function):
-            if isinstance(node, ast.Call) and node not in inside:
-                inside.add(node)
-                yield from _text(node, scope, errors)
+        calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+        inside.update(calls)
+        for turn in range(max(map(len, scope.variables.values()), default=1)):
+            for call in calls:
+                yield from _text(call, replace(scope, turn=turn), errors)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and node not in inside:
             yield from _text(node, module, errors)
@@ -101,14 +107,19 @@ def _records(tree: ast.Module) -> dict[str, list[str]]:
     }
 
 
-def _assigned(nodes: Iterable[ast.AST]) -> dict[str, ast.expr]:
-    """What plain names are set to; the first time counts."""
-    found: dict[str, ast.expr] = {}
+def _assigned(nodes: Iterable[ast.AST]) -> dict[str, list[ast.expr]]:
+    """What plain names are set to, in the order of the code."""
+    found: dict[str, list[ast.expr]] = {}
     for node in nodes:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            found.setdefault(node.targets[0].id, node.value)
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-            found.setdefault(node.target.id, node.value)
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                found.setdefault(name, []).append(value)
+            case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Tuple(elts=values)):
+                for target, value in zip(names, values, strict=False):
+                    if isinstance(target, ast.Name):
+                        found.setdefault(target.id, []).append(value)
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                found.setdefault(name, []).append(value)
     return found
 
 
@@ -129,6 +140,8 @@ def _text(call: ast.Call, scope: Scope, errors: Mapping[str, str]) -> Iterator[t
         told = (_render(arg, scope) for arg in given.values() if _is_text(arg, scope))
         message = next(told, f"(from the engine) {errors[named[0]]}.")
         yield message, _render(advice, scope) if advice else "", named[0]
+    elif name == "WaitReason" and len(call.args) > 1:
+        yield _render(call.args[1], scope), _render(remedy, scope) if remedy else "", WAIT
     elif name == "Finding" and len(call.args) == FINDING_ARGUMENTS:
         subject, _, said, todo = (_render(arg, scope) for arg in call.args)
         yield f"{subject}: {said}", todo, "doctor"
@@ -161,6 +174,8 @@ def _render(node: ast.expr, scope: Scope) -> str:
             return _render(found, replace(scope, variables={})) if found is not None and known else f"<{name}>"
         case ast.Attribute(attr=name):
             return f"<{name.strip('_').replace('_', ' ')}>"
+        case ast.Call(func=ast.Name(), args=[argument]) if _is_text(argument, scope):
+            return _render(argument, scope)
         case ast.BinOp(left=left, op=ast.Add(), right=right):
             return _render(left, scope) + _render(right, scope)
         case ast.BoolOp(values=options):
@@ -170,9 +185,17 @@ def _render(node: ast.expr, scope: Scope) -> str:
     return UNKNOWN
 
 
+def wait_table(found: list[ErrorText]) -> str:
+    """Markdown: why no jobs are taken, a row for each reason."""
+    rows = [text for text in found if text.error == WAIT and re.sub(rf"<[^>]*>|{UNKNOWN}|\\W", "", text.message)]
+    lines = ["| no new jobs: | what to do |", "|---|---|"]
+    return "\n".join((*lines, *(f"| {_cell(text.message)} | {_cell(text.remedy)} |" for text in rows), ""))
+
+
 def tables(found: list[ErrorText]) -> str:
-    """Markdown: a section for each room, a row for each text."""
+    """Markdown: a section for each room, a row for each error."""
     lines: list[str] = []
+    found = [text for text in found if text.error != WAIT]
     for room in sorted({text.room for text in found}):
         lines += ["", f"### {ROOMS.get(room, room)}", "", "| message | what to do | error |", "|---|---|---|"]
         lines += [
@@ -205,4 +228,4 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(tables(texts()))
+    sys.stdout.write(f"{wait_table(texts())}\n{tables(texts())}")

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tools.draw_rooms import rooms_svg  # noqa: E402 - the repository is importable only from here on
-from tools.error_messages import tables, texts  # noqa: E402
+from tools.error_messages import tables, texts, wait_table  # noqa: E402
 
 #: Pages of the repository's root by their name on the site.
 ROOT_PAGES = {
@@ -26,7 +26,7 @@ ROOT_PAGES = {
     "CHANGELOG.md": "changelog.md",
 }
 #: What a page has in the place of the messages.
-ERROR_MARK = "<!-- error messages -->"
+ERROR_MARK, WAIT_MARK = "<!-- error messages -->", "<!-- reasons for no new jobs -->"
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -43,7 +43,8 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     for source, target in ROOT_PAGES.items():
         markdown = re.sub(rf"\]\((\.\./)*{re.escape(source)}(?=[#)])", rf"]({_up(page)}{target}", markdown)
     if ERROR_MARK in markdown:
-        markdown = markdown.replace(ERROR_MARK, tables(texts()))
+        found = texts()
+        markdown = markdown.replace(ERROR_MARK, tables(found)).replace(WAIT_MARK, wait_table(found))
     return markdown
 
 

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from tools.error_messages import texts
+from tools.error_messages import WAIT, texts
+from worker.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -48,3 +50,13 @@ def test_the_list_of_messages_has_those_of_errors_tables_and_doctor() -> None:
     assert ("horde", "HordeMaintenance") in found
     assert found["engine", "OutOfMemory"].remedy
     assert ("commands", "doctor") in found
+    assert "GiB are free on the disk" in "".join(text.message for text in texts() if text.error == WAIT)
+
+
+@pytest.mark.parametrize("command", ["render --offline", "workflows explain"])
+def test_the_example_job_of_the_documentation_is_served(command: str) -> None:
+    examples = ROOT / "docs" / "examples"
+    reference = ["--reference", str(examples / "model_reference")]
+    result = CliRunner().invoke(app, [*command.split(), str(examples / "jobs" / "txt2img.json"), *reference])
+    assert result.exit_code == 0, result.output
+    assert "stable_diffusion/checkpoint" in result.output or "KSampler" in result.output
