@@ -92,7 +92,7 @@ def sampling(seed: int, *, count: int = 1, begun: asyncio.Event | None = None) -
     }  # fmt: skip
     return RenderTask(
         model="a",
-        prepare=lambda _pack, _save: [Rendering(graph, ("out",), count)],
+        prepare=lambda _: [Rendering(graph, ("out",), count)],
         pictures={},
         deadline=asyncio.get_running_loop().time() + FOR_EVER_S,
         on_progress=lambda progress: begun.set() if begun and progress.node_id == "sampler" else None,

@@ -338,7 +338,7 @@ async def test_a_killed_engine_is_replaced_and_its_job_is_done(settings: EngineS
         assert slot.process is not None
         task = RenderTask(
             model="",
-            prepare=lambda _pack, _save: [Rendering(next(graphs), OUT, 1)],
+            prepare=lambda _: [Rendering(next(graphs), OUT, 1)],
             pictures={},
             deadline=asyncio.get_running_loop().time() + 10 * PATIENCE_S,
             on_progress=nodes,

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from loguru import logger
 
@@ -45,14 +45,22 @@ class Rendering:
     evaluations: int = 0
 
 
+class Conditions(NamedTuple):
+    """What a try's graphs depend on beside the job."""
+
+    has_node_pack: bool
+    #: an earlier try ran out of memory
+    save_memory: bool
+
+
 @dataclass(frozen=True)
 class RenderTask:
     """What a job wants from an engine."""
 
     #: name of the model, for residency
     model: str
-    #: what to render, one after another, given whether the engine has our node pack and whether to save memory
-    prepare: Callable[[bool, bool], Sequence[Rendering]]
+    #: what to render, one after another
+    prepare: Callable[[Conditions], Sequence[Rendering]]
     #: encoded pictures by the key the graph knows them by
     pictures: Mapping[str, bytes]
     #: seconds on the loop's clock after which no new try makes sense
@@ -225,7 +233,7 @@ class EnginePool:
             for key, picture in task.pictures.items():
                 await client.put_input(key, picture)
             images: list[RawImage] = []
-            for each in task.prepare(client.has_node_pack, save_memory):
+            for each in task.prepare(Conditions(client.has_node_pack, save_memory)):
                 images += await client.render(
                     each.graph,
                     each.outputs,

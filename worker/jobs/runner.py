@@ -7,6 +7,7 @@ trouble never touches the others of its batch.
 import asyncio
 import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from loguru import logger
 
 from worker.aio import timeout, timeout_at
 from worker.engine.client import Progress
-from worker.engine.pool import EnginePool, Rendering, RenderTask
+from worker.engine.pool import Conditions, EnginePool, Rendering, RenderTask
 from worker.errors import HordeError, JobGone, JobLate, ModelBroken, UploadFailed, WorkerError
 from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata, SubmitRequest
@@ -27,7 +28,8 @@ from worker.safety.verdict import Verdict
 from worker.workflows.features import evaluations_of
 from worker.workflows.library import Library
 from worker.workflows.materialise import materialise, one_by_one, tiled
-from worker.workflows.select import select
+from worker.workflows.request import RenderRequest
+from worker.workflows.select import Selection, select
 from worker.workflows.types import Dialect
 
 #: Longest time a fault report may take after the job's own time is over, or once the worker has to stop.
@@ -55,6 +57,31 @@ class Made(NamedTuple):
 
     image: RawImage
     seed: int
+
+
+class JobGraphs:
+    """Makes a job's graphs for whichever engine takes it. Each try makes them anew: the last one's images count."""
+
+    def __init__(self, plan: Selection, request: RenderRequest) -> None:
+        self._plan = plan
+        self._request = request
+        #: of each image of the last try, in order
+        self.seeds: tuple[int, ...] = ()
+        #: ids of the nodes that sample, in any of the graphs
+        self.samplers: set[str] = set()
+
+    def __call__(self, conditions: Conditions) -> Sequence[Rendering]:
+        """The graphs to render one after another. Raises TemplateError."""
+        dialect = Dialect.PACK if conditions.has_node_pack else Dialect.STOCK
+        parts = one_by_one(self._request) if conditions.save_memory else (self._request,)
+        self.seeds = tuple(part.seed for part in parts for _ in range(part.batch))
+        return [self._rendering(part, dialect, save_memory=conditions.save_memory) for part in parts]
+
+    def _rendering(self, part: RenderRequest, dialect: Dialect, *, save_memory: bool) -> Rendering:
+        made = materialise(self._plan, part, dialect=dialect)
+        graph = tiled(made.graph) if save_memory else made.graph
+        self.samplers |= {node for node, content in graph.items() if "Sampler" in content["class_type"]}
+        return Rendering(graph, made.outputs, part.batch, evaluations_of(part))
 
 
 class JobRunner:
@@ -111,26 +138,12 @@ class JobRunner:
         plan = select(services.library, request)
         require_files(request, plan, services.models)
 
-        seeds: list[int] = []
-        samplers: set[str] = set()
-
-        def prepare(has_node_pack: bool, save_memory: bool) -> list[Rendering]:
-            dialect = Dialect.PACK if has_node_pack else Dialect.STOCK
-            parts = one_by_one(request) if save_memory else (request,)
-            # Each try prepares anew, and the last one's images are those that come.
-            seeds[:] = [part.seed for part in parts for _ in range(part.batch)]
-            renderings = []
-            for part in parts:
-                made = materialise(plan, part, dialect=dialect)
-                graph = tiled(made.graph) if save_memory else made.graph
-                samplers.update(node for node, content in graph.items() if "Sampler" in content["class_type"])
-                renderings.append(Rendering(graph, made.outputs, part.batch, evaluations_of(part)))
-            return renderings
+        graphs = JobGraphs(plan, request)
 
         def note_progress(progress: Progress) -> None:
             job.started_at = job.started_at or asyncio.get_running_loop().time()
             job.progress = (progress.value, progress.maximum)
-            if progress.node_id in samplers:
+            if progress.node_id in graphs.samplers:
                 job.sampling.note(progress.node_id, progress.value, asyncio.get_running_loop().time())
 
         def note_place(slot: int) -> None:
@@ -143,7 +156,7 @@ class JobRunner:
             model=job.pop.model,
             pixels=request.width * request.height,
             batch=request.batch,
-            prepare=prepare,
+            prepare=graphs,
             pictures=await pictures.encoded(request),
             deadline=job.deadline,
             on_progress=note_progress,
@@ -155,7 +168,7 @@ class JobRunner:
             services.models.broken(request)
             raise
         job.rendered_at = asyncio.get_running_loop().time()
-        return [Made(image, seed) for image, seed in zip(images, seeds, strict=False)]
+        return [Made(image, seed) for image, seed in zip(images, graphs.seeds, strict=False)]
 
     async def _deliver_all(self, job: Job, made: list[Made]) -> None:
         if len(made) < len(job.pop.job_ids):

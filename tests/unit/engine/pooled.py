@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.engine.client import Progress
-from worker.engine.pool import EnginePool, Rendering, RenderTask
+from worker.engine.pool import Conditions, EnginePool, Rendering, RenderTask
 from worker.engine.slot import EngineSlot
 
 Play = Callable[..., None]
@@ -23,7 +23,7 @@ class Job:
 
     graph: dict[str, Any]
     model: str = "a"
-    asked: list[tuple[bool, bool]] = field(default_factory=list)
+    asked: list[Conditions] = field(default_factory=list)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     pictures: dict[str, bytes] = field(default_factory=dict)
 
@@ -41,8 +41,8 @@ class Job:
         if progress.node_id:
             self.begun.set()
 
-    def _prepare(self, has_node_pack: bool, save_memory: bool) -> list[Rendering]:
-        self.asked.append((has_node_pack, save_memory))
+    def _prepare(self, conditions: Conditions) -> list[Rendering]:
+        self.asked.append(conditions)
         return [Rendering(self.graph, ("out",), 1)]
 
 

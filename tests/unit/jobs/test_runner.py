@@ -2,25 +2,38 @@
 
 import asyncio
 import contextlib
+import inspect
 from typing import Any
 
 import pytest
 
+from tests.chaos.rig import OneModel
 from worker.aio import timeout
-from worker.engine.pool import RenderTask
+from worker.engine.pool import Conditions, RenderTask
 from worker.errors import EngineDied, HordeUnreachable, JobGone
 from worker.horde.messages import PopRequest, PopResponse, SubmitRequest, SubmitResponse
 from worker.images import RawImage
 from worker.jobs import runner as runner_module
 from worker.jobs.in_flight import JobsInFlight
+from worker.jobs.inputs import ModelSource
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.runner import JobRunner, Services
+from worker.models.progress import RoomState
 from worker.safety.checker import NoChecker
 from worker.scheduling.admission import Admitted, Wait
 from worker.scheduling.horde_status import HordeStatus
 from worker.scheduling.intake import Intake
+from worker.workflows.auxiliary_files import AuxiliaryFile
 from worker.workflows.library import Library
-from worker.workflows.request import ServedModel
+from worker.workflows.request import (
+    Embedding,
+    EmbeddingWish,
+    GenMetadataNote,
+    LoraFile,
+    LoraWish,
+    RenderRequest,
+    ServedModel,
+)
 from worker.workflows.types import Family
 
 PATIENCE_S = 60.0
@@ -68,14 +81,41 @@ class Horde:
 
 
 class Models:
+    """A models room whose one model is here, for jobs that name nothing else."""
+
+    def running(self) -> contextlib.AbstractAsyncContextManager[object]:
+        return contextlib.nullcontext()
+
     def names(self) -> tuple[str, ...]:
         return ("a",)
 
     def model(self, name: str) -> ServedModel | None:
         return ServedModel(name, Family.STABLE_DIFFUSION_1, {"checkpoint": "a.safetensors"})
 
-    async def find(self, *_: Any, **__: Any) -> Any:
-        raise AssertionError("no job here names any")
+    def has(self, file: AuxiliaryFile) -> bool:
+        return True
+
+    async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | GenMetadataNote:
+        raise AssertionError("no job here names one")
+
+    async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | GenMetadataNote:
+        raise AssertionError("no job here names one")
+
+    def state(self) -> RoomState:
+        return RoomState(self.names())
+
+    def broken(self, request: RenderRequest) -> None:
+        raise AssertionError("no file here is broken")
+
+
+@pytest.mark.parametrize("double", [Models, OneModel])
+def test_a_double_of_the_models_room_has_what_the_room_has_and_nothing_else(double: type) -> None:
+    wanted = {name: inspect.signature(what) for name, what in vars(ModelSource).items() if inspect.isfunction(what)}
+    public = {name: what for name, what in vars(double).items() if inspect.isfunction(what) and name[0] != "_"}
+    wanted = {name: signature for name, signature in wanted.items() if name[0] != "_"}
+    assert public.keys() == wanted.keys()
+    for name, signature in wanted.items():
+        assert list(inspect.signature(public[name]).parameters) == list(signature.parameters), name
 
 
 class Engines:
@@ -89,7 +129,7 @@ class Engines:
         if not self._images:
             raise EngineDied("It is dead.")
         for save_memory in (False, True) if self._short else (False,):
-            task.prepare(True, save_memory)
+            task.prepare(Conditions(has_node_pack=True, save_memory=save_memory))
         return [RawImage(1, 1, "RGB", b"abc")] * self._images
 
 
