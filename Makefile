@@ -21,4 +21,4 @@ bench: ## all measurements
 	./test.sh --bench all
 
 docs: ## the documentation site, into build/site
-	tools/in-runtime python -m mkdocs build
+	NO_MKDOCS_2_WARNING=1 tools/in-runtime python -m mkdocs build

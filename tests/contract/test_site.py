@@ -19,7 +19,7 @@ PATH = re.compile(r"`((?:worker|tests|tools|docs|bench|comfy_workflows)/[\w./-]*
 
 def test_the_site_builds_strictly_without_a_dead_link_and_needs_no_other_host(tmp_path: Path) -> None:
     built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
         check=False, cwd=ROOT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert built.returncode == 0, built.stdout + built.stderr
