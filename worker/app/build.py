@@ -14,7 +14,7 @@ from worker.config.paths import cache_home, models_root
 from worker.config.schema import BridgeData
 from worker.console.job_log import log_job_event
 from worker.console.status_view import StatusView
-from worker.engine.cards import find_cards
+from worker.engine.cards import card_count, find_cards
 from worker.engine.devices import Device, choose_devices, engine_settings
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator, Host, detect_card
@@ -136,9 +136,28 @@ def devices_for(loaded: LoadedConfig, runtime: Runtime, flags: DeviceFlags) -> t
             f"The engine was set up for {installed.value if installed else 'nothing yet'}, not for {wanted.value}.",
             remedy=f"Run update-runtime with --{wanted.value}.",
         )
+    if not flags.cpu:
+        _require_cards(config, wanted)
     if flags.directml is not None:
         return (Device(Accelerator.DIRECTML, flags.directml),)
     return choose_devices(config, wanted, cards=find_cards(wanted, loaded.environment))
+
+
+def _require_cards(config: BridgeData, accelerator: Accelerator) -> None:
+    """Raise ConfigError for GPU numbers in `devices` that do not exist."""
+    numbers = [device for device in config.devices if isinstance(device, int)]
+    if numbers and accelerator is Accelerator.CPU:
+        raise ConfigError(
+            "devices lists GPU numbers, but the engine was set up for the CPU.",
+            remedy="Set devices to auto, run update-runtime with --cuda or --rocm, or start with --cpu.",
+        )
+    count = card_count(accelerator) if numbers else None
+    if absent := [number for number in numbers if count is not None and number >= count]:
+        there = f"the cards are 0 to {(count or 1) - 1}" if count else "there is no card"
+        raise ConfigError(
+            f"devices lists {', '.join(map(str, absent))}, but {there}.",
+            remedy="Correct devices, or set it to auto; nvidia-smi shows the numbers.",
+        )
 
 
 def require_engine(config: BridgeData, runtime: Runtime) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -23,8 +23,10 @@ from worker.config.serving_keys import DEFAULT_NAME, is_public_horde
 from worker.engine.install import Runtime
 from worker.errors import ConfigError, WorkerError
 from worker.models.catalog.custom import read_custom_models
+from worker.models.catalog.model_commands import needs_statistics
 from worker.models.catalog.model_selection import Choice, choose, custom_of, load_lists, load_month, store_of
-from worker.models.catalog.reference import TIMEOUT_S
+from worker.models.catalog.reference import TIMEOUT_S, Reference
+from worker.models.disk.store import Store
 from worker.models.download.downloader import RESERVE_BYTES
 from worker.models.missing_files import find_lacking
 from worker.network import network_problems
@@ -167,49 +169,61 @@ def _not_writable(folder: Path) -> str:
 def check_models(loaded: LoadedConfig, *, offline: bool) -> Iterator[Finding]:
     """What models_to_load stands for, and the disk it needs. `offline`: by the lists that were last fetched."""
     config, root = loaded.data, models_root(loaded.data, loaded.environment)
-    try:
-        choice = asyncio.run(_resolve(loaded, root, offline=offline))
-        custom = custom_of(config, loaded.environment)
-        store = store_of(config, root, custom)
-        for sentence in choice.warnings if choice.reference.images or not offline else ():
+    custom = custom_of(config, loaded.environment)
+    lists, month, failed = asyncio.run(_fetch_lists(loaded, root, offline=offline))
+    choice = choose(config, lists, custom, month=month)
+    if failed:
+        rating = Rating.DOUBTFUL if choice.records else Rating.BAD
+        yield Finding("models", rating, failed.message, failed.remedy)
+    elif not lists.images or (month is None and needs_statistics(config.models_to_load)):
+        yield Finding(
+            "models", Rating.DOUBTFUL,
+            "The model lists and statistics were not fetched yet, so models_to_load is not checked.",
+            "Run `horde-bridge models resolve`, which fetches them.",
+        )  # fmt: skip
+    else:
+        for sentence in choice.warnings:
             yield Finding("models", Rating.DOUBTFUL, sentence)
-        if not choice.known:
-            yield Finding(
-                "models", Rating.DOUBTFUL,
-                "The model lists were never fetched, so the names of models are not checked.",
-                "Run `horde-bridge models resolve`, which fetches the lists.",
-            )  # fmt: skip
-        elif not choice.records:
+        if not choice.records:
             yield Finding(
                 "models", Rating.BAD,
                 f"{loaded.place('models_to_load')}: models_to_load names no model that can be served.",
                 "See `horde-bridge models list --all` for the names, or write TOP 2.",
             )  # fmt: skip
-        lacking = find_lacking(store, config, choice, reserve_bytes=RESERVE_BYTES)
-        wanted, free = lacking.plan.known_bytes, store.free_bytes()
-    except WorkerError as error:
-        yield bad("models", error)
-        return
+    yield from _disk(loaded, root, choice, store_of(config, root, custom))
+
+
+def _disk(loaded: LoadedConfig, root: Path, choice: Choice, store: Store) -> Iterator[Finding]:
+    """Bytes to download and bytes free: models, what post-processing needs, and the safety checker's weights."""
+    lacking = find_lacking(store, loaded.data, choice, reserve_bytes=RESERVE_BYTES)
+    wanted, free = lacking.plan.known_bytes, store.free_bytes()
     if choice.records:
         yield Finding("models", Rating.GOOD, f"{len(choice.records)} to serve; {lacking.plan}")
-    weights = cache_home(config, loaded.environment) / SAFETY_WEIGHTS_FOLDER
-    wanted += 0 if weights.is_dir() else SAFETY_WEIGHTS_BYTES
+    if not (cache_home(loaded.data, loaded.environment) / SAFETY_WEIGHTS_FOLDER).is_dir():
+        wanted += SAFETY_WEIGHTS_BYTES
     text = f"{wanted / GIB:.1f} GiB to download with the safety checker's weights, {free / GIB:.1f} GiB free in {root}"
     if lacking.refused or wanted + RESERVE_BYTES > free:
-        names = f"; no room for {', '.join(lacking.refused)}" if lacking.refused else ""
+        refused = f"; no room for {', '.join(lacking.refused)}" if lacking.refused else ""
+        fits_nothing = len(lacking.refused) == len(choice.records) or free < SAFETY_WEIGHTS_BYTES
         yield Finding(
-            "disk", Rating.BAD if wanted > free and not choice.records else Rating.DOUBTFUL, text + names,
+            "disk", Rating.BAD if fits_nothing else Rating.DOUBTFUL, text + refused,
             "Free disk space, set cache_home to another disk, or list fewer models.",
         )  # fmt: skip
     else:
         yield Finding("disk", Rating.GOOD, text)
 
 
-async def _resolve(loaded: LoadedConfig, root: Path, *, offline: bool) -> Choice:
+async def _fetch_lists(
+    loaded: LoadedConfig, root: Path, *, offline: bool
+) -> tuple[Reference, Mapping[str, int] | None, WorkerError | None]:
+    """The model lists, the month's statistics if needed, and why there are none."""
     config = loaded.data
     async with contextlib.AsyncExitStack() as stack:
         # Not even created offline: a client fails on a wrong proxy variable.
         network = None if offline else await stack.enter_async_context(httpx.AsyncClient(timeout=TIMEOUT_S))
-        lists = await load_lists(config, root, network)
-        month = await load_month(config, root, network, (*config.models_to_load, *config.models_to_skip))
-    return choose(config, lists, custom_of(config, loaded.environment), month=month)
+        try:
+            lists = await load_lists(config, root, network)
+            month = await load_month(config, root, network, (*config.models_to_load, *config.models_to_skip))
+        except WorkerError as error:
+            return Reference({}, {}), None, error
+    return lists, month, None

@@ -33,6 +33,11 @@ def find_cards(accelerator: Accelerator, environment: Mapping[str, str]) -> tupl
     return tuple(Device(accelerator, index) for index in range(_count(accelerator)))
 
 
+def card_count(accelerator: Accelerator) -> int | None:
+    """How many cards of this kind the driver counts; None if it does not say, or for other kinds than NVIDIA."""
+    return _count_nvidia() if accelerator is Accelerator.CUDA else None
+
+
 def _listed(written: str) -> tuple[int | str, ...]:
     """The cards of such a variable, as the drivers read it: up to the first entry that names none."""
     entries = takewhile(CARD.fullmatch, (entry.strip() for entry in written.split(",")))
@@ -42,7 +47,7 @@ def _listed(written: str) -> tuple[int | str, ...]:
 def _count(accelerator: Accelerator) -> int:
     match accelerator:
         case Accelerator.CUDA:
-            return max(1, _count_nvidia())
+            return _count_nvidia() or 1
         case Accelerator.ROCM:
             return max(1, _count_amd(DRM))
         case Accelerator.DIRECTML:
@@ -51,7 +56,7 @@ def _count(accelerator: Accelerator) -> int:
             return 0
 
 
-def _count_nvidia() -> int:
+def _count_nvidia() -> int | None:
     import pynvml  # noqa: PLC0415 - only where there is such a card
 
     try:
@@ -61,8 +66,8 @@ def _count_nvidia() -> int:
         finally:
             pynvml.nvmlShutdown()
     except pynvml.NVMLError as error:
-        logger.warning("The NVIDIA driver does not tell its cards ({}); the first is used.", error)
-        return 1
+        logger.warning("The NVIDIA driver does not list its cards ({}); the first is used.", error)
+        return None
 
 
 def _count_amd(drm: Path) -> int:
