@@ -170,9 +170,13 @@ class DownloadError(WorkerError):
 
 
 class HostUnreachable(DownloadError):
-    """No connection, no answer in time, or a server error; a later try may succeed."""
+    """No connection, no answer in time, or a server error; a later try may succeed, after `retry_after_s` seconds."""
 
     retry = Retry.SAME
+
+    def __init__(self, message: str, *, status: int = 0, retry_after_s: float = 0.0, remedy: str = "") -> None:
+        super().__init__(message, status=status, remedy=remedy)
+        self.retry_after_s = retry_after_s
 
 
 class DownloadFailed(DownloadError):

@@ -1,16 +1,34 @@
-"""When to send: waits between tries, and no more requests than the server takes. Pure; the caller brings the clock."""
+"""When to send: the pace the server allows, the wait after a 429, and the waits between tries of the same request."""
 
+import asyncio
+import random
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Final, TypeVar
+
+from loguru import logger
+
+from worker.errors import Retry, WorkerError
+
+#: Seconds to wait after a 429 without a readable Retry-After.
+DEFAULT_RETRY_AFTER_S: Final = 5.0
+#: Bounds of every wait the server asks for, in seconds. Below a second a refused worker would ask faster than before;
+#: above an hour a wrong date or a typing error would stop it for days.
+MIN_RETRY_AFTER_S, MAX_RETRY_AFTER_S = 1.0, 3600.0
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to go on after failures that may pass.
+    """How long to repeat a request after failures that may pass.
 
-    An answer of the server's own that helps nobody (a 500, garbage) is tried again a few times, for it can be final.
-    No answer at all, or one by what stands in between (502, 503, 504 and above), is tried again until the deadline: it
-    says nothing about the request, and passes.
+    An answer of the server's own that is of no use (a 500, no JSON) may be final, so it is repeated a few times only.
+    No answer at all, or one from a gateway in between (502, 503, 504 and above), says nothing about the request and is
+    repeated until the deadline.
     """
 
     #: tries in all when the server answers each
@@ -21,7 +39,7 @@ class RetryPolicy:
     longest_wait_s: float = 10.0
 
     def wait_s(self, failures: int, draw: float) -> float:
-        """Seconds after the `failures`th failure: doubling, a half of it at random. `draw`: from 0 to 1."""
+        """Seconds to wait after the `failures`th failure: doubling, half of it random. `draw`: from 0 to 1."""
         doublings = min(failures - 1, 30)
         longest = min(self.longest_wait_s, self.first_wait_s * 2.0**doublings)
         return longest * (1 + draw) / 2
@@ -42,3 +60,48 @@ class Pace:
             place = max(now, self._sent.popleft() + self.per_s)
         self._sent.append(place)
         return place - now
+
+
+def bounded_retry_after_s(seconds: float) -> float:
+    """A wait that the server asks for, in seconds, within its bounds; the default when it is no sensible number."""
+    if not seconds >= 0:  # negative, or not a number
+        seconds = DEFAULT_RETRY_AFTER_S
+    return min(max(seconds, MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S)
+
+
+def retry_after_s(header: str, now: datetime | None = None) -> float:
+    """Seconds that a Retry-After header asks for (a number of seconds or a date), within the bounds."""
+    try:
+        wait_s = float(header)
+    except ValueError:
+        try:
+            wait_s = (parsedate_to_datetime(header) - (now or datetime.now(timezone.utc))).total_seconds()
+        except (ValueError, TypeError, OverflowError):  # TypeError: a date without a zone
+            wait_s = DEFAULT_RETRY_AFTER_S
+    return bounded_retry_after_s(wait_s)
+
+
+async def repeat(attempt: Callable[[], Awaitable[Result]], policy: RetryPolicy, deadline: float) -> Result:
+    """Try until it succeeds, fails for good, or the policy or the deadline (event loop's time) ends it.
+
+    The first try is always made. Another follows an error whose `retry` allows it.
+    """
+    loop = asyncio.get_running_loop()
+    failures = answered = 0
+    while True:
+        try:
+            return await attempt()
+        except WorkerError as error:
+            failures += 1
+            answered += not _is_passing(getattr(error, "status", 0))
+            wait_s = policy.wait_s(failures, random.random())
+            wait_s = max(wait_s, getattr(error, "retry_after_s", 0.0))
+            if error.retry is Retry.NO or answered >= policy.tries or loop.time() + wait_s >= deadline:
+                raise
+            logger.bind(action="http_retry", failures=failures, wait_s=wait_s).debug("{} Trying again.", error.message)
+        await asyncio.sleep(wait_s)
+
+
+def _is_passing(status: int) -> bool:
+    """Whether such failures say nothing about the request: no answer, too many requests, a gateway in between."""
+    return status in {0, 429} or status > 500  # noqa: PLR2004 - 500 is the Horde's own, and may be final

@@ -1,13 +1,15 @@
 """The Horde's API v2 and its storage, as a worker uses them.
 
 Invariants:
-- A pop goes out once. When its answer is lost a job may be lost with it, and asking again would lose a second one.
-- A submit is repeated when its answer is lost: the server tells a repetition from a first time, so no harm is done.
+- A pop is sent once. When its answer is lost a job may be lost with it, and asking again would lose a second one.
+- A submit is repeated when its answer is lost: the server recognises a repetition, so no harm is done.
 - The API key goes to the Horde only, in one header; presigned URLs appear in no log and no error with their query.
+- Pictures are exchanged with public addresses only, unless the Horde itself is inside the owner's network.
 - `deadline` is in the event loop's time. No try begins after it but the first submit: a late answer may still count.
 """
 
 import asyncio
+from functools import partial
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -15,14 +17,12 @@ import httpx
 from loguru import logger
 from pydantic import ValidationError
 
-from worker.errors import ConfigError, HordeError, HordeUnreachable, JobGone
+from worker.errors import ConfigError, HordeError, HordeRefused, HordeUnreachable, HostUnreachable, JobGone
 from worker.horde.agent import is_header_text
-from worker.horde.backoff import Pace
-from worker.horde.connections import Connections, is_loopback
+from worker.horde.backoff import Pace, repeat
 from worker.horde.error_mapping import Endpoint, refusal, unreadable
-from worker.horde.http import Answer, exchange, persist
+from worker.horde.http import Answer, Connections, exchange, is_loopback
 from worker.horde.limits import Limits
-from worker.horde.links import is_web_address
 from worker.horde.messages import (
     MaintenanceRequest,
     PopRequest,
@@ -36,6 +36,9 @@ from worker.horde.messages import (
 )
 from worker.horde.pop_parser import read_pop
 from worker.horde.storage import Storage
+from worker.untrusted.addresses import is_inside, is_web_address, only_public
+from worker.untrusted.http_body import IDENTITY
+from worker.untrusted.pictures import Reservation
 
 Message = TypeVar("Message", bound=Received)
 
@@ -67,14 +70,13 @@ class HordeClient:
         if not is_header_text(agent):
             raise ConfigError("The agent name has characters that can't be sent.", remedy="Use printable ASCII.")
         self._base_url = base_url.rstrip("/")
-        self._headers = {"apikey": api_key, "Client-Agent": agent, "Accept-Encoding": "identity"}
+        self._headers = {"apikey": api_key, "Client-Agent": agent, **IDENTITY}
         self._limits = limits = limits or Limits()
-        # An owner's proxy settings hold for the real Horde; they would only lead astray on the way to this machine.
-        proxies = not is_loopback(base_url)
+        # The owner's proxy settings are for the internet; no proxy reaches this machine.
+        connect = partial(Connections, limits, proxies=not is_loopback(base_url), transport=transport)
         # Apart, so that a burst of one kind does not hold up another.
-        self._pops, self._others, self._stored = (
-            Connections(limits, proxies=proxies, transport=transport) for _ in range(3)
-        )
+        self._pops, self._others = connect(), connect()
+        self._stored = connect(hooks=[only_public(unless=partial(is_inside, base_url))])
         self._storage = Storage(self._stored, limits)
         lookups = Pace(limits.lookups_per_min, 60.0)
         self._paces = {
@@ -139,15 +141,20 @@ class HordeClient:
                 return SubmitResponse()
 
         policy = self._limits.submit_retry
-        return await persist(attempt, policy, self._deadline(deadline, policy.within_s))
+        return await repeat(attempt, policy, self._deadline(deadline, policy.within_s))
 
     async def upload(self, url: str, data: bytes, *, deadline: float | None = None) -> None:
         """Store an image under its presigned address. Raises UploadFailed, JobLate."""
         await self._storage.put(url, data, deadline=deadline)
 
-    async def fetch(self, url: str, max_bytes: int, *, deadline: float | None = None) -> bytes:
-        """A requester's picture, of `max_bytes` at most. Raises JobError (its subclass JobLate past the deadline)."""
-        return await self._storage.get(url, max_bytes, deadline=deadline)
+    async def fetch(
+        self, url: str, max_bytes: int, *, deadline: float | None = None, memory: Reservation | None = None
+    ) -> bytes:
+        """A requester's picture of at most `max_bytes`, taken from `memory` as they arrive.
+
+        Raises JobError (its subclass JobLate past the deadline).
+        """
+        return await self._storage.get(url, max_bytes, deadline=deadline, memory=memory)
 
     async def find_user(self) -> UserDetails:
         """Whose key this is."""
@@ -156,10 +163,16 @@ class HordeClient:
     async def worker_by_name(self, name: str) -> WorkerDetails | None:
         """The worker of this name as the Horde sees it; None before its first pop."""
         try:
-            return await self._look_up(Endpoint.WORKER, f"workers/name/{quote(name, safe='')}", WorkerDetails)
+            return await self._look_up(Endpoint.WORKER, f"workers/name/{_segment(name)}", WorkerDetails)
         except HordeError as error:
             if error.rc == "WorkerNotFound":
                 return None
+            if error.status == httpx.codes.NOT_FOUND and ("/" in name or not name.strip(".")):
+                raise HordeRefused(
+                    "The Horde can't look up a worker whose name has a slash, or dots alone.",
+                    status=error.status,
+                    remedy="Choose another dreamer_name in bridgeData.yaml.",
+                ) from error
             raise
 
     async def set_maintenance(self, worker_id: str, on: bool, message: str = "") -> None:
@@ -170,7 +183,7 @@ class HordeClient:
             answer = await self._ask(
                 Endpoint.MAINTENANCE,
                 "PUT",
-                f"workers/{quote(worker_id, safe='')}",
+                f"workers/{_segment(worker_id)}",
                 change,
                 within_s=self._limits.lookup_s,
             )
@@ -178,7 +191,7 @@ class HordeClient:
                 raise refusal(Endpoint.MAINTENANCE, answer)
 
         policy = self._limits.lookup_retry
-        await persist(attempt, policy, self._deadline(None, policy.within_s))
+        await repeat(attempt, policy, self._deadline(None, policy.within_s))
 
     async def _look_up(self, endpoint: Endpoint, path: str, kind: type[Message]) -> Message:
         async def attempt() -> Message:
@@ -191,7 +204,7 @@ class HordeClient:
                 raise unreadable(endpoint, answer) from error
 
         policy = self._limits.lookup_retry
-        return await persist(attempt, policy, self._deadline(None, policy.within_s))
+        return await repeat(attempt, policy, self._deadline(None, policy.within_s))
 
     async def _ask(
         self, endpoint: Endpoint, method: str, path: str, message: Sent | None, *, within_s: float
@@ -205,11 +218,20 @@ class HordeClient:
             json=None if message is None else message.model_dump(mode="json", exclude_none=True),
             headers=self._headers,
         )
-        return await exchange(connections, request, max_bytes=self._limits.answer_bytes, within_s=within_s)
+        try:
+            return await exchange(connections, request, max_bytes=self._limits.answer_bytes, within_s=within_s)
+        except HostUnreachable as error:
+            raise HordeUnreachable(error.message) from error
 
     @staticmethod
     def _deadline(deadline: float | None, within_s: float) -> float:
         return asyncio.get_running_loop().time() + within_s if deadline is None else deadline
+
+
+def _segment(text: str) -> str:
+    """Any text as one part of an address's path: dots alone would stand for the folder above."""
+    quoted = quote(text, safe="", errors="replace")
+    return quoted if quoted.strip(".") else quoted.replace(".", "%2E")
 
 
 def _arrived_codes(request: SubmitRequest) -> frozenset[str]:

@@ -7,8 +7,6 @@ limits as 429 without one. Whatever is no JSON was not said by the Horde but by 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any
 
@@ -21,14 +19,11 @@ from worker.errors import (
     HordeUnreachable,
     JobGone,
 )
+from worker.horde.backoff import bounded_retry_after_s, retry_after_s
 from worker.horde.http import Answer
-from worker.horde.sanitize import quote
+from worker.untrusted.text import quote
 
-#: wait after a 429 that names no time, in seconds
-DEFAULT_RETRY_AFTER_S = 5.0
-#: a shorter or a longer wait than this is not believed, in seconds: who is turned down must not ask faster for it
-LEAST_RETRY_AFTER_S, LONGEST_RETRY_AFTER_S = 1.0, 3600.0
-#: the wait of an address that is not told how long, in seconds
+#: Seconds to wait when the Horde refuses this internet address without saying for how long.
 ADDRESS_TIMEOUT_S = 600.0
 #: fields of a validation error that are shown
 MOST_FIELDS = 8
@@ -247,25 +242,11 @@ def unreadable(endpoint: Endpoint, answer: Answer) -> HordeUnreachable:
     return HordeUnreachable(what, status=answer.status, remedy=remedy)
 
 
-def retry_after_s(header: str, now: datetime | None = None) -> float:
-    """Seconds asked for by a Retry-After header, which holds seconds or a date; a default when it is unreadable."""
-    try:
-        wait_s = float(header)
-    except ValueError:
-        try:
-            wait_s = (parsedate_to_datetime(header) - (now or datetime.now(timezone.utc))).total_seconds()
-        except (ValueError, TypeError):  # TypeError: a date without a zone
-            wait_s = DEFAULT_RETRY_AFTER_S
-    if not wait_s >= 0:  # negative, or not a number
-        wait_s = DEFAULT_RETRY_AFTER_S
-    return min(max(wait_s, LEAST_RETRY_AFTER_S), LONGEST_RETRY_AFTER_S)
-
-
 def _error(rule: Rule, status: int, message: str) -> HordeError:
     means = f"{rule.means} The Horde says: {quote(message)}" if rule.quote and message else rule.means
     if rule.raises is HordeBusy:
-        seconds = re.search(r"(\d{1,6}) more seconds", message)
-        wait_s = max(float(seconds[1]), LEAST_RETRY_AFTER_S) if seconds else ADDRESS_TIMEOUT_S
+        seconds = re.search(r"(\d{1,20}) more seconds", message)
+        wait_s = bounded_retry_after_s(float(seconds[1])) if seconds else ADDRESS_TIMEOUT_S
         return HordeBusy(means, retry_after_s=wait_s, status=status, rc=rule.rc, remedy=rule.remedy)
     return rule.raises(means, status=status, rc=rule.rc, remedy=rule.remedy)
 

@@ -1,11 +1,12 @@
-"""What can be read of a pop's answer, however broken: above all the job ids, for each of them wants an answer.
+"""What can be read of a pop's answer, however broken: above all the job ids, for each of them needs an answer.
 
 A worker that drops a job over a field it can't read leaves the requester waiting for the whole time to live, and is
 itself put into maintenance after twenty such jobs within an hour.
 """
 
 import re
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 from loguru import logger
 from pydantic import ValidationError
@@ -13,14 +14,18 @@ from pydantic import ValidationError
 from worker.horde.http import Answer
 from worker.horde.messages import PopResponse
 
-#: fields that no image depends on; one that can't be read is left at its default
-DISPENSABLE = frozenset({"messages", "skipped", "ttl"})
-#: most ids taken from a body that is no JSON: the server's own limit of a pop's `amount`
-MOST_LOOSE_IDS = 20
+#: Fields that no image depends on; one that can't be read is left at its default.
+DISPENSABLE: Final = frozenset({"messages", "skipped", "ttl"})
+#: Most ids of one job: the server's own limit of a pop's `amount`.
+MAX_IDS: Final = 20
+#: Most entries that are read of each list; the server sends one address per id, five extra pictures, few messages.
+MAX_ENTRIES: Final[dict[str, int]] = {"r2_uploads": MAX_IDS, "extra_source_images": 20, "messages": 20}
+#: Characters of an id; the server's are UUIDs, and it stands in log lines, addresses and names of pictures.
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
-_UUID = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_UUID: Final = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 #: `"id"` or `"ids"` as a key (within a prompt its quotes would be escaped) and what follows, up to the value's end
-_LOOSE_IDS = re.compile(rb'"ids?"\s*:\s*(\[[^\]]*|\{[^}]*|"[^"]*)')
+_LOOSE_IDS: Final = re.compile(rb'"ids?"\s*:\s*(\[[^\]]*|\{[^}]*|"[^"]*)')
 
 
 def read_pop(answer: Answer) -> PopResponse | None:
@@ -34,10 +39,15 @@ def read_pop(answer: Answer) -> PopResponse | None:
             else "the answer is not a job as the Horde describes it"
         )
         return PopResponse(ids=ids, problems=(problem,)) if ids else None
-    ids = list(dict.fromkeys([*_strings(fields.get("ids")), *_strings(fields.get("id"))]))
+    ids = list(dict.fromkeys([*_ids(fields.get("ids")), *_ids(fields.get("id"))]))
     if not ids and (fields.get("id") or fields.get("ids")):
         ids = _loose_ids(answer.body)
-    response, problems = read_fields(fields | {"id": ids[0] if ids else None, "ids": ids, "problems": ()})
+    if len(ids) > MAX_IDS:
+        logger.bind(action="pop_ids_cut", ids=len(ids)).warning(
+            "The Horde handed out a job of {} images; only the first {} are made.", len(ids), MAX_IDS
+        )
+        ids = ids[:MAX_IDS]
+    response, problems = read_fields(_cut_lists(fields) | {"id": ids[0] if ids else None, "ids": ids, "problems": ()})
     if not ids:
         return response
     return response.model_copy(update={"problems": (*problems, *_gaps(response))})
@@ -70,13 +80,21 @@ def _gaps(job: PopResponse) -> list[str]:
     return gaps
 
 
-def _strings(value: Any) -> list[str]:
+def _cut_lists(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with each list that grows cut to what can be of use."""
+    return {
+        name: value[: MAX_ENTRIES[name]] if name in MAX_ENTRIES and isinstance(value, list) else value
+        for name, value in fields.items()
+    }
+
+
+def _ids(value: Any) -> list[str]:
     candidates = value if isinstance(value, list) else [value]
-    return [one for one in candidates if isinstance(one, str) and one]
+    return [one for one in candidates if isinstance(one, str) and _ID.fullmatch(one)]
 
 
 def _loose_ids(body: bytes) -> list[str]:
     """Ids by their looks. Messages have ids too, and come after the job's."""
     before_messages, _, _ = body.partition(b'"messages"')
-    found = [uuid.decode() for value in _LOOSE_IDS.findall(before_messages) for uuid in _UUID.findall(value)]
-    return list(dict.fromkeys(found))[:MOST_LOOSE_IDS]
+    found = (uuid[0].decode() for value in _LOOSE_IDS.finditer(before_messages) for uuid in _UUID.finditer(value[1]))
+    return list(dict.fromkeys(islice(found, 2 * MAX_IDS)))[:MAX_IDS]

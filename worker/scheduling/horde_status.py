@@ -7,8 +7,8 @@ from loguru import logger
 from worker.bounded_dict import BoundedDict
 from worker.errors import HordeBusy, HordeError, HordeKeyUnknown, HordeMaintenance, HordeRefused
 from worker.horde.messages import PopResponse
-from worker.horde.sanitize import quote
 from worker.scheduling.wait import WaitKind, WaitReason
+from worker.untrusted.text import quote
 
 #: Longest pause, whatever the Horde asks for: it may have changed its mind meanwhile.
 LONGEST_PAUSE_S = 3600.0

@@ -25,6 +25,8 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 Hook = Callable[[httpx.Request], Awaitable[None]]
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+#: For owners; a requester's address is told to nobody.
+REMEDY: Final = "Set allow_private_downloads if this is a server of your own."
 #: characters between two dots of a host name
 LONGEST_LABEL: Final = 63
 
@@ -90,16 +92,42 @@ async def resolve_host(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def only_public(resolve: Resolve = resolve_host) -> Hook:
-    """A hook for a client's requests: those to public addresses pass. Raises AddressRefused."""
+async def is_inside(url: str, resolve: Resolve = resolve_host) -> bool:
+    """Whether a web address leads to this machine or its network; a name that can't be resolved does not."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if (address := _written_address(host)) is not None:
+        return not is_public(address)
+    if _is_inside_name(host):
+        return True
+    try:
+        addresses = await resolve(host, parts.port or (80 if parts.scheme == "http" else 443))
+    except (OSError, UnicodeError):
+        return False
+    return not all(map(is_public, addresses))
+
+
+async def _never() -> bool:
+    return False
+
+
+def only_public(resolve: Resolve = resolve_host, *, unless: Callable[[], Awaitable[bool]] = _never) -> Hook:
+    """A hook for a client's requests: those to public addresses pass. Raises AddressRefused.
+
+    `unless` is asked before an address is refused: True lets it pass.
+    """
+
+    async def check(address: str, host: str) -> None:
+        if not is_public(address) and not await unless():
+            raise AddressRefused(f"{host} is at {address}, which is no public address.", remedy=REMEDY)
 
     async def hook(request: httpx.Request) -> None:
         host = request.url.raw_host.decode("ascii")
         if (address := _written_address(host)) is not None:
-            _check(address, host)
-        elif _is_inside_name(host):
-            raise _refusal(f"{host} is a name inside this network.")
-        request.extensions = {**request.extensions, "trace": _Watch(host, resolve).see}
+            await check(address, host)
+        elif _is_inside_name(host) and not await unless():
+            raise AddressRefused(f"{host} is a name within a network, not of the internet.", remedy=REMEDY)
+        request.extensions = {**request.extensions, "trace": _Watch(host, resolve, check).see}
 
     return hook
 
@@ -107,9 +135,10 @@ def only_public(resolve: Resolve = resolve_host) -> Hook:
 class _Watch:
     """Looks on while httpx makes a connection for a request to `host`."""
 
-    def __init__(self, host: str, resolve: Resolve) -> None:
+    def __init__(self, host: str, resolve: Resolve, check: Callable[[str, str], Awaitable[None]]) -> None:
         self._host = host
         self._resolve = resolve
+        self._check = check
         self._direct = False
 
     async def see(self, event: str, info: Mapping[str, Any]) -> None:
@@ -122,7 +151,7 @@ class _Watch:
         elif event == "connection.connect_tcp.complete" and self._direct:
             stream = info["return_value"]
             try:
-                _check(stream.get_extra_info("server_addr")[0], self._host)
+                await self._check(stream.get_extra_info("server_addr")[0], self._host)
             except AddressRefused:
                 await stream.aclose()
                 raise
@@ -133,7 +162,7 @@ class _Watch:
         except OSError:
             return  # httpx finds the same, and tells it in its own words
         for address in addresses:
-            _check(address, self._host)
+            await self._check(address, self._host)
 
 
 def _is_public(ip: _Address) -> bool:
@@ -164,12 +193,3 @@ def _written_address(host: str) -> str | None:
 def _is_inside_name(host: str) -> bool:
     name = host.removesuffix(".").casefold()
     return any(name == inside or name.endswith(f".{inside}") for inside in _INSIDE_NAMES)
-
-
-def _check(address: str, host: str) -> None:
-    if not is_public(address):
-        raise _refusal(f"{host} is at {address}, which is no public address.")
-
-
-def _refusal(what: str) -> AddressRefused:
-    return AddressRefused(what, remedy="Allow private addresses in the config if this is a server of your own.")

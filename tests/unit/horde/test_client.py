@@ -228,6 +228,32 @@ async def test_a_user_that_can_not_be_read_is_unreachable(connect, answer: Any) 
     assert len(server.requests) == HASTY.tries
 
 
+@pytest.mark.parametrize("name", ["../../etc/x", "..", ".", "a/b"])
+async def test_a_name_that_no_address_can_hold_is_told_as_that(connect, name: str) -> None:
+    client, server = connect(*(httpx.Response(404, text="<html>Not Found") for _ in range(HASTY.tries)))
+    with pytest.raises(HordeRefused, match="name has a slash"):
+        await client.worker_by_name(name)
+    path = server.requests[0].url.raw_path.decode()
+    assert path.startswith("/api/v2/workers/name/")
+    assert "/" not in path.removeprefix("/api/v2/workers/name/")
+
+
+@pytest.mark.parametrize("seconds", ["999999", "99999999999999999999"])
+async def test_no_time_out_of_an_address_is_longer_than_an_hour(connect, pop_request: PopRequest, seconds: str) -> None:
+    client, _ = connect(refused(403, "TimeoutIP", f"for {seconds} more seconds"))
+    with pytest.raises(HordeBusy) as caught:
+        await client.pop(pop_request)
+    assert caught.value.retry_after_s == 3600.0
+
+
+async def test_an_answer_that_is_compressed_though_nobody_asked_is_none(connect, pop_request: PopRequest) -> None:
+    bomb = httpx.Response(200, headers={"Content-Encoding": "gzip, gzip"}, stream=Breaking(b"x"))
+    client, server = connect(bomb)
+    with pytest.raises(HordeUnreachable, match="compressed"):
+        await client.pop(pop_request)
+    assert server.requests[0].headers["accept-encoding"] == "identity"
+
+
 async def test_a_worker_is_looked_up_by_any_name(connect) -> None:
     client, server = connect({"id": "w1", "name": "my/worker ü?", "maintenance_mode": True})
     worker = await client.worker_by_name("my/worker ü?")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from worker.horde.http import Answer
 from worker.horde.messages import PopResponse
-from worker.horde.pop_parser import MOST_LOOSE_IDS, read_pop
+from worker.horde.pop_parser import MAX_IDS, read_pop
 
 IDS = [
     "2e42ccc3-a593-4512-a852-750b00fc216f",
@@ -158,7 +158,7 @@ def test_ids_from_garbage_are_bounded() -> None:
     many = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(1000)]
     job = read(json.dumps({"ids": many}).encode()[:-1])
     assert job is not None
-    assert job.job_ids == many[:MOST_LOOSE_IDS]
+    assert job.job_ids == many[:MAX_IDS]
 
 
 @given(
@@ -178,3 +178,40 @@ def test_no_answer_of_any_shape_raises_or_loses_an_id(garbled: dict[str, Any]) -
 @given(st.binary(max_size=200))
 def test_no_bytes_raise(body: bytes) -> None:
     read(body)
+
+
+def test_no_more_ids_are_taken_than_a_job_can_have_and_each_list_is_cut() -> None:
+    many = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(5_000)]
+    job = read(JOB | {
+        "ids": many,
+        "r2_uploads": [f"https://storage.invalid/{one}" for one in many],
+        "extra_source_images": [{"image": "https://storage.invalid/x"}] * 2_000,
+        "messages": [{"message": "hello"}] * 2_000,
+    })  # fmt: skip
+    assert job is not None
+    assert (job.job_ids, job.problems) == (many[:MAX_IDS], ())
+    assert (len(job.uploads), len(job.extra_source_images), len(job.messages)) == (MAX_IDS, 20, 20)
+
+
+@pytest.mark.parametrize("bad", ["../../x", "a\nb", "\x1b[2J", "a b", "x" * 101, ".", "\u202e", ""])
+def test_an_id_that_is_none_is_left_out(bad: str) -> None:
+    job = read(JOB | {"ids": [bad, IDS[1]], "id": None, "r2_uploads": ["https://storage.invalid/a"]})
+    assert job is not None
+    assert job.job_ids == [IDS[1]]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400])
+@pytest.mark.parametrize("field", ["n_iter", "cfg_scale", "steps", "seed", "denoising_strength"])
+def test_numbers_that_no_double_holds_cost_no_job(number: str, field: str) -> None:
+    text = json.dumps(JOB | {"payload": {"prompt": "a", field: "@"}}).replace('"@"', number)
+    job = read(text.encode())
+    assert job is not None
+    assert (job.job_ids, job.problems, job.payload[field]) == (IDS, (), None)
+
+
+def test_an_answer_that_is_nested_deep_still_tells_its_ids() -> None:
+    text = json.dumps(JOB).replace('"three foxes"', "[" * 100_000)
+    job = read(text.encode())
+    assert job is not None
+    assert job.job_ids == IDS
+    assert job.problems

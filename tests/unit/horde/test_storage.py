@@ -12,6 +12,7 @@ from loguru import logger
 from tests.unit.horde.scripted import HASTY, HASTY_LIMITS, KEY
 from worker.errors import JobError, JobLate, UploadFailed
 from worker.horde.client import HordeClient
+from worker.untrusted.pictures import MemoryBudget
 
 SECRET = "X-Amz-Credential=local%2F20261122%2fauto&X-Amz-Signature=bc7e0d01"
 URL = f"https://storage.invalid/horde/2e42ccc3.webp?{SECRET}"
@@ -135,7 +136,7 @@ class Endless(httpx.AsyncByteStream):
 async def test_a_picture_too_large_is_not_read_to_its_end(connect) -> None:
     body = Endless()
     client, storage = connect(httpx.Response(200, stream=body))
-    with pytest.raises(JobError, match="larger than 5000 bytes"):
+    with pytest.raises(JobError, match="more than 5000 bytes"):
         await client.fetch(URL, 5000)
     assert body.taken <= 6000
     assert len(storage.requests) == 1
@@ -203,3 +204,45 @@ async def test_the_request_line_holds_the_address_as_it_was_given() -> None:
     names = {line.split(b":")[0].lower() for line in lines[1:] if line}
     assert b"content-length" in names
     assert not {b"content-type", b"apikey", b"transfer-encoding"} & names
+
+
+@pytest.mark.parametrize("transfer", ["upload", "fetch"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "localhost", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "[::ffff:127.0.0.1]", "[::1]",
+        "[64:ff9b::7f00:1]", "[::127.0.0.1]", "[fec0::1]", "10.0.0.1", "169.254.169.254", "100.100.100.200",
+        "metadata.google.internal", "127.0.0.1.", "[2002:7f00:1::]", "0.0.0.0",
+    ],
+)  # fmt: skip
+async def test_nothing_is_fetched_from_or_put_to_an_address_inside(connect, transfer, host) -> None:
+    client, storage = connect()
+    with pytest.raises((UploadFailed, JobError), match=r"no public address|within a network|no web address"):
+        await (
+            client.upload(f"http://{host}/a", IMAGE) if transfer == "upload" else client.fetch(f"http://{host}/a", 9)
+        )
+    assert storage.requests == []
+
+
+@pytest.mark.parametrize("horde", ["http://127.0.0.1:7001/api", "http://192.168.1.5/api", "http://horde.lan/api"])
+async def test_a_horde_in_the_owners_network_has_its_storage_there_too(horde) -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(200))
+    client = HordeClient(horde, KEY, agent="a:1:b", limits=HASTY_LIMITS, transport=transport)
+    async with contextlib.aclosing(client):
+        await client.upload("http://192.168.1.6/a", IMAGE)
+
+
+async def test_what_is_compressed_though_nobody_asked_is_no_picture(connect) -> None:
+    bomb = httpx.Response(200, headers={"Content-Encoding": "gzip, gzip"}, stream=Torn())
+    client, storage = connect(bomb)
+    with pytest.raises(JobError, match="compressed"):
+        await client.fetch(URL, 1000)
+    assert storage.requests[0].headers["accept-encoding"] == "identity"
+
+
+async def test_the_bytes_of_a_picture_are_taken_from_the_jobs_memory_and_a_failed_try_gives_them_back(connect) -> None:
+    client, _ = connect(httpx.Response(200, stream=Torn()), httpx.Response(200, content=IMAGE))
+    budget = MemoryBudget(10_000)
+    with budget.reserve() as memory:
+        await client.fetch(URL, len(IMAGE), memory=memory)
+        assert budget.used_bytes == len(IMAGE)

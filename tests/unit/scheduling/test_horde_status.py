@@ -177,7 +177,7 @@ def test_a_message_of_the_horde_is_one_line_without_commands_to_the_terminal(sai
         PopResponse(messages=[Message(message="\x1b[2Jhello\n12:00 ERROR forged\x1b]0;title\x07 http://h/a?key=s")]),
         now=0.0,
     )
-    assert said == ["Message from the Horde: [2Jhello 12:00 ERROR forged]0;title http://h/a?…"]
+    assert said == ["Message from the Horde: \\x1b[2Jhello 12:00 ERROR forged\\x1b]0;title\\x07 http://h/a?…"]
 
 
 def test_what_was_told_is_not_remembered_for_ever():

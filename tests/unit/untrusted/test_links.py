@@ -3,7 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.horde.links import is_web_address, redact, request_target
+from worker.horde.storage import _request_target as request_target
+from worker.untrusted.addresses import is_web_address
+from worker.untrusted.text import redact_links as redact
 
 SECRETS = st.text("abcXYZ0123456789%&=+-_", min_size=8)
 

@@ -1,4 +1,4 @@
-"""Connections of one kind: how many, which, and that each is closed."""
+"""Connections of one kind: how many, which, that each is closed; and what a peer can do with one."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.unit.horde.scripted import HASTY_LIMITS
-from worker.horde.connections import Connections, is_loopback
+from worker.horde.http import Connections, is_loopback
 from worker.horde.limits import Limits
 
 
