@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from worker.bounded_dict import BoundedDict
+
 
 class Phase(str, Enum):
     """What a prompt's next sign of life is waited for in."""
@@ -24,7 +26,9 @@ class Phase(str, Enum):
 MARGIN = 5.0
 #: The least limit is so many times the owner's time-out as long as nothing was seen.
 FIRST_MARGIN = 4.0
-#: Pauses remembered at most; the least recently learned goes first.
+#: And never more than so many times the limit of what was never seen.
+MOST_MARGIN = 2.0
+#: Pauses remembered at most.
 KINDS = 512
 #: Pictures smaller than this are no quicker by their size.
 LEAST_MEGAPIXELS = 0.25
@@ -37,20 +41,22 @@ class Patience:
     #: seconds by phase that the owner allows at least
     floors_s: Callable[[], dict[Phase, float]]
     #: longest pause seen in seconds, per megapixel where size matters
-    _longest: dict[tuple[str, Phase], float] = field(default_factory=dict, init=False)
+    _longest: BoundedDict[tuple[str, Phase], float] = field(default_factory=lambda: BoundedDict(KINDS), init=False)
 
     def limit_s(self, model: str, phase: Phase, megapixels: float) -> float:
+        """Seconds that an engine may stand still."""
         floor_s = self.floors_s()[phase]
+        first_s = floor_s * FIRST_MARGIN * max(1.0, megapixels)
         longest = self._longest.get((model, phase))
         if longest is None:
-            return floor_s * FIRST_MARGIN * max(1.0, megapixels)
-        return max(floor_s, MARGIN * longest * _size(phase, megapixels))
+            return first_s
+        # One very long pause, on a machine that was busy for a moment, must not make every later stall cost hours.
+        return min(max(floor_s, MARGIN * longest * _size(phase, megapixels)), MOST_MARGIN * first_s)
 
     def learn(self, model: str, phase: Phase, megapixels: float, pause_s: float) -> None:
-        before = self._longest.pop((model, phase), 0.0)
+        """The longest pause of a phase in a prompt that ended well."""
+        before = self._longest.get((model, phase), 0.0)
         self._longest[model, phase] = max(before, pause_s / _size(phase, megapixels))
-        while len(self._longest) > KINDS:
-            del self._longest[next(iter(self._longest))]
 
 
 @dataclass

@@ -19,10 +19,11 @@ from typing import Any, TextIO
 
 from loguru import logger
 
-from worker.errors import HordeError, HordeUnreachable, JobGone
+from worker.errors import HordeError, HordeUnreachable, InputRefused, JobGone
 from worker.horde.client import HordeClient
 from worker.horde.messages import SubmitRequest
 from worker.jobs.job import Job, JobEvent, JobEvents, Stage
+from worker.untrusted.json_reader import JsonBounds, read_json_object
 
 FILE_NAME = "journal.jsonl"
 #: How long a fault counts for the Horde.
@@ -33,6 +34,13 @@ COMPACT_AFTER_LINES = 2_000
 LONGEST_BYTES = 8 * 1024 * 1024
 #: Open ids that are kept at most.
 MOST_OPEN = 10_000
+#: Lines of an old journal that are read, the last ones; twice what compaction leaves is the most there should be.
+MOST_LINES = 10 * COMPACT_AFTER_LINES
+LINE_BOUNDS = JsonBounds(max_bytes=1024 * 1024, max_values=2 * MOST_OPEN, max_depth=4)
+#: The longest time to live that a job can have; what claims to be open for longer has a wrong date.
+LONGEST_TTL_S = 86_400.0
+#: A fault may be dated so much later than now, for clocks are set now and then.
+CLOCK_SLACK_S = 60.0
 #: Faults that are kept at most; the Horde allows far fewer.
 MOST_FAULTS = 100
 
@@ -135,7 +143,8 @@ class Journal:
         late = {id_: until for id_, until in self._open.items() if until <= now}
         for id_ in late:
             del self._open[id_]
-        counts = [at for at in (*self._faults, *late.values()) if at > now - HOUR_S]
+        # Dated in the future is a fault only by a clock that was wrong: it would hold the worker back for an hour.
+        counts = [at for at in (*self._faults, *late.values()) if now - HOUR_S < at <= now + CLOCK_SLACK_S]
         self._faults = sorted(counts)[-MOST_FAULTS:]
 
     def _read(self) -> None:
@@ -145,16 +154,21 @@ class Journal:
                 text = file.read(LONGEST_BYTES).decode("utf-8", "replace")
         except OSError:
             return
-        for line in text.splitlines():
+        for line in text.splitlines()[-MOST_LINES:]:
             try:
-                content = json.loads(line)
-                if "popped" in content:
-                    self._open |= dict.fromkeys(map(str, content["popped"]), float(content["until"]))
-                for id_ in content.get("answered", ()):
-                    self._open.pop(str(id_), None)
-                self._faults += map(float, content.get("faulted", ()))
-            except (ValueError, TypeError, KeyError, AttributeError):
+                self._adopt(read_json_object(line, LINE_BOUNDS))
+            except (InputRefused, ValueError, TypeError, KeyError):
                 continue
+
+    def _adopt(self, line: dict[str, Any]) -> None:
+        """Take over one line of an earlier run. Raises ValueError, TypeError, KeyError for what makes no sense."""
+        if "popped" in line:
+            until = min(float(line["until"]), self._clock() + LONGEST_TTL_S)
+            for id_ in line["popped"][: max(0, MOST_OPEN - len(self._open))]:
+                self._open[str(id_)] = until
+        for id_ in line.get("answered", ()):
+            self._open.pop(str(id_), None)
+        self._faults += map(float, line.get("faulted", ()))
 
     @contextmanager
     def _surviving(self) -> Iterator[None]:

@@ -5,16 +5,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from worker.errors import JobNotServable, JobNotUnderstood
+from worker.errors import InputRefused, JobNotServable, JobNotUnderstood
 from worker.horde.messages import PopResponse
 from worker.horde.pop_parser import read_fields
 from worker.models.catalog.records import ModelRecord
+from worker.untrusted.json_reader import JsonBounds, read_json
 from worker.workflows.library import Library
 from worker.workflows.materialise import Materialised, materialise
 from worker.workflows.payload import embedding_wishes, lora_wishes, read_request
 from worker.workflows.request import Embedding, ExtraSource, LoraFile, RenderRequest, ServedModel, SourceImage
 from worker.workflows.select import select
 from worker.workflows.types import Mode
+
+#: As large as an answer of the API may be: a pop may hold pictures in base64.
+POP_BOUNDS = JsonBounds(max_bytes=64 * 1024 * 1024)
 
 
 def read_pop_file(path: Path) -> PopResponse:
@@ -23,11 +27,12 @@ def read_pop_file(path: Path) -> PopResponse:
     Raises JobNotUnderstood with what is wrong with the file.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = read_json(file.read(POP_BOUNDS.max_bytes + 1), POP_BOUNDS)
     except OSError as error:
         raise JobNotUnderstood(f"{path} can't be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise JobNotUnderstood(f"{path} is no JSON: {error}.") from error
+    except InputRefused as error:
+        raise JobNotUnderstood(f"{path} is no pop response. {error}") from error
     if isinstance(data, dict) and isinstance(data.get("pops"), list) and data["pops"]:
         first = data["pops"][0]
         data = first.get("response") if isinstance(first, dict) else None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.engine.stall_detector import FIRST_MARGIN, KINDS, MARGIN, Patience, Phase, Watch
+from worker.engine.stall_detector import FIRST_MARGIN, KINDS, MARGIN, MOST_MARGIN, Patience, Phase, Watch
 
 FLOORS = {Phase.LOADING: 80.0, Phase.STEPPING: 15.0, Phase.FINISHING: 60.0}
 
@@ -89,3 +89,10 @@ def test_a_job_that_failed_teaches_no_pauses(patience: Patience) -> None:
         watch.moved(now)
 
     assert patience.limit_s("a", Phase.LOADING, 1.0) == FIRST_MARGIN * FLOORS[Phase.LOADING]
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_one_very_long_pause_makes_no_patience_without_end(patience: Patience, phase: Phase) -> None:
+    patience.learn("a", phase, 1.0, 10_000.0)
+
+    assert patience.limit_s("a", phase, 1.0) == MOST_MARGIN * FIRST_MARGIN * FLOORS[phase]

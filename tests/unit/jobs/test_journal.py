@@ -149,6 +149,28 @@ async def test_a_torn_last_line_costs_only_itself(path, start, worker):
     assert set(start().open_ids) == {"a", "b"}
 
 
+@pytest.mark.parametrize("ahead_s", [61.0, HOUR_S, 86_400.0 * 365, 1e300])
+async def test_faults_dated_in_the_future_hold_no_worker_back(path, ahead_s, start):
+    path.parent.mkdir()
+    path.write_text(json.dumps({"faulted": [NOW + ahead_s] * 20 + [NOW - 10]}) + "\n")
+    assert start().faults_ago_s() == [10.0]
+
+
+async def test_an_id_that_claims_to_be_open_for_years_is_so_for_a_day_at_most(path, clock, start):
+    path.parent.mkdir()
+    path.write_text(json.dumps({"popped": ["a"], "until": NOW + 1e9}) + "\n")
+    assert start().open_ids == {"a": NOW + 86_400.0}
+    clock.now += 86_401.0
+    assert start().open_ids == {}
+
+
+async def test_a_file_of_empty_lines_is_read_in_a_moment(path, start):
+    path.parent.mkdir()
+    good = json.dumps({"popped": ["a"], "until": NOW + 10})
+    path.write_text("\n" * 4_000_000 + good + "\n")
+    assert set(start().open_ids) == {"a"}
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -162,6 +184,11 @@ async def test_a_torn_last_line_costs_only_itself(path, start, worker):
         '{"answered": 5}',
         "\x00\x00",
         "{" * 999,
+        "[" * 100_000,
+        '{"popped": ["x"], "until": NaN}',
+        '{"popped": ["x"], "until": 1e999}',
+        '{"popped": null, "until": 1}',
+        '{"faulted": [1e400, "soon"]}',
     ],
 )
 async def test_lines_without_sense_are_passed_over(path, line, start):
