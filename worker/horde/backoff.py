@@ -1,23 +1,19 @@
-"""When to send: the pace the server allows, the wait after a 429, and the waits between tries of the same request."""
+"""When to send: the pace the server allows, and the waits between tries of the same request.
+
+What a 429 says of the wait is read by `worker.untrusted.retry_after`. After one, submits wait here and pops in
+`worker.scheduling.horde_status`.
+"""
 
 import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from loguru import logger
 
 from worker.errors import Retry, WorkerError
-
-#: Seconds to wait after a 429 without a readable Retry-After.
-DEFAULT_RETRY_AFTER_S: Final = 5.0
-#: Bounds of every wait the server asks for, in seconds. Below a second a refused worker would ask faster than before;
-#: above an hour a wrong date or a typing error would stop it for days.
-MIN_RETRY_AFTER_S, MAX_RETRY_AFTER_S = 1.0, 3600.0
 
 Result = TypeVar("Result")
 
@@ -60,25 +56,6 @@ class Pace:
             place = max(now, self._sent.popleft() + self.per_s)
         self._sent.append(place)
         return place - now
-
-
-def bounded_retry_after_s(seconds: float) -> float:
-    """A wait that the server asks for, in seconds, within its bounds; the default when it is no sensible number."""
-    if not seconds >= 0:  # negative, or not a number
-        seconds = DEFAULT_RETRY_AFTER_S
-    return min(max(seconds, MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S)
-
-
-def retry_after_s(header: str, now: datetime | None = None) -> float:
-    """Seconds that a Retry-After header asks for (a number of seconds or a date), within the bounds."""
-    try:
-        wait_s = float(header)
-    except ValueError:
-        try:
-            wait_s = (parsedate_to_datetime(header) - (now or datetime.now(timezone.utc))).total_seconds()
-        except (ValueError, TypeError, OverflowError):  # TypeError: a date without a zone
-            wait_s = DEFAULT_RETRY_AFTER_S
-    return bounded_retry_after_s(wait_s)
 
 
 async def repeat(attempt: Callable[[], Awaitable[Result]], policy: RetryPolicy, deadline: float) -> Result:

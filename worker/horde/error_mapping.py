@@ -19,8 +19,8 @@ from worker.errors import (
     HordeUnreachable,
     JobGone,
 )
-from worker.horde.backoff import bounded_retry_after_s, retry_after_s
 from worker.horde.http import Answer
+from worker.untrusted.retry_after import bounded_retry_after_s, retry_after_s
 from worker.untrusted.text import quote
 
 #: Seconds to wait when the Horde refuses this internet address without saying for how long.

@@ -11,12 +11,13 @@ import re
 from urllib.parse import urlsplit
 
 from worker.errors import DownloadError, HostUnreachable, JobError, JobLate, UploadFailed
-from worker.horde.backoff import repeat, retry_after_s
+from worker.horde.backoff import repeat
 from worker.horde.http import Answer, Connections, exchange
 from worker.horde.limits import Limits
 from worker.untrusted.addresses import is_web_address
 from worker.untrusted.http_body import IDENTITY
 from worker.untrusted.pictures import Reservation
+from worker.untrusted.retry_after import retry_after_s
 from worker.untrusted.text import redact_links
 
 #: longest answer to an upload that is read; only an error has a body, a short one

@@ -1,6 +1,4 @@
 import json
-from datetime import datetime, timedelta, timezone
-from email.utils import format_datetime
 from typing import Any
 
 import httpx
@@ -14,7 +12,6 @@ from worker.errors import (
     HordeUnreachable,
     JobGone,
 )
-from worker.horde.backoff import DEFAULT_RETRY_AFTER_S, MAX_RETRY_AFTER_S, MIN_RETRY_AFTER_S, retry_after_s
 from worker.horde.error_mapping import ADDRESS_TIMEOUT_S, RULES, Endpoint, refusal
 from worker.horde.http import Answer
 from worker.untrusted.text import LONGEST_QUOTE
@@ -144,29 +141,6 @@ def test_a_job_nobody_waits_for_is_gone(rc: str, status: int) -> None:
     error = refusal(Endpoint.SUBMIT, answer(status, said(rc)))
     assert isinstance(error, JobGone)
     assert (error.rc, error.status) == (rc, status)
-
-
-NOW = datetime(2026, 11, 22, 12, 0, tzinfo=timezone.utc)
-
-
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        ("2.5", 2.5),
-        ("", DEFAULT_RETRY_AFTER_S),
-        ("soon", DEFAULT_RETRY_AFTER_S),
-        ("-1", DEFAULT_RETRY_AFTER_S),
-        ("nan", DEFAULT_RETRY_AFTER_S),
-        ("0", MIN_RETRY_AFTER_S),
-        ("inf", MAX_RETRY_AFTER_S),
-        ("1e9", MAX_RETRY_AFTER_S),
-        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90.0),
-        (format_datetime(NOW - timedelta(seconds=90), usegmt=True), DEFAULT_RETRY_AFTER_S),
-        ("Sun, 22 Nov 2026 12:01:00 -0000", DEFAULT_RETRY_AFTER_S),
-    ],
-)
-def test_retry_after_is_read_in_every_form(header: str, expected: float) -> None:
-    assert retry_after_s(header, NOW) == expected
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"rc": 5, "message": {}}', b'{"errors": []}', b'{"message": null}'])

@@ -17,6 +17,7 @@ import httpx
 from worker.aio import to_the_end
 from worker.errors import WorkerError
 from worker.models.download.part_file import PartFile, PartState, Segment, split
+from worker.untrusted.retry_after import retry_after_s
 
 #: Bytes gathered before they are written: few thread switches, little lost by a cut.
 WRITE_BYTES: Final = 1024 * 1024
@@ -296,5 +297,5 @@ def _status_error(response: httpx.Response) -> WorkerError:
         return DownloadFailed(f"the server answers {status}.", remedy=FINAL.get(status, ""))
     if status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
         return TransferStale("the server has no bytes where some are missing")
-    after = response.headers.get("retry-after", "")
-    return TransferBroken(f"the server answers {status}", retry_after_s=float(after) if after.isdigit() else 0.0)
+    after = response.headers.get("retry-after")
+    return TransferBroken(f"the server answers {status}", retry_after_s=retry_after_s(after) if after else 0.0)
