@@ -7,14 +7,25 @@ if defined AIWORKER_RUNTIME_DIR set "runtime=%AIWORKER_RUNTIME_DIR%"
 set "python_exe=%runtime%\worker\Scripts\python.exe"
 
 if not exist "%python_exe%" goto set_up
-rem The code that lies here, since an environment in a copied folder still knows the one it was copied from.
+rem The code in this folder, since an environment in a copied folder still knows the one it was copied from.
 "%python_exe%" -I -c "%install%" "%~dp0." --check >nul 2>&1
 if not errorlevel 1 goto start
 
 :set_up
+rem Help needs no set-up.
+for %%a in (%*) do (
+    if "%%~a"=="--help" goto show_help
+    if "%%~a"=="-h" goto show_help
+)
+if "%~1"=="help" goto show_help
 rem On stderr, since stdout may be read by a program (demo --json).
 call "%~dp0update-runtime.cmd" 1>&2
 if errorlevel 1 exit /b 1
+goto start
+
+:show_help
+type "%~dp0worker\usage.txt"
+exit /b 0
 
 :start
 "%python_exe%" -I -m worker.cli %*

@@ -5,17 +5,51 @@ set -u
 script=$(readlink -f -- "${BASH_SOURCE[0]}" 2>/dev/null) || script=${BASH_SOURCE[0]}
 here=$(cd -- "$(dirname -- "$script")" && pwd -P) || exit 1
 runtime=${AIWORKER_RUNTIME_DIR:-$here/runtime}
+# Set by the launcher for a certain kind of card.
+accelerator=${HORDE_BRIDGE_ACCELERATOR:+--$HORDE_BRIDGE_ACCELERATOR}
 python=${runtime/#\~/${HOME:-}}/worker/bin/python
 
 is_complete() {
-    # The code that lies here, since an environment in a copied folder still knows the one it was copied from.
+    # The code in this folder, since an environment in a copied folder still knows the one it was copied from.
     [ -x "$python" ] && "$python" -I -c 'import runpy, sys
 sys.path.insert(0, sys.argv.pop(1))
-runpy.run_module("worker.engine.install", run_name="__main__", alter_sys=True)' "$here" --check >/dev/null 2>&1
+runpy.run_module("worker.engine.install", run_name="__main__", alter_sys=True)' "$here" --check ${accelerator:+"$accelerator"} >/dev/null 2>&1
 }
 
-# On stderr, since stdout may be read by a program (demo --json).
-is_complete || "$here/update-runtime.sh" >&2 || exit
+is_for_help() {
+    local argument
+    [ "${1:-}" = help ] && return 0
+    for argument; do
+        case $argument in -h | --help) return 0 ;; esac
+    done
+    return 1
+}
+
+# Whatever ends this script ends the set-up too: a signal is passed on, and the set-up watches its parent.
+set_up() {
+    local child code
+    # On stderr, since stdout may be read by a program (demo --json).
+    AIWORKER_LAUNCHER_PID=$$ "$here/update-runtime.sh" ${accelerator:+"$accelerator"} >&2 &
+    child=$!
+    trap 'kill -TERM "$child" 2>/dev/null' INT TERM HUP
+    wait "$child"
+    code=$?
+    while kill -0 "$child" 2>/dev/null; do
+        wait "$child"
+        code=$?
+    done
+    trap - INT TERM HUP
+    return "$code"
+}
+
+if ! is_complete; then
+    # Help needs no set-up.
+    if is_for_help "$@"; then
+        cat -- "$here/worker/usage.txt"
+        exit
+    fi
+    set_up || exit
+fi
 
 # In the owner's folder, where bridgeData.yaml is; exec, so that signals reach the worker itself.
 exec "$python" -I -m worker.cli "$@"

@@ -7,11 +7,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytestmark = pytest.mark.e2e
@@ -254,11 +256,7 @@ def test_the_runtime_can_lie_elsewhere(place):
 
 @pytest.mark.parametrize(("complete", "told"), [(True, ""), (False, "setting up --rocm")])
 def test_the_rocm_launcher_sets_up_for_rocm_and_starts_the_same_worker(place, complete, told):
-    with_runtime(place, check=0)
-    program(
-        place.clone / "update-runtime.sh",
-        f'case "$*" in *--check*) exit {0 if complete else 1} ;; esac; echo "setting up $*"',
-    )
+    with_runtime(place, check=0 if complete else 1)
     done = place.run("horde-bridge-rocm.sh", "-n", "Instance 1")
     assert done.stdout.splitlines()[1:] == ["-I", "-m", "worker.cli", "-n", "Instance 1"]
     assert "with FAST" in done.stdout
@@ -279,6 +277,43 @@ def test_models_are_fetched_beforehand_under_the_names_the_former_worker_has_for
     first, *arguments = done.stdout.splitlines()
     assert arguments == ["-I", "-m", "worker.cli", "models", "download", "--purge-unused-loras", "a b"]
     assert f"in {place.elsewhere} " in first
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("-h",), ("help", "run"), ("run", "--help")])
+@pytest.mark.parametrize("script", ["horde-bridge.sh", "horde-bridge-rocm.sh"])
+def test_help_needs_no_set_up(place, script, arguments):
+    with_runtime(place, check=1)
+    shutil.copy2(ROOT / "worker" / "usage.txt", place.clone / "worker")
+    done = place.run(script, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage: horde-bridge" in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+def test_a_launcher_that_is_ended_ends_the_set_up(place, number):
+    package = place.clone / "worker" / "engine" / "install"
+    for module in (ROOT / "worker").rglob("*.py"):
+        target = place.clone / module.relative_to(ROOT)
+        if "install" in module.parts or module.name in ("launch.py", "errors.py", "file_lock.py", "__init__.py"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(module, target)
+    command = package / "command.py"
+    text = command.read_text()
+    waiting = 'sys.stderr.write("working\\n"); sys.stderr.flush(); time.sleep(60)'
+    command.write_text(
+        text.replace("            return _check(folder", f"            {waiting}\n            return _check(folder")
+    )
+    place.python("python3.11")
+    with subprocess.Popen(
+        [place.clone / "horde-bridge.sh"], env={"PATH": str(place.system), "HOME": str(place.elsewhere)},
+        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as launcher:  # fmt: skip
+        while "working" not in launcher.stderr.readline():
+            assert launcher.poll() is None
+        [installer] = psutil.Process(launcher.pid).children()
+        launcher.send_signal(number)
+        installer.wait(PATIENCE_S)
+        assert not installer.is_running()
 
 
 # test.sh

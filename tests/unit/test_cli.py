@@ -1,6 +1,7 @@
 """What an owner types, and what comes of a slip."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +63,9 @@ def test_a_path_that_cannot_be_used_is_one_sentence(typed, monkeypatch):
     assert code == 1
     assert text.startswith("horde-bridge: /proc/x: Permission denied. Check")
     assert len(text.splitlines()) == 1
+
+
+def test_the_help_that_launchers_show_before_the_set_up_is_the_commands(typed, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    usage = Path(cli.__file__).with_name("usage.txt").read_text(encoding="utf-8")
+    assert usage.startswith(typed("--help")[1].rstrip()), "write the output of `COLUMNS=80 horde-bridge --help` there"

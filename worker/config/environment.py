@@ -16,6 +16,7 @@ PLACE = "environment"
 NO_KEYS = frozenset(
     {
         "AIWORKER_BRIDGE_DATA_LOCATION",
+        "AIWORKER_LAUNCHER_PID",
         "AIWORKER_LOGS_DIR",
         "AIWORKER_LORA_CACHE_SIZE",
         "AIWORKER_NOT_RECOMMENDED_VERSION",

@@ -1,6 +1,9 @@
 """What is missing or outdated, and why."""
 
+import io
+import subprocess
 import sys
+import venv
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.engine.install.layout import Runtime, environment_python, packages_folder, runtime_folder
-from worker.engine.install.machine import Accelerator
-from worker.engine.install.plan import Found, check, ingredients, look, plan, plan_for, project_tables
+from worker.engine.install.machine import Accelerator, Card, Interpreter
+from worker.engine.install.plan import Found, Step, check, ingredients, look, plan, plan_for, project_tables
 from worker.engine.install.record import Choices, Part, PartRecord, Record
+from worker.engine.install.shell import Screen, Shell
+from worker.engine.install.steps import Works
 
 MADE = {"python": "3.11", "folder": "/runtime/engine", "accelerator": "cuda", "torch": "2.14.1", "lock": "aa"}
 READY = PartRecord(ready=True, made_from=MADE, packages=("torch-2.14.1.dist-info", "numpy-2.dist-info"))
@@ -63,7 +68,7 @@ def test_what_was_removed_by_hand_is_made_anew():
     ("change", "anew", "reason"),
     [
         ({"python": "3.12"}, True, "python: 3.11 → 3.12"),
-        ({"folder": "/moved/engine"}, True, "folder: /runtime/engine → /moved/engine"),
+        ({"folder": "/moved/engine"}, False, "folder: /runtime/engine → /moved/engine"),
         ({"accelerator": "cpu"}, True, "accelerator: cuda → cpu"),
         ({"torch": "2.15.0"}, True, "torch: 2.14.1 → 2.15.0"),
         ({"torch_index": "https://x"}, True, "torch index: none → https://x"),
@@ -203,10 +208,37 @@ def test_check_sees_a_dangling_interpreter(complete):
     assert check(complete.root, {}) == ["engine: no longer there"]
 
 
-def test_a_moved_runtime_is_made_anew_since_environments_know_their_place(complete, tmp_path):
+def test_a_moved_runtime_is_repaired_in_place(complete, tmp_path):
     moved = complete.folder.rename(tmp_path / "elsewhere")
     steps = plan_for(tmp_path, moved, Record.load(moved / "state.json"), Choices())
-    assert [(step.part, step.anew) for step in steps] == [(Part.WORKER, True), (Part.ENGINE, True)]
+    assert [(step.part, step.anew, step.only_moved) for step in steps] == [
+        (Part.WORKER, False, True),
+        (Part.ENGINE, False, True),
+    ]
+    assert steps[1].moved == {str(complete.folder / "engine"): str(moved / "engine")}
+
+
+def test_a_moved_environment_works_at_its_new_place(tmp_path):
+    old, new = tmp_path / "a", tmp_path / "a-copy"
+    venv.create(old / "worker", symlinks=True)
+    packages = packages_folder(old / "worker", f"3.{sys.version_info.minor}")
+    script = environment_python(old / "worker").parent / "tool"
+    script.write_text(f"#!{environment_python(old / 'worker')}\nimport sys; print(sys.prefix)\n")
+    script.chmod(0o755)
+    (packages / "project.pth").write_text(f"{old}\n")
+    old.rename(new)
+    runtime = Runtime.of(new, new, Record())
+    interpreter = Interpreter(Path(sys.executable), f"3.{sys.version_info.minor}")
+    shell = Shell(Screen(io.StringIO()), tmp_path / "logs", tmp_path / "scratch")
+    works = Works(runtime, Choices(), Card(Accelerator.CPU, ""), interpreter, shell)
+    moved = {str(old / "worker"): str(new / "worker"), str(old): str(new)}
+    began = []
+    works.make(Step(Part.WORKER, "", anew=False, moved=moved, only_moved=True), lambda: began.append(True))
+    assert began
+    done = subprocess.run([new / "worker" / "bin" / "tool"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(new / "worker")
+    path = new / "worker" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages" / "project.pth"
+    assert path.read_text() == f"{new}\n"
 
 
 def test_an_owners_comfyui_and_python_are_used_where_they_are(complete, tmp_path):

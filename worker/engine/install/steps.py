@@ -1,5 +1,8 @@
 """The making of each part: environments by venv and pip, ComfyUI's tree by `tree`."""
 
+import dataclasses
+import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +51,13 @@ class Works:
         """Carry out one step. `begin` is called before anything that works is touched: what fails earlier changed
         nothing, what fails later leaves a part that must be made anew. Raises RuntimeMissing.
         """
+        if step.moved:
+            begin()
+            if not self._relocate(step):
+                self.make(dataclasses.replace(step, anew=True, moved={}, only_moved=False), begin)
+                return
+            if step.only_moved:
+                return
         match step.part:
             case Part.WORKER:
                 self._worker(step, begin)
@@ -141,6 +151,27 @@ class Works:
             log="engine",
             remedy=f"{python} must be able to import torch and aiohttp, as it does for your ComfyUI.",
         )
+
+    def _relocate(self, step: Step) -> bool:
+        """Write the new place into a moved environment's scripts and paths; whether it works there."""
+        folder = self.runtime.folder / step.part.value
+        packages = packages_folder(folder, self.interpreter.version)
+        scripts = environment_python(folder).parent
+        moved = {os.fsencode(old): os.fsencode(new) for old, new in step.moved.items()}
+        longest_first = sorted(moved, key=len, reverse=True)
+        places = re.compile(b"(?:%s)(?![\\w.-])" % b"|".join(map(re.escape, longest_first)))
+        texts = (path for path in (*scripts.iterdir(), *packages.glob("*.pth")) if path.is_file())
+        for path in (folder / "pyvenv.cfg", *(text for text in texts if not text.is_symlink())):
+            before = path.read_bytes()
+            after = places.sub(lambda found: moved[found[0]], before)
+            # A program would be broken by a path of another length.
+            if after != before and b"\0" not in before:
+                path.write_bytes(after)
+        try:
+            self.shell.run([str(environment_python(folder)), "-I", "-c", "pass"], log=step.part.value)
+        except RuntimeMissing:
+            return False
+        return True
 
     def _environment(self, name: str, *, anew: bool) -> Path:
         folder = self.runtime.folder / name
