@@ -38,6 +38,7 @@ from worker.models.disk.store import Store
 from worker.workflows.library import Library
 from worker.workflows.materialise import Materialised, materialise
 from worker.workflows.payload import read_request
+from worker.workflows.request import RenderRequest
 from worker.workflows.select import select
 
 #: Jobs rendered before anything is counted: loading the model is not what is measured.
@@ -133,10 +134,14 @@ class Rig:
         """Jobs go round the models."""
         return self.names[number % len(self.names)]
 
-    def graph(self, arguments: argparse.Namespace, number: int) -> Materialised:
+    def request(self, arguments: argparse.Namespace, number: int) -> RenderRequest:
+        """The job of this number, read and clamped."""
         model = self.catalog.model(self.model_of(number))
         assert model is not None
-        request = read_request(payload(arguments, number), model=model)
+        return read_request(payload(arguments, number), model=model)
+
+    def graph(self, arguments: argparse.Namespace, number: int) -> Materialised:
+        request = self.request(arguments, number)
         return materialise(select(self.library, request), request)
 
 

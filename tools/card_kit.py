@@ -9,6 +9,7 @@ runs bench/card.py with the arguments it gets.
 """
 
 import argparse
+import contextlib
 import io
 import re
 import subprocess
@@ -16,6 +17,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -23,37 +25,55 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ROOT / "worker" / "engine" / "lock"
-#: What the measurement's two processes need: the worker, the engine, the node pack.
-LOCK_FILES = ("worker.txt", "engine.txt", "pack.txt")
-#: Only style and types need these, or torch's own environment brings them, or nothing headless uses them.
-LEFT_OUT = re.compile(
-    r"torch|torchvision|torchaudio|triton|nvidia-.*|comfyui-.*|import-linter|grimp|mypy.*|ruff|types-.*"
-    r"|librt|ast-serialize|coverage|pytest-cov|pathspec|mkdocs.*|hf-xet|build|pip|setuptools|wheel"
-)
+#: What the engine, its node pack and the safety child need travels whole; of the worker's lock, what it runs with.
+ENGINE_LOCKS = ("engine.txt", "pack.txt", "safety.txt")
+WORKER_LOCK = "worker.txt"
+#: Beside the worker's own dependencies: the engine tests.
+TEST_PACKAGES = ("pytest", "pytest-asyncio", "pytest-timeout", "numpy")
+#: torch's own environment brings these, or nothing headless uses them.
+LEFT_OUT = re.compile(r"torch|torchvision|torchaudio|triton|nvidia-.*|comfyui-.*|hf-xet|build|pip|setuptools|wheel")
 #: Most that the packed kit may take.
 LIMIT_BYTES = 60 * 10**6
 #: Newest first; pip matches each literally.
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (39, 35, 34, 31, 28, 27, 24, 17)] + ["manylinux2014_x86_64"]
-#: Parts of the tree that only ComfyUI's own developers and its web page need.
-COMFYUI_LEFT_OUT = ("tests", "tests-unit", "web", "__pycache__", ".github", "input", "output", "temp", "user", "models")
+#: Parts of the tree that only ComfyUI's own developers, its web page and families not measured need.
+COMFYUI_LEFT_OUT = ("tests", "tests-unit", "web", ".github", "input", "output", "temp", "user", "models")
+COMFYUI_FOLDERS_LEFT_OUT = frozenset({"__pycache__", "llama_tokenizer"})
 
 
 def needed(python: str, have: Iterable[str]) -> list[str]:
     """The requirements `name==version` that have to travel, for a Python such as "3.12"."""
     there = {canonicalize_name(re.split(r"[=<> @]", line.strip())[0]) for line in have if line.strip()}
-    environment: dict[str, str] = {"python_version": python, "sys_platform": "linux"}
+    environment = {"python_version": python, "sys_platform": "linux"}
+    worker = _with_dependencies(["horde-bridge", *TEST_PACKAGES])
     found: dict[str, str] = {}
-    for lock in LOCK_FILES:
+    for lock in (*ENGINE_LOCKS, WORKER_LOCK):
         for line in (LOCKS / lock).read_text().splitlines():
             text = line.partition("#")[0].strip()
             if not text or text.startswith("-"):
                 continue
             requirement = Requirement(text)
             name = canonicalize_name(requirement.name)
+            wanted = lock != WORKER_LOCK or name in worker
             fits = requirement.marker is None or requirement.marker.evaluate(environment)
-            if fits and name not in there and not LEFT_OUT.fullmatch(name):
+            if wanted and fits and name not in there and not LEFT_OUT.fullmatch(name):
                 found.setdefault(name, f"{requirement.name}{requirement.specifier}")
     return sorted(found.values())
+
+
+def _with_dependencies(names: Iterable[str]) -> set[str]:
+    """These packages and all that they need, as they are installed beside this script."""
+    found: set[str] = set()
+    waiting = [canonicalize_name(name) for name in names]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        with contextlib.suppress(PackageNotFoundError):
+            requirements = map(Requirement, distribution(name).requires or ())
+            waiting += [canonicalize_name(each.name) for each in requirements if "extra" not in str(each.marker or "")]
+    return found
 
 
 def download(requirements: list[str], python: str, folder: Path) -> None:
@@ -84,7 +104,8 @@ def pack(archive: Path, comfyui: Path, wheels: Path) -> None:
 
 def _comfyui_member(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     parts = Path(member.name).parts[2:]
-    return None if parts and (parts[0] in COMFYUI_LEFT_OUT or "__pycache__" in parts) else member
+    left_out = parts and (parts[0] in COMFYUI_LEFT_OUT or COMFYUI_FOLDERS_LEFT_OUT.intersection(parts))
+    return None if left_out else member
 
 
 def main() -> None:

@@ -1,9 +1,12 @@
-"""The safety child with horde-safety's real code and random weights: `python safety.py FOLDER_OF_THE_CHILD`.
+"""The safety child with horde-safety's real code and random weights, run by the engine's Python.
 
-CLIP keeps its inputs and outputs and loses layers and width; DeepDanbooru has one size only and is all zeros. What
-they find means nothing: for tests, never for a Horde. Run by the engine's Python.
+    python safety.py FOLDER_OF_THE_CHILD [--device cpu|cuda] [--full-size]
+
+CLIP keeps its inputs and outputs and loses layers and width, unless it is to have its full size; DeepDanbooru has one
+size only and is all zeros. What they find means nothing: for tests and measurements, never for a Horde.
 """
 
+import argparse
 import sys
 from functools import partial
 
@@ -16,7 +19,12 @@ def shrink(config: dict) -> dict:
 
 
 def main() -> None:
-    sys.path.insert(0, sys.argv[1])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("child")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--full-size", action="store_true")
+    options = parser.parse_args()
+    sys.path.insert(0, options.child)
     import clip_interrogator.clip_interrogator as captions
     import lookout
     import service
@@ -25,7 +33,8 @@ def main() -> None:
     from open_clip import factory
 
     configs = factory._MODEL_CONFIGS  # noqa: SLF001 - what is meant for this adds models, and changes none
-    configs["ViT-L-14"] = shrink(configs["ViT-L-14"])
+    if not options.full_size:
+        configs["ViT-L-14"] = shrink(configs["ViT-L-14"])
     make = captions.open_clip.create_model_and_transforms
 
     def make_random(name: str, **options):
@@ -43,7 +52,7 @@ def main() -> None:
     captions.open_clip.create_model_and_transforms = make_random
     danbooru.get_deep_danbooru_model = blank_drawings
     torch.manual_seed(1)
-    service.serve(partial(lookout.build, "cpu"))
+    service.serve(partial(lookout.build, options.device))
 
 
 if __name__ == "__main__":

@@ -55,13 +55,20 @@ class MemoryNeeds:
             if seen > known.bytes_per_pixel:
                 known.bytes_per_pixel, known.until = seen, now + self.lasts_s
 
+    def expected_bytes(self, model: str, device: str, now: float, *, pixels: int) -> float:
+        """What sampling `pixels` takes beside the weights, by what smaller ones took; 0 where nothing is known."""
+        known = self._known.get((model, device))
+        if known is None or now >= known.until or not known.bytes_per_pixel:
+            return 0.0
+        return known.bytes_per_pixel * pixels + FIXED_BYTES
+
     def limit_of(self, model: str, device: str, now: float, *, wanted: int) -> SizeLimit | None:
         """How many of the `wanted` pixels fit, where not all do."""
         most = self._most_pixels(model, device, now)
         if most is None or most >= wanted:
             return None
-        known = self._known[model, device]
-        needed, room = known.bytes_per_pixel * wanted + FIXED_BYTES, known.available + FIXED_BYTES
+        needed = self.expected_bytes(model, device, now, pixels=wanted)
+        room = self._known[model, device].available + FIXED_BYTES
         reason = f"a larger picture needs about {needed / GIB:.1f} GiB, and the card has {room / GIB:.1f} GiB for it"
         return SizeLimit(most, reason)
 
