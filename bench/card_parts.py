@@ -153,7 +153,7 @@ def _task(rig: sides.Rig, arguments: argparse.Namespace, *, seed: int) -> Render
     rendering = Rendering(made.graph, made.outputs, request.batch, evaluations_of(request))
     return RenderTask(
         model=request.model.name,
-        prepare=lambda _pack, _save: [rendering],
+        prepare=lambda _: [rendering],
         pictures={},
         deadline=time.monotonic() + sides.PATIENCE_S,
         pixels=arguments.side**2,

@@ -30,8 +30,10 @@ ENGINE_LOCKS = ("engine.txt", "pack.txt", "safety.txt")
 WORKER_LOCK = "worker.txt"
 #: Beside the worker's own dependencies: the engine tests.
 TEST_PACKAGES = ("pytest", "pytest-asyncio", "pytest-timeout", "numpy")
-#: torch's own environment brings these, or nothing headless uses them.
-LEFT_OUT = re.compile(r"torch|torchvision|torchaudio|triton|nvidia-.*|comfyui-.*|hf-xet|build|pip|setuptools|wheel")
+#: torch's own environment brings these, or nothing headless uses them; ComfyUI 0.3.75 goes without its database.
+LEFT_OUT = re.compile(
+    r"torch|torchvision|torchaudio|triton|nvidia-.*|comfyui-.*|hf-xet|sqlalchemy|alembic|mako|build|pip|setuptools|wheel"
+)
 #: Most that the packed kit may take.
 LIMIT_BYTES = 60 * 10**6
 #: Newest first; pip matches each literally.
