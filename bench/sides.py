@@ -33,8 +33,8 @@ from worker.engine.client import EngineClient
 from worker.engine.devices import Device, engine_settings
 from worker.engine.install import Runtime
 from worker.engine.process import EngineProcess, EngineSettings
-from worker.models.disk.installed import Catalog
 from worker.models.disk.store import Store
+from worker.models.installed import InstalledModels
 from worker.workflows.library import Library
 from worker.workflows.materialise import Materialised, materialise
 from worker.workflows.payload import read_request
@@ -100,7 +100,7 @@ class Rig:
         self.store = Store(tinies.models_folder(self.generated.folder))
         self.scratch = scratch
         self.config = BridgeData.model_validate({"api_key": OWNER_KEY, "dreamer_name": "bench"})
-        self.catalog = Catalog(self.store, ())
+        self.catalog = InstalledModels(self.store, ())
         self.library = Library.load()
 
     async def build(self, more: Sequence[str] = ()) -> None:
@@ -108,7 +108,7 @@ class Rig:
         files = {file.name for model in self.models for file in model.files} | set(more)
         await tinies.build(self.runtime, files, tell=lambda _: None, full_size=self.generated.full_size)
         self.store.refresh()
-        self.catalog = Catalog(self.store, tinies.records(self.models))
+        self.catalog = InstalledModels(self.store, tinies.records(self.models))
 
     def of(self, models: Sequence[str]) -> "Rig":
         """The same rig whose jobs go round these models only."""

@@ -16,6 +16,7 @@
     │   ├── DownloadFailed           the transfer broke off: try again later
     │   ├── DownloadRefused          a final no: not found, forbidden, not JSON, larger than allowed
     │   │   └── AddressRefused       the address is not one that the worker connects to
+    │   ├── DiskFull                 no room for the file on this disk
     │   └── FileBroken               the file arrived whole and is not the right one (size, hash, format)
     ├── TemplateError                a workflow template or fragment is wrong
     ├── JobError                     this job, on any engine
@@ -180,9 +181,16 @@ class HostUnreachable(DownloadError):
 
 
 class DownloadFailed(DownloadError):
-    """The transfer broke off or stood still; a later try goes on where it ended."""
+    """The transfer broke off or stood still; a later try goes on where it ended.
+
+    `retry_after_s`: seconds that the server asks to wait before that.
+    """
 
     retry = Retry.SAME
+
+    def __init__(self, message: str, *, status: int = 0, retry_after_s: float = 0.0, remedy: str = "") -> None:
+        super().__init__(message, status=status, remedy=remedy)
+        self.retry_after_s = retry_after_s
 
 
 class DownloadRefused(DownloadError):
@@ -191,6 +199,13 @@ class DownloadRefused(DownloadError):
 
 class AddressRefused(DownloadRefused):
     """The address is not one that the worker connects to: not HTTPS, or not public."""
+
+
+class DiskFull(DownloadError):
+    """The disk has no room for the file; a later try may find some."""
+
+    blame = Blame.OWNER
+    retry = Retry.SAME
 
 
 class FileBroken(DownloadError):

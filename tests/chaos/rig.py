@@ -21,7 +21,7 @@ from worker.demo.horde.server import RunningHorde
 from worker.horde.agent import bridge_agent
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.journal import Journal
-from worker.models.progress import RoomState
+from worker.models.progress import ModelsState
 from worker.safety.checker import NoChecker, SafetyChecker
 from worker.scheduling.fault_limiter import FaultLimiter
 from worker.workflows.auxiliary_files import AuxiliaryFile
@@ -57,8 +57,8 @@ class OneModel:
     def running(self) -> AbstractAsyncContextManager[object]:
         return nullcontext()
 
-    def state(self) -> RoomState:
-        return RoomState(self.names())
+    def state(self) -> ModelsState:
+        return ModelsState(self.names())
 
     def broken(self, request: RenderRequest) -> None:
         self.unreadable.append(request.model.name)

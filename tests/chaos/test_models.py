@@ -9,8 +9,8 @@ from worker.config.schema import BridgeData
 from worker.demo.engine.script import Fault, FaultKind
 from worker.demo.files import FileServer
 from worker.demo.horde.records import Outcome
-from worker.models.loras.lora_fetcher import Hosts
-from worker.models.model_manager import ModelRoom, Pace
+from worker.models.loras.lora_fetcher import LoraHosts
+from worker.models.model_manager import ManagerTimes, ModelManager
 
 from .rig import MODEL
 
@@ -51,11 +51,11 @@ async def hosts(rig):
             },
         }  # fmt: skip
         (lists / "stable_diffusion.json").write_text(json.dumps({MODEL: entry}))
-        rig.models = ModelRoom(
+        rig.models = ModelManager(
             BridgeData.model_validate(settings),
             rig.folder / "models",
-            hosts=Hosts(f"{server.base}/api", f"{server.base}/hordeling"),
-            pace=Pace(first_pause_s=0.0, reserve_bytes=0),
+            hosts=LoraHosts(f"{server.base}/api", f"{server.base}/hordeling"),
+            times=ManagerTimes(first_pause_s=0.0, reserve_bytes=0),
         )
         yield server
 

@@ -52,12 +52,10 @@ def test_every_image_model_has_a_checksum_and_an_address_for_every_file(referenc
             assert file.folder == "compvis"
 
 
-def test_flags_requirements_and_triggers_are_those_of_the_data(reference, raw):
+def test_flags_are_those_of_the_data(reference, raw):
     for name, entry in raw.items():
         record = reference.images[name]
         assert record.nsfw == entry["nsfw"]
-        assert record.requirements == entry.get("requirements", {})
-        assert record.trigger == tuple(entry.get("trigger", ()))
         assert record.features_not_supported == set(entry.get("features_not_supported", ()))
         assert record.size_on_disk == entry.get("size_on_disk_bytes")
 
@@ -73,8 +71,6 @@ def test_models_of_several_files_tell_them_apart(reference, reference_dir):
         (Purpose.TEXT_ENCODER, "text_encoders", "qwen_2.5_vl_7b_fp8_scaled.safetensors"),
     ]
     assert all(file.url for file in beta["Z-Image-Turbo"].files)
-    assert beta["Z-Image-Turbo"].beta
-    assert not beta["Deliberate"].beta
 
 
 def test_auxiliary_files_keep_their_folders_and_lose_unused_configs(reference):

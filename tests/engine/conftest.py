@@ -14,8 +14,8 @@ from worker.demo.tiny.recipes import build_command, engine_tree, models_folder
 from worker.engine.client import EngineClient
 from worker.engine.install.layout import environment_python, runtime_folder
 from worker.engine.process import EngineProcess, EngineSettings
-from worker.models.disk.installed import Catalog
 from worker.models.disk.store import Store
+from worker.models.installed import InstalledModels
 from worker.workflows.library import Library
 
 from .studio import DEVICE_ARGUMENTS, Studio
@@ -77,7 +77,7 @@ async def studio(tiny, tmp_path_factory) -> AsyncIterator[Studio]:
     client = EngineClient(process.url, process.token)
     try:
         await client.open()
-        yield Studio(client, Catalog(store, records()), Library.load())
+        yield Studio(client, InstalledModels(store, records()), Library.load())
     finally:
         client.expect_end()
         await process.stop()

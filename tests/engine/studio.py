@@ -11,7 +11,7 @@ from PIL import Image
 
 from worker.engine.client import EngineClient
 from worker.images import RawImage
-from worker.models.disk.installed import Catalog
+from worker.models.installed import InstalledModels
 from worker.workflows.graph import Graph
 from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
@@ -42,7 +42,7 @@ PAYLOAD = {
 @dataclasses.dataclass
 class Studio:
     client: EngineClient
-    catalog: Catalog
+    catalog: InstalledModels
     library: Library
 
     def request(

@@ -19,8 +19,8 @@ from worker.demo.horde.state import EmbeddedHorde
 from worker.demo.run import tiny_setup
 from worker.demo.tiny.recipes import TINY_EMBEDDINGS, TINY_LORAS, TINY_MODELS
 from worker.engine.install import Runtime
-from worker.models.loras.lora_fetcher import Hosts
-from worker.models.model_manager import ModelRoom, Pace
+from worker.models.loras.lora_fetcher import LoraHosts
+from worker.models.model_manager import ManagerTimes, ModelManager
 
 pytestmark = pytest.mark.engine
 
@@ -53,11 +53,11 @@ def room(tiny, folder, server):
     entry = {"name": MODEL.name, "baseline": MODEL.baseline, "config": {"files": [{"path": file.file_name}]}}
     (lists / "stable_diffusion.json").write_text(json.dumps({MODEL.name: entry}))
     settings = {"models_to_load": [MODEL.name], "model_reference": str(lists), "allow_private_downloads": True}
-    return ModelRoom(
+    return ModelManager(
         BridgeData.model_validate(settings),
         root,
-        hosts=Hosts(f"{server.base}/api", f"{server.base}/hordeling"),
-        pace=Pace(first_pause_s=0.0, reserve_bytes=0),
+        hosts=LoraHosts(f"{server.base}/api", f"{server.base}/hordeling"),
+        times=ManagerTimes(first_pause_s=0.0, reserve_bytes=0),
     )
 
 

@@ -9,8 +9,8 @@ from worker.demo.tinies import records
 from worker.engine.client import EngineClient
 from worker.engine.memory_flags import GIB, Machine, memory_arguments
 from worker.engine.process import EngineProcess, EngineSettings
-from worker.models.disk.installed import Catalog
 from worker.models.disk.store import Store
+from worker.models.installed import InstalledModels
 from worker.workflows.library import Library
 
 from .studio import DEVICE_ARGUMENTS, Studio
@@ -49,7 +49,7 @@ async def test_models_in_turns_are_read_once_where_there_is_memory_for_them(tiny
     client = EngineClient(process.url, process.token)
     try:
         await client.open()
-        studio = Studio(client, Catalog(store, records()), Library.load())
+        studio = Studio(client, InstalledModels(store, records()), Library.load())
         for seed in range(ROUNDS):
             for model in MODELS:
                 # Everything a job can differ in: no result but the model is of use to the next.

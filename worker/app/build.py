@@ -26,9 +26,9 @@ from worker.jobs.job import JobEvents
 from worker.jobs.journal import FILE_NAME as JOURNAL_FILE
 from worker.jobs.journal import Journal
 from worker.models.catalog.custom import CustomModels
-from worker.models.catalog.model_selection import custom_file_of, custom_of, guess, tokens_of
+from worker.models.catalog.model_selection import custom_file_of, custom_of, resolve_from_cache, tokens_of
 from worker.models.catalog.records import ModelRecord
-from worker.models.model_manager import ModelRoom
+from worker.models.model_manager import ModelManager
 from worker.owner.maintenance import watch_maintenance
 from worker.owner.suspend import ClockWatch
 from worker.safety.gate import HordeChecker
@@ -94,7 +94,7 @@ def compose(
             logs=logs,
             memory_bytes=psutil.virtual_memory().total,
             largest_model_bytes=max(
-                map(_size, guess(settings, models.store.root, custom)), default=UNKNOWN_MODEL_BYTES
+                map(_size, resolve_from_cache(settings, models.store.root, custom)), default=UNKNOWN_MODEL_BYTES
             ),
         )
 
@@ -177,9 +177,9 @@ def _journal(home: Path) -> Journal:
         raise ConfigError(f"{home} can't be written to: {error.strerror}.", remedy="Check its permissions.") from error
 
 
-def _models(loaded: LoadedConfig, custom: CustomModels) -> ModelRoom:
+def _models(loaded: LoadedConfig, custom: CustomModels) -> ModelManager:
     config, environment = loaded.data, loaded.environment
-    return ModelRoom(
+    return ModelManager(
         config,
         models_root(config, environment),
         custom=custom,

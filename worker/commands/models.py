@@ -34,7 +34,7 @@ from worker.config.schema import BridgeData
 from worker.errors import ConfigError, WorkerError
 from worker.models.catalog.custom import CustomModels, write_custom_file
 from worker.models.catalog.model_selection import (
-    Choice,
+    ModelSelection,
     choose,
     custom_file_of,
     custom_of,
@@ -46,12 +46,12 @@ from worker.models.catalog.model_selection import (
 from worker.models.catalog.records import ModelRecord
 from worker.models.catalog.reference import TIMEOUT_S
 from worker.models.disk.store import Store
-from worker.models.download.downloader import RESERVE_BYTES, Downloader, Progress, State, open_client
+from worker.models.download.downloader import RESERVE_BYTES, Downloader, DownloadProgress, DownloadState, open_client
 from worker.models.download.transfer import Throttle
-from worker.models.download_plan import GIB, supply
+from worker.models.download_plan import auxiliary_records, fetch_planned, plan_selection
 from worker.models.loras.lora_cache import purge_unknown
-from worker.models.missing_files import all_beside, find_lacking
 from worker.network import check_network_variables
+from worker.units import GIB
 
 app = typer.Typer(help="Look at, fetch and check the models.", no_args_is_help=True)
 
@@ -69,7 +69,7 @@ class Owner:
 
     config: BridgeData
     store: Store
-    choice: Choice
+    selection: ModelSelection
     custom: CustomModels
 
 
@@ -86,7 +86,7 @@ def list_(
     """The models to be loaded, with their sizes, and whether their files are there."""
     logs.set_up(None, console_level="WARNING")
     owner = _owner(settings_or_defaults(config, from_environment=from_environment), reference, offline=offline)
-    records = owner.choice.known.values() if every else owner.choice.records
+    records = owner.selection.known.values() if every else owner.selection.records
     rows = [_row(owner, record) for record in records]
     if as_json:
         answer_json(rows)
@@ -120,12 +120,12 @@ def resolve(
     """Which models these names and commands stand for, and why."""
     logs.set_up(None, console_level="WARNING")
     loaded = settings_or_defaults(config, from_environment=from_environment)
-    choice = _owner(loaded, reference, offline=offline, wanted=commands).choice
-    why = dict(choice.resolution.why)
+    selection = _owner(loaded, reference, offline=offline, wanted=commands).selection
+    why = dict(selection.resolution.why)
     if as_json:
-        answer_json({"load": list(choice.resolution.load), "why": why})
+        answer_json({"load": list(selection.resolution.load), "why": why})
         return
-    answer_table(("model", "why"), ((name, why[name]) for name in choice.resolution.load))
+    answer_table(("model", "why"), ((name, why[name]) for name in selection.resolution.load))
 
 
 @app.command("download")
@@ -204,29 +204,29 @@ def _owner(
     if not offline:
         check_network_variables(os.environ)
 
-    async def gather() -> Choice:
+    async def gather() -> ModelSelection:
         async with contextlib.AsyncExitStack() as stack:
             network = None if offline else await stack.enter_async_context(httpx.AsyncClient(timeout=TIMEOUT_S))
             lists = await load_lists(config, root, network)
             month = await load_month(config, root, network, entries)
         return choose(config, lists, custom, month=month, wanted=wanted)
 
-    choice = asyncio.run(gather())
-    if not choice.known:
+    selection = asyncio.run(gather())
+    if not selection.known:
         raise ConfigError("No model list has ever been fetched.", remedy="Leave out --offline, or name --reference.")
-    for warning in choice.warnings:
+    for warning in selection.warnings:
         logger.warning("{}", warning)
-    return Owner(config, store_of(config, root, custom), choice, custom)
+    return Owner(config, store_of(config, root, custom), selection, custom)
 
 
 def _named(owner: Owner, names: Sequence[str] | None) -> Sequence[ModelRecord]:
     """The models of these names; without any, all that the settings want, and the files beside them."""
-    choice = owner.choice
+    selection = owner.selection
     if not names:
-        return [*choice.records, *all_beside(owner.config, choice)]
-    if unknown := [name for name in names if name not in choice.known]:
+        return [*selection.records, *auxiliary_records(owner.config, selection)]
+    if unknown := [name for name in names if name not in selection.known]:
         raise ConfigError(f"No model is called {' or '.join(map(repr, unknown))}.", remedy="See `models list --all`.")
-    return [choice.known[name] for name in names]
+    return [selection.known[name] for name in names]
 
 
 def _row(owner: Owner, record: ModelRecord) -> dict[str, Any]:
@@ -238,10 +238,10 @@ def _row(owner: Owner, record: ModelRecord) -> dict[str, Any]:
 
 
 async def _fetch(owner: Owner, tokens: dict[str, str]) -> dict[str, str]:
-    """Everything that is lacking; what could not be had, by name with the reason."""
-    lacking = find_lacking(owner.store, owner.config, owner.choice, reserve_bytes=RESERVE_BYTES)
-    failed = dict(lacking.refused)
-    logger.info("Models: {}.", lacking.plan)
+    """Fetch all missing files. Returns what failed, by name with the reason."""
+    plan = plan_selection(owner.store, owner.config, owner.selection, reserve_bytes=RESERVE_BYTES)
+    failed = {record.name: str(error) for record, error in plan.refused.items()}
+    logger.info("Models: {}.", plan)
     async with open_client(private=owner.config.allow_private_downloads) as http:
         with DownloadBars() as bars:
             downloader = Downloader(
@@ -249,8 +249,8 @@ async def _fetch(owner: Owner, tokens: dict[str, str]) -> dict[str, str]:
                 throttle=Throttle(owner.config.download_bytes_per_s),
             )  # fmt: skip
             try:
-                await supply(
-                    owner.store, lacking.records, downloader,
+                await fetch_planned(
+                    owner.store, plan, downloader,
                     on_ready=lambda _: None,
                     on_failed=lambda record, error: failed.update({record.name: str(error)}),
                 )  # fmt: skip
@@ -284,18 +284,18 @@ class DownloadBars:
     ) -> None:
         self._progress.stop()
 
-    def note(self, progress: Progress) -> None:
+    def note(self, progress: DownloadProgress) -> None:
         if self._console.is_terminal:
             self._draw(progress)
-        elif progress.total and progress.state in (State.RUNNING, State.DONE):
+        elif progress.total and progress.state in (DownloadState.RUNNING, DownloadState.DONE):
             self._log(progress.download.target, 100 * progress.done // progress.total)
 
-    def _draw(self, progress: Progress) -> None:
+    def _draw(self, progress: DownloadProgress) -> None:
         target = progress.download.target
         if target not in self._bars:
             self._bars[target] = self._progress.add_task(target.name)
         self._progress.update(self._bars[target], completed=progress.done, total=progress.total)
-        if progress.state in (State.FAILED, State.STOPPED):
+        if progress.state in (DownloadState.FAILED, DownloadState.STOPPED):
             self._progress.remove_task(self._bars.pop(target))
 
     def _log(self, target: Path, percent: int) -> None:

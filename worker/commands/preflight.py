@@ -24,14 +24,14 @@ from worker.engine.install import Runtime
 from worker.errors import ConfigError, WorkerError
 from worker.models.catalog.custom import read_custom_models
 from worker.models.catalog.model_commands import needs_statistics
-from worker.models.catalog.model_selection import Choice, choose, custom_of, load_lists, load_month, store_of
+from worker.models.catalog.model_selection import ModelSelection, choose, custom_of, load_lists, load_month, store_of
 from worker.models.catalog.reference import TIMEOUT_S, Reference
 from worker.models.disk.store import Store
 from worker.models.download.downloader import RESERVE_BYTES
-from worker.models.missing_files import find_lacking
+from worker.models.download_plan import plan_selection
 from worker.network import network_problems
+from worker.units import GIB
 
-GIB = 1024**3
 #: Download size of the safety checker's weights, in bytes (614 MB and 1.7 GB), and their folder below cache_home.
 SAFETY_WEIGHTS_BYTES, SAFETY_WEIGHTS_FOLDER = 2_300_000_000, "clip_blip"
 
@@ -171,9 +171,9 @@ def check_models(loaded: LoadedConfig, *, offline: bool) -> Iterator[Finding]:
     config, root = loaded.data, models_root(loaded.data, loaded.environment)
     custom = custom_of(config, loaded.environment)
     lists, month, failed = asyncio.run(_fetch_lists(loaded, root, offline=offline))
-    choice = choose(config, lists, custom, month=month)
+    selection = choose(config, lists, custom, month=month)
     if failed:
-        rating = Rating.DOUBTFUL if choice.records else Rating.BAD
+        rating = Rating.DOUBTFUL if selection.records else Rating.BAD
         yield Finding("models", rating, failed.message, failed.remedy)
     elif not lists.images or (month is None and needs_statistics(config.models_to_load)):
         yield Finding(
@@ -182,29 +182,29 @@ def check_models(loaded: LoadedConfig, *, offline: bool) -> Iterator[Finding]:
             "Run `horde-bridge models resolve`, which fetches them.",
         )  # fmt: skip
     else:
-        for sentence in choice.warnings:
+        for sentence in selection.warnings:
             yield Finding("models", Rating.DOUBTFUL, sentence)
-        if not choice.records:
+        if not selection.records:
             yield Finding(
                 "models", Rating.BAD,
                 f"{loaded.place('models_to_load')}: models_to_load names no model that can be served.",
                 "See `horde-bridge models list --all` for the names, or write TOP 2.",
             )  # fmt: skip
-    yield from _disk(loaded, root, choice, store_of(config, root, custom))
+    yield from _disk(loaded, root, selection, store_of(config, root, custom))
 
 
-def _disk(loaded: LoadedConfig, root: Path, choice: Choice, store: Store) -> Iterator[Finding]:
+def _disk(loaded: LoadedConfig, root: Path, selection: ModelSelection, store: Store) -> Iterator[Finding]:
     """Bytes to download and bytes free: models, what post-processing needs, and the safety checker's weights."""
-    lacking = find_lacking(store, loaded.data, choice, reserve_bytes=RESERVE_BYTES)
-    wanted, free = lacking.plan.known_bytes, store.free_bytes()
-    if choice.records:
-        yield Finding("models", Rating.GOOD, f"{len(choice.records)} to serve; {lacking.plan}")
+    plan = plan_selection(store, loaded.data, selection, reserve_bytes=RESERVE_BYTES)
+    wanted, free = plan.known_bytes, plan.free_bytes
+    if selection.records:
+        yield Finding("models", Rating.GOOD, f"{len(selection.records)} to serve; {plan}")
     if not (cache_home(loaded.data, loaded.environment) / SAFETY_WEIGHTS_FOLDER).is_dir():
         wanted += SAFETY_WEIGHTS_BYTES
     text = f"{wanted / GIB:.1f} GiB to download with the safety checker's weights, {free / GIB:.1f} GiB free in {root}"
-    if lacking.refused or wanted + RESERVE_BYTES > free:
-        refused = f"; no room for {', '.join(lacking.refused)}" if lacking.refused else ""
-        fits_nothing = len(lacking.refused) == len(choice.records) or free < SAFETY_WEIGHTS_BYTES
+    if plan.refused or wanted + RESERVE_BYTES > free:
+        refused = "".join(f"; {record.name}: {error.message}" for record, error in plan.refused.items())
+        fits_nothing = len(plan.refused) == len(selection.records) or free < SAFETY_WEIGHTS_BYTES
         yield Finding(
             "disk", Rating.BAD if fits_nothing else Rating.DOUBTFUL, text + refused,
             "Free disk space, set cache_home to another disk, or list fewer models.",

@@ -20,8 +20,8 @@ from worker.commands.options import (
 from worker.config.load import LoadedConfig
 from worker.config.paths import models_root
 from worker.jobs.preview import preview, read_pop_file, request_for, to_json
-from worker.models.auxiliary_records import as_file
-from worker.models.catalog.model_selection import custom_of, guess, store_of
+from worker.models.catalog.model_selection import custom_of, resolve_from_cache, store_of
+from worker.models.download_plan import as_model_file
 from worker.scheduling.offer import Capabilities, decide
 from worker.workflows.audit import audit_library, everything_wrong, snapshot
 from worker.workflows.capabilities import Ability, Survey, survey
@@ -102,12 +102,12 @@ def _survey(loaded: LoadedConfig, library: Library) -> tuple[Survey, bool]:
     root = models_root(loaded.data, loaded.environment)
     custom = custom_of(loaded.data, loaded.environment)
     store = store_of(loaded.data, root, custom)
-    known = [store.served(record) for record in guess(loaded.data, root, custom) if record.family]
+    known = [store.served(record) for record in resolve_from_cache(loaded.data, root, custom) if record.family]
     models = [model for model in known if isinstance(model, ServedModel)]
     assumed = not models
     if assumed:
         models = [ServedModel(f"any {family.value}", family, _any_files(library, family)) for family in Family]
-    return survey(library, models, lambda file: store.check(as_file(file)) is None), assumed
+    return survey(library, models, lambda file: store.check(as_model_file(file)) is None), assumed
 
 
 def _any_files(library: Library, family: Family) -> dict[str, str]:

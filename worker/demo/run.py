@@ -31,8 +31,8 @@ from worker.engine.devices import Device, engine_settings
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator
 from worker.horde.agent import bridge_agent
-from worker.models.disk.installed import Catalog
 from worker.models.disk.store import Store
+from worker.models.installed import InstalledModels
 from worker.safety.checker import NoChecker
 from worker.workflows.library import Library
 
@@ -159,7 +159,7 @@ def tiny_setup(
             memory_bytes=psutil.virtual_memory().total,
             largest_model_bytes=LARGEST_FULL_SIZE_BYTES if full_size else LARGEST_TINY_BYTES,
         ),
-        models=Catalog(store, tinies.records(models)),
+        models=InstalledModels(store, tinies.records(models)),
         library=Library.load(),
         safety=NoChecker(),
         drain_limit_s=JOB_TIMEOUT_S,

@@ -10,7 +10,7 @@ from worker.errors import JobNotServable, JobNotUnderstood
 from worker.horde.messages import GenMetadata
 from worker.jobs.job import Job
 from worker.jobs.source_images import Pictures
-from worker.models.progress import RoomState
+from worker.models.progress import ModelsState
 from worker.workflows.auxiliary_files import AuxiliaryFile, needs
 from worker.workflows.payload import embedding_wishes, lora_wishes, read_request
 from worker.workflows.request import (
@@ -57,7 +57,7 @@ class ModelSource(Protocol):
         """The file for a textual inversion, or what to tell the requester when there is none."""
         ...
 
-    def state(self) -> RoomState:
+    def state(self) -> ModelsState:
         """What is here, what is on its way, what can't be had."""
         ...
 

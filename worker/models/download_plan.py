@@ -1,11 +1,10 @@
-"""From chosen models to files on disk: what is lacking, how much that is, and fetching it model by model.
+"""From chosen models to files on disk: which files are wanted, which are missing, what fits, and fetching them.
 
-Models come in the owner's order, so that the first one can be served while the others are still on their way. One
-that can't be had costs only itself, and one from a slow host holds up the others for a while only.
+Models are fetched in the owner's order, so that the first is served while the others are still to come. A model that
+can't be fetched costs only itself.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,150 +14,241 @@ from typing import Final
 from loguru import logger
 
 from worker.aio import TaskGroup, ungrouped
-from worker.errors import WorkerError
-from worker.models.catalog.records import ModelFile, ModelRecord
+from worker.config.schema import BridgeData
+from worker.errors import DiskFull, DownloadError, DownloadFailed, DownloadRefused, FileBroken, WorkerError
+from worker.models.catalog.model_selection import ModelSelection
+from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose
+from worker.models.catalog.reference import Reference
 from worker.models.disk.store import MissingFile, Store
 from worker.models.download.downloader import Download, Downloader, estimate_bytes
-from worker.models.download.transfer import DownloadFailed
+from worker.units import GIB
+from worker.workflows.auxiliary_files import (
+    ANNOTATORS,
+    CONTROLNETS,
+    LAYER_DIFFUSE,
+    QR_CONTROLNETS,
+    AuxiliaryFile,
+    of_feature,
+)
+from worker.workflows.types import Family, Feature
 
-GIB: Final = 1024**3
-#: Seconds a model is fetched alone, so that the first one is served as early as can be.
-PATIENCE_S: Final = 900.0
+#: Seconds that one model has the whole bandwidth; then the next one is fetched beside it.
+ALONE_S: Final = 900.0
+ROOM_REMEDY: Final = "Free disk space, set cache_home to another disk, or load fewer models."
+#: Names that one sentence lists.
+MAX_LISTED: Final = 5
+_POST_PROCESSING: Final = (Feature.FACE_FIX, Feature.UPSCALE, Feature.STRIP_BACKGROUND)
+_CATEGORIES: Final = {category.value: category for category in Category}
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What has to be fetched. `unknown_files` have a size nobody tells beforehand."""
+class RecordDownloads:
+    """The files that one model, or one auxiliary file, lacks."""
 
+    record: ModelRecord
     downloads: tuple[Download, ...]
+
+
+@dataclass(frozen=True)
+class DownloadPlan:
+    """What to fetch, in this order. `refused`: why a record can't be fetched (no room, no address)."""
+
+    records: tuple[RecordDownloads, ...]
+    refused: Mapping[ModelRecord, DownloadError]
     known_bytes: int
+    #: files whose size is unknown until their download begins
     unknown_files: int
     free_bytes: int
 
+    @property
+    def downloads(self) -> tuple[Download, ...]:
+        """All files, each once."""
+        return tuple({str(each.target): each for record in self.records for each in record.downloads}.values())
+
     def __str__(self) -> str:
-        if not self.downloads:
+        count = len(self.downloads)
+        if not count:
             return "nothing to download"
-        count, total, free = len(self.downloads), self.known_bytes / GIB, self.free_bytes / GIB
+        total, free = self.known_bytes / GIB, self.free_bytes / GIB
         files = f"{count} file{'s' if count > 1 else ''}"
         if self.unknown_files == count:
             return f"{files} of unknown size to download, {free:.1f} GiB free"
         more = f" and {self.unknown_files} of unknown size" if self.unknown_files else ""
         return f"{files}, {total:.1f} GiB{more} to download, {free:.1f} GiB free"
 
-
-def plan_supply(store: Store, records: Iterable[ModelRecord]) -> Plan:
-    """Everything the models lack and that has an address, each file once."""
-    downloads: dict[str, Download] = {}
-    for record in records:
-        for lack in store.missing(record):
-            with contextlib.suppress(DownloadFailed):
-                download = _as_download(store, record, lack)
-                downloads.setdefault(str(download.target), download)
-    known, unknown = estimate_bytes(downloads.values())
-    return Plan(tuple(downloads.values()), known, unknown, store.free_bytes())
+    @property
+    def without_room(self) -> str:
+        """One sentence, with its remedy, about everything that the disk has no room for; "" where all fits."""
+        names = [record.name for record, error in self.refused.items() if isinstance(error, DiskFull)]
+        if not names:
+            return ""
+        listed = ", ".join(names[:MAX_LISTED]) + (f" and {len(names) - MAX_LISTED} more" if names[MAX_LISTED:] else "")
+        return f"The disk has {self.free_bytes / GIB:.1f} GiB free, too little for {listed}. {ROOM_REMEDY}"
 
 
-async def supply(
+def wanted_files(config: BridgeData, families: Iterable[Family]) -> tuple[AuxiliaryFile, ...]:
+    """The auxiliary files of everything the settings allow for models of these families, each once. Pure."""
+    served = frozenset(families)
+    files: list[AuxiliaryFile] = []
+    if config.allow_post_processing:
+        files += [file for feature in _POST_PROCESSING for file in of_feature(feature)]
+    if config.allow_controlnet:
+        controlled = {family: types for family, types in CONTROLNETS.items() if family in served}
+        types = dict.fromkeys(name for types in controlled.values() for name in types)
+        files += [file for name in types for file in ANNOTATORS[name]]
+        files += [file for types in controlled.values() for file in types.values()]
+    # QR codes come without a switch, unless a model of SDXL is in the list.
+    if config.allow_sdxl_controlnet or Family.STABLE_DIFFUSION_XL not in served:
+        files += [file for family, file in QR_CONTROLNETS.items() if family in served]
+    if config.allow_sdxl_controlnet:
+        files += [
+            file for family, both in LAYER_DIFFUSE.items() if family in served for file in (both.model, both.decoder)
+        ]
+    return tuple(dict.fromkeys(files))
+
+
+def as_model_file(file: AuxiliaryFile, reference: Reference | None = None) -> ModelFile:
+    """The auxiliary file for the store; with a reference also its address and checksum."""
+    url, sha256, size = file.url, file.sha256, None
+    category = _CATEGORIES.get(file.category)
+    record = reference.find(category, file.record) if reference and category else None
+    listed = next((each for each in record.files if each.name == file.name), None) if record else None
+    if listed:
+        url, sha256, size = listed.url, listed.sha256, listed.size
+    return ModelFile(Purpose.AUXILIARY, file.name, file.folder, sha256, url, size)
+
+
+def auxiliary_records(config: BridgeData, selection: ModelSelection) -> list[ModelRecord]:
+    """The auxiliary files that the settings and the chosen models need, each as a record of its own, on disk or not.
+
+    Those without an address are left out: an owner with lists of his own decides so what is fetched.
+    """
+    families = {record.family for record in selection.records if record.family}
+    records: list[ModelRecord] = []
+    for file in wanted_files(config, families):
+        found = as_model_file(file, selection.reference)
+        if found.url:
+            category = _CATEGORIES.get(file.category, Category.MISCELLANEOUS)
+            records.append(ModelRecord(f"{file.folder}/{file.name}", category, (found,)))
+    return records
+
+
+def plan_selection(store: Store, config: BridgeData, selection: ModelSelection, *, reserve_bytes: int) -> DownloadPlan:
+    """What to fetch for the chosen models and the files that the settings need beside them."""
+    models = {record: store.missing(record) for record in selection.records}
+    return plan_downloads(store, models, auxiliary_records(config, selection), reserve_bytes=reserve_bytes)
+
+
+def plan_downloads(
     store: Store,
-    records: Iterable[ModelRecord],
+    models: Mapping[ModelRecord, tuple[MissingFile, ...]],
+    auxiliary: Iterable[ModelRecord],
+    *,
+    reserve_bytes: int,
+) -> DownloadPlan:
+    """What to fetch for `models`, each with its missing files, and for the auxiliary records.
+
+    If no model is complete the first one comes first, so that there is something to serve; then the auxiliary files,
+    which serve every model; then the other models. What does not fit on the disk, in this order, is refused.
+    """
+    incomplete = [(record, missing) for record, missing in models.items() if missing]
+    first = 0 if len(incomplete) < len(models) else 1
+    beside = [(record, missing) for record in auxiliary if (missing := store.missing(record))]
+    free = store.free_bytes()
+    left = free - reserve_bytes
+    chosen: list[RecordDownloads] = []
+    refused: dict[ModelRecord, DownloadError] = {}
+    seen: set[Path] = set()
+    known = unknown = 0
+    for record, missing in (*incomplete[:first], *beside, *incomplete[first:]):
+        try:
+            downloads = tuple(_as_download(store, record, each) for each in missing)
+        except DownloadRefused as error:
+            refused[record] = error
+            continue
+        needed, without_size = estimate_bytes(each for each in downloads if each.target not in seen)
+        if needed > left:
+            refused[record] = DiskFull(
+                f"{needed / GIB:.1f} GiB to download, {max(0, left) / GIB:.1f} GiB left on the disk for it.",
+                remedy=ROOM_REMEDY,
+            )
+            continue
+        left -= needed
+        known += needed
+        unknown += without_size
+        seen |= {each.target for each in downloads}
+        chosen.append(RecordDownloads(record, downloads))
+    return DownloadPlan(tuple(chosen), MappingProxyType(refused), known, unknown, free)
+
+
+async def fetch_planned(
+    store: Store,
+    plan: DownloadPlan,
     downloader: Downloader,
     *,
     on_ready: Callable[[ModelRecord], None],
     on_failed: Callable[[ModelRecord, WorkerError], None],
 ) -> None:
-    """Make every model whole, in order, and tell of each as soon as it is, or why it can't be.
+    """Fetch every record in order, and report each as soon as it is complete or has failed.
 
-    One that takes longer than `PATIENCE_S` no longer has the line to itself: the next one comes beside it.
+    A record that takes longer than `ALONE_S` no longer has the bandwidth to itself: the next one starts beside it.
     """
-    waiting: list[ModelRecord] = []
-    for record in records:
-        # What is there already must not wait for what is not.
-        if store.missing(record):
-            waiting.append(record)
-        else:
-            on_ready(record)
     with ungrouped():
         async with TaskGroup() as group:
-            for record in waiting:
-                fetching = group.create_task(_supply(store, record, downloader, on_ready, on_failed))
-                await asyncio.wait((fetching,), timeout=PATIENCE_S)
+            for each in plan.records:
+                fetching = group.create_task(_fetch_and_report(store, each, downloader, on_ready, on_failed))
+                await asyncio.wait((fetching,), timeout=ALONE_S)
 
 
-async def _supply(
+async def _fetch_and_report(
     store: Store,
-    record: ModelRecord,
+    wanted: RecordDownloads,
     downloader: Downloader,
     on_ready: Callable[[ModelRecord], None],
     on_failed: Callable[[ModelRecord, WorkerError], None],
 ) -> None:
+    record = wanted.record
     try:
-        await complete(store, record, downloader)
-    except WorkerError as error:
-        logger.bind(action="model_unavailable", model=record.name).error("{} can't be had: {}", record.name, error)
+        await _fetch_record(store, wanted, downloader)
+    except DownloadError as error:
+        logger.bind(action="model_unavailable", model=record.name).error("{} can't be fetched: {}", record.name, error)
         on_failed(record, error)
     except Exception as error:  # a defect here must not cost the other models
         logger.bind(model=record.name).exception("A defect in fetching {}", record.name)
-        on_failed(record, DownloadFailed(f"a defect of this worker: {error!r}.", final=False))
+        on_failed(record, DownloadFailed(f"a defect of this worker: {error!r}."))
     else:
-        logger.bind(action="model_ready", model=record.name).info("{} is here", record.name)
+        logger.bind(action="model_ready", model=record.name).info("{} is complete", record.name)
         on_ready(record)
 
 
-async def complete(store: Store, record: ModelRecord, downloader: Downloader) -> None:
-    """Fetch what one model lacks. Raises DownloadFailed."""
-    downloads = [_as_download(store, record, lack) for lack in store.missing(record)]
-    results = await asyncio.gather(*(downloader.fetch(download) for download in downloads), return_exceptions=True)
-    for result in results:
+async def _fetch_record(store: Store, wanted: RecordDownloads, downloader: Downloader) -> None:
+    fetches = (downloader.fetch(download) for download in wanted.downloads)
+    for result in await asyncio.gather(*fetches, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
-    if left := store.missing(record):
-        raise DownloadFailed(f"{record.name} is not usable after its download: {left[0].reason}.")
+    if missing := await asyncio.to_thread(store.missing, wanted.record):
+        raise FileBroken(f"{wanted.record.name} is not usable after its download: {missing[0].reason}.")
 
 
 async def repair(store: Store, file: ModelFile) -> bool:
-    """After the engine failed to read a file: check it against its checksum, and set it aside if it is broken.
+    """After the engine failed to read a file: compare it with its checksum, and rename it if it is broken.
 
-    Whether it was.
-
-    Raises ConfigError for a broken file in a folder that is only read.
+    Returns whether it was. Raises ConfigError for a broken file in a folder that is only read.
     """
     found = store.find(file)
     if found is None:
         return False
     store.hashes.forget(found.path)
     sha256 = await asyncio.to_thread(store.hashes.compute, found.path) if file.sha256 else None
-    if sha256 == file.sha256 and not store.check(file):
+    if sha256 == file.sha256 and not await asyncio.to_thread(store.check, file):
         return False
     store.quarantine(found.path)
     return True
 
 
-def fit_disk(
-    store: Store, records: Iterable[ModelRecord], *, reserve_bytes: int
-) -> tuple[tuple[ModelRecord, ...], Mapping[str, str]]:
-    """The records whose files there is room for, taken in order, and for each of the others by name why not."""
-    left = store.free_bytes() - reserve_bytes
-    chosen: list[ModelRecord] = []
-    refused: dict[str, str] = {}
-    seen: set[Path] = set()
-    for record in records:
-        new = [download for download in plan_supply(store, [record]).downloads if download.target not in seen]
-        needed, _ = estimate_bytes(new)
-        if needed > left:
-            room = max(0, left) / GIB
-            refused[record.name] = (
-                f"{needed / GIB:.1f} GiB are to be downloaded, the disk has {room:.1f} GiB left for it"
-            )
-            continue
-        left -= needed
-        seen |= {download.target for download in new}
-        chosen.append(record)
-    return tuple(chosen), MappingProxyType(refused)
-
-
-def _as_download(store: Store, record: ModelRecord, lack: MissingFile) -> Download:
-    file = lack.file
+def _as_download(store: Store, record: ModelRecord, missing: MissingFile) -> Download:
+    file = missing.file
     if file.url is None or file.path is not None:
-        raise DownloadFailed(f"{lack.reason}, and no address is known to fetch it from.")
+        raise DownloadRefused(f"{missing.reason}, and no address is known to fetch it from.")
     size = file.size or (record.size_on_disk if len(record.files) == 1 else None)
     return Download(file.url, store.target(file), file.sha256, size)

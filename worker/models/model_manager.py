@@ -1,8 +1,8 @@
-"""The models room of a running worker: what is served, what is on its way, what can't be had, and why.
+"""The models of a running worker: which are served, which are being fetched, and which can't be used, with the reason.
 
-Whole models are served at once, the others are fetched in the background in the owner's order, each served as soon as
-it is whole. A file that an engine can't read is checked, set aside if it is broken, and fetched again. Everything
-here happens beside the jobs: without network the worker serves what lies on its disk.
+Complete models are served at once. The others are fetched in the background in the owner's order, each served as soon
+as it is complete. A file that an engine can't read is checked, renamed if it is broken, and fetched again. All of this
+happens beside the jobs: without network the worker serves what is on its disk.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -18,19 +19,18 @@ import httpx
 from loguru import logger
 
 from worker.config.schema import BridgeData
-from worker.errors import JobError, WorkerError
-from worker.models.auxiliary_records import as_file
+from worker.errors import DiskFull, JobError, Retry, WorkerError
 from worker.models.catalog.custom import CustomModels, write_custom_file
 from worker.models.catalog.model_commands import needs_statistics
-from worker.models.catalog.model_selection import Choice, choose, load_lists, load_month, store_of
+from worker.models.catalog.model_selection import ModelSelection, choose, load_lists, load_month, store_of
 from worker.models.catalog.records import Category, ModelRecord
 from worker.models.catalog.reference import TIMEOUT_S, Reference
+from worker.models.disk.store import MissingFile
 from worker.models.download.downloader import FIRST_PAUSE_S, RESERVE_BYTES, Downloader, open_client
 from worker.models.download.transfer import Throttle
-from worker.models.download_plan import repair, supply
-from worker.models.loras.lora_fetcher import AdhocFiles, Hosts
-from worker.models.missing_files import find_lacking
-from worker.models.progress import DownloadReport, RoomState
+from worker.models.download_plan import as_model_file, auxiliary_records, fetch_planned, plan_downloads, repair
+from worker.models.loras.lora_fetcher import LoraFetcher, LoraHosts
+from worker.models.progress import DownloadReport, ModelsState
 from worker.workflows.auxiliary_files import AuxiliaryFile, needs
 from worker.workflows.request import (
     Embedding,
@@ -42,13 +42,13 @@ from worker.workflows.request import (
     ServedModel,
 )
 
-#: Downloads of jobs' additions at the same time; they never wait for models.
-ADHOC_AT_ONCE: Final = 4
-#: Seconds one of them may take up a place; what arrived is kept for the next job that asks for it.
-ADHOC_LIMIT_S: Final = 600.0
-#: How often an engine may fail to read a model whose files are right, before it is not offered any more.
+#: Downloads of what jobs name at the same time; they never wait for models.
+LORAS_AT_ONCE: Final = 4
+#: Seconds of one such download; what arrived is kept for the next job that names it.
+LORA_LIMIT_S: Final = 600.0
+#: How often an engine may fail to read a model whose files are the right ones, before it is not offered any more.
 MAX_UNREADABLE: Final = 2
-#: Keys that decide which files are wanted; a change of any of them begins a new round.
+#: Settings that decide which files are wanted; a change of any of them starts a new round.
 DECISIVE: Final = (
     "models_to_load", "models_to_skip", "load_large_models", "model_reference", "model_reference_branch",
     "allow_post_processing", "allow_controlnet", "allow_sdxl_controlnet",
@@ -58,24 +58,50 @@ NO_MODELS: Final = CustomModels(MappingProxyType({}))
 
 
 @dataclass(frozen=True)
-class Pace:
+class ManagerTimes:
     """Times in seconds, sizes in bytes."""
 
-    #: before what could not be had is tried again; doubled each time up to the limit
+    #: before another try at what could not be fetched; doubled each time up to the limit
     retry_s: float = 900.0
     retry_limit_s: float = 6 * 3600.0
     #: between two lines about downloads in the log
     report_s: float = 30.0
-    #: of a download's second try
+    #: before a download's second try
     first_pause_s: float = FIRST_PAUSE_S
     #: left free on the disk
     reserve_bytes: int = RESERVE_BYTES
 
 
-class ModelRoom:
+class ModelState(str, Enum):
+    #: files are missing, and are being fetched or will be
+    WAITING = "waiting"
+    #: offered to the Horde
+    READY = "ready"
+    #: an engine could not read a file of it: jobs that are here are done, no more are asked for
+    CHECKING = "checking"
+    #: can't be fetched or used
+    FAILED = "failed"
+
+
+@dataclass
+class ManagedModel:
+    """One model that the owner wants, or an auxiliary file that could not be fetched.
+
+    `served` is set while READY and CHECKING; `reason` says why it FAILED. `unreadable` counts engines' failures to
+    read it although its files are the right ones.
+    """
+
+    record: ModelRecord
+    state: ModelState = ModelState.WAITING
+    served: ServedModel | None = None
+    reason: str = ""
+    unreadable: int = 0
+
+
+class ModelManager:
     """`custom`: the owner's own models. `tokens`: host → token for downloads from it.
 
-    `custom_file` is where `custom_models.json` is kept, if anywhere.
+    `custom_file` is where `custom_models.json` is written, if anywhere.
     """
 
     def __init__(
@@ -86,78 +112,73 @@ class ModelRoom:
         custom: CustomModels = NO_MODELS,
         tokens: Mapping[str, str] = MappingProxyType({}),
         custom_file: Path | None = None,
-        pace: Pace = Pace(),
-        hosts: Hosts = Hosts(),  # noqa: B008 - frozen
+        times: ManagerTimes = ManagerTimes(),
+        hosts: LoraHosts = LoraHosts(),  # noqa: B008 - frozen
     ) -> None:
+        self.store = store_of(config, root, custom)
         self._config = config
         self._custom = custom
-        self.store = store_of(config, root, custom)
         self._tokens = tokens
         self._custom_file = custom_file
-        self._pace = pace
+        self._times = times
         self._hosts = hosts
         self._throttle = Throttle(config.download_bytes_per_s)
         self._report = DownloadReport()
         self._reference = NO_LISTS
-        self._wanted: tuple[ModelRecord, ...] = ()
-        self._served: dict[str, ServedModel] = {}
-        self._failed: dict[str, str] = {}
-        #: of these another try may do better
-        self._worth_another: set[str] = set()
-        #: under suspicion: answered for, but not offered
-        self._checking: set[str] = set()
-        self._unreadable: dict[str, int] = {}
-        self._said: set[str] = set()
+        #: by name, in the owner's order
+        self._models: dict[str, ManagedModel] = {}
+        #: what another round may achieve: names, lists
+        self._retry: set[str] = set()
+        self._warned: set[str] = set()
         self._changed = asyncio.Event()
         self._mending: set[asyncio.Task[None]] = set()
-        self._adhoc: AdhocFiles | None = None
+        self._loras: LoraFetcher | None = None
 
-    # What jobs ask
+    # Asked by jobs
 
     def names(self) -> tuple[str, ...]:
         """Models that can be rendered now, in the owner's order."""
-        return tuple(
-            record.name for record in self._wanted if record.name in self._served and record.name not in self._checking
-        )
+        return tuple(name for name, model in self._models.items() if model.state is ModelState.READY)
 
     def model(self, name: str) -> ServedModel | None:
-        return self._served.get(name)
+        found = self._models.get(name)
+        return found.served if found else None
 
     def record(self, name: str) -> ModelRecord | None:
-        """What is known of a model that the owner wants served."""
-        return next((record for record in self._wanted if record.name == name), None)
+        """The record of a model that the owner wants."""
+        found = self._models.get(name)
+        return found.record if found else None
 
     def has(self, file: AuxiliaryFile) -> bool:
-        return self.store.check(as_file(file)) is None
+        return self.store.check(as_model_file(file)) is None
 
     async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | GenMetadataNote:
-        assert self._adhoc is not None, "the room is not running"
-        return await self._adhoc.lora(wish, model)
+        assert self._loras is not None, "not running"
+        return await self._loras.lora(wish, model)
 
     async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | GenMetadataNote:
-        assert self._adhoc is not None, "the room is not running"
-        return await self._adhoc.embedding(wish, model)
+        assert self._loras is not None, "not running"
+        return await self._loras.embedding(wish, model)
 
     def broken(self, request: RenderRequest) -> None:
         """Check the files of a request that an engine could not read; its model is not offered meanwhile."""
-        name = request.model.name
-        if name in self._checking or name not in self._served:
+        model = self._models.get(request.model.name)
+        if model is None or model.state is not ModelState.READY:
             return
-        self._checking.add(name)
-        task = asyncio.create_task(self._mend(request), name=f"mend {name}")
+        model.state = ModelState.CHECKING
+        task = asyncio.create_task(self._mend(request, model), name=f"mend {model.record.name}")
         self._mending.add(task)
         task.add_done_callback(self._mending.discard)
 
-    # What the owner sees and changes
+    # Seen and changed by the owner
 
-    def state(self) -> RoomState:
-        """Where things stand."""
-        ready = self.names()
-        waiting = tuple(r.name for r in self._wanted if r.name not in ready and r.name not in self._failed)
-        return RoomState(
-            ready,
-            waiting,
-            MappingProxyType(dict(self._failed)),
+    def state(self) -> ModelsState:
+        """All models and downloads at this moment."""
+        unavailable = (ModelState.WAITING, ModelState.CHECKING)
+        return ModelsState(
+            self.names(),
+            tuple(name for name, model in self._models.items() if model.state in unavailable),
+            MappingProxyType({n: m.reason for n, m in self._models.items() if m.state is ModelState.FAILED}),
             self._report.downloads,
             self._report.bytes_per_s,
             self._report.left_s,
@@ -167,78 +188,82 @@ class ModelRoom:
         """New settings count from now on."""
         self._config = after
         self._throttle.bytes_per_s = after.download_bytes_per_s
-        if self._adhoc:
-            self._adhoc.nsfw = after.nsfw
-            self._adhoc.wait_limit_s = after.download_timeout
+        if self._loras:
+            self._loras.nsfw = after.nsfw
+            self._loras.wait_limit_s = after.download_timeout
         if any(getattr(before, key) != getattr(after, key) for key in DECISIVE):
-            self._unreadable.clear()
+            self._warned.clear()
+            for model in self._models.values():
+                model.unreadable = 0
             self._changed.set()
 
-    # Its life
+    # Background work
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["ModelRoom"]:
-        """Find, fetch and mend until the block ends. What is unfinished then goes on with the next start."""
+    async def running(self) -> AsyncIterator["ModelManager"]:
+        """Find, fetch and mend until the block ends. Unfinished downloads are resumed by the next start."""
         async with contextlib.AsyncExitStack() as stack:
             public = await stack.enter_async_context(open_client(private=self._config.allow_private_downloads))
-            # Whom the owner names in the settings may be anywhere.
+            # The address of lists in the settings may be private.
             own = await stack.enter_async_context(httpx.AsyncClient(timeout=TIMEOUT_S))
             models = Downloader(
                 public, self.store.hashes,
                 tokens=self._tokens, throttle=self._throttle, on_progress=self._report.note,
-                first_pause_s=self._pace.first_pause_s, reserve_bytes=self._pace.reserve_bytes,
+                first_pause_s=self._times.first_pause_s, reserve_bytes=self._times.reserve_bytes,
             )  # fmt: skip
             stack.push_async_callback(models.close)
-            additions = Downloader(
+            loras = Downloader(
                 public, self.store.hashes,
-                tokens=self._tokens, throttle=self._throttle, at_once=ADHOC_AT_ONCE, limit_s=ADHOC_LIMIT_S,
-                first_pause_s=self._pace.first_pause_s, reserve_bytes=self._pace.reserve_bytes,
+                tokens=self._tokens, throttle=self._throttle, at_once=LORAS_AT_ONCE, limit_s=LORA_LIMIT_S,
+                first_pause_s=self._times.first_pause_s, reserve_bytes=self._times.reserve_bytes,
             )  # fmt: skip
-            self._adhoc = AdhocFiles(
-                public, self.store, additions,
+            self._loras = LoraFetcher(
+                public, self.store, loras,
                 nsfw=self._config.nsfw, budget_bytes=self._config.lora_cache_bytes,
                 wait_limit_s=self._config.download_timeout, hosts=self._hosts,
             )  # fmt: skip
-            stack.push_async_callback(self._adhoc.close)
+            stack.push_async_callback(self._loras.close)
             await asyncio.to_thread(self._write_custom_file)
-            lives = [
-                asyncio.create_task(self._live(own, models), name="models"),
-                asyncio.create_task(self._tell(), name="models-report"),
+            tasks = [
+                asyncio.create_task(self._keep_complete(own, models), name="models"),
+                asyncio.create_task(self._log_progress(), name="models-report"),
             ]
-            stack.push_async_callback(self._end, lives)
+            stack.push_async_callback(self._end, tasks)
             yield self
 
-    async def _end(self, lives: Iterable["asyncio.Task[None]"]) -> None:
-        tasks = [*lives, *self._mending]
+    async def _end(self, tasks: Iterable["asyncio.Task[None]"]) -> None:
+        tasks = [*tasks, *self._mending]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _live(self, own: httpx.AsyncClient, downloader: Downloader) -> None:
-        pause_s = self._pace.retry_s
-        # What lies on the disk is served before the network has said a word.
+    async def _keep_complete(self, own: httpx.AsyncClient, downloader: Downloader) -> None:
+        """Round after round: at once when something changed, after a pause where another try may help."""
+        pause_s = self._times.retry_s
+        # What is on disk is served before any host has answered.
         with contextlib.suppress(WorkerError):
-            await self._adopt(await self._choose(None))
+            await self._adopt(await self._select(None))
         while True:
             self._changed.clear()
             try:
                 done = await self._unless_changed(self._round(own, downloader))
             except Exception:  # a defect here must not cost the models that are served
-                logger.exception("A defect in the models room")
-                done, self._worth_another = True, self._worth_another | {"the models room"}
+                logger.exception("A defect in the model manager")
+                done = True
+                self._retry.add("a defect")
             if not done:
-                pause_s = self._pace.retry_s
+                pause_s = self._times.retry_s
                 continue
-            if not self._worth_another:
+            if not self._retry:
                 await self._changed.wait()
-                pause_s = self._pace.retry_s
+                pause_s = self._times.retry_s
             elif not await self._unless_changed(asyncio.sleep(pause_s)):
-                pause_s = self._pace.retry_s
+                pause_s = self._times.retry_s
             else:
-                pause_s = min(2 * pause_s, self._pace.retry_limit_s)
+                pause_s = min(2 * pause_s, self._times.retry_limit_s)
 
     async def _unless_changed(self, what: Awaitable[object]) -> bool:
-        """Whether it came to its end before something changed; else it is broken off."""
+        """Whether it ended before `_changed` was set; else it is cancelled."""
         task, changed = asyncio.ensure_future(what), asyncio.ensure_future(self._changed.wait())
         try:
             await asyncio.wait((task, changed), return_when=asyncio.FIRST_COMPLETED)
@@ -252,117 +277,141 @@ class ModelRoom:
             await asyncio.gather(task, changed, return_exceptions=True)
 
     async def _round(self, own: httpx.AsyncClient, downloader: Downloader) -> None:
-        """Choose anew, serve what is there, fetch what is not."""
-        self._failed.clear()
-        self._worth_another.clear()
+        """Choose the models again, serve those that are complete, fetch the others."""
+        self._retry.clear()
         try:
-            choice = await self._choose(own)
+            selection = await self._select(own)
         except WorkerError as error:
-            known = "the models known so far" if self._reference.images else "models of your own"
+            known = "the models known so far" if self._reference.images else "your custom models"
             logger.bind(action="model_lists_unavailable").error("Only {} are served: {}", known, error)
-            self._worth_another.add("the model lists")
-            choice = await self._choose(None, self._reference)
-        for warning in choice.warnings:
-            self._say(warning)
-        await self._adopt(choice)
+            self._retry.add("the model lists")
+            selection = await self._select(None, self._reference)
+        for warning in selection.warnings:
+            self._warn_once(warning)
+        missing = await self._adopt(selection)
         logger.bind(action="models_chosen").info("{}.", self.state())
-        await self._supply(choice, downloader)
+        await self._fetch(selection, missing, downloader)
 
-    async def _choose(self, http: httpx.AsyncClient | None, reference: Reference | None = None) -> Choice:
+    async def _select(self, http: httpx.AsyncClient | None, reference: Reference | None = None) -> ModelSelection:
         entries = (*self._config.models_to_load, *self._config.models_to_skip)
         lists = reference or await load_lists(self._config, self.store.root, http)
         month = await load_month(self._config, self.store.root, http, entries)
         if month is None and needs_statistics(entries):
-            self._worth_another.add("the month's figures")
+            self._retry.add("the month's statistics")
         wanted = None if lists.images else ()
         return choose(self._config, lists, self._custom, month=month, wanted=wanted)
 
-    async def _adopt(self, choice: Choice) -> None:
-        """From now on these models are wanted; those that are whole are served."""
-        self._reference = choice.reference
-        self._wanted = choice.records
-        self._served = {name: served for name, served in self._served.items() if name in choice.resolution.why}
+    async def _adopt(self, selection: ModelSelection) -> dict[ModelRecord, tuple[MissingFile, ...]]:
+        """Want these models from now on, and serve the complete ones. Returns the missing files of each usable one."""
+        self._reference = selection.reference
+        known, self._models = self._models, {}
+        for record in selection.records:
+            self._models[record.name] = known.get(record.name) or ManagedModel(record)
+            self._models[record.name].record = record
         self.store.refresh()
-        for record in choice.records:
-            await asyncio.to_thread(self._look, record)
+        missing: dict[ModelRecord, tuple[MissingFile, ...]] = {}
+        for model in list(self._models.values()):
+            found = await self._examine(model)
+            if found is not None:
+                missing[model.record] = found
+        return missing
 
-    def _look(self, record: ModelRecord) -> None:
-        """Serve a model if all its files are there."""
-        if self._unreadable.get(record.name, 0) >= MAX_UNREADABLE:
-            self._failed[record.name] = "engines can't read it, although its files are the right ones"
-            self._served.pop(record.name, None)
-            return
-        served = self.store.served(record)
+    async def _examine(self, model: ManagedModel) -> tuple[MissingFile, ...] | None:
+        """Serve the model if it is complete. Returns its missing files, None when it must not be used."""
+        if model.unreadable >= MAX_UNREADABLE:
+            self._fail(model, "engines can't read it, although its files are the right ones")
+            return None
+        return self._apply(model, await asyncio.to_thread(self.store.served, model.record))
+
+    @staticmethod
+    def _apply(model: ManagedModel, served: ServedModel | tuple[MissingFile, ...]) -> tuple[MissingFile, ...]:
         if isinstance(served, ServedModel):
-            self._served[record.name] = served
-        else:
-            self._served.pop(record.name, None)
+            model.served, model.reason = served, ""
+            # Whoever checks it now decides when it is offered again.
+            if model.state is not ModelState.CHECKING:
+                model.state = ModelState.READY
+            return ()
+        model.state, model.served, model.reason = ModelState.WAITING, None, ""
+        return served
 
-    async def _supply(self, choice: Choice, downloader: Downloader) -> None:
-        lacking = await asyncio.to_thread(
-            find_lacking, self.store, self._config, choice,
-            reserve_bytes=self._pace.reserve_bytes, given_up=frozenset(self._failed),
+    async def _fetch(
+        self,
+        selection: ModelSelection,
+        missing: Mapping[ModelRecord, tuple[MissingFile, ...]],
+        downloader: Downloader,
+    ) -> None:
+        plan = await asyncio.to_thread(
+            plan_downloads, self.store, missing, auxiliary_records(self._config, selection),
+            reserve_bytes=self._times.reserve_bytes,
         )  # fmt: skip
-        for name, reason in lacking.refused.items():
-            self._fail(name, reason, again=True)
-            logger.bind(action="model_unavailable", model=name).error("{} is not fetched: {}.", name, reason)
-        await downloader.keep_only({download.target for download in lacking.plan.downloads})
-        self._report.plan(lacking.plan.known_bytes)
-        if lacking.plan.downloads:
-            logger.bind(action="download_plan").info("Models: {}.", lacking.plan)
-        await supply(self.store, lacking.records, downloader, on_ready=self._arrived, on_failed=self._missed)
+        for record, error in plan.refused.items():
+            self._missed(record, error)
+            if not isinstance(error, DiskFull):
+                self._warn_once(f"{record.name} can't be fetched: {error}", action="model_unavailable")
+        if plan.without_room:
+            self._warn_once(plan.without_room, action="disk_full", key="disk full")
+        await downloader.keep_only({download.target for download in plan.downloads})
+        self._report.plan(plan.known_bytes)
+        if plan.downloads:
+            logger.bind(action="download_plan").info("Models: {}.", plan)
+        await fetch_planned(self.store, plan, downloader, on_ready=self._arrived, on_failed=self._missed)
 
     def _arrived(self, record: ModelRecord) -> None:
         if record.category is Category.IMAGE:
-            self._look(record)
+            # Quick: its files were examined a moment ago.
+            self._apply(self._managed(record), self.store.served(record))
 
     def _missed(self, record: ModelRecord, error: WorkerError) -> None:
-        self._fail(record.name, str(error), again=not getattr(error, "final", True))
+        self._fail(self._managed(record), str(error))
+        if error.retry is not Retry.NO:
+            self._retry.add(record.name)
 
-    def _fail(self, name: str, reason: str, *, again: bool) -> None:
-        self._failed[name] = reason
-        if again:
-            self._worth_another.add(name)
+    def _warn_once(self, text: str, *, action: str = "models_warning", key: str = "") -> None:
+        """Log `text`, unless a text with the same key, or the same text, was logged since the settings changed."""
+        if (key or text) not in self._warned:
+            self._warned.add(key or text)
+            logger.bind(action=action).warning("{}", text)
 
-    async def _mend(self, request: RenderRequest) -> None:
-        """Find the file that is to blame. What is set aside is fetched again with the next round, which begins now."""
-        name = request.model.name
-        record = next((record for record in self._wanted if record.name == name), None)
+    def _managed(self, record: ModelRecord) -> ManagedModel:
+        return self._models.setdefault(record.name, ManagedModel(record))
+
+    @staticmethod
+    def _fail(model: ManagedModel, reason: str) -> None:
+        model.state, model.served, model.reason = ModelState.FAILED, None, reason
+
+    async def _mend(self, request: RenderRequest, model: ManagedModel) -> None:
+        """Find the broken file. What is renamed is fetched again by the next round, which starts now."""
+        name = model.record.name
         try:
-            own = [await repair(self.store, file) for file in record.files] if record else []
-            others = [await self._adhoc.mend(lora.file) for lora in request.loras] if self._adhoc else []
+            own = [await repair(self.store, file) for file in model.record.files]
+            others = [await self._loras.mend(lora.file) for lora in request.loras] if self._loras else []
             with contextlib.suppress(JobError, KeyError):
-                others += [await repair(self.store, as_file(file, self._reference)) for file in needs(request)]
+                others += [await repair(self.store, as_model_file(file, self._reference)) for file in needs(request)]
         except (WorkerError, OSError) as error:
-            # It stays where it is; that its checksum is wrong is on record now, and one of our own comes before it.
-            logger.bind(action="model_broken", model=name).error("{} can't be set aside: {}", name, error)
+            # It stays on disk; its wrong checksum is known now, and a copy in the own tree takes precedence over it.
+            logger.bind(action="model_broken", model=name).error("{} can't be renamed: {}", name, error)
             own, others = [True], []
         finally:
-            self._checking.discard(name)
+            if model.state is ModelState.CHECKING:
+                model.state = ModelState.READY
         if any((*own, *others)):
             if any(own):
-                self._served.pop(name, None)
+                model.state, model.served = ModelState.WAITING, None
             self._changed.set()
             return
-        self._unreadable[name] = self._unreadable.get(name, 0) + 1
-        if record and self._unreadable[name] >= MAX_UNREADABLE:
-            self._look(record)
+        model.unreadable += 1
+        if model.unreadable >= MAX_UNREADABLE:
+            await self._examine(model)
             logger.bind(action="model_unreadable", model=name).error(
                 "{} is not offered any more: {}. Change models_to_load, or restart, to try it again.",
-                name, self._failed[name],
+                name, model.reason,
             )  # fmt: skip
 
-    async def _tell(self) -> None:
+    async def _log_progress(self) -> None:
         while True:
-            await asyncio.sleep(self._pace.report_s)
+            await asyncio.sleep(self._times.report_s)
             if self._report.downloads:
                 logger.bind(action="download_progress").info("{}.", self.state())
-
-    def _say(self, warning: str) -> None:
-        """Each warning once, however many rounds there are."""
-        if warning not in self._said:
-            self._said.add(warning)
-            logger.warning("{}", warning)
 
     def _write_custom_file(self) -> None:
         if self._custom_file is None:

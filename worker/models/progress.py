@@ -1,31 +1,31 @@
 """How far the models have come: what downloads report, as one state for whoever shows it, and as lines for the log."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
-from worker.models.download.downloader import Progress, State
-from worker.models.download.transfer import MIB
-from worker.models.download_plan import GIB
+from worker.clock import Clock, monotonic
+from worker.models.download.downloader import DownloadProgress, DownloadState
+from worker.units import GIB, MIB
 
 #: Seconds over which the speed is averaged.
-WINDOW_S = 20.0
+WINDOW_S: Final = 20.0
 
 
 @dataclass(frozen=True)
-class RoomState:
-    """The models room at one moment. Bytes; `left_s` None: unknown."""
+class ModelsState:
+    """All models at one moment. `left_s` None: unknown."""
 
     #: models that are served, in the owner's order
     ready: tuple[str, ...] = ()
-    #: models that are still to come
+    #: models that are being fetched, or will be
     waiting: tuple[str, ...] = ()
-    #: models that can't be had or used, with the reason
+    #: models that can't be fetched or used, with the reason
     failed: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    #: files that are on their way now
-    downloads: tuple[Progress, ...] = ()
+    #: files that are being fetched now
+    downloads: tuple[DownloadProgress, ...] = ()
     bytes_per_s: float = 0.0
     left_s: float | None = None
 
@@ -41,35 +41,35 @@ class RoomState:
 
 
 class DownloadReport:
-    """Keeps what downloads tell. `note` is the downloader's listener; `plan` says what is still to come in all."""
+    """Sums up what downloads report to `note`. `plan` sets the bytes still to come."""
 
-    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, now_s: Clock = monotonic) -> None:
         self._now_s = now_s
-        self._running: dict[Path, Progress] = {}
+        self._running: dict[Path, DownloadProgress] = {}
         self._samples: list[tuple[float, int]] = []
         self._arrived = 0
         self._planned = 0
 
     def plan(self, planned_bytes: int) -> None:
-        """So many bytes are to come from now on."""
+        """Count from here on towards `planned_bytes`."""
         self._planned = planned_bytes
         self._arrived = 0
         self._samples.clear()
 
-    def note(self, progress: Progress) -> None:
+    def note(self, progress: DownloadProgress) -> None:
         target = progress.download.target
         before = self._running.get(target)
-        if progress.state is State.RUNNING:
-            # What an earlier run left on disk did not arrive now.
+        if progress.state is DownloadState.RUNNING:
+            # Bytes that an earlier run left on disk did not arrive now.
             self._count(progress.done - before.done if before else 0)
             self._running[target] = progress
-        elif progress.state is not State.WAITING:
-            if before and progress.state is State.DONE:
+        elif progress.state is not DownloadState.WAITING:
+            if before and progress.state is DownloadState.DONE:
                 self._count(progress.done - before.done)
             self._running.pop(target, None)
 
     @property
-    def downloads(self) -> tuple[Progress, ...]:
+    def downloads(self) -> tuple[DownloadProgress, ...]:
         return tuple(self._running.values())
 
     @property
@@ -92,7 +92,7 @@ class DownloadReport:
             del self._samples[0]
 
 
-def _shown(progress: Progress) -> str:
+def _shown(progress: DownloadProgress) -> str:
     name, total = progress.download.target.name, progress.total
     if not total:
         return f"{name} {progress.done / MIB:.0f} MiB"

@@ -1,10 +1,19 @@
-"""A lock on an open file, given up by the system when its process ends, however that happens.
+"""Locks between processes, on files. The system releases a lock when its process ends, however it ends.
 
 Standard library only: the set-up uses it before anything is installed.
 """
 
+import asyncio
+import contextlib
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+#: Seconds between two tries to get a lock that another process holds.
+RETRY_S: Final = 1.0
 
 if sys.platform == "win32":
     import msvcrt
@@ -13,7 +22,7 @@ if sys.platform == "win32":
     _LOCKED_BYTE = 1 << 20
 
     def lock(descriptor: int) -> bool:
-        """Whether the lock is this process's now. Raises OSError where the file system has no locks."""
+        """Whether this process has the lock now. Raises OSError where the file system has no locks."""
         os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -27,9 +36,44 @@ else:
     import fcntl
 
     def lock(descriptor: int) -> bool:
-        """Whether the lock is this process's now. Raises OSError where the file system has no locks."""
+        """Whether this process has the lock now. Raises OSError where the file system has no locks."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        return True
+
+
+@asynccontextmanager
+async def locked(file: Path) -> AsyncIterator[bool]:
+    """Hold the lock on `file`, waiting for it; yields whether another process had it first. The file stays.
+
+    Where the file system has no locks, or `file` can't be opened, nothing is locked: what two processes spoil by
+    writing at the same time has to be noticed by other means, such as a checksum.
+    """
+    descriptor = await asyncio.to_thread(_open, file)
+    if descriptor is None:
+        yield False
+        return
+    try:
+        waited = False
+        while not _lock_if_possible(descriptor):
+            waited = True
+            await asyncio.sleep(RETRY_S)
+        yield waited
+    finally:
+        os.close(descriptor)
+
+
+def _open(file: Path) -> int | None:
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    return None
+
+
+def _lock_if_possible(descriptor: int) -> bool:
+    try:
+        return lock(descriptor)
+    except OSError:
         return True

@@ -1,4 +1,4 @@
-"""Models fetched in order, each served as soon as it is whole."""
+"""Which files are wanted and missing, what fits on the disk, and models fetched in order."""
 
 import hashlib
 from dataclasses import replace
@@ -6,13 +6,26 @@ from dataclasses import replace
 import httpx
 import pytest
 
+from worker.config.schema import BridgeData
 from worker.errors import ConfigError
-from worker.models import download_plan as supply_module
+from worker.models import download_plan
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose
+from worker.models.catalog.reference import Reference, read_folder
 from worker.models.disk.store import Store
 from worker.models.download.downloader import Downloader
-from worker.models.download_plan import fit_disk, plan_supply, repair, supply
+from worker.models.download_plan import as_model_file, fetch_planned, plan_downloads, repair, wanted_files
+from worker.models.installed import InstalledModels
+from worker.workflows.auxiliary_files import (
+    ANNOTATORS,
+    CONTROLNETS,
+    FACE_DETECTOR,
+    LAYER_DIFFUSE,
+    QR_CONTROLNETS,
+    UPSCALERS,
+)
 from worker.workflows.types import Family
+
+SD1, SDXL = Family.STABLE_DIFFUSION_1, Family.STABLE_DIFFUSION_XL
 
 
 def record(name, url, content, **more):
@@ -31,6 +44,11 @@ def store(tmp_path):
     return Store(tmp_path / "own")
 
 
+def planned(store, records, auxiliary=(), reserve_bytes=0):
+    models = {record: store.missing(record) for record in records}
+    return plan_downloads(store, models, auxiliary, reserve_bytes=reserve_bytes)
+
+
 async def run(store, records, then=lambda name: None):
     ready, failed = [], {}
 
@@ -40,27 +58,27 @@ async def run(store, records, then=lambda name: None):
 
     async with httpx.AsyncClient(trust_env=False) as http:
         downloader = Downloader(http, store.hashes, first_pause_s=0.0, reserve_bytes=0)
-        await supply(
-            store, records, downloader,
+        await fetch_planned(
+            store, planned(store, records), downloader,
             on_ready=arrived,
             on_failed=lambda record, error: failed.update({record.name: str(error)}),
         )  # fmt: skip
     return ready, failed
 
 
-async def test_models_come_in_order_what_is_there_first_and_a_failure_costs_only_itself(serve, store, put, whole):
+async def test_models_come_in_order_and_a_failure_costs_only_itself(serve, store, put, whole):
     put(store.root / "compvis" / "c.safetensors")
     async with serve(whole) as server:
         server.faults = ["", "status:404"]
         records = [record(name, server.url, whole) for name in "abcd"]
         ready, failed = await run(store, records)
-    assert ready == ["c", "a", "d"]
+    assert ready == ["a", "d"]
     assert list(failed) == ["b"]
     assert "404" in failed["b"]
 
 
 async def test_a_model_that_comes_slowly_does_not_hold_up_the_others(serve, store, whole, monkeypatch):
-    monkeypatch.setattr(supply_module, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(download_plan, "ALONE_S", 0.0)
     async with serve(whole) as server:
         server.held = {"/slow"}
         records = [record("slow", f"{server.base}/slow", whole), record("quick", server.url, whole)]
@@ -91,30 +109,39 @@ async def test_a_damaged_file_is_replaced(serve, store, put, whole):
     assert path.read_bytes() == whole
 
 
-async def test_a_model_nobody_offers_is_named(store, whole):
-    ready, failed = await run(store, [record("a", None, whole)])
-    assert ready == []
-    assert "no address" in failed["a"]
+def test_a_model_without_an_address_is_refused(store, whole):
+    plan = planned(store, [record("a", None, whole)])
+    assert plan.downloads == ()
+    [error] = plan.refused.values()
+    assert "no address" in error.message
 
 
 def test_the_plan_tells_sizes_and_room_and_each_file_once(store, put, whole):
     put(store.root / "compvis" / "there.safetensors")
-    shared = record("a", "https://x/a", whole)
-    unknown = replace(record("b", "https://x/b", whole), size_on_disk=None)
-    orphan = record("c", None, whole)
-    plan = plan_supply(store, [shared, shared, unknown, orphan, record("there", "https://x/t", whole)])
+    first, unknown = record("a", "https://x/a", whole), replace(record("b", "https://x/b", whole), size_on_disk=None)
+    shared = replace(first, name="shared")
+    plan = planned(store, [first, shared, unknown, record("there", "https://x/t", whole)])
     assert (len(plan.downloads), plan.known_bytes, plan.unknown_files) == (2, 99, 1)
     assert "2 files" in str(plan)
-    assert str(plan_supply(store, [])) == "nothing to download"
+    assert str(planned(store, [])) == "nothing to download"
 
 
-def test_what_fits_on_the_disk_is_taken_in_order_and_shared_files_count_once(store, whole, monkeypatch):
+def test_what_fits_on_the_disk_is_taken_in_order_and_the_rest_is_told_in_one_sentence(store, whole, monkeypatch):
     monkeypatch.setattr(store, "free_bytes", lambda: 250)
-    models = [record(name, f"https://x/{name}", whole) for name in "abc"]
-    taken, refused = fit_disk(store, [models[0], models[0], *models], reserve_bytes=50)
-    assert [each.name for each in taken] == ["a", "a", "a", "b"]
-    assert list(refused) == ["c"]
-    assert "0.0 GiB" in refused["c"]
+    models = [record(name, f"https://x/{name}", whole) for name in "abcdefgh"]
+    plan = planned(store, [models[0], replace(models[0], name="a2"), *models[1:]], reserve_bytes=50)
+    assert [each.record.name for each in plan.records] == ["a", "a2", "b"]
+    assert [each.name for each in plan.refused] == ["c", "d", "e", "f", "g", "h"]
+    assert "too little for c, d, e, f, g and 1 more. Free disk space" in plan.without_room
+    assert planned(store, models[:1]).without_room == ""
+
+
+def test_a_first_model_comes_before_the_auxiliary_files_and_those_before_the_other_models(store, put, whole):
+    models = [record(name, f"https://x/{name}", whole) for name in "ab"]
+    beside = record("upscaler", "https://x/u", whole)
+    assert [each.record.name for each in planned(store, models, [beside]).records] == ["a", "upscaler", "b"]
+    put(store.root / "compvis" / "a.safetensors")
+    assert [each.record.name for each in planned(store, models, [beside]).records] == ["upscaler", "b"]
 
 
 async def test_a_file_the_engine_cant_read_is_set_aside_only_if_it_is_broken(store, put, whole):
@@ -135,3 +162,60 @@ async def test_a_broken_file_in_a_folder_that_is_only_read_is_left_to_its_owner(
     with pytest.raises(ConfigError, match="only read"):
         await repair(Store(tmp_path / "own", [tmp_path / "other"]), record("a", None, whole).files[0])
     assert path.exists()
+
+
+def wanted(*families, **allowed):
+    return wanted_files(BridgeData.model_validate({"allow_img2img": True, **allowed}), families)
+
+
+def test_nothing_is_fetched_for_what_is_not_allowed():
+    assert wanted(SD1, SDXL) == ()
+
+
+def test_post_processing_brings_upscalers_face_fixers_and_the_background_remover():
+    files = wanted(SDXL, allow_post_processing=True)
+    assert set(UPSCALERS.values()) | {FACE_DETECTOR} <= set(files)
+    assert "u2net.onnx" in {file.name for file in files}
+    assert {file.folder for file in files} == {"esrgan", "gfpgan", "codeformer", "rembg"}
+
+
+def test_controlnets_come_for_the_families_served_only():
+    files = wanted(SD1, allow_controlnet=True)
+    assert set(CONTROLNETS[SD1].values()) <= set(files)
+    assert not set(CONTROLNETS[Family.STABLE_DIFFUSION_2_768].values()) & set(files)
+    assert {file for name in CONTROLNETS[SD1] for file in ANNOTATORS[name]} <= set(files)
+    assert QR_CONTROLNETS[SD1] in files
+    assert wanted(Family.FLUX_1, allow_controlnet=True) == ()
+
+
+@pytest.mark.parametrize(("sdxl", "there"), [(False, set()), (True, {QR_CONTROLNETS[SDXL], LAYER_DIFFUSE[SDXL].model})])
+def test_what_is_for_sdxl_needs_its_own_permission(sdxl, there):
+    files = wanted(SDXL, allow_controlnet=True, allow_sdxl_controlnet=sdxl)
+    assert {QR_CONTROLNETS[SDXL], LAYER_DIFFUSE[SDXL].model} & set(files) == there
+
+
+def test_address_and_checksum_come_from_the_reference_where_it_lists_the_file():
+    own = UPSCALERS["RealESRGAN_x4plus"]
+    listed = ModelFile(Purpose.AUXILIARY, own.name, "esrgan", "a" * 64, "https://x/up.pth", 5)
+    record = ModelRecord(own.record, Category.ESRGAN, (listed,))
+    reference = Reference({Category.ESRGAN: {own.record: record}}, {})
+    assert as_model_file(own, reference) == listed
+    assert as_model_file(own).url is None
+    unlisted = UPSCALERS["4xNomos8kSC"]
+    assert as_model_file(unlisted, reference).url == unlisted.url
+
+
+def test_every_file_has_an_address_in_the_real_reference(reference_dir):
+    reference = read_folder(reference_dir / "model-reference")
+    files = wanted(*Family, allow_post_processing=True, allow_controlnet=True, allow_sdxl_controlnet=True)
+    assert len(files) > 40
+    assert [file.name for file in files if not as_model_file(file, reference).url] == []
+
+
+def test_a_file_is_here_when_it_is_whole(tmp_path, put):
+    file = LAYER_DIFFUSE[SDXL].decoder
+    assert not InstalledModels(Store(tmp_path), []).has(file)
+    path = put(tmp_path / file.folder / file.name)
+    assert InstalledModels(Store(tmp_path), []).has(file)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert not InstalledModels(Store(tmp_path), []).has(file)

@@ -1,4 +1,4 @@
-"""The models room at work: what is served, fetched, mended and given up, with a file server on this machine."""
+"""The model manager at work: what is served, fetched, mended and given up, with a file server on this machine."""
 
 import asyncio
 import hashlib
@@ -11,13 +11,13 @@ import pytest
 from worker.aio import timeout
 from worker.config.schema import BridgeData
 from worker.models.catalog.model_selection import custom_of
-from worker.models.model_manager import ModelRoom, Pace
+from worker.models.model_manager import ManagerTimes, ModelManager
 from worker.workflows.auxiliary_files import LAYER_DIFFUSE
 from worker.workflows.types import Family
 
 #: nothing here waits for a clock
-PACE = Pace(retry_s=0.01, retry_limit_s=0.01, report_s=0.01, first_pause_s=0.0, reserve_bytes=0)
-PATIENT = Pace(retry_s=3600.0, report_s=3600.0, first_pause_s=0.0, reserve_bytes=0)
+PACE = ManagerTimes(retry_s=0.01, retry_limit_s=0.01, report_s=0.01, first_pause_s=0.0, reserve_bytes=0)
+PATIENT = ManagerTimes(retry_s=3600.0, report_s=3600.0, first_pause_s=0.0, reserve_bytes=0)
 
 
 def entry(name, content, url, *, folder="", **more):
@@ -56,10 +56,10 @@ class Place:
         })  # fmt: skip
 
     @asynccontextmanager
-    async def room(self, *, pace=PATIENT, **settings):
+    async def room(self, *, times=PATIENT, **settings):
         config = self.config(**settings)
-        room = ModelRoom(
-            config, self.root, pace=pace, custom=custom_of(config, {}), custom_file=self.folder / "custom_models.json"
+        room = ModelManager(
+            config, self.root, times=times, custom=custom_of(config, {}), custom_file=self.folder / "custom_models.json"
         )
         async with room.running():
             yield room
@@ -78,7 +78,14 @@ async def until(condition):
 
 def request_for(room, name, *, loras=()):
     return SimpleNamespace(
-        model=room.model(name), loras=loras, control_type=None, workflow="", transparent=False, post_processing=()
+        model=room.model(name),
+        loras=loras,
+        control_type=None,
+        return_control_map=False,
+        image_is_control=False,
+        workflow="",
+        transparent=False,
+        post_processing=(),
     )
 
 
@@ -104,7 +111,7 @@ async def test_a_model_nobody_gives_costs_only_itself_and_is_asked_for_once(plac
     async with serve(place.whole) as server:
         place.list("gone", "there", url=server.base)
         server.faults = ["status:451"]
-        async with place.room(pace=PACE) as room:
+        async with place.room(times=PACE) as room:
             await until(lambda: room.names() == ("there",))
             reason = room.state().failed["gone"]
         assert [request["path"] for request in server.requests] == ["/gone", "/there"]
@@ -116,7 +123,7 @@ async def test_a_host_in_trouble_is_asked_again_later(place, serve):
     async with serve(place.whole) as server:
         place.list("late", url=server.base)
         server.faults = ["status:503"] * 5
-        async with place.room(pace=PACE) as room:
+        async with place.room(times=PACE) as room:
             await until(lambda: room.names() == ("late",))
             assert room.state().failed == {}
 
@@ -136,7 +143,7 @@ async def test_what_does_not_fit_on_the_disk_is_not_begun(place, serve):
         place.list("small", url=server.base, size_on_disk_bytes=100)
         async with place.room() as room:
             await until(lambda: room.names() == ("small",))
-            assert "the disk has" in room.state().failed["large"]
+            assert "left on the disk" in room.state().failed["large"]
         assert [request["path"] for request in server.requests] == ["/small"]
 
 
@@ -197,7 +204,7 @@ async def test_a_change_of_other_settings_begins_nothing(place, put):
         room.change(before, before.model_copy(update={"download_speed_limit": 2.0, "nsfw": False}))
         assert not room._changed.is_set()
         assert room._throttle.bytes_per_s == 2e6
-        assert not room._adhoc.nsfw
+        assert not room._loras.nsfw
 
 
 async def test_a_file_the_engine_can_not_read_is_set_aside_and_fetched_again(place, serve, put):
@@ -247,11 +254,11 @@ async def test_a_broken_file_in_a_folder_that_is_only_read_stays_and_one_of_our_
     assert theirs.read_bytes() == broken
 
 
-async def test_without_the_months_figures_they_are_asked_for_again(place, put):
+async def test_without_the_months_statistics_they_are_asked_for_again(place, put):
     place.list("a", "b")
     put(place.own("a"))
-    async with place.room(pace=PACE, models_to_load=["TOP 1"], horde_url="http://127.0.0.1:9/") as room:
-        await until(lambda: "the month's figures" in room._worth_another)
+    async with place.room(times=PACE, models_to_load=["TOP 1"], horde_url="http://127.0.0.1:9/") as room:
+        await until(lambda: "the month's statistics" in room._retry)
         (place.lists / "statistics.json").write_text(json.dumps({"month": {"a": 1}}))
         await until(lambda: room.names() == ("a",))
 
@@ -259,11 +266,11 @@ async def test_without_the_months_figures_they_are_asked_for_again(place, put):
 async def test_lists_that_are_gone_cost_no_model_that_is_served(place, put):
     place.list("a")
     put(place.own("a"))
-    async with place.room(pace=PACE) as room:
+    async with place.room(times=PACE) as room:
         await until(lambda: room.names() == ("a",))
         (place.lists / "stable_diffusion.json").unlink()
         room._changed.set()
-        await until(lambda: "the model lists" in room._worth_another)
+        await until(lambda: "the model lists" in room._retry)
         assert room.names() == ("a",)
 
 
@@ -285,15 +292,15 @@ async def test_files_for_what_the_owner_allows_are_fetched_too(place, serve, put
 async def test_a_defect_costs_no_model_that_is_served(place, put, monkeypatch):
     place.list("a")
     put(place.own("a"))
-    async with place.room(pace=PACE) as room:
+    async with place.room(times=PACE) as room:
         await until(lambda: room.names() == ("a",))
         rounds = []
 
-        async def defective(choice, downloader):
-            rounds.append(choice)
+        async def defective(*arguments):
+            rounds.append(arguments)
             raise RuntimeError("defect")
 
-        monkeypatch.setattr(room, "_supply", defective)
+        monkeypatch.setattr(room, "_fetch", defective)
         room._changed.set()
         await until(lambda: len(rounds) > 1)
         assert room.names() == ("a",)

@@ -4,15 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from worker.models.download.circuit_breaker import Breaker
-from worker.models.download.downloader import Download, Progress, State
-from worker.models.progress import DownloadReport, RoomState
+from worker.models.download.downloader import Download, DownloadProgress, DownloadState
+from worker.models.progress import DownloadReport, ModelsState
 
 MIB = 1024**2
 
 
-def progress(name="a", state=State.RUNNING, done=0, total=1000 * MIB):
-    return Progress(Download("https://x/y", Path(name)), state, done * MIB, total)
+def progress(name="a", state=DownloadState.RUNNING, done=0, total=1000 * MIB):
+    return DownloadProgress(Download("https://x/y", Path(name)), state, done * MIB, total)
 
 
 @pytest.fixture
@@ -42,9 +41,9 @@ def test_several_files_add_up_and_what_ends_is_gone(report, clock):
     for name in "ab":
         report.note(progress(name, done=50))
     assert report.bytes_per_s == pytest.approx(10 * MIB)
-    report.note(progress("a", State.DONE, done=1000))
+    report.note(progress("a", DownloadState.DONE, done=1000))
     assert [each.download.target.name for each in report.downloads] == ["b"]
-    for state in (State.FAILED, State.STOPPED):
+    for state in (DownloadState.FAILED, DownloadState.STOPPED):
         report.note(progress("b"))
         report.note(progress("b", state))
         assert report.downloads == ()
@@ -61,20 +60,9 @@ def test_a_file_that_begins_anew_takes_nothing_back(report, clock):
 
 @pytest.mark.parametrize(("left_s", "text"), [(30, "1 min"), (600, "10 min"), (7260, "2 h 1 min")])
 def test_the_state_is_one_line(left_s, text):
-    state = RoomState(("a",), ("b",), {"c": "gone"}, (progress("b.safetensors", done=250),), 5 * MIB, left_s)
+    state = ModelsState(("a",), ("b",), {"c": "gone"}, (progress("b.safetensors", done=250),), 5 * MIB, left_s)
     assert str(state) == f"1 of 3 models are here; b.safetensors 25 % of 1.0 GiB; 5.0 MiB/s, {text} left"
 
 
 def test_a_file_of_unknown_size_shows_what_has_come():
-    assert "b 7 MiB" in str(RoomState(downloads=(progress("b", done=7, total=None),)))
-
-
-def test_a_host_that_fails_again_and_again_is_left_alone_for_a_while():
-    breaker = Breaker(limit=2, rest_s=10)
-    assert not breaker.failed(0)
-    breaker.succeeded()
-    assert not breaker.failed(1)
-    assert breaker.failed(2)
-    assert breaker.rests(11.9)
-    assert not breaker.rests(12)
-    assert not breaker.failed(13)
+    assert "b 7 MiB" in str(ModelsState(downloads=(progress("b", done=7, total=None),)))

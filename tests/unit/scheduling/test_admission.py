@@ -11,7 +11,7 @@ from worker.errors import HordeUnreachable, WorkerError
 from worker.horde.messages import PopResponse
 from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import Job, JobEvent, Stage
-from worker.models.progress import RoomState
+from worker.models.progress import ModelsState
 from worker.scheduling.admission import (
     FILES_PATIENCE_S,
     GIB,
@@ -58,7 +58,7 @@ class Stand:
         self.admission = Admission(
             AdmissionParts(
                 config=lambda: self.config,
-                models=SimpleNamespace(names=lambda: self.names, state=lambda: RoomState(failed=self.failed)),
+                models=SimpleNamespace(names=lambda: self.names, state=lambda: ModelsState(failed=self.failed)),
                 pool=self,
                 planner=SimpleNamespace(
                     capacity=lambda: self.capacity,

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from worker.models.catalog.cache_file import read_json, write_json
+from worker.models.catalog.documents import read_json, write_json
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose, family_of, place
 from worker.models.catalog.schemas import PURPOSES
 from worker.models.disk.folder_layouts import MODEL_SUFFIXES

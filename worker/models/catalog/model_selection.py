@@ -1,4 +1,4 @@
-"""What the owner's settings stand for: the lists, the month's figures, and the models chosen with them."""
+"""The models that the owner's settings choose, and what is needed to choose: lists and the month's statistics."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,9 @@ from loguru import logger
 
 from worker.config.schema import BridgeData
 from worker.errors import ConfigError
-from worker.models.catalog.cache_file import read_json
 from worker.models.catalog.custom import FILE_NAME as CUSTOM_FILE
 from worker.models.catalog.custom import CustomModels, read_custom_file, read_custom_models, shadowed, with_custom
+from worker.models.catalog.documents import read_json
 from worker.models.catalog.model_commands import Resolution, needs_statistics, resolve
 from worker.models.catalog.records import ModelRecord
 from worker.models.catalog.reference import (
@@ -30,15 +30,15 @@ from worker.models.catalog.reference import (
 from worker.models.catalog.statistics import cached_month, fetch_month, read_month
 from worker.models.disk.store import Store
 
-#: Below a folder that `model_reference` names: the month's figures, as the Horde tells them.
+#: In a folder that `model_reference` names: the statistics answer of the Horde.
 STATISTICS_FILE: Final = "statistics.json"
-#: Names the owner's own `custom_models.json`, as it does for reGen's engine.
+#: Environment variable with the path of the owner's own `custom_models.json`, as for reGen's engine.
 CUSTOM_VARIABLE: Final = "HORDELIB_CUSTOM_MODELS"
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The models to serve, in the owner's order, and all that are known."""
+class ModelSelection:
+    """`records`: the models to serve, in the owner's order. `known`: all models, the owner's own included."""
 
     reference: Reference
     known: Mapping[str, ModelRecord]
@@ -52,7 +52,7 @@ class Choice:
 
 
 def custom_of(config: BridgeData, environment: Mapping[str, str]) -> CustomModels:
-    """The owner's own models: of the settings, and of the file that other programs have them from."""
+    """The owner's own models: those of the settings, and those of the file that `CUSTOM_VARIABLE` names."""
     own = read_custom_models([entry.model_dump() for entry in config.custom_models])
     if not (named := environment.get(CUSTOM_VARIABLE)):
         return own
@@ -67,7 +67,7 @@ def store_of(config: BridgeData, root: Path, custom: CustomModels) -> Store:
 
 
 def tokens_of(config: BridgeData, environment: Mapping[str, str]) -> dict[str, str]:
-    """What hosts want from those who download: host → token."""
+    """Host → token for downloads from it."""
     civitai = config.civitai_api_token
     tokens = {
         "civitai.com": civitai.get_secret_value() if civitai else "",
@@ -77,16 +77,16 @@ def tokens_of(config: BridgeData, environment: Mapping[str, str]) -> dict[str, s
 
 
 def custom_file_of(environment: Mapping[str, str]) -> Path | None:
-    """Where `custom_models.json` is written; None where the variable names one that the owner writes."""
+    """Path to write `custom_models.json` to; None where `CUSTOM_VARIABLE` names one that the owner writes."""
     return None if environment.get(CUSTOM_VARIABLE) else Path.cwd() / CUSTOM_FILE
 
 
 async def load_lists(
     config: BridgeData, root: Path, http: httpx.AsyncClient | None, *, fresh_s: float | None = None
 ) -> Reference:
-    """The model lists from where the settings say; without `http` as last fetched, which may be never.
+    """The model lists from the source the settings name; without `http` as last fetched, which may be empty.
 
-    Raises ConfigError for a folder that is none, HordeUnreachable when nobody has a list and none is kept.
+    Raises ConfigError for a folder without lists, HostUnreachable when no host answers and no list is cached.
     """
     place, branch = config.model_reference, config.model_reference_branch or ""
     if folder := _own_folder(config):
@@ -107,7 +107,7 @@ async def load_lists(
 async def load_month(
     config: BridgeData, root: Path, http: httpx.AsyncClient | None, entries: Sequence[str]
 ) -> Mapping[str, int] | None:
-    """The month's figures where an entry needs them; None where it doesn't, or where they can't be had."""
+    """Model → images of the month if an entry ranks by them; else None, as when they are not available."""
     if not needs_statistics(entries):
         return None
     folder = _own_folder(config)
@@ -117,10 +117,8 @@ async def load_month(
         except ValueError as error:
             logger.bind(action="statistics_unusable").warning("{} is not used: {}", folder / STATISTICS_FILE, error)
     if http is not None:
-        table = await fetch_month(http, config.horde_url, root / CACHE_FOLDER)
-    else:
-        table = await asyncio.to_thread(cached_month, root / CACHE_FOLDER)
-    return table.month if table else None
+        return await fetch_month(http, config.horde_url, root / CACHE_FOLDER)
+    return await asyncio.to_thread(cached_month, root / CACHE_FOLDER)
 
 
 def choose(
@@ -130,8 +128,8 @@ def choose(
     *,
     month: Mapping[str, int] | None,
     wanted: Sequence[str] | None = None,
-) -> Choice:
-    """Resolve `wanted`, or what the settings want, among the lists and the owner's own models. Pure."""
+) -> ModelSelection:
+    """Resolve `wanted`, or the settings' `models_to_load`, among the lists and the owner's own models. Pure."""
     known = with_custom(reference.images, custom)
     resolution = resolve(
         config.models_to_load if wanted is None else wanted,
@@ -141,17 +139,16 @@ def choose(
         large=config.load_large_models,
     )
     warnings = (*custom.warnings, *shadowed(reference.images, custom), *resolution.warnings)
-    return Choice(reference, known, resolution, warnings)
+    return ModelSelection(reference, known, resolution, warnings)
 
 
-def guess(config: BridgeData, root: Path, custom: CustomModels) -> tuple[ModelRecord, ...]:
-    """The models that will probably be served, by what an earlier run fetched; nothing is fetched now."""
+def resolve_from_cache(config: BridgeData, root: Path, custom: CustomModels) -> tuple[ModelRecord, ...]:
+    """The models that the settings choose, with lists and statistics as last fetched. Fetches nothing."""
     reference = read_cache(root / CACHE_FOLDER, beta=True)
     if folder := _own_folder(config):
         with contextlib.suppress(ConfigError):
             reference = read_folder(folder, beta=True)
-    table = cached_month(root / CACHE_FOLDER)
-    return choose(config, reference, custom, month=table.month if table else None).records
+    return choose(config, reference, custom, month=cached_month(root / CACHE_FOLDER)).records
 
 
 def _own_folder(config: BridgeData) -> Path | None:

@@ -5,12 +5,11 @@ in a folder this worker knows.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from worker.workflows.types import Family
 
@@ -100,19 +99,12 @@ class ModelRecord:
     family: Family | None = None
     nsfw: bool = False
     inpainting: bool = False
-    features_not_supported: frozenset[str] = frozenset()
-    #: what the Horde asks of requests for this model: min_steps, max_steps, cfg_scale, clip_skip, samplers …
-    requirements: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    #: bytes of all files together as the reference tells; often an estimate
+    #: bytes of all files together according to the reference; often an estimate
     size_on_disk: int | None = None
-    trigger: tuple[str, ...] = ()
-    description: str = ""
-    version: str = ""
     style: str = ""
-    #: words about what it is made for: anime, furry …
+    #: subjects it is made for: anime, furry …
     tags: tuple[str, ...] = ()
-    homepage: str = ""
-    beta: bool = False
+    #: one of the owner's `custom_models`
     custom: bool = False
 
     @property

@@ -13,7 +13,7 @@ from typing import Any, Final
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose, family_of, place
 from worker.workflows.types import Family
 
-#: How both schemas call a file's role.
+#: File roles of both schemas.
 PURPOSES: Final = MappingProxyType(
     {
         "checkpoint": Purpose.CHECKPOINT,
@@ -60,7 +60,7 @@ def read_sha256(value: Any) -> str | None:
     return folded if _SHA256.fullmatch(folded) else None
 
 
-def read_records(data: Any, category: Category, *, beta: bool = False) -> RecordList:
+def read_records(data: Any, category: Category) -> RecordList:
     """Read one category of either schema. A broken entry costs itself only.
 
     Raises ValueError when the whole is no list of models.
@@ -73,13 +73,13 @@ def read_records(data: Any, category: Category, *, beta: bool = False) -> Record
     problems: list[str] = []
     for name, entry in data.items():
         try:
-            records[name] = _read_record(str(name), entry, category, beta=beta)
+            records[name] = _read_record(str(name), entry, category)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             problems.append(f"{category.value}: {name}: {error}")
     return RecordList(records, tuple(problems))
 
 
-def _read_record(name: str, entry: Mapping[str, Any], category: Category, *, beta: bool) -> ModelRecord:
+def _read_record(name: str, entry: Mapping[str, Any], category: Category) -> ModelRecord:
     config = entry.get("config") or {}
     files = _legacy_files(config, category) if "files" in config else _service_files(config, category)
     if not files:
@@ -87,8 +87,6 @@ def _read_record(name: str, entry: Mapping[str, Any], category: Category, *, bet
     baseline = str(entry.get("baseline") or "")
     family = family_of(baseline) if baseline else None
     size = entry.get("size_on_disk_bytes")
-    trigger = entry.get("trigger") or ()
-    requirements = entry.get("requirements")
     return ModelRecord(
         name=name,
         category=category,
@@ -97,16 +95,9 @@ def _read_record(name: str, entry: Mapping[str, Any], category: Category, *, bet
         family=family,
         nsfw=bool(entry.get("nsfw")),
         inpainting=bool(entry.get("inpainting")),
-        features_not_supported=frozenset(str(item) for item in entry.get("features_not_supported") or ()),
-        requirements=MappingProxyType(dict(requirements) if isinstance(requirements, dict) else {}),
         size_on_disk=size if isinstance(size, int) and size > 0 else None,
-        trigger=(trigger,) if isinstance(trigger, str) else tuple(str(item) for item in trigger),
-        description=str(entry.get("description") or ""),
-        version=str(entry.get("version") or ""),
         style=str(entry.get("style") or ""),
         tags=tuple(str(item) for item in entry.get("tags") or ()),
-        homepage=str(entry.get("homepage") or ""),
-        beta=beta,
     )
 
 

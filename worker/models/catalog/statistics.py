@@ -1,8 +1,6 @@
-"""How many images the Horde made with each model in the past month: what TOP and BOTTOM go by."""
+"""Images made with each model in the past month, as the Horde counts them: TOP and BOTTOM rank models by this."""
 
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -10,28 +8,19 @@ from typing import Any, Final
 import httpx
 from loguru import logger
 
-from worker.errors import HordeUnreachable
-from worker.models.catalog.cache_file import read_json, write_json
-from worker.models.catalog.fetch import fetch_json
+from worker.errors import DownloadError
+from worker.models.catalog.documents import fetch_kept, read_kept
 
-#: Seconds for the answer; the config load waits for it.
+#: Seconds for the answer; the choice of models waits for it.
 TIMEOUT_S: Final = 15.0
-#: The server counts anew once a day, so an hour-old table is as good as a new one.
+#: The server counts anew once a day, so a table of the last hour is current.
 FRESH_S: Final = 3600.0
-#: The cache's name, beside the model reference's.
+#: In the folder of the model reference's cache.
 CACHE_FILE: Final = "statistics.cached.json"
 
 
-@dataclass(frozen=True)
-class MonthStatistics:
-    """Images per model. `age_s` is how old the table is."""
-
-    month: Mapping[str, int]
-    age_s: float = 0.0
-
-
 def read_month(data: Any) -> Mapping[str, int]:
-    """The month's table of a statistics answer. Nameless and uncounted models are dropped.
+    """Model → images of the month, from a statistics answer. Entries without a name or a count are dropped.
 
     Raises ValueError when there is no such table.
     """
@@ -42,44 +31,27 @@ def read_month(data: Any) -> Mapping[str, int]:
         {
             name: int(count)
             for name, count in month.items()
-            if name.strip() and name != "None" and isinstance(count, int | float) and count >= 0
+            if name.strip() and name != "None" and isinstance(count, int | float) and 0 <= count < float("inf")
         }
     )
 
 
 async def fetch_month(
-    http: httpx.AsyncClient,
-    horde_url: str,
-    cache_folder: Path,
-    *,
-    timeout_s: float = TIMEOUT_S,
-    fresh_s: float = FRESH_S,
-) -> MonthStatistics | None:
+    http: httpx.AsyncClient, horde_url: str, cache_folder: Path, *, fresh_s: float = FRESH_S
+) -> Mapping[str, int] | None:
     """The month's table from the Horde, else as last fetched; None when there is neither."""
-    path = cache_folder / CACHE_FILE
-    kept = cached_month(cache_folder)
-    if kept and kept.age_s < fresh_s:
-        return kept
     url = f"{horde_url.rstrip('/')}/v2/stats/img/models?model_state=known"
-    try:
-        month = read_month((await fetch_json(http, url, timeout_s=timeout_s)).data)
-    except (HordeUnreachable, ValueError) as error:
-        consequence = (
-            f"those of {kept.age_s / 3600:.0f} hours ago are used" if kept else "TOP and BOTTOM choose nothing"
-        )
-        logger.bind(action="statistics_unavailable").warning("No model statistics, so {}: {}", consequence, error)
-        return kept
-    try:
-        write_json(path, {"month": dict(month)})
-    except OSError as error:
-        logger.bind(action="statistics_not_kept").warning("Model statistics can't be kept at {}: {}", path, error)
-    return MonthStatistics(month)
-
-
-def cached_month(cache_folder: Path) -> MonthStatistics | None:
-    """The month's table as last fetched, None where it never was."""
     path = cache_folder / CACHE_FILE
     try:
-        return MonthStatistics(read_month(read_json(path)), max(0.0, time.time() - path.stat().st_mtime))
-    except (OSError, ValueError):
+        return (await fetch_kept(http, path, (url,), read_month, fresh_s=fresh_s, timeout_s=TIMEOUT_S)).value
+    except DownloadError as error:
+        logger.bind(action="statistics_unavailable").warning(
+            "TOP and BOTTOM choose nothing, because the Horde's statistics are not available: {}", error
+        )
         return None
+
+
+def cached_month(cache_folder: Path) -> Mapping[str, int] | None:
+    """The month's table as last fetched; None where it never was."""
+    kept = read_kept(cache_folder / CACHE_FILE, read_month)
+    return kept.value if kept else None

@@ -1,13 +1,12 @@
-"""The model files on this machine: which are there, whole and right, and how the engine finds them.
+"""The model files on this machine: which are present, whole and the right ones, and where the engine finds them.
 
-The worker's own tree has reGen's layout and is the only one written to; further trees (another worker's, a ComfyUI or
-A1111 installation, a folder of checkpoints) are read. A file is looked for in the order ComfyUI searches, and the
-first of its name counts, because that is the one ComfyUI would load. Nothing here hashes a file unless asked to.
+The worker's own tree has reGen's layout and is the only one written to. Further trees (another worker's, a ComfyUI or
+A1111 installation, a folder of checkpoints) are only read. Files are searched in ComfyUI's order, and the first of a
+name counts, because ComfyUI would load that one. Only `verify` computes checksums.
 """
 
 import os
 import shutil
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,10 @@ from loguru import logger
 
 from worker.errors import ConfigError
 from worker.models.catalog.records import ModelFile, ModelRecord, Purpose
-from worker.models.disk.eviction import CachedFile
 from worker.models.disk.folder_layouts import (
     KEY_OF_FOLDER,
     KEY_OF_PURPOSE,
     LAYOUTS,
-    MODEL_SUFFIXES,
     Layout,
     ModelTree,
     detect,
@@ -31,13 +28,13 @@ from worker.models.disk.folder_layouts import (
 from worker.models.disk.integrity import HashStore, find_damage
 from worker.workflows.request import ServedModel
 
-#: Added to the name of a file that is set aside; ComfyUI lists no such file.
+#: Added to the name of a broken file, so that ComfyUI does not list it.
 BROKEN_SUFFIX: Final = ".broken"
 
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file on disk. `listed` is its name in ComfyUI's list, "" where ComfyUI does not look."""
+    """A file on disk. `listed` is its name in ComfyUI's list, "" in a folder that ComfyUI does not list."""
 
     path: Path
     listed: str
@@ -45,7 +42,7 @@ class FoundFile:
 
 @dataclass(frozen=True)
 class MissingFile:
-    """A file a model can't do without. `path` is the unusable one that is there, if any."""
+    """A file that a model needs and can't use. `path` is the unusable one on disk, if any."""
 
     file: ModelFile
     reason: str
@@ -53,7 +50,7 @@ class MissingFile:
 
 
 class Store:
-    """The owner's model folders. Cheap to make; `refresh` after files came from elsewhere."""
+    """The owner's model folders. Call `refresh` after other programs may have added files."""
 
     def __init__(self, root: Path, extra: Iterable[Path] = (), custom: Iterable[ModelRecord] = ()) -> None:
         self.root = root.absolute()
@@ -64,11 +61,11 @@ class Store:
         self._damage: dict[tuple[Path, int, int], str] = {}
 
     def refresh(self) -> None:
-        """Forget what the read-only trees were seen to hold."""
+        """Forget the listings of the read-only trees."""
         self._names.clear()
 
     def target(self, file: ModelFile) -> Path:
-        """Where this file belongs in the worker's own tree. Raises ConfigError for an owner's own file."""
+        """The path for this file in the worker's own tree. Raises ConfigError for an owner's own file."""
         if file.path is not None:
             raise ConfigError(
                 f"{file.path} is your own file and can't be fetched.", remedy="Put it there, or correct custom_models."
@@ -76,7 +73,7 @@ class Store:
         return self.root / file.folder / file.name
 
     def find(self, file: ModelFile) -> FoundFile | None:
-        """The file ComfyUI would load for this one, whatever its content."""
+        """The file that ComfyUI would load for this one, without a look at its content."""
         key = KEY_OF_PURPOSE.get(file.purpose) or KEY_OF_FOLDER.get(file.folder, "")
         if file.path is not None:
             return FoundFile(file.path, file.path.name) if file.path.is_file() else None
@@ -88,7 +85,7 @@ class Store:
         return FoundFile(path, "") if path.is_file() else None
 
     def check(self, file: ModelFile) -> MissingFile | None:
-        """Why this file can't be used, None when it can: absent, out of sight, damaged, outdated, or hidden."""
+        """Why this file can't be used: absent, unlisted, damaged, outdated, hidden. None when it can."""
         found = self.find(file)
         if found is None:
             where = file.path or self.root / file.folder / file.name
@@ -105,7 +102,7 @@ class Store:
         return None
 
     def served(self, record: ModelRecord) -> ServedModel | tuple[MissingFile, ...]:
-        """The model for the engine, or every file that it lacks. Raises ValueError for an unknown family."""
+        """The model for the engine, or every file that is missing. Raises ValueError for an unknown family."""
         if record.family is None:
             raise ValueError(f"{record.name} is of the unknown baseline {record.baseline!r}")
         if missing := self.missing(record):
@@ -114,11 +111,11 @@ class Store:
         return ServedModel(record.name, record.family, MappingProxyType(files), inpainting=record.inpainting)
 
     def missing(self, record: ModelRecord) -> tuple[MissingFile, ...]:
-        """Every file of any model, image or auxiliary, that can't be used."""
+        """Every file of the record that can't be used. Reads headers of new files, so call it in a thread."""
         return tuple(lack for file in record.files if (lack := self.check(file)))
 
     def verify(self, record: ModelRecord, *, fresh: bool = False) -> tuple[MissingFile, ...]:
-        """The same after comparing checksums, computed where none is on record, or anew: minutes, so off the loop."""
+        """`missing`, after comparing checksums, computed where unknown or if `fresh`. Takes minutes."""
         bad: list[MissingFile] = []
         for file in record.files:
             found = self.find(file)
@@ -131,7 +128,7 @@ class Store:
         return tuple(bad)
 
     def quarantine(self, path: Path) -> Path:
-        """Move a broken file aside, over an earlier one; its new path. Raises ConfigError outside the own tree."""
+        """Rename a broken file; returns its new path. Raises ConfigError outside the own tree."""
         if not path.absolute().is_relative_to(self.root):
             raise ConfigError(
                 f"{path} is broken and in a folder that is only read.", remedy="Replace it, or remove it there."
@@ -139,42 +136,22 @@ class Store:
         aside = path.with_name(path.name + BROKEN_SUFFIX)
         path.replace(aside)
         self.hashes.forget(path)
-        logger.bind(action="model_file_set_aside").warning("{} is broken and now called {}", path, aside.name)
+        logger.bind(action="model_file_set_aside").warning("{} is broken and was renamed {}", path, aside.name)
         return aside
 
-    def cached_files(self, folder: str) -> list[CachedFile]:
-        """What lies in `lora` or `ti` of the own tree, with the time of its last use."""
-        files: list[CachedFile] = []
-        for path in sorted((self.root / folder).glob("*")):
-            if path.suffix.casefold() in MODEL_SUFFIXES and path.is_file():
-                stat = path.stat()
-                last_used_s = max(stat.st_atime, stat.st_mtime)
-                files.append(CachedFile(path, stat.st_size, last_used_s))
-        return files
-
-    def mark_used(self, path: Path) -> None:
-        """Note the use of a cached file; file systems don't do that reliably. Its age for side files stays."""
-        stat = path.stat()
-        os.utime(path, ns=(time.time_ns(), stat.st_mtime_ns))
-
-    def evict(self, file: CachedFile) -> None:
-        """Delete a cached file and its record."""
-        self.hashes.forget(file.path)
-        file.path.unlink(missing_ok=True)
-
     def free_bytes(self) -> int:
-        """Bytes free for this user on the own tree's disk."""
+        """Free bytes of the own tree's disk."""
         folder = self.root
         while not folder.exists():
             folder = folder.parent
         return shutil.disk_usage(folder).free
 
     def model_paths(self) -> dict[str, dict[str, str]]:
-        """Where ComfyUI finds all trees, in the structure of its extra_model_paths.yaml."""
+        """All folders, as in ComfyUI's extra_model_paths.yaml: section → folder kind → one path per line."""
         sections: dict[str, dict[str, str]] = {}
         for number, tree in enumerate(self.trees):
             keys = {key: tree.folders(key) for key in LAYOUTS[tree.layout]}
-            # A folder of the own tree may come into being with the first download; ComfyUI looks again.
+            # A folder of the own tree may be made by the first download; ComfyUI lists folders again for each prompt.
             present = {k: [str(f) for f in folders if tree.writable or f.is_dir()] for k, folders in keys.items()}
             name = f"{tree.layout.value}_{number}" if number else "worker"
             sections[name] = {key: "\n".join(folders) for key, folders in present.items() if folders}
@@ -198,7 +175,7 @@ class Store:
         return None if exact else self._names_below(folder).get(Path(file.name).name)
 
     def _names_below(self, folder: Path) -> Mapping[str, Path]:
-        """File names anywhere below a folder, as other programs' owners sort theirs into sub-folders."""
+        """File name → path below a folder; users of other programs sort their files into sub-folders."""
         if folder not in self._names:
             names: dict[str, Path] = {}
             for parent, folders, files in os.walk(folder, followlinks=True):
@@ -209,7 +186,7 @@ class Store:
         return self._names[folder]
 
     def _hides(self, file: ModelFile, path: Path) -> Path | None:
-        """The file that ComfyUI would take instead of an owner's own of the same name."""
+        """The file that ComfyUI would load instead of an owner's own of the same name."""
         key = KEY_OF_PURPOSE[file.purpose]
         folders = [folder for tree in self.trees for folder in tree.folders(key)] + list(self._loose.get(key, ()))
         first = next((folder / path.name for folder in folders if (folder / path.name).is_file()), path)
@@ -217,7 +194,7 @@ class Store:
 
 
 def _loose_folders(records: Iterable[ModelRecord]) -> Mapping[str, tuple[Path, ...]]:
-    """Folders of owners' own files, by ComfyUI's key, each once."""
+    """Folders of custom models' files, by ComfyUI's key, each once."""
     folders: dict[str, dict[Path, None]] = {}
     for record in records:
         for file in record.files:

@@ -1,73 +1,50 @@
-"""One try at getting the bytes of one address into a part file: resumed, in parallel segments, never too slow.
+"""One try at getting a file's bytes over one connection: resumed where possible, bounded in size, never too slow.
 
-What goes wrong is either final (`DownloadFailed`), worth another try (`TransferBroken`), or means that what is on
-disk is of no use (`TransferStale`).
+It fails with DownloadFailed (another try goes on from there) or DownloadRefused (a final no).
 """
 
 import asyncio
+import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import httpx
 
 from worker.aio import to_the_end
-from worker.errors import WorkerError
-from worker.models.download.part_file import PartFile, PartState, Segment, split
+from worker.errors import DownloadError, DownloadFailed, DownloadRefused
+from worker.models.disk.integrity import BLOCK_BYTES
+from worker.models.download.part_file import PartFile, PartState
+from worker.units import MIB
 from worker.untrusted.retry_after import retry_after_s
 
-#: Bytes gathered before they are written: few thread switches, little lost by a cut.
-WRITE_BYTES: Final = 1024 * 1024
+#: Bytes gathered before a write: few thread switches, and little is lost by a cut.
+WRITE_BYTES: Final = MIB
 #: Bytes between two notes of what is on disk.
-SAVE_BYTES: Final = 32 * 1024 * 1024
-MIB: Final = 1024 * 1024
+SAVE_BYTES: Final = 32 * MIB
 
 T = TypeVar("T")
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18})")
-#: Answers that another try does not change, with what the owner can do.
-FINAL: Final[Mapping[int, str]] = {
+#: Answers that another try does not change → what the owner can do.
+REMEDIES: Final[Mapping[int, str]] = {
     401: "Set a token for this host (civitai_api_token, or HF_TOKEN).",
     403: "Set a token for this host, accept the model's terms there, or leave the model out.",
-    404: "The file is gone; wait for the model reference to be mended, or leave the model out.",
-    410: "The file is gone; wait for the model reference to be mended, or leave the model out.",
+    404: "The file is gone; wait for the model reference to be corrected, or leave the model out.",
+    410: "The file is gone; wait for the model reference to be corrected, or leave the model out.",
     451: "The host does not serve your country; put the file in place by hand, or leave the model out.",
 }
-
-
-class DownloadFailed(WorkerError):
-    """The file can't be had. `final`: asking again later gives the same answer, unless the owner does something."""
-
-    def __init__(self, message: str, *, remedy: str = "", final: bool = True) -> None:
-        super().__init__(message, remedy=remedy)
-        self.final = final
-
-
-class TransferBroken(WorkerError):
-    """The transfer broke off; another try goes on from there. `retry_after_s`: when the server wants to be asked."""
-
-    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class TransferStale(WorkerError):
-    """What is on disk does not fit what the server has now."""
+#: Client errors of HTTP that pass by themselves: time-out, too early, too many requests.
+_TEMPORARY: Final = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Bounds of a transfer."""
+class TransferLimits:
+    """Bounds of a transfer. Slower than `slow_bytes_per_s` over `slow_window_s` counts as stuck."""
 
-    #: a file of more bytes is refused
     max_bytes: int = 64 * 1024 * MIB
-    #: files from this size on are fetched in several segments at once
-    segment_from_bytes: int = 64 * MIB
-    segments: int = 4
-    #: slower than this over a window of `slow_window_s` is as good as stuck
     slow_bytes_per_s: float = 2048.0
     slow_window_s: float = 60.0
 
@@ -80,6 +57,7 @@ class Throttle:
         self._free_at_s = 0.0
 
     async def take(self, count: int) -> None:
+        """Wait until `count` more bytes are within the bandwidth."""
         if self.bytes_per_s <= 0:
             return
         now_s = time.monotonic()
@@ -89,7 +67,11 @@ class Throttle:
 
 
 class Transfer:
-    """One try. `run` returns with the part file whole, or raises; what arrived is kept for the next one."""
+    """One try. What arrived is kept for the next one.
+
+    `check_room` is told how many bytes are still to come (0: unknown), and raises where the disk has too few.
+    `on_progress` is told the state after each write.
+    """
 
     def __init__(
         self,
@@ -98,11 +80,11 @@ class Transfer:
         part: PartFile,
         *,
         headers: Mapping[str, str],
-        limits: Limits,
+        limits: TransferLimits,
         throttle: Throttle,
         check_room: Callable[[int], None],
+        on_progress: Callable[[PartState], None],
     ) -> None:
-        self.state: PartState | None = None
         self._http = http
         self._url = url
         self._part = part
@@ -110,133 +92,142 @@ class Transfer:
         self._limits = limits
         self._throttle = throttle
         self._check_room = check_room
+        self._on_progress = on_progress
+        self._state = PartState(url)
+        self._digest = hashlib.sha256()
         self._unsaved = 0
 
-    async def run(self) -> PartState:
-        """Raises DownloadFailed, TransferBroken, TransferStale, OSError (the disk)."""
-        self.state = await asyncio.to_thread(self._part.load, self._url)
-        if self.state and self.state.complete:
-            return self.state
-        first = next(s for s in self.state.segments if not s.complete) if self.state else Segment(0, None)
+    @property
+    def done(self) -> int:
+        """Bytes on disk that the next try can go on from."""
+        return self._state.done
+
+    async def run(self) -> str:
+        """Returns the sha256 of the part file, which is whole then.
+
+        Raises DownloadFailed, DownloadRefused, OSError (the disk), and what `check_room` raises.
+        """
+        kept = await asyncio.to_thread(self._part.load, self._url)
         try:
-            async with self._request(first) as response:
-                state = self.state = await self._accept(response, self.state)
-                if state.complete:
-                    return state
-                first = next(segment for segment in state.segments if not segment.complete)
-                rest = [segment for segment in state.segments if not segment.complete and segment is not first]
-                await _together([self._read(response, first), *(self._fetch(segment) for segment in rest)])
-            return state
+            if kept:
+                self._state = kept
+                await asyncio.to_thread(self._hash_kept)
+            if not self._state.complete:
+                await self._receive()
+            return self._digest.hexdigest()
         except httpx.HTTPError as error:
-            raise TransferBroken(f"the connection broke: {str(error) or type(error).__name__}") from error
+            raise DownloadFailed(f"the connection broke: {str(error) or type(error).__name__}") from error
         finally:
-            if self.state and self._part.path.exists():
-                await _on_disk(self._part.save, self.state)
+            if self._part.path.exists():
+                await _on_disk(self._part.save, self._state)
 
-    def _request(self, segment: Segment) -> AbstractAsyncContextManager[httpx.Response]:
-        upto = "" if segment.end is None or self.state is None else str(segment.end - 1)
-        headers = {**self._headers, "range": f"bytes={segment.position}-{upto}"}
-        if self.state and self.state.etag:
-            headers["if-range"] = self.state.etag
-        return self._http.stream("GET", self._url, headers=headers, follow_redirects=True)
+    async def _receive(self) -> None:
+        headers = {**self._headers, "range": f"bytes={self._state.done}-"}
+        if self._state.done and self._state.etag:
+            headers["if-range"] = self._state.etag
+        async with self._http.stream("GET", self._url, headers=headers, follow_redirects=True) as response:
+            await self._accept(response)
+            self._on_progress(self._state)
+            if not self._state.complete:
+                await self._read(response)
 
-    async def _accept(self, response: httpx.Response, state: PartState | None) -> PartState:
-        """The state that the first answer leaves: the one on disk, or a new one."""
-        position = next(s.position for s in state.segments if not s.complete) if state else 0
-        etag = _strong_etag(response)
+    async def _accept(self, response: httpx.Response) -> None:
+        """Bring the state in line with the answer's head: go on, or start over."""
+        state, etag = self._state, _strong_etag(response)
         match response.status_code:
             case 206:
                 start, total = _content_range(response)
-                if start != position:
-                    raise TransferStale(f"the server sends bytes from {start} instead of {position}")
-                if state and ((state.total or total) != total or (state.etag and etag and state.etag != etag)):
-                    raise TransferStale("the file has changed on the server")
-                if state:
-                    # A bare part of another program: one segment whose end was unknown until now.
-                    state.total, state.etag = total, state.etag or etag
-                    if state.segments[-1].end is None:
-                        state.segments[-1].end = total
-                    return state
+                changed = (state.total or total) != total or (state.etag and etag and state.etag != etag)
+                if start != state.done or (state.done and changed):
+                    await self._discard()
+                    raise DownloadFailed("the file has changed on the server")
+                _refuse_other_content(response)
                 self._check_size(total)
-                count = self._limits.segments if total >= self._limits.segment_from_bytes and etag else 1
-                fresh = PartState(self._url, etag, total, split(total, count))
+                state.total, state.etag = total, state.etag or etag
+                if not state.done:
+                    await _on_disk(self._part.create, state)
             case 200:
-                length = int(response.headers.get("content-length") or 0) or None
-                self._check_size(length or 0)
-                # A server that ignores ranges sends all from the start; nothing on disk can be used.
-                fresh = PartState(self._url, etag, length, [Segment(0, length)])
-            case 416 if state and state.total is None and _size_of_416(response) == position:
-                # A part that another program left when it was whole already.
-                state.total = state.segments[-1].end = position
-                return state
+                # The server ignores ranges, or has another version than the one begun.
+                length = response.headers.get("content-length", "")
+                _refuse_other_content(response)
+                self._state = PartState(self._url, etag, int(length) if length.isdecimal() else None)
+                self._digest = hashlib.sha256()
+                self._check_size(self._state.total or 0)
+                await _on_disk(self._part.create, self._state)
+            case 416 if state.total is None and state.done and _size_of_416(response) == state.done:
+                state.total = state.done  # a part that another program left whole
+            case 416 if state.done:
+                await self._discard()
+                raise DownloadFailed("the server has no bytes beyond those on disk")
             case _:
                 raise _status_error(response)
-        _refuse_pages(response)
-        await _on_disk(self._part.create, fresh)
-        return fresh
 
     def _check_size(self, total: int) -> None:
         if total > self._limits.max_bytes:
-            raise DownloadFailed(f"the file has {total / MIB:.0f} MiB, more than {self._limits.max_bytes / MIB:.0f}.")
-        self._check_room(total)
+            raise DownloadRefused(f"the file has {total / MIB:.0f} MiB, more than {self._limits.max_bytes / MIB:.0f}.")
+        self._check_room(max(0, total - self._state.done))
 
-    async def _fetch(self, segment: Segment) -> None:
-        async with self._request(segment) as response:
-            if response.status_code == httpx.codes.OK:
-                raise TransferStale("the file has changed on the server")
-            if response.status_code != httpx.codes.PARTIAL_CONTENT:
-                raise _status_error(response)
-            etag = _strong_etag(response)
-            if _content_range(response)[0] != segment.position or (self.state and etag and etag != self.state.etag):
-                raise TransferStale("the server sends other bytes than asked for")
-            await self._read(response, segment)
-
-    async def _read(self, response: httpx.Response, segment: Segment) -> None:
-        """Write the segment's bytes as they come. The server may send more than the segment; that is left."""
+    async def _read(self, response: httpx.Response) -> None:
+        """Write the bytes as they arrive, up to the size that was announced."""
         pending = bytearray()
         watch = _SlowWatch(self._limits, self._throttle)
+        total = self._state.total
         try:
             async for chunk in response.aiter_raw():
-                room = None if segment.end is None else segment.end - segment.position - len(pending)
-                piece = chunk if room is None else chunk[:room]
+                left = (self._limits.max_bytes if total is None else total) - self._state.done - len(pending)
+                if total is None and len(chunk) > left:
+                    raise DownloadRefused(f"the file has more than {self._limits.max_bytes / MIB:.0f} MiB.")
+                piece = chunk[:left]
                 await self._throttle.take(len(piece))
                 watch.count(len(piece))
                 pending += piece
-                if segment.position + len(pending) > self._limits.max_bytes:
-                    raise DownloadFailed(f"the file has more than {self._limits.max_bytes / MIB:.0f} MiB.")
                 if len(pending) >= WRITE_BYTES:
                     block, pending = pending, bytearray()
-                    await _on_disk(self._write, segment, block)
+                    await _on_disk(self._write, block)
                     await self._save_now_and_then()
-                if room is not None and len(piece) == room:
+                if total is not None and len(piece) == left:
                     break
         finally:
             if pending:
-                self._write(segment, pending)
-        if segment.end is None:
-            segment.end = segment.position
-        if not segment.complete:
-            raise TransferBroken(f"the server stopped {segment.end - segment.position} bytes early")
+                self._write(pending)
+        if total is None:
+            self._state.total = self._state.done
+        elif not self._state.complete:
+            raise DownloadFailed(f"the server stopped {total - self._state.done} bytes early")
 
-    def _write(self, segment: Segment, data: bytearray) -> None:
-        self._part.write(segment.position, data)
-        segment.done += len(data)
+    def _write(self, data: bytearray) -> None:
+        self._part.append(self._state, data)
+        self._digest.update(data)
         self._unsaved += len(data)
+        self._on_progress(self._state)
 
     async def _save_now_and_then(self) -> None:
-        if self._unsaved >= SAVE_BYTES and self.state:
+        if self._unsaved >= SAVE_BYTES:
             self._unsaved = 0
-            await _on_disk(self._part.save, self.state)
+            await _on_disk(self._part.save, self._state)
+            if self._state.total is None:
+                self._check_room(0)
+
+    def _hash_kept(self) -> None:
+        left = self._state.done
+        with self._part.path.open("rb") as file:
+            while left and (block := file.read(min(BLOCK_BYTES, left))):
+                self._digest.update(block)
+                left -= len(block)
+
+    async def _discard(self) -> None:
+        self._state = PartState(self._url)
+        await _on_disk(self._part.discard)
 
 
 class _SlowWatch:
     """Breaks off a transfer that drips."""
 
-    def __init__(self, limits: Limits, throttle: Throttle) -> None:
+    def __init__(self, limits: TransferLimits, throttle: Throttle) -> None:
         least = limits.slow_bytes_per_s
         if throttle.bytes_per_s:
-            # With a bandwidth bound shared by many, a slow transfer may be our own doing.
-            least = min(least, throttle.bytes_per_s / (8 * limits.segments))
+            # Many transfers share the owner's bandwidth bound: slowness may be caused by that.
+            least = min(least, throttle.bytes_per_s / 32)
         self._least_bytes = least * limits.slow_window_s
         self._window_s = limits.slow_window_s
         self._since_s = time.monotonic()
@@ -248,23 +239,12 @@ class _SlowWatch:
         if now_s - self._since_s < self._window_s:
             return
         if self._bytes < self._least_bytes:
-            raise TransferBroken(f"only {self._bytes} bytes came in {now_s - self._since_s:.0f} s")
+            raise DownloadFailed(f"only {self._bytes} bytes came in {now_s - self._since_s:.0f} s")
         self._since_s, self._bytes = now_s, 0
 
 
-async def _together(coroutines: list[object]) -> None:
-    """Run all; when one fails, end the others before its error goes on."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]  # type: ignore[call-overload]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 async def _on_disk(work: Callable[..., T], *arguments: Any) -> T:
-    """Work of a thread, which goes on when its caller is cancelled: what is noted next must not miss what it does."""
+    """Do `work` in a thread and to its end, also when cancelled: what is noted next must include what it does."""
     return await to_the_end(asyncio.to_thread(work, *arguments))
 
 
@@ -276,7 +256,7 @@ def _strong_etag(response: httpx.Response) -> str:
 def _content_range(response: httpx.Response) -> tuple[int, int]:
     match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
     if not match or match[1] is None:
-        raise TransferStale("the server does not say which bytes it sends")
+        raise DownloadFailed("the server does not say which bytes it sends")
     return int(match[1]), int(match[2])
 
 
@@ -285,17 +265,21 @@ def _size_of_416(response: httpx.Response) -> int:
     return int(match[2]) if match else -1
 
 
-def _refuse_pages(response: httpx.Response) -> None:
-    """A web page instead of a model: a login form, mostly."""
-    if response.headers.get("content-type", "").startswith("text/html"):
-        raise DownloadFailed("the server sends a web page instead of the file.", remedy=FINAL[401])
+def _refuse_other_content(response: httpx.Response) -> None:
+    """Refuse what can't be a model file: web pages (mostly a login form), and bytes in a content coding."""
+    if response.headers.get("content-type", "").strip().casefold().startswith("text/html"):
+        raise DownloadRefused("the server sends a web page instead of the file.", status=401, remedy=REMEDIES[401])
+    coding = response.headers.get("content-encoding", "identity").strip().casefold()
+    if coding != "identity":
+        raise DownloadRefused(f"the server sends the file in the content coding {coding[:50]!r}.")
 
 
-def _status_error(response: httpx.Response) -> WorkerError:
-    status = response.status_code
-    if status in FINAL or (400 <= status < 500 and status not in {408, 416, 425, 429}):  # noqa: PLR2004 - HTTP's client errors
-        return DownloadFailed(f"the server answers {status}.", remedy=FINAL.get(status, ""))
-    if status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-        return TransferStale("the server has no bytes where some are missing")
-    after = response.headers.get("retry-after")
-    return TransferBroken(f"the server answers {status}", retry_after_s=retry_after_s(after) if after else 0.0)
+def _status_error(response: httpx.Response) -> DownloadError:
+    status, after = response.status_code, response.headers.get("retry-after")
+    # Cloudflare's bot check, which passes.
+    is_challenge = response.headers.get("cf-mitigated", "") == "challenge"
+    if 400 <= status < 500 and status not in _TEMPORARY and not is_challenge:  # noqa: PLR2004 - HTTP's client errors
+        return DownloadRefused(f"the server answers {status}.", status=status, remedy=REMEDIES.get(status, ""))
+    return DownloadFailed(
+        f"the server answers {status}", status=status, retry_after_s=retry_after_s(after) if after else 0.0
+    )

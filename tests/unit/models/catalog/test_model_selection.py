@@ -7,7 +7,14 @@ import pytest
 
 from worker.config.schema import BridgeData
 from worker.errors import ConfigError
-from worker.models.catalog.model_selection import custom_file_of, custom_of, guess, load_lists, load_month, tokens_of
+from worker.models.catalog.model_selection import (
+    custom_file_of,
+    custom_of,
+    load_lists,
+    load_month,
+    resolve_from_cache,
+    tokens_of,
+)
 
 
 def config(**settings):
@@ -96,12 +103,12 @@ def test_own_models_are_those_of_the_settings_and_of_the_named_file(tmp_path):
     assert custom_file_of({}).name == "custom_models.json"
 
 
-def test_what_will_be_served_is_guessed_from_what_is_known_without_asking(lists, tmp_path):
+def test_what_will_be_served_is_read_from_what_is_known_without_asking(lists, tmp_path):
     custom = custom_of(config(custom_models=[own("S")]), {})
     settings = config(model_reference=str(lists), models_to_load=["ALL"])
-    assert {record.name for record in guess(settings, tmp_path, custom)} == {"A", "B", "S"}
+    assert {record.name for record in resolve_from_cache(settings, tmp_path, custom)} == {"A", "B", "S"}
     nowhere = config(model_reference=str(tmp_path / "none"))
-    assert [record.name for record in guess(nowhere, tmp_path, custom)] == ["S"]
+    assert [record.name for record in resolve_from_cache(nowhere, tmp_path, custom)] == ["S"]
 
 
 def test_tokens_go_to_the_hosts_that_want_them():

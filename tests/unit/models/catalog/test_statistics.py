@@ -4,7 +4,7 @@ import os
 
 import httpx
 
-from worker.models.catalog.statistics import CACHE_FILE, fetch_month, read_month
+from worker.models.catalog.statistics import CACHE_FILE, cached_month, fetch_month, read_month
 
 ANSWER = {"day": {}, "month": {"A": 5, "": 9, "None": 9, "B": None, "C": 3.0}, "total": {}}
 
@@ -28,16 +28,15 @@ def test_nameless_and_uncounted_models_are_dropped():
 
 
 async def test_the_month_is_fetched_once_an_hour(tmp_path):
-    assert (await fetch(answering, tmp_path)).month == {"A": 5, "C": 3}
-    assert (await fetch(failing, tmp_path)).month == {"A": 5, "C": 3}
+    assert await fetch(answering, tmp_path) == {"A": 5, "C": 3}
+    assert await fetch(failing, tmp_path) == {"A": 5, "C": 3}
 
 
 async def test_a_silent_server_leaves_the_old_table(tmp_path):
     await fetch(answering, tmp_path)
     os.utime(tmp_path / CACHE_FILE, (1, 1))
-    kept = await fetch(failing, tmp_path)
-    assert kept.month == {"A": 5, "C": 3}
-    assert kept.age_s > 3600
+    assert await fetch(failing, tmp_path) == {"A": 5, "C": 3}
+    assert cached_month(tmp_path) == {"A": 5, "C": 3}
 
 
 async def test_without_server_and_cache_there_is_no_table(tmp_path):
@@ -46,5 +45,13 @@ async def test_without_server_and_cache_there_is_no_table(tmp_path):
 
 
 async def test_an_endless_answer_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("worker.models.catalog.fetch.MAX_BYTES", 10)
+    monkeypatch.setattr("worker.models.catalog.documents.MAX_BYTES", 10)
     assert await fetch(answering, tmp_path) is None
+
+
+async def test_a_packed_answer_is_refused_before_it_is_unpacked(tmp_path):
+    def packed(request):
+        assert request.headers["accept-encoding"] == "identity"
+        return httpx.Response(200, headers={"content-encoding": "gzip, gzip"}, stream=httpx.ByteStream(b"bomb"))
+
+    assert await fetch(packed, tmp_path) is None

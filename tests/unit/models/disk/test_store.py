@@ -228,20 +228,5 @@ def test_comfyui_is_told_every_folder_in_search_order(tmp_path):
     assert paths["comfyui_1"] == {"checkpoints": str(tmp_path / "ui" / "models" / "checkpoints")}
 
 
-def test_the_lora_cache_is_told_by_last_use(tmp_path, put):
-    store = Store(tmp_path)
-    old, new = put(tmp_path / "lora" / "old.safetensors"), put(tmp_path / "lora" / "new.safetensors")
-    put(tmp_path / "lora" / "old.sha256", b"x")
-    for path in (old, new):
-        os.utime(path, (100, 100))
-    store.mark_used(new)
-    first, second = sorted(store.cached_files("lora"), key=lambda file: file.last_used_s)
-    assert (first.path, first.last_used_s) == (old, 100)
-    assert second.path == new
-    assert new.stat().st_mtime == 100
-    store.evict(first)
-    assert not old.exists()
-
-
 def test_free_disk_is_told_even_before_the_folder_exists(tmp_path):
     assert Store(tmp_path / "not" / "yet").free_bytes() > 0

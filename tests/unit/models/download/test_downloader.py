@@ -12,27 +12,26 @@ import httpx
 import pytest
 
 from worker.aio import timeout
-from worker.models.disk import folder_lock as alone_module
+from worker.errors import AddressRefused, DownloadError, Retry
 from worker.models.disk.integrity import HashStore
-from worker.models.download import downloader as download_module
 from worker.models.download import transfer as transfer_module
-from worker.models.download.downloader import Download, Downloader, State, estimate_bytes
-from worker.models.download.part_file import PartFile, PartState, split
-from worker.models.download.transfer import DownloadFailed, Limits, Throttle
+from worker.models.download.downloader import Download, Downloader, DownloadState, estimate_bytes
+from worker.models.download.part_file import PartFile, PartState
+from worker.models.download.transfer import Throttle, TransferLimits
+from worker.process import file_lock
 from worker.untrusted.addresses import only_public
 
 CONTENT = random.Random(7).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-#: small enough that the tests' files are "large", and that every byte is progress
-SMALL = Limits(segment_from_bytes=100_000, segments=4, slow_bytes_per_s=1.0, slow_window_s=1.0)
-ONE_BY_ONE = Limits(segments=1, slow_bytes_per_s=1.0, slow_window_s=1.0)
+#: every byte is progress
+PATIENT = TransferLimits(slow_bytes_per_s=1.0, slow_window_s=1.0)
 
 
 @asynccontextmanager
 async def downloader(root, **options):
     async with httpx.AsyncClient(trust_env=False) as http:
         fetcher = Downloader(
-            http, HashStore(root), **{"limits": ONE_BY_ONE, "first_pause_s": 0.0, "reserve_bytes": 0, **options}
+            http, HashStore(root), **{"limits": PATIENT, "first_pause_s": 0.0, "reserve_bytes": 0, **options}
         )
         yield fetcher
         await fetcher.close()
@@ -49,7 +48,7 @@ async def fetch(server, target, *, sha256=SHA256, url=None, **options):
 
 
 async def failure(server, target, **options):
-    with pytest.raises(DownloadFailed) as caught:
+    with pytest.raises(DownloadError) as caught:
         await fetch(server, target, **options)
     assert not target.exists()
     return caught.value
@@ -67,27 +66,17 @@ async def test_a_file_arrives_whole_with_its_checksum_on_record(serve, target):
     assert target.with_suffix(".sha256").read_text() == f"{SHA256} *m.bin"
 
 
-async def test_a_large_file_comes_in_segments(serve, target):
-    async with serve(CONTENT) as server:
-        await fetch(server, target, limits=SMALL)
-        ranges = sorted(request["range"] for request in server.requests)
-    assert ranges == ["bytes=0-", "bytes=150000-224999", "bytes=225000-299999", "bytes=75000-149999"]
-    assert target.read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("limits", [ONE_BY_ONE, SMALL])
-async def test_a_cut_connection_is_taken_up_where_it_broke(serve, target, limits):
+async def test_a_cut_connection_is_taken_up_where_it_broke(serve, target):
     async with serve(CONTENT) as server:
         server.faults = ["cut:50000", "cut:20000", "cut:30000"]
-        await fetch(server, target, limits=limits)
+        await fetch(server, target)
         assert all(request.get("if-range", '"1"') == '"1"' for request in server.requests)
-        if limits is ONE_BY_ONE:
-            starts = [request["range"] for request in server.requests]
-            assert starts == ["bytes=0-", "bytes=50000-299999", "bytes=70000-299999", "bytes=100000-299999"]
+        starts = [request["range"] for request in server.requests]
+        assert starts == ["bytes=0-", "bytes=50000-", "bytes=70000-", "bytes=100000-"]
     assert target.read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("work", ["create", "write", "save"])
+@pytest.mark.parametrize("work", ["create", "append", "save"])
 async def test_a_stopped_download_leaves_nobody_at_work_on_its_file_and_notes_what_is_there(
     serve, target, monkeypatch, work
 ):
@@ -116,7 +105,7 @@ async def test_a_stopped_download_leaves_nobody_at_work_on_its_file_and_notes_wh
         assert ended.is_set()
         await asyncio.gather(waiter, return_exceptions=True)
         state = PartFile(target).load(server.url)
-    assert (state.done > 0) == (work == "write")
+    assert (state.done > 0) == (work == "append")
     assert target.with_name("m.bin.part").read_bytes()[: state.done] == CONTENT[: state.done]
 
 
@@ -127,7 +116,7 @@ async def test_a_download_killed_while_its_file_is_laid_out_is_not_taken_for_a_w
     monkeypatch.setattr("worker.models.download.part_file.write_json", die)
     async with serve(CONTENT) as server:
         with pytest.raises(KeyboardInterrupt):
-            PartFile(target).create(PartState(server.url, server.etag, len(CONTENT), split(len(CONTENT), 4)))
+            PartFile(target).create(PartState(server.url, server.etag, len(CONTENT)))
         monkeypatch.undo()
         await fetch(server, target, sha256=None)
     assert target.read_bytes() == CONTENT
@@ -136,15 +125,14 @@ async def test_a_download_killed_while_its_file_is_laid_out_is_not_taken_for_a_w
 async def test_a_changed_file_is_fetched_anew(serve, target):
     changed = CONTENT[::-1]
     async with serve(CONTENT) as server:
-        server.faults = ["cut:50000", "status:404"]
+        server.faults = ["cut:50000", "status:403"]
         await failure(server, target)
         server.content, server.etag = changed, '"2"'
         await fetch(server, target, sha256=hashlib.sha256(changed).hexdigest())
     assert target.read_bytes() == changed
 
 
-async def test_bytes_of_an_older_file_do_not_count_in_the_checksum_of_the_new_one(serve, target, monkeypatch):
-    monkeypatch.setattr(download_module, "REPORT_EVERY_S", 0.0)
+async def test_bytes_of_an_older_file_do_not_count_in_the_checksum_of_the_new_one(serve, target):
     target.parent.mkdir()
     target.with_name("m.bin.part").write_bytes(b"?" * 100_000)
     async with serve(CONTENT) as server:
@@ -157,7 +145,7 @@ async def test_bytes_of_an_older_file_do_not_count_in_the_checksum_of_the_new_on
 async def test_a_changed_file_from_a_server_without_if_range_is_noticed_by_its_etag(serve, target):
     changed = CONTENT[::-1]
     async with serve(CONTENT) as server:
-        server.faults = ["cut:50000", "status:404"]
+        server.faults = ["cut:50000", "status:403"]
         await failure(server, target)
         server.content, server.etag, server.faults = changed, '"2"', ["ignore-if-range"]
         await fetch(server, target, sha256=hashlib.sha256(changed).hexdigest())
@@ -167,7 +155,7 @@ async def test_a_changed_file_from_a_server_without_if_range_is_noticed_by_its_e
 async def test_a_file_that_shrank_below_what_is_on_disk_is_fetched_anew(serve, target):
     short = CONTENT[:1000]
     async with serve(CONTENT) as server:
-        server.faults = ["cut:50000", "status:404"]
+        server.faults = ["cut:50000", "status:403"]
         await failure(server, target)
         server.content = short
         await fetch(server, target, sha256=hashlib.sha256(short).hexdigest())
@@ -204,7 +192,7 @@ async def test_a_bare_part_of_another_file_is_found_out_by_the_checksum(serve, t
 async def test_a_server_without_ranges_or_length_still_serves(serve, target, fault):
     async with serve(CONTENT) as server:
         server.ranges, server.faults = False, [fault]
-        await fetch(server, target, limits=SMALL)
+        await fetch(server, target)
     assert target.read_bytes() == CONTENT
 
 
@@ -220,7 +208,7 @@ async def test_a_wrong_checksum_is_tried_once_more_and_then_given_up_with_nothin
         error = await failure(server, target, sha256="0" * 64)
         assert len(server.requests) == 2
     assert "not the one expected" in error.message
-    assert error.final
+    assert error.retry is Retry.NO
     assert "kept" not in error.remedy
     assert "leave the model out" in error.remedy
     assert leftovers(target) == []
@@ -231,7 +219,7 @@ async def test_a_server_that_never_sends_what_was_asked_for_is_given_up_for_now(
     async with serve(CONTENT) as server:
         server.faults = [fault for _ in range(3) for fault in ("cut:50000", "status:416")]
         error = await failure(server, target)
-    assert not error.final
+    assert error.retry is Retry.SAME
     assert "kept" not in error.remedy
     assert leftovers(target) == []
 
@@ -240,7 +228,7 @@ async def test_an_address_that_is_none_is_a_failure_like_any_other(target):
     error = await failure(None, target, url="https://host:port/m.bin?key=secret")
     assert "address" in error.message
     assert "secret" not in str(error)
-    assert error.final
+    assert error.retry is Retry.NO
 
 
 async def test_a_cut_off_model_without_a_checksum_is_refused(serve, tmp_path, put):
@@ -267,10 +255,10 @@ async def test_a_redirect_into_the_own_network_is_not_followed(serve, target):
         redirecting = httpx.MockTransport(lambda _: httpx.Response(302, headers={"location": server.url}))
         async with httpx.AsyncClient(transport=redirecting, event_hooks={"request": [only_public()]}) as http:
             fetcher = Downloader(http, HashStore(target.parents[1]), first_pause_s=0.0)
-            with pytest.raises(DownloadFailed, match="no public address") as caught:
+            with pytest.raises(AddressRefused, match="no public address") as caught:
                 await fetcher.fetch(Download("https://public.example/m.bin", target, SHA256))
         assert server.requests == []
-    assert caught.value.final
+    assert caught.value.retry is Retry.NO
     assert leftovers(target) == []
 
 
@@ -294,7 +282,7 @@ async def test_a_login_page_is_no_model(serve, target):
 
 
 async def test_a_drip_is_broken_off_and_given_up(serve, target):
-    limits = Limits(segments=1, slow_bytes_per_s=1e6, slow_window_s=0.05)
+    limits = TransferLimits(slow_bytes_per_s=1e6, slow_window_s=0.05)
     async with serve(CONTENT) as server:
         server.faults = ["drip"] * 5
         error = await failure(server, target, limits=limits)
@@ -311,7 +299,7 @@ async def test_a_download_that_takes_too_long_is_broken_off_and_goes_on_when_it_
         assert server.requests[-1]["range"] != "bytes=0-"
     assert "within 0.5 s" in error.message
     assert "kept" in error.remedy
-    assert not error.final
+    assert error.retry is Retry.SAME
     assert target.read_bytes() == CONTENT
 
 
@@ -320,7 +308,7 @@ async def test_a_file_above_the_bound_is_refused(serve, target, fault):
     async with serve(CONTENT) as server:
         server.faults = [fault]
         server.ranges = fault == ""
-        error = await failure(server, target, limits=Limits(max_bytes=1000))
+        error = await failure(server, target, limits=TransferLimits(max_bytes=1000))
     assert "more than" in error.message
 
 
@@ -346,7 +334,7 @@ async def test_many_waiters_share_one_download(serve, target):
 
 
 async def test_two_workers_with_one_folder_fetch_a_file_once(serve, target, monkeypatch):
-    monkeypatch.setattr(alone_module, "LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr(file_lock, "RETRY_S", 0.01)
     async with serve(CONTENT) as server, downloader(target.parents[1]) as one, downloader(target.parents[1]) as other:
         server.held = {"/m.bin"}
         first = asyncio.create_task(one.fetch(Download(server.url, target, SHA256)))
@@ -374,7 +362,7 @@ async def test_progress_is_told_from_waiting_to_done(serve, target):
     seen = []
     async with serve(CONTENT) as server:
         await fetch(server, target, on_progress=seen.append)
-    assert [seen[0].state, seen[-1].state] == [State.WAITING, State.DONE]
+    assert [seen[0].state, seen[-1].state] == [DownloadState.WAITING, DownloadState.DONE]
     assert (seen[-1].done, seen[-1].total) == (len(CONTENT), len(CONTENT))
 
 
@@ -390,7 +378,7 @@ async def test_a_token_goes_to_its_host_only_over_tls_and_never_into_messages(ta
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
         fetcher = Downloader(http, HashStore(target.parent), tokens={"civitai.com": "secret"})
         for url in ("https://civitai.com/x?token=abc", "http://sub.civitai.com/x", "https://evil-civitai.com/x"):
-            with pytest.raises(DownloadFailed) as caught:
+            with pytest.raises(DownloadError) as caught:
                 await fetcher.fetch(Download(url, target))
             assert "secret" not in str(caught.value)
             assert "abc" not in str(caught.value)
@@ -416,7 +404,7 @@ async def test_all_transfers_together_keep_the_bandwidth_bound(monkeypatch):
 
 async def test_a_plan_counts_only_what_is_still_to_come(serve, target):
     async with serve(CONTENT) as server:
-        server.faults = ["cut:50000", "status:404"]
+        server.faults = ["cut:50000", "status:403"]
         await failure(server, target)
         sized = Download(server.url, target, size=300_000)
         assert estimate_bytes([sized, Download("https://x/y", target.with_name("y"))]) == (250_000, 1)

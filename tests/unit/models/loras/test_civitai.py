@@ -8,11 +8,12 @@ import time
 import httpx
 import pytest
 
+from worker.errors import DownloadRefused
 from worker.models.disk.store import Store
 from worker.models.download.downloader import Downloader
-from worker.models.loras import lora_fetcher as adhoc
-from worker.models.loras.civitai import Kind, NotThere, fits, read_id, read_name, read_offer
-from worker.models.loras.lora_fetcher import REST_S, AdhocFiles
+from worker.models.loras import known_files, lora_fetcher
+from worker.models.loras.civitai import MAX_NAME, Kind, fits, read_id, read_name, read_version
+from worker.models.loras.lora_fetcher import REST_S, LoraFetcher
 from worker.workflows.request import Embedding, EmbeddingWish, GenMetadataNote, LoraFile, LoraWish, ServedModel
 from worker.workflows.types import Family
 
@@ -84,7 +85,7 @@ async def make(tmp_path, civitai):
         http = httpx.AsyncClient(transport=httpx.MockTransport(civitai))
         store = Store(tmp_path / "own")
         downloader = Downloader(http, store.hashes, first_pause_s=0.0, reserve_bytes=0)
-        files = AdhocFiles(http, store, downloader, **options)
+        files = LoraFetcher(http, store, downloader, **options)
         made.append((files, http))
         return files
 
@@ -249,15 +250,15 @@ async def test_what_is_here_does_not_wait_long_for_a_civitai_that_is_silent(make
     async def never(*args, **options):
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(adhoc, "look_up", never)
-    monkeypatch.setattr(adhoc, "WORD_S", 0.0)
+    monkeypatch.setattr(lora_fetcher, "look_up", never)
+    monkeypatch.setattr(lora_fetcher, "ANSWER_S", 0.0)
     assert await make().embedding(EmbeddingWish("99"), SDXL) == Embedding("99", 1.0, None)
 
 
 async def test_a_broken_file_of_which_nothing_is_known_is_left_out_and_blamed_on_nobody(make, tmp_path, put):
     put(tmp_path / "own" / "lora" / "My Style_12.safetensors", b"junk")
     files = make()
-    for _ in range(adhoc.MAX_FAILURES):
+    for _ in range(lora_fetcher.MAX_FAILURES):
         assert isinstance(await files.lora(LoraWish("My Style"), SDXL), GenMetadataNote)
     assert isinstance(await files.lora(LoraWish("7"), SDXL), LoraFile)
 
@@ -310,7 +311,7 @@ async def test_a_lora_the_engine_can_not_read_is_set_aside_only_if_it_is_not_the
 
 
 async def test_a_file_larger_than_civitai_said_is_broken_off(make, civitai, monkeypatch):
-    monkeypatch.setattr(adhoc, "MAX_BYTES", dict.fromkeys(Kind, len(civitai.content) - 1))
+    monkeypatch.setattr(lora_fetcher, "MAX_BYTES", dict.fromkeys(Kind, len(civitai.content) - 1))
     civitai.version["files"][1]["sizeKB"] = 0.001
     assert await make().lora(LoraWish("7"), SDXL) == GenMetadataNote("lora", "download_failed", "7")
     assert civitai.files() == 1
@@ -320,8 +321,8 @@ async def test_a_job_waits_only_so_long(make, civitai, monkeypatch):
     async def never(*args, **options):
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(adhoc, "look_up", never)
-    monkeypatch.setattr(adhoc, "WAIT_S", dict.fromkeys(Kind, 0.01))
+    monkeypatch.setattr(lora_fetcher, "look_up", never)
+    monkeypatch.setattr(lora_fetcher, "WAIT_S", dict.fromkeys(Kind, 0.01))
     assert await make().lora(LoraWish("7"), SDXL) == GenMetadataNote("lora", "download_failed", "7")
 
 
@@ -371,10 +372,11 @@ async def test_a_lora_is_no_textual_inversion(make):
     assert await make().embedding(EmbeddingWish("7"), SDXL) == GenMetadataNote("ti", "download_failed", "7")
 
 
-def test_the_index_is_readable_json(make, tmp_path):
+def test_a_file_of_known_loras_that_makes_no_sense_is_ignored(make, tmp_path):
     (tmp_path / "own" / "horde_model_reference").mkdir(parents=True)
-    (tmp_path / "own" / adhoc.INDEX).write_text(json.dumps([1, 2]))
-    assert make()._index == {}
+    for content in ([1, 2], {"lora:name:x": 5}, {"lora:name:x": {"file": "../x"}}):
+        (tmp_path / "own" / known_files.FILE).write_text(json.dumps(content))
+        assert make()._known.by_wish("lora:name:x") is None
 
 
 @pytest.mark.parametrize(
@@ -401,7 +403,7 @@ def test_base_models_fit_their_families(base_model, family, expected):
         (" x ", "x", None),
         ("²", "²", None),
         ("99999999999", "99999999999", None),
-        ("9" * 5000, "9" * 5000, None),
+        ("9" * 5000, "9" * MAX_NAME, None),
     ],
 )
 def test_wishes_are_names_or_ids(text, name, number):
@@ -413,9 +415,9 @@ def test_wishes_are_names_or_ids(text, name, number):
 def test_of_several_files_the_primary_one_is_meant_unless_it_is_in_a_format_that_is_not_read(kind):
     files = [{**FILE, "downloadUrl": "first"}, {**FILE, "downloadUrl": "main", "primary": True}]
     model = {"type": kind.types[0], "name": "x"}
-    assert read_offer(model, {"id": 1, "files": files}, kind).url == "main"
+    assert read_version(model, {"id": 1, "files": files}, kind).url == "main"
     files[1]["name"] = "a.pt"
-    assert read_offer(model, {"id": 1, "files": files}, kind).url == "first"
+    assert read_version(model, {"id": 1, "files": files}, kind).url == "first"
 
 
 @pytest.mark.parametrize(
@@ -429,6 +431,6 @@ def test_of_several_files_the_primary_one_is_meant_unless_it_is_in_a_format_that
         {"id": 1, "files": [{**FILE, "sizeKB": float("inf")}]},
     ],
 )
-def test_answers_that_make_no_sense_are_no_offer(version):
-    with pytest.raises(NotThere):
-        read_offer({"type": "LORA", "name": "x"}, version, Kind.LORA)
+def test_answers_that_make_no_sense_are_refused(version):
+    with pytest.raises(DownloadRefused):
+        read_version({"type": "LORA", "name": "x"}, version, Kind.LORA)

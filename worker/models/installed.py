@@ -1,15 +1,15 @@
-"""The models this worker serves, and what jobs name beside them, by what lies in the store."""
+"""Models and LoRAs from what is on disk alone; nothing is fetched. For demo, benches and tests."""
 
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 from loguru import logger
 
-from worker.models.auxiliary_records import as_file
 from worker.models.catalog.records import ModelRecord
 from worker.models.disk.store import Store
-from worker.models.loras.lora_cache import find_embedding, find_lora
-from worker.models.progress import RoomState
+from worker.models.download_plan import as_model_file
+from worker.models.loras.lora_cache import find_lora, find_textual_inversion, mark_used
+from worker.models.progress import ModelsState
 from worker.workflows.auxiliary_files import AuxiliaryFile
 from worker.workflows.request import (
     Embedding,
@@ -22,8 +22,8 @@ from worker.workflows.request import (
 )
 
 
-class Catalog:
-    """Records the owner wants served, with their files."""
+class InstalledModels:
+    """Those of `records` whose files are all in `store`, in this order."""
 
     def __init__(self, store: Store, records: Iterable[ModelRecord]) -> None:
         self._store = store
@@ -39,40 +39,39 @@ class Catalog:
                 )
 
     def running(self) -> AbstractAsyncContextManager[object]:
-        """Nothing here lives by itself."""
+        """Nothing runs in the background."""
         return nullcontext()
 
     def names(self) -> tuple[str, ...]:
-        """Models whose files are all there, in the owner's order."""
         return tuple(self._served)
 
     def model(self, name: str) -> ServedModel | None:
         return self._served.get(name)
 
     def has(self, file: AuxiliaryFile) -> bool:
-        return self._store.check(as_file(file)) is None
+        return self._store.check(as_model_file(file)) is None
 
-    async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | GenMetadataNote:  # noqa: ARG002 - the baseline is in no file's name
-        """A LoRA on disk: by its name, or by the version's number where the job names that."""
+    async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | GenMetadataNote:  # noqa: ARG002 - a file's name has no baseline
+        """A LoRA on disk by its name, or by its version number if the job names that."""
         path = find_lora(self._store, wish.name, is_version=wish.is_version)
         if path is None:
             return GenMetadataNote("lora", "download_failed", wish.name[:255])
-        self._store.mark_used(path)
+        mark_used(path)
         return LoraFile(path.name, wish.model, wish.clip, wish.inject_trigger)
 
     async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | GenMetadataNote:  # noqa: ARG002 - see lora
-        """A textual inversion on disk, by its name."""
-        path = find_embedding(self._store, wish.name)
+        """A textual inversion on disk by its name."""
+        path = find_textual_inversion(self._store, wish.name)
         if path is None:
             return GenMetadataNote("ti", "download_failed", wish.name[:255])
-        self._store.mark_used(path)
+        mark_used(path)
         return Embedding(path.stem, wish.strength, wish.target)
 
-    def state(self) -> RoomState:
-        return RoomState(self.names())
+    def state(self) -> ModelsState:
+        return ModelsState(self.names())
 
     def broken(self, request: RenderRequest) -> None:
-        """Files that were put here by hand are for that hand to mend."""
+        """Only say so: the files were put here by hand."""
         logger.bind(action="model_broken", model=request.model.name).error(
             "The engine can't read a file of {}.", request.model.name
         )

@@ -1,0 +1,146 @@
+"""JSON documents: small files on disk, and answers of hosts that are kept on disk for times without network."""
+
+import asyncio
+import contextlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+import httpx
+from loguru import logger
+
+from worker.aio import timeout
+from worker.errors import DownloadError, DownloadRefused, HostUnreachable
+
+#: Most bytes of an answer. The largest document asked for is the list of image models, with 220 KB.
+MAX_BYTES: Final = 32 * 1024**2
+#: Answers after which a later try may succeed, besides all of 500 and more: time-out, too early, too many requests.
+_TEMPORARY: Final = frozenset({408, 425, 429})
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Kept(Generic[T]):
+    """A document as read. `source` is its address, `age_s` the seconds since a server last confirmed it."""
+
+    value: T
+    source: str
+    age_s: float = 0.0
+
+
+def write_json(path: Path, data: Any, *, indent: int | None = None) -> None:
+    """Replace the file in one step, so that a crash leaves the old or the new one. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(data, file, indent=indent)
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+def read_json(path: Path) -> Any:
+    """The file's content; None when it is absent, unreadable or not JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+async def fetch_json(http: httpx.AsyncClient, url: str, *, timeout_s: float) -> Any:
+    """GET a JSON document, following redirects. Raises HostUnreachable, or DownloadRefused for a final no."""
+    data, _ = await _fetch(http, url, etag="", timeout_s=timeout_s)
+    return data
+
+
+def read_kept(path: Path, parse: Callable[[Any], T]) -> Kept[T] | None:
+    """The document last kept at `path`; None where there is none that `parse` accepts."""
+    entry = read_json(path)
+    if not isinstance(entry, dict) or not {"url", "data"} <= entry.keys():
+        return None
+    try:
+        return Kept(parse(entry["data"]), str(entry["url"]), max(0.0, time.time() - path.stat().st_mtime))
+    except (OSError, ValueError):
+        return None
+
+
+async def fetch_kept(
+    http: httpx.AsyncClient,
+    path: Path,
+    urls: Iterable[str],
+    parse: Callable[[Any], T],
+    *,
+    fresh_s: float,
+    timeout_s: float,
+) -> Kept[T]:
+    """The document at the first of `urls` that answers with what `parse` accepts, else as last kept at `path`.
+
+    What is kept and younger than `fresh_s` is used without a question. `parse` raises ValueError for what it can't
+    use. Raises DownloadError when no address answers and nothing is kept.
+    """
+    urls = tuple(urls)
+    kept = await asyncio.to_thread(read_kept, path, parse)
+    if kept and kept.source in urls and kept.age_s < fresh_s:
+        return kept
+    known = await asyncio.to_thread(read_json, path) if kept else None
+    failures: list[str] = []
+    for url in urls:
+        etag = str(known.get("etag") or "") if known and known["url"] == url else ""
+        try:
+            data, etag = await _fetch(http, url, etag=etag, timeout_s=timeout_s)
+            if data is None and kept:
+                await asyncio.to_thread(path.touch)
+                return Kept(kept.value, url)
+            value = parse(data)
+        except (DownloadError, ValueError) as error:
+            failures.append(error.message if isinstance(error, DownloadError) else f"{url}: {error}.")
+            continue
+        try:
+            await asyncio.to_thread(write_json, path, {"url": url, "etag": etag, "data": data})
+        except OSError as error:
+            logger.bind(action="document_not_kept").warning("{} can't be written: {}", path, error)
+        return Kept(value, url)
+    if kept is None:
+        raise HostUnreachable(" ".join(failures))
+    logger.bind(action="document_outdated").warning(
+        "{} is used as it was {:.0f} hours ago: {}", path.name, kept.age_s / 3600, " ".join(failures)
+    )
+    return kept
+
+
+async def _fetch(http: httpx.AsyncClient, url: str, *, etag: str, timeout_s: float) -> tuple[Any, str]:
+    """The document and its etag. The document is None when the server says that what `etag` names is current."""
+    headers = {"accept-encoding": "identity"} | ({"if-none-match": etag} if etag else {})
+    try:
+        async with timeout(timeout_s), http.stream("GET", url, headers=headers, follow_redirects=True) as response:
+            status = response.status_code
+            if status == httpx.codes.NOT_MODIFIED and etag:
+                return None, etag
+            if status != httpx.codes.OK:
+                refused = 400 <= status < 500 and status not in _TEMPORARY  # noqa: PLR2004 - HTTP's client errors
+                kind = DownloadRefused if refused else HostUnreachable
+                raise kind(f"{url} answers {status}.", status=status)
+            if (coding := response.headers.get("content-encoding", "identity").strip().casefold()) != "identity":
+                # Only identity was asked for, and a packed answer may unpack to any size.
+                raise HostUnreachable(f"{url} answers in the content coding {coding[:50]!r}.")
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise HostUnreachable(f"{url} sends more than {MAX_BYTES} bytes.")
+            return json.loads(body), response.headers.get("etag", "")
+    except TimeoutError as error:
+        raise HostUnreachable(f"{url} gives no whole answer within {timeout_s:g} s.") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise HostUnreachable(f"{url} can't be reached: {str(error) or type(error).__name__}.") from error
+    except (ValueError, RecursionError) as error:
+        raise HostUnreachable(f"{url} sends no JSON: {error}.") from error
