@@ -202,9 +202,10 @@ def _disk(loaded: LoadedConfig, root: Path, selection: ModelSelection, store: St
     if not (cache_home(loaded.data, loaded.environment) / SAFETY_WEIGHTS_FOLDER).is_dir():
         wanted += SAFETY_WEIGHTS_BYTES
     text = f"{wanted / GIB:.1f} GiB to download with the safety checker's weights, {free / GIB:.1f} GiB free in {root}"
-    if plan.refused or wanted + RESERVE_BYTES > free:
-        refused = "".join(f"; {record.name}: {error.message}" for record, error in plan.refused.items())
-        fits_nothing = len(plan.refused) == len(selection.records) or free < SAFETY_WEIGHTS_BYTES
+    no_room = plan.without_room
+    if no_room or wanted + RESERVE_BYTES > free:
+        refused = f"; no room for {', '.join(no_room)}" if no_room else ""
+        fits_nothing = len(no_room) == len(selection.records) or free < SAFETY_WEIGHTS_BYTES
         yield Finding(
             "disk", Rating.BAD if fits_nothing else Rating.DOUBTFUL, text + refused,
             "Free disk space, set cache_home to another disk, or list fewer models.",

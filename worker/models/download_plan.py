@@ -77,9 +77,14 @@ class DownloadPlan:
         return f"{files}, {total:.1f} GiB{more} to download, {free:.1f} GiB free"
 
     @property
-    def without_room(self) -> str:
+    def without_room(self) -> tuple[str, ...]:
+        """Names of the records that the disk has no room for."""
+        return tuple(record.name for record, error in self.refused.items() if isinstance(error, DiskFull))
+
+    @property
+    def room_warning(self) -> str:
         """One sentence, with its remedy, about everything that the disk has no room for; "" where all fits."""
-        names = [record.name for record, error in self.refused.items() if isinstance(error, DiskFull)]
+        names = self.without_room
         if not names:
             return ""
         listed = ", ".join(names[:MAX_LISTED]) + (f" and {len(names) - MAX_LISTED} more" if names[MAX_LISTED:] else "")

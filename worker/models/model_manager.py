@@ -349,7 +349,7 @@ class ModelManager:
             if not isinstance(error, DiskFull):
                 self._warn_once(f"{record.name} can't be fetched: {error}", action="model_unavailable")
         if plan.without_room:
-            self._warn_once(plan.without_room, action="disk_full", key="disk full")
+            self._warn_once(plan.room_warning, action="disk_full", key="disk full")
         await downloader.keep_only({download.target for download in plan.downloads})
         self._report.plan(plan.known_bytes)
         if plan.downloads:

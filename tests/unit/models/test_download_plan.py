@@ -132,8 +132,8 @@ def test_what_fits_on_the_disk_is_taken_in_order_and_the_rest_is_told_in_one_sen
     plan = planned(store, [models[0], replace(models[0], name="a2"), *models[1:]], reserve_bytes=50)
     assert [each.record.name for each in plan.records] == ["a", "a2", "b"]
     assert [each.name for each in plan.refused] == ["c", "d", "e", "f", "g", "h"]
-    assert "too little for c, d, e, f, g and 1 more. Free disk space" in plan.without_room
-    assert planned(store, models[:1]).without_room == ""
+    assert "too little for c, d, e, f, g and 1 more. Free disk space" in plan.room_warning
+    assert planned(store, models[:1]).room_warning == ""
 
 
 def test_a_first_model_comes_before_the_auxiliary_files_and_those_before_the_other_models(store, put, whole):
