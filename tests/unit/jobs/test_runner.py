@@ -18,7 +18,7 @@ from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.inputs import ModelSource
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.runner import JobRunner, Services
-from worker.models.progress import RoomState
+from worker.models.progress import ModelsState
 from worker.safety.checker import NoChecker
 from worker.scheduling.admission import Admitted, Wait
 from worker.scheduling.horde_status import HordeStatus
@@ -101,8 +101,8 @@ class Models:
     async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | GenMetadataNote:
         raise AssertionError("no job here names one")
 
-    def state(self) -> RoomState:
-        return RoomState(self.names())
+    def state(self) -> ModelsState:
+        return ModelsState(self.names())
 
     def broken(self, request: RenderRequest) -> None:
         raise AssertionError("no file here is broken")
