@@ -6,7 +6,8 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from worker.models.download.transfer import TransferBroken, _status_error
+from worker.errors import DownloadFailed
+from worker.models.download.transfer import _status_error
 from worker.untrusted.retry_after import (
     DEFAULT_RETRY_AFTER_S,
     MAX_RETRY_AFTER_S,
@@ -43,5 +44,5 @@ def test_retry_after_is_read_in_every_form(header: str, expected: float) -> None
 @pytest.mark.parametrize("header", ["\u00b2", "1e9", "Sun, 22 Nov 2099 12:01:00 GMT"])
 def test_a_download_that_is_turned_down_survives_any_header(header: str) -> None:
     error = _status_error(httpx.Response(429, headers=[(b"retry-after", header.encode("latin-1"))]))
-    assert isinstance(error, TransferBroken)
+    assert isinstance(error, DownloadFailed)
     assert 0.0 <= error.retry_after_s <= MAX_RETRY_AFTER_S
