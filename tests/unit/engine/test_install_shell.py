@@ -223,3 +223,13 @@ def test_a_lock_that_is_never_freed_is_given_up_on(tmp_path, screen, monkeypatch
         exclusive(tmp_path / ".lock", screen),
     ):
         pytest.fail("two held it at once")
+
+
+def test_the_password_of_an_index_is_no_argument(tmp_path, monkeypatch):
+    ran = []
+    shell = Shell(Screen(io.StringIO()), tmp_path / "logs", tmp_path / "scratch", environ={})
+    monkeypatch.setattr(Shell, "run", lambda self, command, **_: ran.append((command, self.environ)))
+    shell.pip(Path("python"), "install", "torch", log="engine", index="https://me:s3cret@index/simple")
+    [(command, environment)] = ran
+    assert "s3cret" not in " ".join(command)
+    assert environment["PIP_INDEX_URL"] == "https://me:s3cret@index/simple"

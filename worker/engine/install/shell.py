@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -107,8 +107,12 @@ class Shell:
         """Run a module of an interpreter, isolated from the owner's PYTHON* settings and user site."""
         self.run([str(interpreter), "-I", "-c", TETHER, str(ROOT), module, *arguments], log=log, remedy=remedy)
 
-    def pip(self, interpreter: Path, *arguments: str, log: str, remedy: str = "") -> None:
-        self.python(interpreter, "pip", *arguments, "--progress-bar", "off", log=log, remedy=remedy)
+    def pip(self, interpreter: Path, *arguments: str, log: str, remedy: str = "", index: str | None = None) -> None:
+        """Run pip, with `index` in place of the default one. Not as an argument, which every user of the machine sees:
+        the URL may contain a password.
+        """
+        shell = replace(self, environ={**self.environ, "PIP_INDEX_URL": index}) if index else self
+        shell.python(interpreter, "pip", *arguments, "--progress-bar", "off", log=log, remedy=remedy)
 
     def run(self, command: Sequence[str], *, log: str, remedy: str = "", allowed: Sequence[int] = (0,)) -> int:
         """Run to the end. The exit code, or RuntimeMissing with the last lines of the log if it is not allowed."""

@@ -124,9 +124,8 @@ class Works:
         self._room_for("engine", source.disk_bytes)
         begin()
         python = self._environment("engine", anew=True)
-        index = ("--index-url", source.index) if source.index else ()
         remedy = f"{NO_NETWORK} Another index can be named with --torch-index URL."
-        self.shell.pip(python, "install", *index, *source.requirements, log="engine", remedy=remedy)
+        self.shell.pip(python, "install", *source.requirements, log="engine", remedy=remedy, index=source.index)
 
     def _look_at_torch(self, python: Path) -> None:
         """Import it once: a driver that does not fit shows here, and not at an owner's first job."""
