@@ -46,8 +46,10 @@ class Status:
     pause: str = ""
     #: further lines: models and downloads, the account
     facts: Sequence[str] = ()
-    #: seconds since the last pop that brought a job
+    #: seconds in which an engine was idle and pops brought nothing, since the last job
     idle_s: float = 0.0
+    #: a sentence on requests that are not for this worker; may be empty
+    passed_over: str = ""
 
     @property
     def kudos_per_hour(self) -> float | None:
@@ -68,7 +70,7 @@ def status_lines(status: Status) -> list[str]:
     if status.pause:
         text.append(f"No new jobs: {status.pause}")
     elif status.idle_s >= LEAST_S:
-        text.append(f"No job for {duration(status.idle_s)}.")
+        text.append(f"No job in {duration(status.idle_s)} of asking. {status.passed_over}".rstrip())
     return text
 
 
@@ -83,8 +85,8 @@ def _engine_text(engine: EngineLine) -> str:
     return text
 
 
-def read_status(running: Running, *, since: float, last_pop_at: float, facts: Sequence[str] = ()) -> Status:
-    """The current status. `since` and `last_pop_at` are times of the event loop's clock."""
+def read_status(running: Running, *, since: float, facts: Sequence[str] = ()) -> Status:
+    """The current status. `since` is a time of the event loop's clock."""
     now = asyncio.get_running_loop().time()
     jobs = running.in_flight.jobs
     return Status(
@@ -96,7 +98,8 @@ def read_status(running: Running, *, since: float, last_pop_at: float, facts: Se
         delivering=sum(job.stage is Stage.DELIVERING for job in jobs),
         pause=" ".join(reason.sentence for reason in running.admission.reasons),
         facts=facts,
-        idle_s=now - last_pop_at,
+        idle_s=running.admission.in_vain_s,
+        passed_over=running.admission.passed_over,
     )
 
 

@@ -15,6 +15,7 @@ from worker.app.context import Running
 from worker.console.status import RULE, read_status, status_lines
 from worker.errors import HordeError
 from worker.jobs.job import JobEvent, Stage
+from worker.scheduling.admission import Admission
 
 #: Interval for checking whether a block is due, in seconds; also the refresh of the live view.
 TICK_S = 1.0
@@ -65,11 +66,10 @@ class StatusView:
         self._at_bottom = at_bottom
         self._account = ""
         self._since = 0.0
-        self._last_pop_at = 0.0
         self._warned = False
 
     async def __call__(self, running: Running) -> None:
-        self._since = self._last_pop_at = asyncio.get_running_loop().time()
+        self._since = asyncio.get_running_loop().time()
         running.events.subscribe(self._note)
         if not self._at_bottom:
             await self._attend(running, None)
@@ -82,7 +82,9 @@ class StatusView:
         while True:
             await asyncio.sleep(TICK_S)
             now, settings = loop.time(), running.live.data
-            self._warn_if_idle(now, settings.minutes_allowed_without_jobs, quiet=settings.suppress_speed_warnings)
+            self._warn_if_idle(
+                running.admission, settings.minutes_allowed_without_jobs, quiet=settings.suppress_speed_warnings
+            )
             period_s = settings.status_period_s
             if period_s is None:
                 if view is not None:
@@ -100,20 +102,19 @@ class StatusView:
 
     def _lines(self, running: Running) -> list[str]:
         facts = [*(fact() for fact in self._facts), self._account]
-        return status_lines(read_status(running, since=self._since, last_pop_at=self._last_pop_at, facts=facts))
+        return status_lines(read_status(running, since=self._since, facts=facts))
 
     def _note(self, event: JobEvent) -> None:
         if event.stage is Stage.POPPED:
-            self._last_pop_at = event.job.popped_at
             self._warned = False
 
-    def _warn_if_idle(self, now: float, minutes: int, *, quiet: bool) -> None:
-        idle_min = (now - self._last_pop_at) / 60
+    def _warn_if_idle(self, admission: Admission, minutes: int, *, quiet: bool) -> None:
+        idle_min = admission.in_vain_s / 60
         if minutes and idle_min >= minutes and not (quiet or self._warned):
             self._warned = True
+            advice = "More models, a larger max_power and more allow_… keys bring more jobs."
             logger.bind(action="idle").warning(
-                "No job for {:.0f} minutes. More models, a larger max_power and more allow_… keys bring more jobs.",
-                idle_min,
+                "No job in {:.0f} minutes of asking. {}", idle_min, admission.passed_over or advice
             )
 
 

@@ -173,8 +173,16 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "WorkerMaintenance",
         HordeMaintenance,
-        "The worker is in maintenance mode and gets its owner's jobs only.",
+        "The Horde has put this worker into maintenance mode; it gets its owner's jobs only.",
         "Mend what led to it, then: horde-bridge maintenance off.",
+        says="dropping too many jobs",
+        quote=True,
+    ),
+    Rule(
+        "WorkerMaintenance",
+        HordeMaintenance,
+        "The worker was switched into maintenance mode; it gets its owner's jobs only.",
+        "When it is to serve again: horde-bridge maintenance off.",
         quote=True,
     ),
     Rule("WorkerFlaggedMaintenance", HordeRefused, "The account of this API key is flagged: it gets no jobs.", _ASK),
@@ -243,7 +251,11 @@ def unreadable(endpoint: Endpoint, answer: Answer) -> HordeUnreachable:
 
 
 def _error(rule: Rule, status: int, message: str) -> HordeError:
-    means = f"{rule.means} The Horde says: {quote(message)}" if rule.quote and message else rule.means
+    means = rule.means
+    if rule.quote and message:
+        words = quote(message)
+        # What follows is a sentence of ours.
+        means = f"{means} The Horde says: {words}{'' if words[-1:] in '.!?…' else '.'}"
     if rule.raises is HordeBusy:
         seconds = re.search(r"(\d{1,20}) more seconds", message)
         wait_s = bounded_retry_after_s(float(seconds[1])) if seconds else ADDRESS_TIMEOUT_S

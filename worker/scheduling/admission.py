@@ -47,6 +47,8 @@ class Admitted:
     """Send this pop now."""
 
     request: PopRequest
+    #: an engine has nothing to do; else it is for the queue
+    for_idle_engine: bool = True
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,16 @@ class Admission:
         """Why nothing is popped at present, as far as that is worth telling."""
         return self._report.told
 
+    @property
+    def in_vain_s(self) -> float:
+        """Seconds in which an engine was idle and no job came although it was asked for, since the last one."""
+        return self._parts.status.in_vain_s
+
+    @property
+    def passed_over(self) -> str:
+        """A sentence on requests that the Horde has and that are not for this worker; may be empty."""
+        return self._parts.status.passed_over
+
     def decide(self, *, asking: int, fetch_s: float) -> Admitted | Wait:
         """The next pop, or why there is none, with `asking` pops under way that take `fetch_s` seconds each.
 
@@ -153,7 +165,9 @@ class Admission:
             sentence = "As many images are under way as may be faulted without the Horde's 20 an hour being passed."
             return _wait([WaitReason(WaitKind.FAULTS, sentence, tell_after_s=PASSING_S, topic="risk")], now)
         request, reason = self._request(asking, images, now)
-        return _wait(_some(reason), now) if request is None else Admitted(request)
+        if request is None:
+            return _wait(_some(reason), now)
+        return Admitted(request, for_idle_engine=len(parts.in_flight.needing_engine) + asking < capacity.engines)
 
     def _enough(self, capacity: Capacity, asking: int, fetch_s: float, now: float) -> str:
         """Why the jobs and pops under way suffice; empty when they do not."""

@@ -23,6 +23,29 @@ MOST_POPS = 16
 MOST_DOUBLINGS = 10
 #: Messages of the Horde remembered as told.
 MOST_TOLD = 200
+#: Two pops that brought nothing, so far apart at most, mean that nothing came all the time between.
+IN_VAIN_GAP_S = 90.0
+#: The Horde's names of reasons why requests are not for this worker → what that means, and the key that changes it.
+SKIPPED = {
+    "models": "want other models (models_to_load)",
+    "max_pixels": "want larger pictures (max_power)",
+    "nsfw": "may show what is not safe for work (nsfw)",
+    "img2img": "bring a picture (allow_img2img)",
+    "painting": "are to be inpainted (allow_painting)",
+    "post-processing": "want post-processing (allow_post_processing)",
+    "controlnet": "want a ControlNet (allow_controlnet)",
+    "lora": "want LoRAs (allow_lora)",
+    "step_count": "want more steps (limit_max_steps)",
+    "blacklist": "have a word of the blacklist in their prompt (blacklist)",
+    "kudos": "can't be paid for (require_upfront_kudos)",
+    "unsafe_ip": "come from addresses that count as unsafe (allow_unsafe_ip)",
+    "performance": "want a faster worker",
+    "untrusted": "are for trusted accounts only",
+    "worker_id": "are for certain other workers",
+    "bridge_version": "need a higher feature level, see the lines 'Not offered' in the log",
+}
+#: Reasons named in one sentence, and the largest count believed.
+MOST_REASONS, LARGEST_COUNT = 4, 10**6
 #: Characters of one that are shown: they are meant to be read.
 LONGEST_MESSAGE = 4000
 
@@ -51,6 +74,11 @@ class HordeStatus:
     not_before: float = field(default=0.0, init=False)
     #: why the last pop brought no answer; None while all is well
     trouble: WaitReason | None = field(default=None, init=False)
+    #: seconds in which an engine was idle and asked for and no job came, since the last one
+    in_vain_s: float = field(default=0.0, init=False)
+    #: requests that the last pop passed over, by the Horde's reasons
+    _skipped: dict[str, int] = field(default_factory=dict, init=False)
+    _empty_at: float | None = field(default=None, init=False)
     #: errors in a row other than busy and maintenance
     _errors: int = field(default=0, init=False)
     _told: BoundedDict[str, None] = field(default_factory=lambda: BoundedDict(MOST_TOLD), init=False)
@@ -90,10 +118,11 @@ class HordeStatus:
             topic=sentence,
         )
 
-    def answered(self, answer: PopResponse, *, now: float) -> None:
+    def answered(self, answer: PopResponse, *, now: float, for_idle_engine: bool = True) -> None:
         """A pop was answered, with or without a job."""
         self._key_was_known, self._key_unknown_since = True, None
         self._errors, self.trouble = 0, None
+        self._note_vain(answer, now, for_idle_engine=for_idle_engine)
         if answer.job_ids:
             self.pops_at_once = min(2 * self.pops_at_once, MOST_POPS)
         else:
@@ -104,6 +133,26 @@ class HordeStatus:
                 words = quote(message.message, longest=LONGEST_MESSAGE)
                 logger.bind(action="message").info("Message from the Horde: {}", words)
                 self._told[key] = None
+
+    @property
+    def passed_over(self) -> str:
+        """Which requests wait at the Horde and are not for this worker, most frequent reasons first; may be empty."""
+        counts = sorted(self._skipped.items(), key=lambda item: -item[1])
+        named = "; ".join(f"{count} {SKIPPED[reason]}" for reason, count in counts[:MOST_REASONS])
+        return f"Of the requests that wait at the Horde, {named}." if named else ""
+
+    def _note_vain(self, answer: PopResponse, now: float, *, for_idle_engine: bool) -> None:
+        if answer.job_ids:
+            self.in_vain_s, self._empty_at, self._skipped = 0.0, None, {}
+            return
+        if self._empty_at is not None and for_idle_engine and now - self._empty_at <= IN_VAIN_GAP_S:
+            self.in_vain_s += now - self._empty_at
+        self._empty_at = now if for_idle_engine else None
+        self._skipped = {
+            reason: min(count, LARGEST_COUNT)
+            for reason, count in answer.skipped.items()
+            if reason in SKIPPED and isinstance(count, int) and count > 0
+        }
 
     def _pause_after(self, error: HordeError) -> float:
         """Seconds; longer and longer while the Horde can't be reached."""

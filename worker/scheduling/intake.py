@@ -65,7 +65,7 @@ class Intake:
                         break
                     if isinstance(decision, Admitted):
                         self._asking += 1
-                        tasks.create_task(self._pop(decision.request, tasks), name="pop")
+                        tasks.create_task(self._pop(decision, tasks), name="pop")
                         continue
                     self._changed.clear()
                     await _first_of(self._changed, stop, limit_s=decision.seconds)
@@ -79,19 +79,19 @@ class Intake:
         if self._given_up:
             raise self._given_up
 
-    async def _pop(self, request: PopRequest, tasks: TaskGroup) -> None:
+    async def _pop(self, admitted: Admitted, tasks: TaskGroup) -> None:
         """Ask once; start the job that comes."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            answer = await self._ask(request)
+            answer = await self._ask(admitted.request)
         except HordeError as error:
             if isinstance(error, HordeRefused) and not self._status.is_passing(error, now=loop.time()):
                 self._given_up = self._given_up or error
             else:
                 self._status.failed(error, now=loop.time())
         else:
-            self._status.answered(answer, now=loop.time())
+            self._status.answered(answer, now=loop.time(), for_idle_engine=admitted.for_idle_engine)
             if answer.job_ids:
                 self._fetching.add(loop.time() - began)
                 # The Horde's clock runs since it chose the job; how long its answer took is not known exactly.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from loguru import logger
 
+from worker.bounded_dict import BoundedDict
 from worker.clock import Clock, monotonic
 from worker.config.schema import BridgeData
 from worker.engine.pool import EnginePool
@@ -15,9 +16,12 @@ from worker.jobs.inputs import ModelSource
 from worker.jobs.job import JobEvent, Stage
 from worker.scheduling.device_limits import DeviceLimits, MaxPixelsRotation, stick, withdrawn_everywhere
 from worker.scheduling.estimates import Estimates
+from worker.scheduling.estimates.estimates import BatchLimit
 
 #: How long before an engine runs dry its next job is fetched, at least, by the owner's mode.
 LEAD_S, MODERATE_LEAD_S, HIGH_LEAD_S = 3.0, 6.0, 10.0
+#: Reasons for small batches remembered as told.
+MOST_TOLD = 100
 #: An extra slow machine stands still for so many times longer.
 EXTRA_SLOW_PATIENCE = 3.0
 
@@ -89,6 +93,7 @@ class Planner:
         self._rotation = MaxPixelsRotation()
         #: the last pop that was planned brought a job
         self._fruitful = False
+        self._batch_reasons: BoundedDict[str, None] = BoundedDict(MOST_TOLD)
         #: models that are here and offered for no device, with the reason
         self.withdrawn: dict[str, str] = {}
 
@@ -166,20 +171,32 @@ class Planner:
         slot, config = prospect.slot, self._config()
         stickiness, self._fruitful = config.model_stickiness if self._fruitful else 0.0, False
         models = stick(models, slot.models, stickiness=stickiness, roll=self._roll())
-        amount = min(self._most_images(models, slot, prospect.start_s, largest), config.max_batch)
+        batch = self._batch_limit(models, slot, prospect.start_s, largest)
+        self._tell_batch(batch)
         self._rotation.note_sent(size, now)
-        return PopPlan(models, size, amount, threads=len(self._pool.offered_slots))
+        return PopPlan(models, size, batch.images, threads=len(self._pool.offered_slots))
 
-    def _most_images(self, names: Iterable[str], slot: EngineSlot, start_s: float, pixels: int) -> int:
+    def _batch_limit(self, names: Iterable[str], slot: EngineSlot, start_s: float, pixels: int) -> BatchLimit:
         """The model that can do the fewest images at once decides, for any may come."""
+        device, most = slot.settings.device, self._config().max_batch
         return min(
-            self._estimates.most_images(
-                model, slot.settings.device, pixels=pixels, start_s=start_s, most=self._config().max_batch
-            )
-            if (model := self._models.model(name))
-            else 1
-            for name in names
+            (
+                self._estimates.batch_limit(model, device, pixels=pixels, start_s=start_s, most=most)
+                for name in names
+                if (model := self._models.model(name))
+            ),
+            key=lambda limit: limit.images,
+            default=BatchLimit(1, ""),
         )
+
+    def _tell_batch(self, batch: BatchLimit) -> None:
+        """Say why jobs have fewer images than the owner allows, once for each reason."""
+        most = self._config().max_batch
+        if batch.images < most and batch.reason and batch.reason not in self._batch_reasons:
+            self._batch_reasons[batch.reason] = None
+            logger.bind(action="batch_limited").info(
+                "Jobs of {} instead of {} images are asked for (max_batch): {}.", batch.images, most, batch.reason
+            )
 
     def _tell(self, reasons: dict[str, str]) -> None:
         for name, reason in reasons.items():

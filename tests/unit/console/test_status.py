@@ -41,7 +41,8 @@ def test_each_engine_has_a_line():
     ("more", "last"),
     [
         ({"pause": "3 jobs in a row were faulted", "idle_s": 600.0}, "No new jobs: 3 jobs in a row were faulted"),
-        ({"idle_s": 600.0}, "No job for 10 min."),
+        ({"idle_s": 600.0}, "No job in 10 min of asking."),
+        ({"idle_s": 600.0, "passed_over": "3 want LoRAs."}, "No job in 10 min of asking. 3 want LoRAs."),
         ({"waiting": 2, "delivering": 1}, "Jobs: 2 waiting, 1 being checked and submitted"),
         ({"facts": ["2 of 3 models are here.", ""]}, "2 of 3 models are here."),
     ],

@@ -43,7 +43,9 @@ def test_a_file_a_dumb_terminal_and_a_ci_have_no_live_view(monkeypatch):
 
 async def test_the_live_view_vanishes_when_the_status_is_turned_off_while_the_worker_runs(monkeypatch):
     shown: list[list[str]] = []
-    running = SimpleNamespace(live=LiveConfig(BridgeData(stats_output_frequency=30)))
+    running = SimpleNamespace(
+        live=LiveConfig(BridgeData(stats_output_frequency=30)), admission=SimpleNamespace(in_vain_s=0.0, passed_over="")
+    )
     view = StatusView(at_bottom=True)
 
     async def no_account(_):

@@ -52,7 +52,15 @@ def test_the_same_code_means_another_thing_elsewhere() -> None:
 def test_maintenance_quotes_the_reason_given() -> None:
     error = refusal(Endpoint.POP, answer(403, said("WorkerMaintenance", "back soon")))
     assert isinstance(error, HordeMaintenance)
-    assert error.message.endswith("back soon")
+    assert "was switched" in error.message
+    assert error.message.endswith("The Horde says: back soon.")
+
+
+def test_a_maintenance_that_the_horde_began_is_told_from_one_that_was_switched_on() -> None:
+    words = "Maintenance mode activated because worker is dropping too many jobs.Please investigate"
+    error = refusal(Endpoint.POP, answer(403, said("WorkerMaintenance", words)))
+    assert "The Horde has put this worker into maintenance" in error.message
+    assert error.remedy.startswith("Mend what led to it")
 
 
 def test_rejected_fields_are_shown() -> None:

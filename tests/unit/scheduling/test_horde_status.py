@@ -185,3 +185,39 @@ def test_what_was_told_is_not_remembered_for_ever():
     for number in range(3 * MOST_TOLD):
         status.answered(PopResponse(messages=[Message(id=str(number), message="x")]), now=0.0)
     assert len(status._told) == MOST_TOLD
+
+
+def empty(**skipped):
+    return PopResponse(skipped=skipped)
+
+
+def test_only_time_in_which_an_engine_was_idle_and_no_job_came_counts_as_asking_in_vain():
+    status = HordeStatus()
+    for now in (0.0, 10.0, 20.0):
+        status.answered(empty(), now=now)
+    assert status.in_vain_s == 20.0
+    status.answered(empty(), now=30.0, for_idle_engine=False)
+    status.answered(empty(), now=40.0)
+    assert status.in_vain_s == 20.0, "every engine was at work between"
+    status.answered(empty(), now=1000.0)
+    assert status.in_vain_s == 20.0, "nothing was asked for between"
+    status.answered(PopResponse(id="j"), now=1001.0)
+    assert status.in_vain_s == 0.0
+
+
+def test_requests_that_are_not_for_this_worker_are_told_with_the_key_that_changes_it():
+    status = HordeStatus()
+    status.answered(empty(models=8, lora=11, nsfw=0, max_pixels=1, worker_id=2, img2img=1), now=0.0)
+    assert status.passed_over == (
+        "Of the requests that wait at the Horde, 11 want LoRAs (allow_lora); 8 want other models (models_to_load); "
+        "2 are for certain other workers; 1 want larger pictures (max_power)."
+    )
+    status.answered(PopResponse(id="j"), now=1.0)
+    assert status.passed_over == ""
+
+
+@pytest.mark.parametrize("count", ["many", None, -5, float("nan"), [3], {"x": 1}, 1.5])
+def test_counts_that_are_none_are_passed_over(count):
+    status = HordeStatus()
+    status.answered(empty(models=count, forged="\x1b[2J", lora=10**400), now=0.0)
+    assert status.passed_over == "Of the requests that wait at the Horde, 1000000 want LoRAs (allow_lora)."

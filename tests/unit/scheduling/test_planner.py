@@ -120,6 +120,20 @@ def test_the_slowest_model_offered_decides_how_large_a_batch_may_be():
     assert planner.plan().amount == 8
 
 
+def test_an_owner_who_allows_batches_is_told_once_why_none_are_asked_for(said):
+    stand = Stand(config={"max_batch": 4})
+    planner = stand.planner()
+    for _ in range(3):
+        assert planner.plan().amount == 1
+    assert said == [
+        "Jobs of 1 instead of 4 images are asked for (max_batch): how fast a is here is not known yet.",
+    ]
+    stand.render("a", 0.1)
+    stand.render("b", 0.1)
+    assert planner.plan().amount == 4
+    assert len(said) == 1
+
+
 def test_a_model_too_slow_for_the_size_has_its_turn_with_what_it_can_do_once_the_horde_has_forgotten_more(clock):
     planner = Stand(units={"a": 0.5, "b": 10.0}).planner()
     assert planner.plan() == PopPlan(("a",), FULL, 1, 1)

@@ -5,6 +5,7 @@ planner asks it what may be asked for. All of it is bounded, and outweighed or f
 """
 
 from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
 
 from worker.clock import Clock, monotonic
 from worker.engine.events import MemoryNeed
@@ -26,6 +27,13 @@ from worker.workflows.request import ServedModel
 TRIAL_PIXELS = 512 * 512
 #: It is tried on an engine that is free as soon as this.
 TRIAL_START_S = 5.0
+
+
+class BatchLimit(NamedTuple):
+    """Images that one job may have, and why not more; no reason where that is what the owner allows."""
+
+    images: int
+    reason: str
 
 
 class Estimates:
@@ -116,19 +124,25 @@ class Estimates:
         ))  # fmt: skip
         return limit if limit and limit.pixels < max_pixels else None
 
-    def most_images(self, model: ServedModel, device: str, *, pixels: int, start_s: float, most: int) -> int:
-        """Images of `pixels` each that one job may ask for, at most `most`."""
+    def batch_limit(self, model: ServedModel, device: str, *, pixels: int, start_s: float, most: int) -> BatchLimit:
+        """How many images of `pixels` each one job may ask for, at most `most`."""
         now = self._clock()
-        fitting = (
-            self._out_of_memory.images(model.name, device, now),
-            self._memory.images(model.name, device, now, pixels=pixels),
-        )
-        most = min((most, *(images for images in fitting if images)))
-        return self._time(model, start_s, now).most_images(pixels, most)
-
-    def _time(self, model: ServedModel, start_s: float, now: float) -> TimeLimits:
         pace = self._pace.of(model, now)
-        return TimeLimits(model.family, pace.unit_s if pace else None, start_s, self._extra_slow())
+        time = TimeLimits(model.family, pace.unit_s if pace else None, start_s, self._extra_slow())
+        slow = "more take longer than the Horde gives" if pace else f"how fast {model.name} is here is not known yet"
+        limits = [
+            BatchLimit(most, ""),
+            BatchLimit(time.most_images(pixels, most), slow),
+            *(
+                BatchLimit(images, "more do not fit into memory")
+                for images in (
+                    self._out_of_memory.images(model.name, device, now),
+                    self._memory.images(model.name, device, now, pixels=pixels),
+                )
+                if images
+            ),
+        ]
+        return min(limits, key=lambda limit: limit.images)
 
     def _time_limit(self, model: ServedModel, max_pixels: int, start_s: float, now: float) -> SizeLimit | None:
         pace = self._pace.of(model, now)
