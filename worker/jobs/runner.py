@@ -22,9 +22,10 @@ from worker.horde.messages import GenMetadata, SubmitRequest
 from worker.images import RawImage, encode_webp
 from worker.jobs.inputs import ModelSource, find_model, read_job, require_files
 from worker.jobs.job import Job, JobEvents, Sampling, Stage
-from worker.jobs.source_images import fetch_pictures
+from worker.jobs.source_images import MAX_JOB_PICTURE_BYTES, PICTURE_MEMORY_BYTES, fetch_pictures
 from worker.safety.checker import SafetyChecker
 from worker.safety.verdict import Verdict
+from worker.untrusted.pictures import MemoryBudget, Reservation
 from worker.workflows.features import evaluations_of
 from worker.workflows.library import Library
 from worker.workflows.materialise import materialise, one_by_one, tiled
@@ -91,6 +92,7 @@ class JobRunner:
         self._services = services
         # Encoding is CPU work beside the engine's; more at a time than cores only slows each.
         self._encoders = asyncio.Semaphore(max(1, (os.cpu_count() or 2) // 2))
+        self._picture_memory = MemoryBudget(PICTURE_MEMORY_BYTES, MAX_JOB_PICTURE_BYTES)
 
     async def run(self, job: Job) -> None:
         """Carry the job to its end; never raises but on cancellation, which faults what is still owed."""
@@ -130,10 +132,14 @@ class JobRunner:
 
     async def _make(self, job: Job) -> list[Made]:
         """The job's images in the order of its ids."""
+        with self._picture_memory.reserve() as memory:
+            return await self._make_within(job, memory)
+
+    async def _make_within(self, job: Job, memory: Reservation) -> list[Made]:
         services = self._services
         services.events.enter(job, Stage.FETCHING)
         model = find_model(job, services.models)
-        pictures = await fetch_pictures(job, model, services.horde)
+        pictures = await fetch_pictures(job, model, services.horde, memory)
         job.request = request = await read_job(job, model, services.models, pictures)
         plan = select(services.library, request)
         require_files(request, plan, services.models)

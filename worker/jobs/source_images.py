@@ -1,7 +1,7 @@
-"""A job's source pictures: fetched, opened, with the mask in the alpha channel, stretched to the size of the work.
+"""A job's source pictures: fetched, opened, with the mask in the alpha channel, resized to what the graph works at.
 
-What can't be had or opened is left out and told to the requester in the metadata, as the Horde's other workers do.
-Pictures are held in memory only.
+What can't be fetched or opened is left out and told to the requester in the metadata, as the Horde's other workers do.
+Pictures are held in memory only, all of a job's in one reservation of the memory that all jobs share.
 """
 
 import asyncio
@@ -12,88 +12,132 @@ from dataclasses import dataclass, field, replace
 from loguru import logger
 from PIL import Image, ImageChops
 
-from worker.errors import JobError, JobLate
+from worker.errors import InputRefused, JobError, JobLate
 from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata
 from worker.jobs.job import Job
-from worker.untrusted.pictures import open_picture
+from worker.untrusted.pictures import BYTES_PER_PIXEL, Reservation
 from worker.workflows.payload import MAX_EXTRA_SOURCES
 from worker.workflows.request import ExtraSource, RenderRequest, ServedModel, SourceImage
 
-#: The server takes pictures of at most 3072 x 3072; as a badly compressed PNG with alpha that is 38 MB.
-MAX_PICTURE_BYTES = 48 * 1024 * 1024
-#: The picture is read once, on this machine: time counts, size does not.
+MIB = 1024 * 1024
+#: The server hands out WebP of at most 3072 x 3072 pixels, 10 MB at the worst; a PNG of that size has 28 MB.
+MAX_PICTURE_BYTES = 32 * MIB
+#: Memory for the pictures of all jobs, and of one: a source picture of 3072 x 3072 takes 38 MB and its mask 9.
+PICTURE_MEMORY_BYTES = 96 * MIB
+MAX_JOB_PICTURE_BYTES = 80 * MIB
+#: The engine on this machine reads the PNG once: time counts, size does not.
 PNG_LEVEL = 1
 
 
 @dataclass
 class Pictures:
-    """What a job brought. `by_key` holds what the graph will ask the engine for."""
+    """What a job brought. `by_key`: what the graph asks the engine for; the source as pixels, extras as PNG."""
 
+    memory: Reservation
     source: SourceImage | None = None
     extras: tuple[ExtraSource, ...] = ()
-    by_key: dict[str, Image.Image] = field(default_factory=dict)
+    by_key: dict[str, Image.Image | bytes] = field(default_factory=dict)
 
     async def encoded(self, request: RenderRequest) -> dict[str, bytes]:
-        """Every picture ready for the engine: the source at the size the request works at, the extras as they are.
+        """Every picture as PNG: the source at the size the request works at, the extras as they came.
 
         A ControlNet's picture too has the first pass's size: its hint follows the latent it guides.
         """
         work = (request.first_width, request.first_height)
-        source = self.source.key if self.source else None
-        return {
-            key: await asyncio.to_thread(_encode, picture, work if key == source else picture.size)
-            for key, picture in self.by_key.items()
-        }
+        for key, picture in self.by_key.items():
+            if isinstance(picture, Image.Image):
+                self.by_key[key] = await _as_png(self.memory, picture, work)
+        return {key: picture for key, picture in self.by_key.items() if isinstance(picture, bytes)}
 
 
-async def fetch_pictures(job: Job, model: ServedModel, horde: HordeClient) -> Pictures:
-    """Fetch and open everything the pop points to. Raises JobLate only."""
-    pop, pictures = job.pop, Pictures()
+async def fetch_pictures(job: Job, model: ServedModel, horde: HordeClient, memory: Reservation) -> Pictures:
+    """Fetch and open everything the pop points to, within the reservation. Raises JobLate only."""
+    pop, pictures, fetch = job.pop, Pictures(memory), _Fetcher(job, horde, memory)
     asked_extras = pop.extra_source_images[:MAX_EXTRA_SOURCES]
-    source, mask, *extras = await asyncio.gather(
-        _fetch(job, horde, pop.source_image, "source_image"),
-        _fetch(job, horde, pop.source_mask, "source_mask"),
-        *(
-            _fetch(job, horde, extra.image, "extra_source_images", str(number))
-            for number, extra in enumerate(asked_extras)
-        ),
+    (source, mask), extras = await asyncio.gather(
+        asyncio.gather(fetch.picture(pop.source_image, "source_image"), fetch.picture(pop.source_mask, "source_mask")),
+        asyncio.gather(*(fetch.extra_picture(number, asked.image) for number, asked in enumerate(asked_extras))),
     )
     stand_in = _noise(job) if model.inpainting and source is None else None
     if (painted := source or stand_in) is not None:
         picture = await asyncio.to_thread(_with_mask, painted, mask, whole=model.inpainting)
-        pictures.source = replace(_keep(pictures, job, 0, picture), stand_in=stand_in is not None)
+        pictures.source = replace(_describe(_key(job, 0), picture), stand_in=stand_in is not None)
+        pictures.by_key[pictures.source.key] = picture
+    if mask is not None:
+        memory.free(_pixel_bytes(mask))
+    for extra in extras:
+        if extra is not None:
+            pictures.by_key[extra[0].key] = extra[1]
     pictures.extras = tuple(
-        ExtraSource(_keep(pictures, job, number, picture), asked.strength)
-        for number, (picture, asked) in enumerate(zip(extras, asked_extras, strict=True), start=1)
-        if picture is not None
+        ExtraSource(extra[0], asked.strength)
+        for extra, asked in zip(extras, asked_extras, strict=True)
+        if extra is not None
     )
     return pictures
 
 
-def _keep(pictures: Pictures, job: Job, number: int, picture: Image.Image) -> SourceImage:
-    # A key of the job's own: another job with the same picture must not lose it when this one is done.
-    key = f"{job.id}-{number}"
-    pictures.by_key[key] = picture
+@dataclass(frozen=True)
+class _Fetcher:
+    """Fetches one job's pictures. What can't be had is None, and told to the requester."""
+
+    job: Job
+    horde: HordeClient
+    memory: Reservation
+
+    async def picture(self, url: str | None, what: str, ref: str | None = None) -> Image.Image | None:
+        if not url:
+            return None
+        value = "download_failed"
+        try:
+            data = await self.horde.fetch(url, MAX_PICTURE_BYTES, deadline=self.job.deadline, memory=self.memory)
+            value = "parse_failed"
+            try:
+                return await self.memory.open(data)
+            finally:
+                self.memory.free(len(data))
+        except JobLate:
+            raise
+        except (JobError, InputRefused) as error:
+            self._tell(what, value, ref, error)
+            return None
+
+    async def extra_picture(self, number: int, url: str) -> tuple[SourceImage, bytes] | None:
+        """An extra picture as PNG of its own size."""
+        what, ref = "extra_source_images", str(number)
+        picture = await self.picture(url, what, ref)
+        if picture is None:
+            return None
+        try:
+            return _describe(_key(self.job, number + 1), picture), await _as_png(self.memory, picture, picture.size)
+        except InputRefused as error:
+            self._tell(what, "parse_failed", ref, error)
+            return None
+
+    def _tell(self, what: str, value: str, ref: str | None, error: Exception) -> None:
+        logger.bind(action="picture_failed").warning("Job {}: no {}: {}", self.job.name, what, error)
+        self.job.metadata.append(GenMetadata.model_validate({"type": what, "value": value, "ref": ref}))
+
+
+async def _as_png(memory: Reservation, picture: Image.Image, size: tuple[int, int]) -> bytes:
+    """The picture encoded at this size; the reservation holds that instead of its pixels."""
+    data = await asyncio.to_thread(_encode, picture, size)
+    memory.free(_pixel_bytes(picture))
+    await memory.take(len(data))
+    return data
+
+
+def _key(job: Job, number: int) -> str:
+    # Of the job's own: another job with the same picture must not lose it when this one is done.
+    return f"{job.id}-{number}"
+
+
+def _describe(key: str, picture: Image.Image) -> SourceImage:
     return SourceImage(key, picture.width, picture.height, has_alpha=picture.mode == "RGBA")
 
 
-async def _fetch(
-    job: Job, horde: HordeClient, url: str | None, what: str, ref: str | None = None
-) -> Image.Image | None:
-    if not url:
-        return None
-    value = "download_failed"
-    try:
-        data = await horde.fetch(url, MAX_PICTURE_BYTES, deadline=job.deadline)
-        value = "parse_failed"
-        return await asyncio.to_thread(open_picture, data)
-    except JobLate:
-        raise
-    except (JobError, ValueError) as error:
-        logger.bind(action="picture_failed").warning("Job {}: no {}: {}", job.name, what, error)
-        job.metadata.append(GenMetadata.model_validate({"type": what, "value": value, "ref": ref}))
-        return None
+def _pixel_bytes(picture: Image.Image) -> int:
+    return picture.width * picture.height * BYTES_PER_PIXEL
 
 
 def _with_mask(picture: Image.Image, mask: Image.Image | None, *, whole: bool) -> Image.Image:

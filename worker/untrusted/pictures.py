@@ -23,8 +23,8 @@ FORMATS: Final = ("WEBP", "PNG", "JPEG", "TIFF")
 MOST_PIXELS: Final = 3072 * 3072
 #: The Horde's storage keeps WebP, whose sides end here.
 LONGEST_SIDE: Final = 16_383
-#: Bytes that opening a picture takes for each of its pixels: as it is stored, upright, and converted to RGBA.
-BYTES_PER_PIXEL: Final = 16
+#: Bytes that Pillow keeps for each pixel of RGB as of RGBA.
+BYTES_PER_PIXEL: Final = 4
 #: Texts within a PNG, unpacked: one, and all together. A ComfyUI workflow may have some hundred kilobytes.
 PNG_TEXT_BYTES: Final = 1024 * 1024
 PNG_TEXTS_BYTES: Final = 4 * 1024 * 1024
@@ -55,8 +55,11 @@ def open_picture(data: bytes, *, formats: tuple[str, ...] = FORMATS, most_pixels
     with _look_at(data, formats, most_pixels) as image:
         try:
             image.load()
-            upright = ImageOps.exif_transpose(_to_eight_bits(image))
-            return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+            upright = _to_eight_bits(image)
+            ImageOps.exif_transpose(upright, in_place=True)
+            mode = "RGBA" if upright.has_transparency_data else "RGB"
+            # A copy that is no file any more: the readers keep what they read.
+            return upright.convert(mode)
         except Exception as error:  # Pillow's readers raise whatever they stumble over
             raise InputRefused(f"not a readable picture: {error}") from error
 
@@ -97,11 +100,14 @@ class MemoryBudget:
     """Memory that the pictures of all jobs may take together, in bytes; who finds none left waits.
 
     Small pictures pass large ones that wait. The oldest reservation always gets what it asks for, so that those that
-    wait for each other can't stop all: at most `max_bytes` and what one picture takes are in use.
+    wait for each other can't stop all. `max_bytes`: of all reservations; `max_job_bytes`: of one.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, max_job_bytes: int | None = None) -> None:
         self.max_bytes = max_bytes
+        self.max_job_bytes = max_job_bytes or max_bytes
+        #: One at a time: what a decoder takes beside the picture itself is in no reservation.
+        self.decoding = asyncio.Semaphore(1)
         self._reserved: dict[Reservation, int] = {}
         self._freed = asyncio.Event()
 
@@ -121,15 +127,29 @@ class MemoryBudget:
             self._wake()
 
     async def take(self, reservation: "Reservation", count: int) -> None:
-        """Add so many bytes to a reservation, as soon as there is room for them."""
-        while self.used_bytes + count > self.max_bytes and next(iter(self._reserved)) is not reservation:
+        """Add so many bytes to a reservation, as soon as there is room. Raises InputRefused for too many."""
+        if self._reserved.get(reservation, 0) + count > self.max_job_bytes:
+            raise InputRefused(f"The job's pictures take more than {self.max_job_bytes} bytes.")
+        while (
+            reservation in self._reserved
+            and self.used_bytes + count > self.max_bytes
+            and next(iter(self._reserved)) is not reservation
+        ):
             await self._freed.wait()
+        if reservation not in self._reserved:
+            raise InputRefused("The job of these pictures is over.")
         self._reserved[reservation] += count
+
+    def _must_wait(self, reservation: "Reservation", count: int) -> bool:
+        is_oldest = next(iter(self._reserved), None) is reservation
+        is_over = reservation not in self._reserved
+        return not is_oldest and not is_over and self.used_bytes + count > self.max_bytes
 
     def free(self, reservation: "Reservation", count: int) -> None:
         """Take so many bytes off a reservation."""
-        self._reserved[reservation] -= count
-        self._wake()
+        if reservation in self._reserved:
+            self._reserved[reservation] = max(0, self._reserved[reservation] - count)
+            self._wake()
 
     def _wake(self) -> None:
         self._freed.set()
@@ -137,15 +157,26 @@ class MemoryBudget:
 
 
 class Reservation:
-    """A part of a budget, which grows and shrinks."""
+    """One job's part of a budget, which grows and shrinks."""
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
 
     async def take(self, count: int) -> None:
-        """Wait for so many bytes more."""
+        """Wait for so many bytes more. Raises InputRefused when they are too many for one job."""
         await self._budget.take(self, count)
 
     def free(self, count: int) -> None:
         """Give so many bytes back before the reservation ends."""
         self._budget.free(self, count)
+
+    async def open(self, data: bytes) -> Image.Image:
+        """`open_picture` in a thread, its pixels taken from this reservation. Raises InputRefused."""
+        width, height = await asyncio.to_thread(picture_size, data)
+        await self.take(width * height * BYTES_PER_PIXEL)
+        try:
+            async with self._budget.decoding:
+                return await asyncio.to_thread(open_picture, data)
+        except InputRefused:
+            self.free(width * height * BYTES_PER_PIXEL)
+            raise

@@ -11,6 +11,7 @@ from worker.horde.messages import PopResponse
 from worker.jobs.inputs import read_job, require_files
 from worker.jobs.job import Job
 from worker.jobs.source_images import Pictures
+from worker.untrusted.pictures import MemoryBudget, Reservation
 from worker.workflows import packaged_folder
 from worker.workflows.auxiliary_files import needs
 from worker.workflows.library import Library
@@ -20,6 +21,8 @@ from worker.workflows.select import select
 from worker.workflows.types import Family
 
 MODEL = ServedModel("M", Family.STABLE_DIFFUSION_1, {"checkpoint": "m.safetensors"})
+
+NO_PICTURES = Pictures(Reservation(MemoryBudget(0)))
 
 
 class Room:
@@ -57,7 +60,7 @@ def job(*, ttl=150.0, **payload):
 async def test_all_additions_of_a_job_are_looked_for_at_once():
     wishes = {"loras": [{"name": "1"}, {"name": "2"}], "tis": [{"name": "3", "inject_ti": "prompt"}]}
     room = Room(needed=3)
-    request = await asyncio.wait_for(read_job(job(**wishes), MODEL, room, Pictures()), 60)
+    request = await asyncio.wait_for(read_job(job(**wishes), MODEL, room, NO_PICTURES), 60)
     assert [lora.file for lora in request.loras] == ["1.safetensors", "2.safetensors"]
     assert "embedding:3" in request.prompt
 
@@ -65,7 +68,7 @@ async def test_all_additions_of_a_job_are_looked_for_at_once():
 @pytest.mark.parametrize(("kind", "payload"), [("lora", "loras"), ("ti", "tis")])
 async def test_what_does_not_come_in_time_is_left_out_and_told(kind, payload):
     one = job(ttl=4.0, **{payload: [{"name": "late"}, {"name": "soon"}]})
-    request = await read_job(one, MODEL, Room(), Pictures())
+    request = await read_job(one, MODEL, Room(), NO_PICTURES)
     assert [(m.type, m.value, m.ref) for m in one.metadata] == [(kind, "download_failed", "late")]
     if kind == "lora":
         assert [lora.file for lora in request.loras] == ["soon.safetensors"]
@@ -74,7 +77,7 @@ async def test_what_does_not_come_in_time_is_left_out_and_told(kind, payload):
 @pytest.mark.parametrize(("ids", "n_iter"), [(["a"], 4), (["a", "b"], 1), (["a", "b", "c"], "many"), (["a"], None)])
 async def test_as_many_images_are_made_as_the_horde_wants_answers(ids, n_iter):
     pop = PopResponse.model_validate({"ids": ids, "model": "M", "ttl": 150.0, "payload": {"n_iter": n_iter}})
-    assert (await read_job(Job(pop), MODEL, Room(), Pictures())).batch == len(ids)
+    assert (await read_job(Job(pop), MODEL, Room(), NO_PICTURES)).batch == len(ids)
 
 
 OWN_CONTROL = """

@@ -37,7 +37,7 @@ async def test_small_pictures_pass_a_large_one_that_waits():
 
 
 async def test_two_that_wait_for_each_other_do_not_wait_for_ever():
-    budget = MemoryBudget(100)
+    budget = MemoryBudget(100, 200)
 
     async def grow():
         with budget.reserve() as reservation:
