@@ -64,4 +64,4 @@ async def test_weights_that_can_not_be_fetched_are_named_with_what_to_do(setting
             while "down" not in checker.hold():
                 await asyncio.sleep(0.1)
     assert "weights in" in checker.hold()
-    assert "can't be had" in checker.hold()
+    assert "cannot be loaded" in checker.hold()

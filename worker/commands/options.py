@@ -1,5 +1,6 @@
 """Options that several commands share, and what they all begin with: settings, logs, runtime, workflows, models."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -16,9 +17,10 @@ from worker.config.paths import models_root
 from worker.engine.install import Runtime, check
 from worker.engine.install.layout import ROOT, is_checkout
 from worker.errors import RuntimeMissing
-from worker.models.catalog.model_selection import tokens_of
+from worker.models.catalog.custom import with_custom
+from worker.models.catalog.model_selection import custom_of, load_lists, tokens_of
 from worker.models.catalog.records import ModelRecord
-from worker.models.catalog.reference import CACHE_FOLDER, read_cache, read_folder
+from worker.models.catalog.reference import read_folder
 
 LOGS_FOLDER = Path("logs")
 
@@ -75,8 +77,9 @@ def complete_runtime() -> Runtime:
 
 
 def reference_models(reference: Path | None) -> Mapping[str, ModelRecord]:
-    """The image models of a folder with the Horde's lists, or as they were last fetched."""
+    """The image models of a folder with the Horde's lists; else those of the settings, as they were last fetched."""
     if reference is not None:
         return read_folder(reference, beta=True).images
     loaded = settings_or_defaults(None)
-    return read_cache(models_root(loaded.data, loaded.environment) / CACHE_FOLDER, beta=True).images
+    lists = asyncio.run(load_lists(loaded.data, models_root(loaded.data, loaded.environment), None))
+    return with_custom(lists.images, custom_of(loaded.data, loaded.environment))

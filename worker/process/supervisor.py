@@ -73,6 +73,7 @@ class Supervisor:
         self._life = life
         self._on_down = on_down
         self._clock = clock
+        self._last_reason = ""
         #: when the child became usable in this life
         self._serving_since: float | None = None
 
@@ -105,7 +106,10 @@ class Supervisor:
         pause_s = self.policy.died(self._clock(), served_s=self.served_s)
         self._on_down(reason, pause_s)
         then = f"Next start in {pause_s:.0f} s." if pause_s else "Starting it again."
+        # The reason is said once: a lasting one would fill the log with the same paragraph.
+        again = str(reason) == self._last_reason and self.failed_starts > 1
+        self._last_reason = str(reason)
         logger.bind(action="child_down", child=self._name, pause_s=pause_s).error(
-            "The {} is down: {} {}", self._name, reason, then
+            "The {} is down{} {}", self._name, " again for the same reason." if again else f": {reason}", then
         )
         await asyncio.sleep(pause_s)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loguru import logger
 
 from tests.clock import ManualClock
 from worker.aio import timeout
@@ -177,3 +178,19 @@ async def test_the_pause_of_the_policy_is_kept() -> None:
     assert lives.begun == 1
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_lasting_reason_is_said_once() -> None:
+    said: list[str] = []
+    sink = logger.add(lambda message: said.append(message.record["message"]))
+    try:
+        await Lives(*[raises(EngineStartFailed("No disk."))] * 3, raises(EngineStartFailed("No card."))).run()
+    finally:
+        logger.remove(sink)
+
+    assert [line for line in said if "is down" in line] == [
+        "The child is down: No disk. Starting it again.",
+        "The child is down again for the same reason. Starting it again.",
+        "The child is down again for the same reason. Starting it again.",
+        "The child is down: No card. Starting it again.",
+    ]

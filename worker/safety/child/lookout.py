@@ -17,6 +17,8 @@ from service import Failed, Look, Say
 #: How often the growth of a download is told.
 TELL_EVERY_S = 5.0
 NO_PACKAGES = "Run update-runtime. Into a Python of your own: pip install --no-deps -r worker/engine/lock/safety.txt"
+#: Characters of a library's error text that are shown; some hold a whole request.
+LONGEST_REASON = 160
 NO_WEIGHTS = (
     "Check the network and the room on the disk. Without network, copy the folder clip_blip from another worker's "
     "models folder into this one's."
@@ -42,7 +44,9 @@ def build(device: str, say: Say) -> Look:
         with telling(say, "CLIP ViT-L-14", folder):
             interrogator = get_interrogator_no_blip(device=device)
     except Exception as error:  # whatever its libraries raise: no network, no room, a damaged file
-        raise Failed(f"The safety checker's weights in {folder} can't be had: {error}", NO_WEIGHTS) from error
+        why = " ".join(str(error).split())
+        why = why if len(why) <= LONGEST_REASON else f"{why[:LONGEST_REASON]}…"
+        raise Failed(f"The safety checker's weights in {folder} cannot be loaded: {why}", NO_WEIGHTS) from error
     interrogator.image_to_features = once_per_image(interrogator.image_to_features)
     checker = NSFWChecker(interrogator, drawings)
     say("its first look")
