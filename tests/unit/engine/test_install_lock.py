@@ -58,15 +58,14 @@ def test_whatever_the_project_asks_for_is_locked_to_a_version_it_allows(python):
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_engine_gets_what_comfyui_asks_for(python, comfyui_requirements):
     pins = locked("engine.txt", python)
-    #: by card / hears and makes sound / 220 MB of example workflows
-    left_out = {"torch", "torchvision", "torchaudio", "comfyui-workflow-templates"}
-    #: documents nobody reads here; ComfyUI only warns that they are not the ones it asks for
-    looser = {"comfyui-embedded-docs"}
+    #: by card / hears and makes sound / pages and documents that a headless engine never shows
+    pages = {"comfyui-frontend-package", "comfyui-embedded-docs", "comfyui-workflow-templates"}
+    left_out = {"torch", "torchvision", "torchaudio", *pages}
     for requirement in comfyui_requirements:
         name = canonicalize_name(requirement.name)
         if name not in left_out:
             version = str(pins[name].specifier).removeprefix("==")
-            assert name in looser or requirement.specifier.contains(version), requirement
+            assert requirement.specifier.contains(version), requirement
 
 
 @pytest.fixture
