@@ -182,7 +182,9 @@ def _begin(
     setup.events.subscribe(faults.note)
     intake = Intake(
         horde,
-        JobRunner(Services(horde, pool, setup.safety, library, setup.models, setup.events)),
+        JobRunner(
+            Services(horde, pool, setup.safety, library, setup.models, setup.events, estimates.upscale_budget_px)
+        ),
         admission,
         status=status,
         in_flight=in_flight,

@@ -1,8 +1,9 @@
 """What a job names, found: its model, its LoRAs, its textual inversions; and its payload with all of that, read."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Protocol, TypeVar
 
 from worker.aio import timeout_at
@@ -85,8 +86,19 @@ def require_files(request: RenderRequest, plan: Selection, models: ModelSource) 
         )
 
 
-async def read_job(job: Job, model: ServedModel, models: ModelSource, pictures: Pictures) -> RenderRequest:
-    """The job's payload as a request. What can't be found is left out and told to the requester in the metadata."""
+async def read_job(
+    job: Job,
+    model: ServedModel,
+    models: ModelSource,
+    pictures: Pictures,
+    *,
+    upscale_budget_px: Callable[[RenderRequest, float], float] = lambda _request, _deadline: float("inf"),
+) -> RenderRequest:
+    """The job's payload as a request.
+
+    What can't be found is left out and told to the requester in the metadata, and so are upscalers beyond what there
+    is time for: `upscale_budget_px` gives pixels of work for a request and the job's deadline.
+    """
     pop = job.pop
     now = asyncio.get_running_loop().time()
     until = now + ADDITIONS_SHARE * (job.deadline - now)
@@ -95,7 +107,8 @@ async def read_job(job: Job, model: ServedModel, models: ModelSource, pictures: 
         asyncio.gather(*(_by(until, models.lora(wish, model), _late("lora", wish.name)) for wish in wishes[0])),
         asyncio.gather(*(_by(until, models.embedding(wish, model), _late("ti", wish.name)) for wish in wishes[1])),
     )
-    request = read_request(
+    read = partial(
+        read_request,
         pop.payload,
         model=model,
         images=len(pop.job_ids),
@@ -105,6 +118,9 @@ async def read_job(job: Job, model: ServedModel, models: ModelSource, pictures: 
         loras=[lora for lora in loras if isinstance(lora, LoraFile)],
         embeddings=[embedding for embedding in embeddings if isinstance(embedding, Embedding)],
     )
+    request = read()
+    if request.upscalers:
+        request = read(most_upscaled_px=upscale_budget_px(request, job.deadline))
     notes = [note for note in (*loras, *embeddings, *request.notes) if isinstance(note, GenMetadataNote)]
     job.metadata.extend(GenMetadata.model_validate({"type": n.type, "value": n.value, "ref": n.ref}) for n in notes)
     return request

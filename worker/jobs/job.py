@@ -59,6 +59,25 @@ class Sampling:
         return self.steps, self.seconds
 
 
+@dataclass
+class Upscaling:
+    """How far a job's upscalers came, in the order in which they worked."""
+
+    #: by node: share done at the first and at the last look, with the times of both
+    _nodes: dict[str, tuple[float, float, float, float]] = field(default_factory=dict)
+
+    def note(self, node: str, value: float, maximum: float, now: float) -> None:
+        """An upscaler came to `value` of `maximum` tiles."""
+        if 0 < value <= maximum:
+            share = value / maximum
+            first, began, *_ = self._nodes.get(node, (share, now))
+            self._nodes[node] = first, began, share, now
+
+    def measured(self) -> tuple[tuple[float, float], ...]:
+        """For each upscaler the share of its work that was seen, and the seconds that took."""
+        return tuple((last - first, at - began) for first, began, last, at in self._nodes.values())
+
+
 @dataclass(eq=False)
 class Job:
     """One pop. Times are seconds on the event loop's clock."""
@@ -80,6 +99,7 @@ class Job:
     progress: tuple[float, float] = (0, 0)
     #: of the last try
     sampling: Sampling = field(default_factory=Sampling)
+    upscaling: Upscaling = field(default_factory=Upscaling)
     #: number of the engine's slot that has it, once it has a place
     slot: int | None = None
     #: when an engine began with it

@@ -7,7 +7,7 @@ trouble never touches the others of its batch.
 import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata, SubmitRequest
 from worker.images import RawImage, encode_webp
 from worker.jobs.inputs import ModelSource, find_model, read_job, require_files
-from worker.jobs.job import Job, JobEvents, Sampling, Stage
+from worker.jobs.job import Job, JobEvents, Sampling, Stage, Upscaling
 from worker.jobs.source_images import MAX_JOB_PICTURE_BYTES, PICTURE_MEMORY_BYTES, fetch_pictures
 from worker.safety.checker import SafetyChecker
 from worker.safety.verdict import Verdict
@@ -37,6 +37,8 @@ from worker.workflows.types import Dialect
 FAULT_TIMEOUT_S = 15.0
 #: A submit that is on its way when its job is broken off gets so long to be answered; within the margin of the ttl.
 SEEN_THROUGH_S = 3.0
+#: Node classes of upscalers, the node pack's and ComfyUI's own.
+UPSCALER_NODES = frozenset({"HordeImageUpscale", "ImageUpscaleWithModel"})
 #: The server takes 50 entries per image.
 MAX_METADATA = 50
 
@@ -51,6 +53,8 @@ class Services:
     library: Library
     models: ModelSource
     events: JobEvents
+    #: pixels that upscalers of cost 1 can read for a request until a time on the loop's clock
+    upscale_budget_px: Callable[[RenderRequest, float], float] = lambda _request, _deadline: float("inf")
 
 
 class Made(NamedTuple):
@@ -68,8 +72,9 @@ class JobGraphs:
         self._request = request
         #: of each image of the last try, in order
         self.seeds: tuple[int, ...] = ()
-        #: ids of the nodes that sample, in any of the graphs
+        #: ids of the nodes that sample or enlarge, in any of the graphs
         self.samplers: set[str] = set()
+        self.upscalers: set[str] = set()
 
     def __call__(self, conditions: Conditions) -> Sequence[Rendering]:
         """The graphs to render one after another. Raises TemplateError."""
@@ -81,7 +86,11 @@ class JobGraphs:
     def _rendering(self, part: RenderRequest, dialect: Dialect, *, save_memory: bool) -> Rendering:
         made = materialise(self._plan, part, dialect=dialect)
         graph = tiled(made.graph) if save_memory else made.graph
-        self.samplers |= {node for node, content in graph.items() if "Sampler" in content["class_type"]}
+        for node, content in graph.items():
+            if "Sampler" in content["class_type"]:
+                self.samplers.add(node)
+            elif content["class_type"] in UPSCALER_NODES:
+                self.upscalers.add(node)
         return Rendering(graph, made.outputs, part.batch, evaluations_of(part))
 
 
@@ -140,7 +149,9 @@ class JobRunner:
         services.events.enter(job, Stage.FETCHING)
         model = find_model(job, services.models)
         pictures = await fetch_pictures(job, model, services.horde, memory)
-        job.request = request = await read_job(job, model, services.models, pictures)
+        job.request = request = await read_job(
+            job, model, services.models, pictures, upscale_budget_px=services.upscale_budget_px
+        )
         plan = select(services.library, request)
         require_files(request, plan, services.models)
 
@@ -149,13 +160,17 @@ class JobRunner:
         def note_progress(progress: Progress) -> None:
             job.started_at = job.started_at or asyncio.get_running_loop().time()
             job.progress = (progress.value, progress.maximum)
+            now = asyncio.get_running_loop().time()
             if progress.node_id in graphs.samplers:
-                job.sampling.note(progress.node_id, progress.value, asyncio.get_running_loop().time())
+                job.sampling.note(progress.node_id, progress.value, now)
+            elif progress.node_id in graphs.upscalers:
+                job.upscaling.note(progress.node_id, progress.value, progress.maximum, now)
 
         def note_place(slot: int) -> None:
             job.slot = slot
             # Of a second try nothing is done yet.
-            job.started_at, job.progress, job.sampling = None, (0, 0), Sampling()
+            job.started_at, job.progress = None, (0, 0)
+            job.sampling, job.upscaling = Sampling(), Upscaling()
 
         services.events.enter(job, Stage.RENDERING)
         task = RenderTask(

@@ -93,12 +93,14 @@ def read_request(
     extra_sources: Sequence[ExtraSource] = (),
     loras: Sequence[LoraFile] = (),
     embeddings: Sequence[Embedding] = (),
+    most_upscaled_px: float = float("inf"),
 ) -> RenderRequest:
     """The request of a pop's payload, whose names are in lower case. Never raises on a bad value.
 
     `images`: how many the Horde wants, one for each job id; without it the payload's n_iter, which may differ.
     Pictures, LoRAs and embeddings come resolved, those that could not be fetched left out. A source picture comes in
-    any size, with its mask in its alpha channel. The result's `notes` tell the requester what was done otherwise.
+    any size, with its mask in its alpha channel. `most_upscaled_px`: the work that there is time for (see
+    post_processing.fitting). The result's `notes` tell the requester what was done otherwise.
     """
     seed = _seed(payload)
     has_picture = source is not None and not source.stand_in
@@ -132,9 +134,9 @@ def read_request(
         _information(f"post-processor {name} is unknown here and was left out") for name in asked if name not in known
     )
     batch = coerce.whole(payload.get("n_iter") if images is None else images, 1, 1, MAX_BATCH)
-    processors = post_processing.fitting(known, width, height, batch)
+    processors = post_processing.fitting(known, width, height, batch, most_work_px=most_upscaled_px)
     notes.extend(
-        _information(f"post-processor {name} was left out, because the picture would be too large")
+        _information(f"post-processor {name} was left out, because the picture would be too large or too late")
         for name in known
         if name not in processors
     )

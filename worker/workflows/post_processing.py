@@ -32,10 +32,13 @@ def in_order(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for group in groups for name in names if name in group)
 
 
-def fitting(names: Sequence[str], width: int, height: int, batch: int) -> tuple[str, ...]:
+def fitting(
+    names: Sequence[str], width: int, height: int, batch: int, *, most_work_px: float = MAX_UPSCALED_PX
+) -> tuple[str, ...]:
     """The names without the upscalers that would make pictures too large or take too long, each judged in its turn.
 
-    Width and height in pixels, as the pictures are rendered; `batch`: how many pictures there are.
+    Width and height in pixels, as the pictures are rendered; `batch`: how many pictures there are; `most_work_px`:
+    what there is time for, in pixels that an upscaler of cost 1 reads.
     """
     kept, read = [], 0.0
     for name in names:
@@ -44,11 +47,21 @@ def fitting(names: Sequence[str], width: int, height: int, batch: int) -> tuple[
             pixels = enlarged[0] * enlarged[1]
             work = read + width * height * batch * COSTS[name]
             too_large = max(enlarged) > MAX_SIDE_PX or pixels > MAX_PICTURE_PX or pixels * batch > MAX_JOB_PX
-            if too_large or work > MAX_UPSCALED_PX:
+            if too_large or work > min(most_work_px, MAX_UPSCALED_PX):
                 continue
             (width, height), read = enlarged, work
         kept.append(name)
     return tuple(kept)
+
+
+def works_px(names: Sequence[str], width: int, height: int, batch: int) -> tuple[float, ...]:
+    """The work of each upscaler among the names, in order: pixels that it reads, times its cost."""
+    works = []
+    for name in names:
+        if name in SCALES:
+            works.append(width * height * batch * COSTS[name])
+            width, height = width * SCALES[name], height * SCALES[name]
+    return tuple(works)
 
 
 def networks(files: Mapping[str, AuxiliaryFile], names: Sequence[str]) -> tuple[PostProcessorModel, ...]:

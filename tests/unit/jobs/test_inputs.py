@@ -142,3 +142,20 @@ def test_an_owners_template_that_does_it_in_its_own_way_needs_none_of_our_files(
     plan = select(library, request)
     assert plan.template.name == "own/control"
     assert needs(request, but_for=plan.does_without) == ()
+
+
+async def test_upscalers_that_there_is_no_time_for_are_left_out_and_the_requester_told():
+    asked = {"width": 512, "height": 512, "post_processing": ["RealESRGAN_x2plus", "RealESRGAN_x4plus", "CodeFormers"]}
+    in_time, late = job(**asked), job(**asked)
+    whole = await read_job(in_time, MODEL, Room(), NO_PICTURES)
+    told = []
+
+    def budget(request, deadline):
+        told.append((request, deadline))
+        return 512 * 512 + 1
+
+    cut = await read_job(late, MODEL, Room(), NO_PICTURES, upscale_budget_px=budget)
+    assert whole.post_processing == ("CodeFormers", "RealESRGAN_x2plus", "RealESRGAN_x4plus")
+    assert cut.post_processing == ("CodeFormers", "RealESRGAN_x2plus")
+    assert told == [(whole, late.deadline)]
+    assert any("RealESRGAN_x4plus" in (entry.ref or "") for entry in late.metadata)

@@ -18,13 +18,15 @@ from worker.scheduling.device_limits import SizeLimit, tightest
 from worker.scheduling.estimates.cooldowns import ModelCooldowns
 from worker.scheduling.estimates.forecast import Forecast
 from worker.scheduling.estimates.memory import MemoryNeeds, OutOfMemoryLimits
-from worker.scheduling.estimates.speed import JobTimes, SamplerPace
+from worker.scheduling.estimates.speed import JobTimes, SamplerPace, UpscalePace, work_of
 from worker.scheduling.estimates.ttl import TimeLimits
-from worker.workflows.request import ServedModel
+from worker.workflows.request import RenderRequest, ServedModel
 
 #: A model that is slow by what little is known, or was some minutes ago, is tried with pictures of this size at most:
 #: the smallest that requesters ask for all the time.
 TRIAL_PIXELS = 512 * 512
+#: What decoding, checking, encoding and sending take of a job's time, generously.
+DELIVERY_S = 30.0
 #: It is tried on an engine that is free as soon as this.
 TRIAL_START_S = 5.0
 
@@ -53,6 +55,7 @@ class Estimates:
         self._extra_slow = extra_slow
         self._times = JobTimes()
         self._pace = SamplerPace()
+        self._upscale_pace = UpscalePace()
         self._forecast = Forecast(self._times, clock)
         self._memory = MemoryNeeds()
         self._cooldowns = cooldowns or ModelCooldowns()
@@ -111,6 +114,17 @@ class Estimates:
             return False
         return self._memory.limit_of(*kind, now, wanted=task.pixels * task.batch) is None
 
+    # What follows for jobs
+
+    def upscale_budget_px(self, request: RenderRequest, deadline: float) -> float:
+        """Pixels that upscalers of cost 1 can read for this request, so that it is done in time."""
+        unit_s, now = self._upscale_pace.unit_s, self._clock()
+        if unit_s is None:
+            return float("inf")
+        pace = self._pace.of(request.model, now)
+        sampling_s = pace.unit_s * work_of(request) if pace else 0.0
+        return max(0.0, deadline - now - sampling_s - DELIVERY_S) / unit_s * 1e6
+
     # What follows for pops
 
     def size_limit(self, model: ServedModel, device: str, *, max_pixels: int, start_s: float) -> SizeLimit | None:
@@ -158,5 +172,6 @@ class Estimates:
     def _learn_pace(self, job: Job, *, finished: bool) -> None:
         if job.request is not None:
             now = self._clock()
+            self._upscale_pace.learn(job.request, job.upscaling.measured())
             steps, seconds = job.sampling.measured(now)
             self._pace.learn(job.request, now, steps=steps, seconds=seconds, finished=finished)

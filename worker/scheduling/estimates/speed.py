@@ -7,11 +7,12 @@ goes by the steps of samplers alone, so that neither a load nor post-processing 
 """
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from worker.bounded_dict import BoundedDict
 from worker.workflows.features import features_of
+from worker.workflows.post_processing import works_px
 from worker.workflows.request import RenderRequest, ServedModel
 from worker.workflows.types import Family
 
@@ -21,6 +22,8 @@ NEWEST = 0.3
 MOST_KINDS = 512
 #: Jobs of fewer megapixelsteps are mostly overhead: larger ones are not judged by them.
 LEAST_WORK = 1.0
+#: Megapixels below which enlarging is mostly overhead.
+LEAST_UPSCALED = 0.02
 #: A model that is too slow is tried again after this, then after twice as long each time, up to the longest.
 RETRY_S, LONGEST_RETRY_S = 60.0, 600.0
 #: Samplers that evaluate the model twice a step.
@@ -145,6 +148,29 @@ class SamplerPace:
             unit * HEAVINESS[model.family] / HEAVINESS[name] for name, unit in known.items() if isinstance(name, Family)
         ]
         return Pace(max(kin), may_withdraw=False) if kin else None
+
+
+class UpscalePace:
+    """How fast pictures are enlarged: seconds per megapixel that an upscaler of cost 1 reads.
+
+    The faster of the last two jobs counts, as with `SamplerPace`.
+    """
+
+    def __init__(self) -> None:
+        self._units: deque[float] = deque(maxlen=2)
+
+    def learn(self, request: RenderRequest, measured: Sequence[tuple[float, float]]) -> None:
+        """A job's upscalers did these shares of their work in so many seconds each."""
+        works = works_px(request.post_processing, request.width, request.height, request.batch)
+        seconds = sum(took for _, took in measured)
+        done = sum(work * share for work, (share, _) in zip(works, measured, strict=False)) / 1e6
+        if seconds > 0 and done >= LEAST_UPSCALED:
+            self._units.append(seconds / done)
+
+    @property
+    def unit_s(self) -> float | None:
+        """None before anything was enlarged."""
+        return min(self._units, default=None)
 
 
 @dataclass
