@@ -1,22 +1,64 @@
-"""Fixtures every kind of test may use."""
+"""Fixtures every kind of test may use, and the rule that nothing is skipped."""
 
-import os
+import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from worker.engine.install.layout import Runtime
+
 # A loaded machine is slow, and slow is no defect here.
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
-ROOT = Path(__file__).resolve().parents[1]
+FIXTURES = Path(__file__).with_name("fixtures")
+#: Why a test may be skipped, and only on a system other than Linux.
+PLATFORM_REASONS = frozenset(
+    {
+        "Windows ends processes without asking them",
+        "there is no kill -9 on Windows",
+        "the script is for a shell",
+        "Windows has no SIGTERM to ignore",
+        "this system has no disk that is always full",
+        "signals of POSIX",
+        "no symbolic links here",
+    }
+)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A skipped test fails unless the platform is the reason: what was not run must not look like success."""
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if sys.platform == "linux" or reason not in PLATFORM_REASONS:
+            report.outcome = "failed"
+            report.longrepr = (
+                f"{report.nodeid} was skipped: {reason}. Give the test what it needs, or deselect it by -m."
+            )
+    return report
 
 
 @pytest.fixture(scope="session")
-def reference_dir() -> Path:
-    """The gathered facts (swagger, captured jobs, model lists), where this machine has them; skips elsewhere."""
-    folder = Path(os.environ.get("HORDE_REFERENCE_DIR", ROOT.parent / "shared" / "reference"))
-    if not folder.is_dir():
-        pytest.skip(f"no reference folder at {folder}")
-    return folder
+def runtime() -> Runtime:
+    """What update-runtime installs: ComfyUI and its environment. Fails where they are missing."""
+    found = Runtime.locate()
+    for path in (found.engine_python, found.comfyui):
+        if not path.exists():
+            pytest.fail(f"{path} does not exist: ./test.sh makes it; without it, deselect by -m 'not engine'")
+    return found
+
+
+@pytest.fixture(scope="session")
+def horde_facts() -> Path:
+    """The Horde's messages, jobs, refusals and behaviours, as measured on a server of its code."""
+    return FIXTURES / "horde"
+
+
+@pytest.fixture(scope="session")
+def model_lists() -> Path:
+    """Extracts of the Horde's model lists, in their own format."""
+    return FIXTURES / "models"

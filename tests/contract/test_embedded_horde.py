@@ -1,6 +1,6 @@
 """The embedded Horde beside the measured one: the same requests, the same answers.
 
-What was measured lies in the reference folder: whole jobs, and a table of errors.
+What was measured lies in tests/fixtures/horde: whole jobs, and a table of errors.
 """
 
 import base64
@@ -86,19 +86,14 @@ async def horde(state: EmbeddedHorde) -> Any:
 
 
 @pytest.fixture
-def captured(reference_dir: Path) -> Path:
-    return reference_dir / "horde-api" / "captured"
-
-
-@pytest.fixture
-def errors(captured: Path) -> dict[str, dict[str, Any]]:
-    tables = json.loads((captured / "errors.json").read_text())
+def errors(horde_facts: Path) -> dict[str, dict[str, Any]]:
+    tables = json.loads((horde_facts / "errors.json").read_text())
     return {table: {row["case"]: row for row in rows} for table, rows in tables.items()}
 
 
 @pytest.fixture
-def swagger(reference_dir: Path) -> dict[str, Any]:
-    definitions = json.loads((reference_dir / "horde-api" / "swagger.json").read_text())["definitions"]
+def swagger(horde_facts: Path) -> dict[str, Any]:
+    definitions = json.loads((horde_facts / "messages.json").read_text())["definitions"]
     return {"definitions": definitions}
 
 
@@ -127,8 +122,8 @@ def filled(request: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", JOBS)
-async def test_a_captured_job_is_popped_as_it_was_captured(name: str, horde: Caller, captured: Path) -> None:
-    job = json.loads((captured / f"job_{name}.json").read_text())
+async def test_a_captured_job_is_popped_as_it_was_captured(name: str, horde: Caller, horde_facts: Path) -> None:
+    job = json.loads((horde_facts / "jobs" / f"{name}.json").read_text())
     status, answer = await horde.ask(filled(job["async_request"]))
     assert status == job["async_status"]
     for measured in job["pops"]:
@@ -160,15 +155,15 @@ async def test_a_captured_job_is_popped_as_it_was_captured(name: str, horde: Cal
         assert ours["gen_metadata"] == theirs["gen_metadata"]
 
 
-async def test_an_empty_pop_is_the_captured_one(horde: Caller, captured: Path) -> None:
-    expected = json.loads((captured / "pop_empty.json").read_text())["response"]
+async def test_an_empty_pop_is_the_captured_one(horde: Caller, horde_facts: Path) -> None:
+    expected = json.loads((horde_facts / "pop_empty.json").read_text())["response"]
     status, answer = await horde.pop()
     assert status == 200
     assert json.dumps(answer) == json.dumps(expected)
 
 
-async def test_a_message_is_shown_as_captured(horde: Caller, captured: Path) -> None:
-    expected = json.loads((captured / "pop_with_message.json").read_text())
+async def test_a_message_is_shown_as_captured(horde: Caller, horde_facts: Path) -> None:
+    expected = json.loads((horde_facts / "pop_with_message.json").read_text())
     await horde.pop()
     horde.state.message_worker("w-regen13", "please update")
     _, answer = await horde.pop()
@@ -210,12 +205,12 @@ async def test_every_answer_conforms_to_the_swagger(horde: Caller, swagger: dict
     conforms((await horde.call("DELETE", f"/generate/status/{asked['id']}"))[1], swagger, "RequestStatusStable")
 
 
-async def test_workers_and_users_have_the_captured_fields(horde: Caller, captured: Path) -> None:
+async def test_workers_and_users_have_the_captured_fields(horde: Caller, horde_facts: Path) -> None:
     await horde.pop()
-    measured = json.loads((captured / "get_workers_name.json").read_text())["response"]
+    measured = json.loads((horde_facts / "worker.json").read_text())
     _, worker = await horde.call("GET", "/workers/name/w-regen13", key=None)
     assert list(worker) == list(measured)
-    measured = json.loads((captured / "get_find_user_owner.json").read_text())["response"]
+    measured = json.loads((horde_facts / "account.json").read_text())
     _, user = await horde.call("GET", "/find_user")
     assert [field for field in measured if field in user] == list(user)
 

@@ -28,8 +28,8 @@ ENCODERS = {
 }
 
 
-def captured(reference_dir: Path, name: str) -> PopResponse:
-    return read_pop_file(reference_dir / "horde-api" / "captured" / f"job_{name}.json")
+def captured(horde_facts: Path, name: str) -> PopResponse:
+    return read_pop_file(horde_facts / "jobs" / f"{name}.json")
 
 
 @pytest.fixture(scope="module")
@@ -38,20 +38,20 @@ def library() -> Library:
 
 
 @pytest.fixture(scope="module")
-def models(reference_dir: Path) -> Mapping[str, ModelRecord]:
-    return read_folder(reference_dir / "model-reference", beta=True).images
+def models(model_lists: Path) -> Mapping[str, ModelRecord]:
+    return read_folder(model_lists, beta=True).images
 
 
-def test_every_captured_job_is_accounted_for(reference_dir: Path) -> None:
-    names = {file.stem.removeprefix("job_") for file in (reference_dir / "horde-api" / "captured").glob("job_*.json")}
+def test_every_captured_job_is_accounted_for(horde_facts: Path) -> None:
+    names = {file.stem for file in (horde_facts / "jobs").glob("*.json")}
     assert names == RENDERED
 
 
 @pytest.mark.parametrize("name", sorted(RENDERED))
 def test_a_captured_job_gives_a_graph_the_engine_takes(
-    reference_dir: Path, library: Library, models: Mapping[str, ModelRecord], name: str
+    horde_facts: Path, library: Library, models: Mapping[str, ModelRecord], name: str
 ) -> None:
-    job = captured(reference_dir, name)
+    job = captured(horde_facts, name)
     graph = preview(job, models, library).graph
     assert audit_graph(graph, snapshot()) == []
     values = [value for node in graph.values() for value in node["inputs"].values()]
@@ -78,8 +78,8 @@ def steps_in(graph: Graph) -> int:
     )
 
 
-def test_every_sampler_the_server_may_send_has_its_own_solver(reference_dir: Path) -> None:
-    swagger = json.loads((reference_dir / "horde-api" / "swagger.json").read_text("utf-8"))
+def test_every_sampler_the_server_may_send_has_its_own_solver(horde_facts: Path) -> None:
+    swagger = json.loads((horde_facts / "messages.json").read_text("utf-8"))
     names = swagger["definitions"]["ModelPayloadStyleStable"]["properties"]["sampler_name"]["enum"]
     fallen_back = [name for name in names if sampler_for(name) == DEFAULT_SAMPLER]
     assert fallen_back == ["k_euler"]

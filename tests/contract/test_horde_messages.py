@@ -60,13 +60,8 @@ POP = PopRequest(
 
 
 @pytest.fixture(scope="module")
-def swagger(reference_dir: Path) -> dict[str, Any]:
-    return json.loads((reference_dir / "horde-api" / "swagger.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def captured(reference_dir: Path) -> Path:
-    return reference_dir / "horde-api" / "captured"
+def swagger(horde_facts: Path) -> dict[str, Any]:
+    return json.loads((horde_facts / "messages.json").read_text())
 
 
 def check(swagger: dict[str, Any], definition: str, body: dict[str, Any]) -> None:
@@ -157,9 +152,9 @@ def test_the_paths_we_use_are_the_servers(swagger: dict[str, Any]) -> None:
         assert "apikey" in {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "header"}
 
 
-def test_every_captured_job_is_read_without_a_problem(captured: Path) -> None:
+def test_every_captured_job_is_read_without_a_problem(horde_facts: Path) -> None:
     read = 0
-    for file in sorted(captured.glob("job_*.json")):
+    for file in sorted((horde_facts / "jobs").glob("*.json")):
         for row in json.loads(file.read_text())["pops"]:
             job = read_pop(answer(row))
             assert job is not None
@@ -172,13 +167,13 @@ def test_every_captured_job_is_read_without_a_problem(captured: Path) -> None:
     assert read >= 12
 
 
-def test_our_pop_has_the_fields_of_the_captured_ones(captured: Path) -> None:
-    sent = json.loads((captured / "pop_empty.json").read_text())["request"]
+def test_our_pop_has_the_fields_of_the_captured_ones(horde_facts: Path) -> None:
+    sent = json.loads((horde_facts / "pop_empty.json").read_text())["request"]
     assert set(sent) == set(PopRequest.model_fields)
 
 
-def test_every_captured_submit_can_be_said_with_ours(captured: Path) -> None:
-    for file in sorted(captured.glob("job_*.json")):
+def test_every_captured_submit_can_be_said_with_ours(horde_facts: Path) -> None:
+    for file in sorted((horde_facts / "jobs").glob("*.json")):
         for row in json.loads(file.read_text())["pops"]:
             for submit in row["submits"]:
                 ours = SubmitRequest.model_validate(submit["request"])
@@ -186,25 +181,25 @@ def test_every_captured_submit_can_be_said_with_ours(captured: Path) -> None:
                 assert SubmitResponse.model_validate(submit["response"]).reward == submit["response"]["reward"]
 
 
-def test_an_empty_pop_holds_no_job(captured: Path) -> None:
-    empty = read_pop(answer(json.loads((captured / "pop_empty.json").read_text())))
+def test_an_empty_pop_holds_no_job(horde_facts: Path) -> None:
+    empty = read_pop(answer(json.loads((horde_facts / "pop_empty.json").read_text())))
     assert empty is not None
     assert (empty.job_ids, empty.problems) == ([], ())
     assert empty.skipped["nsfw"] == 0
 
 
-def test_a_message_to_the_owner_is_read(captured: Path) -> None:
-    body = json.loads((captured / "pop_with_message.json").read_text())
+def test_a_message_to_the_owner_is_read(horde_facts: Path) -> None:
+    body = json.loads((horde_facts / "pop_with_message.json").read_text())
     told = read_pop(answer({"status": 200, "response": body}))
     assert told is not None
     assert [message.message for message in told.messages] == ["please update"]
     assert told.job_ids == []
 
 
-def test_the_captured_owner_and_worker_are_read(captured: Path) -> None:
-    owner = UserDetails.model_validate(json.loads((captured / "get_find_user_owner.json").read_text())["response"])
-    assert (owner.username, owner.trusted, len(owner.worker_ids)) == ("owner#1", True, 79)
-    worker = WorkerDetails.model_validate(json.loads((captured / "get_workers_name.json").read_text())["response"])
+def test_the_captured_owner_and_worker_are_read(horde_facts: Path) -> None:
+    owner = UserDetails.model_validate(json.loads((horde_facts / "account.json").read_text()))
+    assert (owner.username, owner.trusted, len(owner.worker_ids)) == ("owner#1", True, 2)
+    worker = WorkerDetails.model_validate(json.loads((horde_facts / "worker.json").read_text()))
     assert (worker.name, worker.maintenance_mode, worker.online) == ("w-ttl", False, True)
 
 
@@ -257,8 +252,8 @@ ENDPOINTS = {"pop": Endpoint.POP, "submit": Endpoint.SUBMIT, "other": Endpoint.M
 
 
 @pytest.fixture(scope="module")
-def errors(captured: Path) -> dict[str, list[dict[str, Any]]]:
-    return json.loads((captured / "errors.json").read_text())
+def errors(horde_facts: Path) -> dict[str, list[dict[str, Any]]]:
+    return json.loads((horde_facts / "errors.json").read_text())
 
 
 @pytest.mark.parametrize(("place", "case", "kind", "words"), MEASURED, ids=[f"{row[0]}: {row[1]}" for row in MEASURED])

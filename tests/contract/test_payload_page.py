@@ -25,8 +25,8 @@ def test_every_field_that_is_read_is_told() -> None:
     assert read <= {entry.name for entry in ENTRIES}
 
 
-def test_every_field_that_the_server_may_send_is_told(reference_dir: Path) -> None:
-    definitions = json.loads((reference_dir / "horde-api" / "swagger.json").read_text("utf-8"))["definitions"]
+def test_every_field_that_the_server_may_send_is_told(horde_facts: Path) -> None:
+    definitions = json.loads((horde_facts / "messages.json").read_text("utf-8"))["definitions"]
 
     def fields(name: str) -> set[str]:
         definition = definitions[name]
@@ -38,6 +38,5 @@ def test_every_field_that_the_server_may_send_is_told(reference_dir: Path) -> No
 
     told = {entry.name for entry in ENTRIES}
     assert fields("ModelPayloadStable") <= told
-    captured = (reference_dir / "horde-api" / "captured").glob("job_*.json")
-    for file in captured:
+    for file in (horde_facts / "jobs").glob("*.json"):
         assert set(json.loads(file.read_text("utf-8"))["pops"][0]["response"]["payload"]) <= told

@@ -32,9 +32,7 @@ PATIENCE_S = 480.0
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    if not Runtime.locate().engine_python.exists():
-        pytest.skip("no engine environment in runtime/; ./update-runtime.sh makes one")
+def demo(tmp_path: Path, runtime: Runtime) -> Iterator[subprocess.Popen[str]]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with (
         (tmp_path / "stderr.txt").open("w") as errors,

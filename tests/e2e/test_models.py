@@ -17,7 +17,6 @@ from worker.demo.horde.records import Baseline, ImageRequest, ModelFacts, Outcom
 from worker.demo.horde.server import serve_in_thread
 from worker.demo.horde.state import EmbeddedHorde
 from worker.demo.tiny.recipes import build_command, engine_tree, models_folder
-from worker.engine.install import Runtime
 from worker.models.download.part_file import PartFile
 
 pytestmark = pytest.mark.e2e
@@ -105,10 +104,7 @@ def test_the_first_model_is_served_while_the_second_comes_and_kill_9_costs_nothi
 
 
 @pytest.mark.engine
-def test_the_same_with_real_models_on_the_real_engine_and_what_had_arrived_is_kept(shop):
-    runtime = Runtime.locate()
-    if not runtime.engine_python.exists():
-        pytest.skip("no engine environment in runtime/; ./update-runtime.sh makes one")
+def test_the_same_with_real_models_on_the_real_engine_and_what_had_arrived_is_kept(shop, runtime):
     folder = runtime.folder / "tiny"
     command = build_command(runtime.engine_python, runtime.comfyui, folder, ["sd15", "sd15_b"])
     subprocess.run(command, check=True)
@@ -194,12 +190,11 @@ def test_the_list_tells_sizes_and_what_is_lacking(shop):
     assert "does not exist" in shop.owner.command("models", "list").stdout.replace("\n", " ")
 
 
-def test_a_choice_is_explained_from_a_folder_without_network_or_settings(owner, reference_dir):
+def test_a_choice_is_explained_from_a_folder_without_network_or_settings(owner, model_lists):
     owner.folder.joinpath("bridgeData.yaml").unlink(missing_ok=True)
-    lists = str(reference_dir / "model-reference")
-    command = ("models", "resolve", "--offline", "--reference", lists)
+    command = ("models", "resolve", "--offline", "--reference", str(model_lists))
     told = json.loads(owner.command(*command, "--json", "ALL INPAINTING", "SDXL 1.0").stdout)
-    assert len(told["load"]) == 9
+    assert len(told["load"]) == 3
     assert told["why"]["SDXL 1.0"] == "named in models_to_load"
     assert set(told["why"]) == set(told["load"])
     done = owner.command(*command, "Delibrate")

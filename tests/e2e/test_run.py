@@ -12,7 +12,6 @@ import pytest
 from worker.demo.horde.records import Outcome
 from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
 from worker.demo.tiny.recipes import build_command, engine_tree, models_folder
-from worker.engine.install import Runtime
 
 pytestmark = pytest.mark.e2e
 
@@ -75,10 +74,7 @@ def test_torch_for_another_card_than_the_flag_names_ends_in_what_to_run(owner):
 
 
 @pytest.mark.engine
-def test_the_real_engine_delivers_a_picture_of_a_model_of_the_owners_own(owner):
-    runtime = Runtime.locate()
-    if not runtime.engine_python.exists():
-        pytest.skip("no engine environment in runtime/; ./update-runtime.sh makes one")
+def test_the_real_engine_delivers_a_picture_of_a_model_of_the_owners_own(owner, runtime):
     folder = runtime.folder / "tiny"
     subprocess.run(build_command(runtime.engine_python, runtime.comfyui, folder, ["sd15"]), check=True)
     model = models_folder(folder) / "compvis" / "tiny_sd15.safetensors"

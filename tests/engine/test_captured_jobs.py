@@ -63,9 +63,9 @@ async def begin(client: EngineClient, made: Materialised, count: int) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_the_engine_takes_a_captured_job(studio, reference_dir: Path, name: str):
-    job = read_pop_file(reference_dir / "horde-api" / "captured" / f"job_{name}.json")
-    models = read_folder(reference_dir / "model-reference", beta=True).images
+async def test_the_engine_takes_a_captured_job(studio, horde_facts: Path, model_lists: Path, name: str):
+    job = read_pop_file(horde_facts / "jobs" / f"{name}.json")
+    models = read_folder(model_lists, beta=True).images
     request = await with_what_is_here(studio, request_for(job, models))
     await begin(studio.client, materialise(select(studio.library, request), request), request.batch)
 

@@ -1,6 +1,6 @@
 """The embedded Horde's state machine: offers, batches, times to live, faults, sweeps and books.
 
-Where the live server was measured, the expectation is read from the reference folder.
+Where the live server was measured, the expectation is read from tests/fixtures/horde.
 """
 
 import base64
@@ -82,8 +82,8 @@ def worker(horde: EmbeddedHorde) -> Worker:
 
 
 @pytest.fixture
-def behaviours(reference_dir: Path) -> Body:
-    found: Body = json.loads((reference_dir / "horde-api" / "captured" / "behaviours.json").read_text())
+def behaviours(horde_facts: Path) -> Body:
+    found: Body = json.loads((horde_facts / "behaviours.json").read_text())
     return found
 
 

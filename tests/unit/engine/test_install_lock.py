@@ -7,7 +7,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from worker.engine.install.layout import LOCKS, ROOT, Runtime
+from worker.engine.install.layout import LOCKS, ROOT
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
@@ -69,12 +69,9 @@ def test_the_engine_gets_what_comfyui_asks_for(python, comfyui_requirements):
 
 
 @pytest.fixture
-def comfyui_requirements():
+def comfyui_requirements(runtime):
     """What the unpacked ComfyUI's requirements.txt says."""
-    path = Runtime.locate().comfyui / "requirements.txt"
-    if not path.is_file():
-        pytest.skip(f"no ComfyUI at {path.parent}")
-    lines = [line.strip() for line in path.read_text().splitlines()]
+    lines = [line.strip() for line in (runtime.comfyui / "requirements.txt").read_text().splitlines()]
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 

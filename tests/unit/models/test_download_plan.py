@@ -205,8 +205,8 @@ def test_address_and_checksum_come_from_the_reference_where_it_lists_the_file():
     assert as_model_file(unlisted, reference).url == unlisted.url
 
 
-def test_every_file_has_an_address_in_the_real_reference(reference_dir):
-    reference = read_folder(reference_dir / "model-reference")
+def test_every_file_has_an_address_in_the_real_reference(model_lists):
+    reference = read_folder(model_lists)
     files = wanted(*Family, allow_post_processing=True, allow_controlnet=True, allow_sdxl_controlnet=True)
     assert len(files) > 40
     assert [file.name for file in files if not as_model_file(file, reference).url] == []

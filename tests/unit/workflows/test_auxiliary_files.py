@@ -42,10 +42,10 @@ def test_every_control_type_has_its_annotators_named_and_a_network_for_sd15():
 
 
 @pytest.mark.parametrize("file", EVERY_FILE, ids=lambda file: file.name)
-def test_a_file_is_in_the_reference_or_brings_its_address(file, reference_dir: Path):
+def test_a_file_is_in_the_reference_or_brings_its_address(file, model_lists: Path):
     assert bool(file.category) is bool(file.record) is (file.url is None)
     if file.category:
-        records = json.loads((reference_dir / "model-reference" / f"{file.category}.json").read_text("utf-8"))
+        records = json.loads((model_lists / f"{file.category}.json").read_text("utf-8"))
         paths = [entry["path"] for entry in records[file.record]["config"]["files"]]
         assert file.name in paths
         assert file.folder == file.category
