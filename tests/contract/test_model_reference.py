@@ -56,7 +56,6 @@ def test_flags_are_those_of_the_data(reference, raw):
     for name, entry in raw.items():
         record = reference.images[name]
         assert record.nsfw == entry["nsfw"]
-        assert record.features_not_supported == set(entry.get("features_not_supported", ()))
         assert record.size_on_disk == entry.get("size_on_disk_bytes")
 
 
