@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from worker.workflows.audit import ANY_FILE, SNAPSHOT_FILE
+from worker.workflows.node_classes import ANY_FILE, SNAPSHOT_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 180

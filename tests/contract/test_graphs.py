@@ -10,9 +10,10 @@ from worker.horde.messages import PopResponse
 from worker.jobs.preview import preview, read_pop_file, request_for
 from worker.models.catalog.records import ModelRecord
 from worker.models.catalog.reference import read_folder
-from worker.workflows.audit import audit_graph, snapshot
+from worker.workflows.audit import audit_graph
 from worker.workflows.graph import Graph
 from worker.workflows.library import Library
+from worker.workflows.node_classes import snapshot
 from worker.workflows.samplers import DEFAULT_SAMPLER, sampler_for
 
 RENDERED = {

@@ -1,9 +1,12 @@
 """The walk-through of docs/workflows.md, tried: an owner's template is found, checked and rendered."""
 
 import dataclasses
+import json
+import shutil
 
 import numpy as np
 import pytest
+import yaml
 
 from worker.demo.tiny.recipes import TINY_LORAS
 from worker.workflows import packaged_folder
@@ -12,6 +15,7 @@ from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
 from worker.workflows.request import LoraFile
 from worker.workflows.select import select
+from worker.workflows.types import Dialect
 
 from .studio import VISIBLE, difference, pixels
 
@@ -67,3 +71,26 @@ async def test_a_lora_enters_at_the_port_before_both_samplers(own):
 async def test_a_batch_is_delivered_whole(own):
     one, other = [pixels(image) for image in await own.render(own.request(MODEL, n_iter=2, **HIRES))]
     assert difference(one, other) > VISIBLE
+
+
+async def test_every_image_of_a_list_of_batches_arrives(studio, tmp_path):
+    folder = tmp_path / "own" / "list"
+    shutil.copytree(packaged_folder() / "stable_diffusion" / "checkpoint", folder)
+    graph = json.loads((folder / "graph.json").read_text("utf-8"))
+    manifest = yaml.safe_load((folder / "manifest.yaml").read_text("utf-8"))
+    [decode] = [node_id for node_id, node in graph.items() if node["class_type"] == "VAEDecode"]
+    inputs = {"images": [decode, 0], "batch_size": 1}
+    graph["90"] = {"class_type": "RebatchImages", "inputs": inputs, "_meta": {"title": "rebatch"}}
+    manifest["nodes"]["rebatch"] = "RebatchImages"
+    manifest["ports"]["image"] = "rebatch.0"
+    (folder / "graph.json").write_text(json.dumps(graph), "utf-8")
+    (folder / "manifest.yaml").write_text(yaml.safe_dump(manifest), "utf-8")
+    library = Library.load(packaged_folder(), tmp_path, approved_classes={"RebatchImages"})
+    own = dataclasses.replace(studio, library=library)
+    request = own.request("Tiny SD1.5", n_iter=3)
+    assert select(library, request).template.name == "own/list"
+    for dialect in Dialect:
+        listed = [pixels(image) for image in await own.render(request, dialect)]
+        plain = [pixels(image) for image in await studio.render(request, dialect)]
+        assert len(listed) == 3
+        assert all(np.array_equal(one, other) for one, other in zip(listed, plain, strict=True))

@@ -6,7 +6,8 @@ import dataclasses
 import pytest
 
 from worker.demo.tiny.recipes import TINY_LORAS, TINY_MODELS
-from worker.workflows.audit import audit_library, snapshot
+from worker.workflows.audit import audit_library
+from worker.workflows.node_classes import snapshot
 from worker.workflows.request import LoraFile
 from worker.workflows.types import Dialect
 

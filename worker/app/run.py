@@ -37,8 +37,9 @@ from worker.scheduling.horde_status import HordeStatus, PopPauses
 from worker.scheduling.intake import Intake
 from worker.scheduling.offer import Capabilities, CapabilityWatch
 from worker.scheduling.planner import Planner, stall_limits_s
-from worker.workflows.audit import audit_library, with_any_file
+from worker.workflows.audit import audit_library, files_absent, is_listed
 from worker.workflows.library import Library
+from worker.workflows.node_classes import with_any_file
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,10 @@ def _begin(
 def _live(library: Library, object_info: Mapping[str, Any]) -> Library:
     """The templates that this engine can run; the others are named with what they lack."""
     findings = audit_library(library, with_any_file(object_info))
+    for name, sentences in files_absent(library, lambda named: is_listed(object_info, named)).items():
+        findings[name] += sentences
+    for violation in library.violations:
+        logger.bind(action="template_off").warning("Of your workflows: {}", violation)
     for name, sentences in findings.items():
         if sentences:
             logger.bind(action="template_off", template=name).warning(

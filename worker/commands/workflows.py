@@ -1,6 +1,8 @@
 """`render` and `workflows …`: what becomes of a job's payload; nothing is run."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,12 +25,22 @@ from worker.jobs.preview import preview, read_pop_file, request_for, to_json
 from worker.models.catalog.model_selection import custom_of, resolve_from_cache, store_of
 from worker.models.download_plan import as_model_file
 from worker.scheduling.offer import Capabilities, decide
-from worker.workflows.audit import audit_library, everything_wrong, snapshot
+from worker.workflows.audit import (
+    MODEL_FOLDERS,
+    NamedFile,
+    audit_library,
+    everything_wrong,
+    files_absent,
+    own_classes,
+    remarks,
+)
 from worker.workflows.capabilities import Ability, Survey, survey
 from worker.workflows.library import Library
+from worker.workflows.node_classes import ObjectInfo, snapshot
 from worker.workflows.request import ServedModel
 from worker.workflows.select import explain
 from worker.workflows.template_check import rehearse
+from worker.workflows.template_reader import GRAPH_FILE
 from worker.workflows.types import Family
 
 app = typer.Typer(help="Look at the workflow templates.", no_args_is_help=True)
@@ -59,7 +71,8 @@ def list_(
     """
     loaded = settings_or_defaults(config, from_environment=from_environment)
     library = library_of(loaded.data)
-    library = library.without(audit_library(library, snapshot()))
+    library = library.without(audit_library(library, _node_classes(loaded, library)))
+    library = library.without(files_absent(library, _is_here(loaded)))
     found, assumed = _survey(loaded, library)
     made = decide(loaded.data, found, AGENT)
     if as_json:
@@ -70,15 +83,21 @@ def list_(
 
 @app.command("check")
 def check(*, config: ConfigFile = None, from_environment: FromEnvironment = False) -> None:
-    """Check every template, ours and yours, against the nodes of the pinned ComfyUI, by itself and filled in for every
-    kind of job; all that is wrong at once.
+    """Check every template, ours and yours, against the nodes of the pinned ComfyUI and the files that are here, by
+    itself and filled in for every kind of job. Tells all mistakes at once; remarks are no mistakes.
     """
-    library = library_of(settings_or_defaults(config, from_environment=from_environment).data)
-    wrong = everything_wrong(library, snapshot())
-    # What is known to be wrong already would only be found again in every graph.
-    wrong += rehearse(library.without(audit_library(library, snapshot())), snapshot())
+    loaded = settings_or_defaults(config, from_environment=from_environment)
+    library = library_of(loaded.data)
+    node_classes = _node_classes(loaded, library)
+    wrong = everything_wrong(library, node_classes)
+    for name, sentences in files_absent(library, _is_here(loaded)).items():
+        wrong += [f"{name}/{GRAPH_FILE}:{sentence}" for sentence in sentences]
+    # Mistakes known already would only be found again in every graph.
+    wrong += rehearse(library.without(audit_library(library, node_classes)), node_classes)
     for sentence in wrong:
         print(sentence)  # noqa: T201 - the command's answer
+    for sentence in remarks(library, node_classes):
+        print(f"remark: {sentence}")  # noqa: T201
     if wrong:
         raise typer.Exit(1)
     print(f"{len(library.templates)} templates and {len(library.fragments)} fragments are fine.")  # noqa: T201
@@ -95,6 +114,27 @@ def explain_(job: PopFile, *, config: ConfigFile = None, reference: ReferenceFol
         taken = taken or verdict.serves
         table.add_row(verdict.template, text)
     Console().print(table)
+
+
+def _node_classes(loaded: LoadedConfig, library: Library) -> ObjectInfo:
+    """The node classes to check against: the pinned ComfyUI's; with an owner's ComfyUI also those it alone can know."""
+    return snapshot() if loaded.data.comfyui_path is None else own_classes(library)
+
+
+def _is_here(loaded: LoadedConfig) -> Callable[[NamedFile], bool]:
+    """Whether a file that a template names lies in a models folder; True where only the engine knows the folder."""
+    root, custom = models_root(loaded.data, loaded.environment), custom_of(loaded.data, loaded.environment)
+    store = store_of(loaded.data, root, custom)
+    paths: dict[str, list[Path]] = {}
+    for section in store.model_paths().values():
+        for key, folders in section.items():
+            paths.setdefault(key, []).extend(map(Path, folders.splitlines()))
+
+    def is_here(named: NamedFile) -> bool:
+        folders = [path for key in MODEL_FOLDERS.get(named.input, ()) for path in paths.get(key, ())]
+        return not folders or any((folder / named.file).is_file() for folder in folders)
+
+    return is_here
 
 
 def _survey(loaded: LoadedConfig, library: Library) -> tuple[Survey, bool]:

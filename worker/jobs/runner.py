@@ -28,7 +28,7 @@ from worker.safety.verdict import Verdict
 from worker.untrusted.pictures import MemoryBudget, Reservation
 from worker.workflows.features import evaluations_of
 from worker.workflows.library import Library
-from worker.workflows.materialise import materialise, one_by_one, tiled
+from worker.workflows.materialise import materialise, parts_of, tiled
 from worker.workflows.request import RenderRequest
 from worker.workflows.select import Selection, select
 from worker.workflows.types import Dialect
@@ -79,7 +79,7 @@ class JobGraphs:
     def __call__(self, conditions: Conditions) -> Sequence[Rendering]:
         """The graphs to render one after another. Raises TemplateError."""
         dialect = Dialect.PACK if conditions.has_node_pack else Dialect.STOCK
-        parts = one_by_one(self._request) if conditions.save_memory else (self._request,)
+        parts = parts_of(self._plan, self._request, save_memory=conditions.save_memory)
         self.seeds = tuple(part.seed for part in parts for _ in range(part.batch))
         return [self._rendering(part, dialect, save_memory=conditions.save_memory) for part in parts]
 

@@ -1,29 +1,33 @@
-"""Graphs, templates and fragments against what the nodes of an engine take: its /object_info, or our snapshot of it.
+"""Graphs, templates and fragments against the node classes of an engine: its /object_info, or our snapshot of it.
 
-ComfyUI drops inputs it does not know without a word, so a misspelt one must be found here. Every audit returns all
-it finds, as sentences that begin with the place, `node:input: what`.
+Every audit returns all mistakes, as sentences that begin with the place, `node:input: what`. A mistake is what ComfyUI
+would refuse, or run otherwise than the author meant; what it ignores or converts is a remark.
 """
 
-import json
-import math
-from collections.abc import Collection, Iterator, Mapping
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from worker.workflows.auxiliary_files import of_feature
 from worker.workflows.graph import PINNED, Graph, Input, Link, as_link, circle
 from worker.workflows.library import Library
+from worker.workflows.node_classes import (
+    ANY_TYPE,
+    InputSpec,
+    ObjectInfo,
+    conversion,
+    declared_inputs,
+    fits,
+    snapshot,
+    value_problem,
+)
 from worker.workflows.template_reader import GRAPH_FILE, MANIFEST_FILE
 from worker.workflows.templates import Fragment, LibraryEntry, Template
+from worker.workflows.types import Feature
 
-ObjectInfo = Mapping[str, Mapping[str, Any]]
+#: Files that the worker fetches by itself when a job needs them.
+FETCHED = frozenset(file.name for feature in Feature for file in of_feature(feature))
 
-SNAPSHOT_FILE = Path(__file__).with_name("object_info.json")
-#: Stands in the snapshot for the choices that are an owner's files.
-ANY_FILE = "ANY_FILE"
-ANY_TYPE = "*"
-
-#: What each port carries, wherever it stands.
+#: Port → its type.
 PORT_TYPES = {
     "model": "MODEL", "clip": "CLIP", "vae": "VAE", "positive": "CONDITIONING", "negative": "CONDITIONING",
     "latent": "LATENT", "sampled": "LATENT", "image": "IMAGE", "source": "IMAGE", "mask": "MASK",
@@ -32,7 +36,7 @@ PORT_TYPES = {
     "decoder_text": "CONDITIONING", "decoder_negative": "CONDITIONING",
 }  # fmt: skip
 
-#: Python's type of a binding → the widgets that take it.
+#: Type of a binding's values → the widgets that take them.
 WIDGETS = {
     bool: {"BOOLEAN"},
     int: {"INT", "FLOAT"},
@@ -41,158 +45,216 @@ WIDGETS = {
 }
 
 
-class InputSpec(NamedTuple):
-    """One input as a node class declares it. `choices`: None for anything, else the allowed values."""
+class NamedFile(NamedTuple):
+    """A file that a graph names as a constant."""
 
-    kind: str
-    required: bool
-    options: Mapping[str, Any]
-    choices: Collection[Any] | None
+    #: node and input
+    place: str
+    class_type: str
+    input: str
+    file: str
 
-
-@cache
-def snapshot() -> ObjectInfo:
-    """The node classes of the pinned ComfyUI and of our pack; tests/contract/refresh_object_info.py writes it."""
-    info: ObjectInfo = json.loads(SNAPSHOT_FILE.read_text("utf-8"))
-    return info
-
-
-def with_any_file(object_info: ObjectInfo) -> ObjectInfo:
-    """What an engine tells, without which files it has at this moment: those come and go while it runs."""
-    known = snapshot()
-    return {name: _any_file(info, known[name]) if name in known else info for name, info in object_info.items()}
+    @property
+    def text(self) -> str:
+        """The folder, where it follows from the input's name, and the file; for messages."""
+        folder = MODEL_FOLDERS.get(self.input, ("",))[0]
+        return f"{folder}/{self.file}" if folder else self.file
 
 
-def _any_file(class_info: Mapping[str, Any], known: Mapping[str, Any]) -> Mapping[str, Any]:
-    declared = {
-        group: {
-            name: [ANY_FILE] if known["input"].get(group, {}).get(name) == [ANY_FILE] else spec
-            for name, spec in inputs.items()
-        }
-        if isinstance(inputs, Mapping)
-        else inputs
-        for group, inputs in class_info.get("input", {}).items()
+#: Input of a loader → ComfyUI's names of the folders that hold its files.
+MODEL_FOLDERS: Mapping[str, tuple[str, ...]] = {
+    "ckpt_name": ("checkpoints",), "unet_name": ("diffusion_models",), "lora_name": ("loras",),
+    "vae_name": ("vae",), "control_net_name": ("controlnet",), "style_model_name": ("style_models",),
+    "gligen_name": ("gligen",), "hypernetwork_name": ("hypernetworks",), "photomaker_model_name": ("photomaker",),
+    **{f"clip_name{number}": ("text_encoders", "clip_vision") for number in ("", 1, 2, 3, 4)},
+    "image": ("input",),
+}  # fmt: skip
+
+
+def files_named(entry: LibraryEntry) -> list[NamedFile]:
+    """The files that an entry names as constants; without those that the worker fetches by itself."""
+    free = _unchecked(entry)
+    return [
+        NamedFile(f"{_title(entry.graph, node_id)}:{name}", node["class_type"], name, value)
+        for node_id, node in entry.graph.items()
+        if (info := snapshot().get(node["class_type"])) and not _is_output_of(entry, node_id)
+        for name, spec in declared_inputs(info).items()
+        if spec.is_file
+        and isinstance(value := node["inputs"].get(name), str)
+        and value not in FETCHED
+        and Input(node_id, name) not in free
+    ]
+
+
+def own_classes(library: Library) -> ObjectInfo:
+    """Our snapshot, with the classes that only an owner's own ComfyUI can know."""
+    classes = {name for entry in (*library.templates, *library.fragments, *library.broken) for name in entry.classes}
+    return {**dict.fromkeys(sorted(classes - snapshot().keys())), **snapshot()}
+
+
+def files_absent(library: Library, has: Callable[[NamedFile], bool]) -> dict[str, list[str]]:
+    """Name of each entry that names files which are not there → what it needs, one sentence for each."""
+    found = {
+        entry.name: [f"{each.place}: needs {each.text}, not here" for each in files_named(entry) if not has(each)]
+        for entry in (*library.templates, *library.fragments)
     }
-    return {**class_info, "input": declared}
+    return {name: sentences for name, sentences in found.items() if sentences}
+
+
+def is_listed(object_info: ObjectInfo, named: NamedFile) -> bool:
+    """Whether an engine lists the file among the choices of its input; True where it tells no choices."""
+    info = object_info.get(named.class_type)
+    spec = declared_inputs(info).get(named.input) if info else None
+    return spec is None or spec.choices is None or named.file in spec.choices
 
 
 def audit_library(library: Library, object_info: ObjectInfo) -> dict[str, list[str]]:
-    """Name of each template and fragment → what is wrong with it; an empty list where nothing is."""
-    return {piece.name: _audit_entry(piece, object_info) for piece in (*library.templates, *library.fragments)}
+    """Name of each template and fragment → its mistakes; an empty list for none."""
+    return {entry.name: _audit_entry(entry, object_info) for entry in (*library.templates, *library.fragments)}
 
 
 def everything_wrong(library: Library, object_info: ObjectInfo) -> list[str]:
-    """All that is wrong with any piece, usable or not, each once, as `file:node:input: what`."""
+    """The mistakes of every entry, usable or not, each once, as `file:node:input: what`."""
     found = list(library.violations)
-    for piece in (*library.templates, *library.fragments, *library.broken):
-        found += [f"{piece.name}/{GRAPH_FILE}:{sentence}" for sentence in _audit_nodes(piece, object_info)]
-        found += [f"{piece.name}/{MANIFEST_FILE}:{sentence}" for sentence in _audit_manifest(piece, object_info)]
+    for entry in (*library.templates, *library.fragments, *library.broken):
+        found += [f"{entry.name}/{GRAPH_FILE}:{sentence}" for sentence in _audit_nodes(entry, object_info)]
+        found += [f"{entry.name}/{MANIFEST_FILE}:{sentence}" for sentence in _audit_manifest(entry, object_info)]
     return list(dict.fromkeys(found))
 
 
 def audit_graph(graph: Graph, object_info: ObjectInfo, *, unchecked: Collection[Input] = ()) -> list[str]:
-    """What ComfyUI would refuse, drop or misread in a graph. `unchecked`: inputs that get their value later."""
+    """What ComfyUI would refuse or misread in a graph. `unchecked`: inputs that get their value later."""
     found = [
-        f"{node.get('_meta', {}).get('title') or node_id}:{sentence}"
-        for node_id, node in graph.items()
+        f"{_title(graph, node_id)}:{sentence}"
+        for node_id in graph
         for sentence in _audit_node(graph, node_id, object_info, unchecked)
     ]
     if waiting := circle(graph):
-        # ComfyUI refuses such a graph without a word of why.
+        # ComfyUI refuses such a graph without saying why.
         found.append(f"{waiting[0]}:: {' and '.join(waiting)} wait for one another")
     return found
 
 
-def _audit_node(graph: Graph, node_id: str, object_info: ObjectInfo, unchecked: Collection[Input]) -> Iterator[str]:
-    node = graph[node_id]
-    if node["class_type"] not in object_info:
-        yield f": the engine has no node class {node['class_type']}"
+def remarks(library: Library, object_info: ObjectInfo) -> list[str]:
+    """What ComfyUI ignores or converts in the library's graphs, and node classes that can't be checked yet."""
+    return [
+        f"{entry.name}/{GRAPH_FILE}:{_title(entry.graph, node_id)}:{sentence}"
+        for entry in (*library.templates, *library.fragments)
+        for node_id in entry.graph
+        if not _is_output_of(entry, node_id)
+        for sentence in _remarks_on(entry, node_id, object_info)
+    ]
+
+
+def _remarks_on(entry: LibraryEntry, node_id: str, object_info: ObjectInfo) -> Iterator[str]:
+    node, free = entry.graph[node_id], _unchecked(entry)
+    info = object_info.get(node["class_type"])
+    if info is None:
+        if node["class_type"] in object_info:
+            yield f": {node['class_type']} is unknown to stock ComfyUI; it is checked when your engine starts"
         return
-    specs = _inputs(object_info[node["class_type"]])
+    specs = declared_inputs(info)
+    for name, value in node["inputs"].items():
+        if Input(node_id, name) in free or as_link(value):
+            continue
+        if name not in specs:
+            yield f"{name}: {node['class_type']} has no such input and ignores it"
+        elif value_problem(value, specs[name]) is None and (remark := conversion(value, specs[name])):
+            yield f"{name}: {remark}"
+
+
+def _unchecked(entry: LibraryEntry) -> set[Input]:
+    """Inputs that get their value with the job."""
+    fed = [place for places in entry.takes.values() for place in places] if isinstance(entry, Fragment) else []
+    return {*fed, *(binding.place for binding in entry.bindings)}
+
+
+def _is_output_of(entry: LibraryEntry, node_id: str) -> bool:
+    """The export's own output nodes never run."""
+    return isinstance(entry, Template) and node_id in entry.outputs
+
+
+def _title(graph: Graph, node_id: str) -> str:
+    return graph[node_id].get("_meta", {}).get("title") or node_id
+
+
+def _audit_node(graph: Graph, node_id: str, object_info: ObjectInfo, unchecked: Collection[Input]) -> Iterator[str]:
+    class_type = graph[node_id]["class_type"]
+    if class_type not in object_info:
+        yield f": the engine has no node class {class_type}"
+    elif info := object_info[class_type]:
+        yield from _audit_inputs(graph, node_id, info, object_info, unchecked)
+
+
+def _audit_inputs(
+    graph: Graph,
+    node_id: str,
+    info: Mapping[str, Any],
+    object_info: ObjectInfo,
+    unchecked: Collection[Input],
+) -> Iterator[str]:
+    node = graph[node_id]
+    specs = declared_inputs(info)
     for name, spec in specs.items():
         if spec.required and name not in node["inputs"] and Input(node_id, name) not in unchecked:
             yield f"{name}: {node['class_type']} needs this input"
     for name, value in node["inputs"].items():
         if name not in specs:
-            yield f"{name}: {node['class_type']} has no such input"
+            # ComfyUI ignores a value that it has no input for; a link it follows, and then the node fails.
+            if as_link(value) or Input(node_id, name) in unchecked:
+                yield f"{name}: {node['class_type']} has no such input"
         elif link := as_link(value):
             if Input(node_id, name) not in unchecked and (
                 problem := _check_link(graph, link, specs[name], object_info)
             ):
                 yield f"{name}: {problem}"
-        elif Input(node_id, name) not in unchecked and (problem := _check_value(value, specs[name])):
+        elif Input(node_id, name) not in unchecked and (problem := value_problem(value, specs[name])):
             yield f"{name}: {problem}"
 
 
-def _audit_entry(piece: LibraryEntry, object_info: ObjectInfo) -> list[str]:
-    return [*_audit_nodes(piece, object_info), *_audit_manifest(piece, object_info)]
+def _audit_entry(entry: LibraryEntry, object_info: ObjectInfo) -> list[str]:
+    return [*_audit_nodes(entry, object_info), *_audit_manifest(entry, object_info)]
 
 
-def _audit_nodes(piece: LibraryEntry, object_info: ObjectInfo) -> list[str]:
-    fed = [place for places in piece.takes.values() for place in places] if isinstance(piece, Fragment) else []
-    bound = [binding.place for binding in piece.bindings]
-    return audit_graph(piece.graph, object_info, unchecked={*fed, *bound})
+def _audit_nodes(entry: LibraryEntry, object_info: ObjectInfo) -> list[str]:
+    return audit_graph(entry.graph, object_info, unchecked=_unchecked(entry))
 
 
-def _audit_manifest(piece: LibraryEntry, object_info: ObjectInfo) -> list[str]:
-    return [*_audit_bindings(piece, object_info), *_audit_ports(piece, object_info)]
+def _audit_manifest(entry: LibraryEntry, object_info: ObjectInfo) -> list[str]:
+    return [*_audit_bindings(entry, object_info), *_audit_ports(entry, object_info)]
 
 
-def _audit_bindings(piece: LibraryEntry, object_info: ObjectInfo) -> Iterator[str]:
-    for binding in piece.bindings:
-        spec = _spec_at(piece.graph, binding.place, object_info)
+def _audit_bindings(entry: LibraryEntry, object_info: ObjectInfo) -> Iterator[str]:
+    for binding in entry.bindings:
+        spec = _spec_at(entry.graph, binding.place, object_info)
         if spec is None:
             continue
-        where = f"{piece.graph[binding.place.node]['_meta']['title']}:{binding.place.name}"
+        where = f"{entry.graph[binding.place.node]['_meta']['title']}:{binding.place.name}"
         if spec.kind not in WIDGETS[binding.kind]:
             yield f"{where}: takes {spec.kind}, but is bound to {binding.kind.__name__}"
 
 
-def _audit_ports(piece: LibraryEntry, object_info: ObjectInfo) -> Iterator[str]:
-    ports = piece.ports if isinstance(piece, Template) else piece.gives if isinstance(piece, Fragment) else {}
+def _audit_ports(entry: LibraryEntry, object_info: ObjectInfo) -> Iterator[str]:
+    ports = entry.ports if isinstance(entry, Template) else entry.gives if isinstance(entry, Fragment) else {}
     for port, source in ports.items():
         if isinstance(source, Link):
             wanted = InputSpec(PORT_TYPES.get(port, ANY_TYPE), required=True, options={}, choices=None)
-            if problem := _check_link(piece.graph, source, wanted, object_info):
+            if problem := _check_link(entry.graph, source, wanted, object_info):
                 yield f"port {port}: {problem}"
-    if isinstance(piece, Fragment):
-        for port, places in piece.takes.items():
+    if isinstance(entry, Fragment):
+        for port, places in entry.takes.items():
             for place in places:
-                spec = _spec_at(piece.graph, place, object_info)
+                spec = _spec_at(entry.graph, place, object_info)
                 wanted_type = PORT_TYPES.get(port.removeprefix(PINNED), ANY_TYPE)
-                if spec is None and piece.graph[place.node]["class_type"] in object_info:
-                    yield f"port {port}: {piece.graph[place.node]['class_type']} has no input {place.name}"
-                elif spec is not None and not _fits(wanted_type, spec.kind):
+                if spec is None and entry.graph[place.node]["class_type"] in object_info:
+                    yield f"port {port}: {entry.graph[place.node]['class_type']} has no input {place.name}"
+                elif spec is not None and not fits(wanted_type, spec.kind):
                     yield f"port {port}: carries {wanted_type}, but {place.name} takes {spec.kind}"
 
 
 def _spec_at(graph: Graph, place: Input, object_info: ObjectInfo) -> InputSpec | None:
     class_info = object_info.get(graph[place.node]["class_type"])
-    return _inputs(class_info).get(place.name) if class_info else None
-
-
-def _inputs(class_info: Mapping[str, Any]) -> dict[str, InputSpec]:
-    declared = class_info.get("input", {})
-    return {
-        name: _parse(spec, required=group == "required")
-        for group in ("required", "optional")
-        for name, spec in declared.get(group, {}).items()
-    }
-
-
-def _parse(spec: Any, *, required: bool) -> InputSpec:
-    """Both of ComfyUI's notations: choices in the place of the type, or type COMBO with the choices as options."""
-    kind, *rest = spec
-    options = rest[0] if rest and isinstance(rest[0], Mapping) else {}
-    match kind:
-        case list():
-            return InputSpec("COMBO", required, options, kind)
-        case "COMBO":
-            return InputSpec("COMBO", required, options, options.get("options"))
-        case _ if kind == ANY_FILE:
-            return InputSpec("COMBO", required, options, None)
-        case _:
-            return InputSpec(str(kind), required, options, None)
+    return declared_inputs(class_info).get(place.name) if class_info else None
 
 
 def _check_link(graph: Graph, link: Link, spec: InputSpec, object_info: ObjectInfo) -> str | None:
@@ -201,35 +263,10 @@ def _check_link(graph: Graph, link: Link, spec: InputSpec, object_info: ObjectIn
         return f"comes from node {link.node}, which does not exist"
     class_info = object_info.get(source["class_type"])
     if class_info is None:
-        return None  # said where that node itself is looked at
+        return None  # told where that node itself is audited
     outputs = class_info["output"]
     if link.output >= len(outputs):
         return f"{source['class_type']} has no output {link.output}, only {len(outputs)}"
     given = outputs[link.output]
     given = "COMBO" if isinstance(given, list) else given
-    return None if _fits(given, spec.kind) else f"takes {spec.kind}, but {source['class_type']} gives {given}"
-
-
-def _fits(given: str, taken: str) -> bool:
-    """Types may be unions, as in "IMAGE,MASK"."""
-    return ANY_TYPE in {given, taken} or not set(given.split(",")).isdisjoint(taken.split(","))
-
-
-def _check_value(value: Any, spec: InputSpec) -> str | None:
-    match spec.kind:
-        case "COMBO":
-            if spec.choices is not None and value not in spec.choices:
-                return f"{value!r} is none of {', '.join(map(str, spec.choices)) or 'the choices (there are none)'}"
-            return None
-        case "INT" | "FLOAT":
-            whole = spec.kind == "INT"
-            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                return f"{value!r} is no {spec.kind}"
-            low, high = spec.options.get("min", -math.inf), spec.options.get("max", math.inf)
-            return None if low <= value <= high else f"{value} is not within {low} to {high}"
-        case "STRING":
-            return None if isinstance(value, str) else f"{value!r} is no STRING"
-        case "BOOLEAN":
-            return None if isinstance(value, bool) else f"{value!r} is no BOOLEAN"
-        case kind:
-            return f"takes {kind} from another node, not the value {value!r}"
+    return None if fits(given, spec.kind) else f"takes {spec.kind}, but {source['class_type']} gives {given}"

@@ -1,8 +1,9 @@
-"""Templates and fragments of our folder and of an owner's, which overlays it.
+"""Templates and fragments of our folder, overlaid by those of an owner's folder.
 
-What is wrong with one of them switches that one off, with the reason; the rest goes on serving.
+A mistake in one of them switches that one off, with the reason; the others go on serving.
 """
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,10 @@ from worker.workflows.template_reader import GRAPH_FILE, MANIFEST_FILE, BrokenEn
 from worker.workflows.templates import Fragment, LibraryEntry, Template
 
 FRAGMENTS = "fragments"
+#: Parts of the path of a template's file below its folder: family, name, file.
+DEPTH = 3
+#: Files of an owner's folder that are looked at, so that a wrong folder (a home directory) takes no minutes.
+MAX_FILES = 2000
 
 P = TypeVar("P", Template, Fragment)
 
@@ -25,16 +30,16 @@ def packaged_folder() -> Path:
 
 @dataclass(frozen=True)
 class Library:
-    """All that can be spliced together. `disabled`: name → why it is switched off."""
+    """All templates and fragments. `disabled`: name → why it is switched off."""
 
     #: in the order in which they are tried
     templates: tuple[Template, ...]
     #: in the order in which they are spliced
     fragments: tuple[Fragment, ...]
     disabled: Mapping[str, str] = field(default_factory=dict)
-    #: everything that is wrong, as `file:node:input: what`
+    #: every mistake, as `file:node:input: what`, and files of an owner's that are not read
     violations: tuple[str, ...] = ()
-    #: what could be read of pieces that are wrong
+    #: what could be read of entries with mistakes
     broken: tuple[LibraryEntry, ...] = ()
 
     @classmethod
@@ -46,28 +51,31 @@ class Library:
         """
         found: dict[str, tuple[int, Template | Fragment | BrokenEntry]] = {}
         known = set(approved_classes)
+        unread: list[str] = []
         for number, folder in enumerate(folders or (packaged_folder(),)):
-            for name, path in _pieces(folder):
-                # A broken overlay takes its place too: it must not silently leave the one below in charge.
+            for name, path in _entries(folder):
+                # A broken overlay takes its place too, so that it does not silently leave the one below in charge.
                 found[name] = number, _read(path, name, approved=known if number else None)
-            if not number:
-                known.update(*(piece.classes for _, piece in found.values() if isinstance(piece, LibraryEntry)))
+            if number:
+                unread += _unread(folder)
+            else:
+                known.update(*(entry.classes for _, entry in found.values() if isinstance(entry, LibraryEntry)))
 
-        templates = [(number, piece) for number, piece in found.values() if isinstance(piece, Template)]
-        fragments = [piece for _, piece in found.values() if isinstance(piece, Fragment)]
-        wrong = {name: piece for name, (_, piece) in found.items() if isinstance(piece, BrokenEntry)}
+        templates = [(number, entry) for number, entry in found.values() if isinstance(entry, Template)]
+        fragments = [entry for _, entry in found.values() if isinstance(entry, Fragment)]
+        wrong = {name: entry for name, (_, entry) in found.items() if isinstance(entry, BrokenEntry)}
         # A template for a named model goes before one for its family, an owner's before ours.
         templates.sort(key=lambda entry: (not entry[1].manifest.serves.models, -entry[0], entry[1].name))
         return cls(
             templates=tuple(template for _, template in templates),
             fragments=tuple(sorted(fragments, key=lambda fragment: (fragment.manifest.order, fragment.name))),
             disabled={name: "; ".join(error.violations) for name, error in wrong.items()},
-            violations=tuple(violation for error in wrong.values() for violation in error.violations),
-            broken=tuple(error.piece for error in wrong.values() if error.piece is not None),
+            violations=(*(violation for error in wrong.values() for violation in error.violations), *unread),
+            broken=tuple(error.entry for error in wrong.values() if error.entry is not None),
         )
 
     def without(self, findings: Mapping[str, Sequence[str]]) -> "Library":
-        """The same library with the pieces that an audit found fault with switched off."""
+        """The same library without the entries that an audit found mistakes in."""
         reasons = {name: "; ".join(sentences) for name, sentences in findings.items() if sentences}
         return replace(
             self,
@@ -77,12 +85,12 @@ class Library:
         )
 
 
-def _left(pieces: tuple[P, ...], reasons: Mapping[str, str]) -> tuple[P, ...]:
-    return tuple(piece for piece in pieces if piece.name not in reasons)
+def _left(entries: tuple[P, ...], reasons: Mapping[str, str]) -> tuple[P, ...]:
+    return tuple(entry for entry in entries if entry.name not in reasons)
 
 
-def _pieces(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Names and folders of everything below, in a fixed order; one of the two files makes a piece."""
+def _entries(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Names and folders of everything below, in a fixed order; one of the two files makes a entry."""
     if not folder.is_dir():
         raise TemplateError(f"{folder} is no folder of workflows.", remedy="Correct workflows_dir, or make the folder.")
     found = {path.parent for file in (MANIFEST_FILE, GRAPH_FILE) for path in folder.glob(f"*/*/{file}")}
@@ -90,23 +98,39 @@ def _pieces(folder: Path) -> Iterator[tuple[str, Path]]:
         yield path.relative_to(folder).as_posix(), path
 
 
+def _unread(folder: Path) -> Iterator[str]:
+    """Files of an owner's folder that look like parts of a template but lie elsewhere or have other names."""
+    names = {MANIFEST_FILE, GRAPH_FILE}
+    places = sorted(path.relative_to(folder) for path in itertools.islice(folder.rglob("*"), MAX_FILES))
+    if not any(place.name in names and len(place.parts) == DEPTH for place in places):
+        yield f"{folder}: holds no template; one is {GRAPH_FILE} and {MANIFEST_FILE} in a folder own/name"
+    for place in places:
+        if place.name in names:
+            if len(place.parts) != DEPTH:
+                yield f"{place.as_posix()}: is not read; a template lies two folders deep, as in own/name/{place.name}"
+        elif place.stem == "manifest" and place.suffix in {".yml", ".yaml", ".json"}:
+            yield f"{place.as_posix()}: is not read; its name must be {MANIFEST_FILE}"
+        elif place.suffix == ".json" and len(place.parts) > 1 and place.with_name(GRAPH_FILE) not in places:
+            yield f"{place.as_posix()}: is not read; a graph's name must be {GRAPH_FILE}"
+
+
 def _read(path: Path, name: str, *, approved: Collection[str] | None) -> Template | Fragment | BrokenEntry:
-    """The piece, or what is wrong with it. `approved`: the node classes it may use; None for any."""
+    """The entry, or what is wrong with it. `approved`: the node classes it may use; None for any."""
     read = read_fragment if name.startswith(f"{FRAGMENTS}/") else read_template
     try:
-        piece: LibraryEntry | None = (good := read(path, name))
+        entry: LibraryEntry | None = (good := read(path, name))
         violations: tuple[str, ...] = ()
     except BrokenEntry as error:
-        good, piece, violations = None, error.piece, error.violations
-    if piece is not None and approved is not None:
+        good, entry, violations = None, error.entry, error.violations
+    if entry is not None and approved is not None:
         # The export's own output nodes are never run: ours takes their place.
-        unused = piece.outputs if isinstance(piece, Template) else frozenset()
+        unused = entry.outputs if isinstance(entry, Template) else frozenset()
         violations += tuple(
             f"{name}/{GRAPH_FILE}:{node.get('_meta', {}).get('title') or node_id}: {node['class_type']} is not an "
             "approved node class; if you trust it, add it to approved_node_classes"
-            for node_id, node in piece.graph.items()
+            for node_id, node in entry.graph.items()
             if node["class_type"] not in approved and node_id not in unused
         )
     if good is not None and not violations:
         return good
-    return BrokenEntry(f"{name} can't be used:", violations=violations, piece=piece)
+    return BrokenEntry(f"{name} can't be used:", violations=violations, entry=entry)

@@ -36,10 +36,10 @@ def materialise(selection: Selection, request: RenderRequest, *, dialect: Dialec
     outputs: list[str] = []
     for fragment in fragments:
         for number, item in enumerate(fragment.items(request), start=1):
-            piece = graphs.copied(fragment.graph)
-            _fill(piece, fragment, request, item)
+            added = graphs.copied(fragment.graph)
+            _fill(added, fragment, request, item)
             ids = fragment.ids(number)
-            _splice(graph, ports, fragment, graphs.renamed(piece, ids), ids)
+            _splice(graph, ports, fragment, graphs.renamed(added, ids), ids)
             if fragment.when is Feature.OUTPUT:
                 outputs.extend(ids.values())
     if dangling := graphs.dangling(graph):
@@ -50,11 +50,11 @@ def materialise(selection: Selection, request: RenderRequest, *, dialect: Dialec
     return Materialised(graphs.pruned(graph, outputs), tuple(outputs))
 
 
-def _splice(graph: Graph, ports: dict[str, Link], fragment: Fragment, piece: Graph, ids: dict[str, str]) -> None:
+def _splice(graph: Graph, ports: dict[str, Link], fragment: Fragment, added: Graph, ids: dict[str, str]) -> None:
     graphs.splice(
         graph,
         ports,
-        piece,
+        added,
         takes={
             port: [Input(ids[place.node], place.name) for place in places] for port, places in fragment.takes.items()
         },
@@ -65,19 +65,21 @@ def _splice(graph: Graph, ports: dict[str, Link], fragment: Fragment, piece: Gra
     )
 
 
-def _fill(graph: Graph, piece: LibraryEntry, request: RenderRequest, item: object = None) -> None:
-    for binding in piece.bindings:
+def _fill(graph: Graph, entry: LibraryEntry, request: RenderRequest, item: object = None) -> None:
+    for binding in entry.bindings:
         value = binding.read(request, item)
         if value is None:
-            raise TemplateError(f"{piece.name}:{binding.place.name}: this request has no {binding.field}.")
+            raise TemplateError(f"{entry.name}:{binding.place.name}: this request has no {binding.field}.")
         graph[binding.place.node]["inputs"][binding.place.name] = value
 
 
-def one_by_one(request: RenderRequest) -> tuple[RenderRequest, ...]:
-    """Each image of the batch as a request of its own; the first has the seed that was asked for.
+def parts_of(selection: Selection, request: RenderRequest, *, save_memory: bool = False) -> tuple[RenderRequest, ...]:
+    """The renderings of a job: one of the whole batch, or one for each image, to save memory or for want of a batch."""
+    return (request,) if selection.renders_batches and not save_memory else one_by_one(request)
 
-    For a retry after out-of-memory.
-    """
+
+def one_by_one(request: RenderRequest) -> tuple[RenderRequest, ...]:
+    """Each image of the batch as a request of its own; the first has the seed that was asked for."""
     return tuple(replace(request, batch=1, seed=(request.seed + number) & MAX_SEED) for number in range(request.batch))
 
 

@@ -40,6 +40,11 @@ class Selection:
         return self.features - {each.when for each in self.fragments[dialect]} - OPTIONAL
 
     @property
+    def renders_batches(self) -> bool:
+        """False for a template that ignores the batch: its images are rendered one by one."""
+        return "batch" not in self.template.manifest.ignores
+
+    @property
     def does_without(self) -> frozenset[Feature]:
         """Features that are done in the template's own way, or not at all, so that none of our files is needed."""
         without = {Feature.TRANSPARENT, Feature.FACE_FIX, Feature.UPSCALE, Feature.STRIP_BACKGROUND} - self.features

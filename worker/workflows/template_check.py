@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from worker.errors import JobNotServable, TemplateError
-from worker.workflows.audit import ObjectInfo, audit_graph
+from worker.workflows.audit import audit_graph
 from worker.workflows.capabilities import Ability, Probe, probes_for
 from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
+from worker.workflows.node_classes import ObjectInfo
 from worker.workflows.request import RenderRequest, ServedModel
 from worker.workflows.select import select
 from worker.workflows.template_reader import GRAPH_FILE

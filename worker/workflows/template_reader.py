@@ -1,40 +1,47 @@
-"""A folder with graph.json and manifest.yaml, read and checked as far as that goes without knowing the node classes.
+"""A folder with graph.json and manifest.yaml, read and checked as far as possible without knowing the node classes.
 
-Everything found is reported at once, each as `file:node:input: what`, so that a template is mended in one go.
+All mistakes are reported at once, each as `file:node:input: what`, one sentence for each cause and none for what only
+follows from it.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from worker.errors import TemplateError
 from worker.workflows import graph as graphs
-from worker.workflows.bind import Binding, bound
+from worker.workflows.api_export import NotAnExport, read_export
+from worker.workflows.bind import PICTURE_FIELDS, Binding, bound
 from worker.workflows.features import COMES_WITH, always_given
 from worker.workflows.graph import Graph, Input, Link
-from worker.workflows.manifest import FieldRef, FragmentManifest, Manifest, TemplateManifest
+from worker.workflows.manifest import Constant, FragmentManifest, Manifest, TemplateManifest
 from worker.workflows.request import RenderRequest
 from worker.workflows.templates import IMAGE_PORT, Fragment, LibraryEntry, Template, files_read, unread_fields
 from worker.workflows.types import Feature
 
 GRAPH_FILE = "graph.json"
 MANIFEST_FILE = "manifest.yaml"
-#: Larger files are no workflow.
+#: The largest file that is read; ComfyUI's largest example workflows have 200 kB.
 MAX_FILE_BYTES = 4 * 1024 * 1024
 
-M = TypeVar("M", bound=BaseModel)
+#: Keys of requesters' pictures in the engine's memory, and the one input that finds a picture by its key.
+PICTURE_KEYS = ("source.key", "item.image.key")
+KEY_READER = ("HordeImageInput", "key")
+
+M = TypeVar("M", bound=Manifest)
 
 
 class BrokenEntry(TemplateError):
-    """What is wrong with a piece. `piece`: as much of it as could be read, None where it has no shape at all."""
+    """What is wrong with a template or fragment. `entry`: as much of it as could be read, None for nothing."""
 
-    def __init__(self, message: str, *, violations: tuple[str, ...], piece: LibraryEntry | None) -> None:
+    def __init__(self, message: str, *, violations: tuple[str, ...], entry: LibraryEntry | None) -> None:
         super().__init__(message, violations=violations, remedy="docs/workflows.md explains the files.")
-        self.piece = piece
+        self.entry = entry
 
 
 def read_template(folder: Path, name: str) -> Template:
@@ -51,13 +58,13 @@ def read_template(folder: Path, name: str) -> Template:
         reader.wrong(MANIFEST_FILE, "ports", f"the port {IMAGE_PORT} is missing: where do finished pictures come from?")
     all_titles = graphs.titles(graph)
     for title in manifest.outputs:
-        if title not in all_titles:
-            reader.wrong(MANIFEST_FILE, "outputs", f"the graph has no node titled {title}")
+        if title not in all_titles and title not in manifest.nodes:
+            reader.wrong(MANIFEST_FILE, "outputs", f"the graph has no node titled {title}{near(title, all_titles)}")
     known = {*RenderRequest.__dataclass_fields__, *(feature.value for feature in Feature)}
     for ignored in manifest.ignores:
         if ignored not in known:
             reader.wrong(MANIFEST_FILE, "ignores", f"{ignored} is neither a field nor a feature of a request")
-    for field in unread_fields(bindings, manifest.ignores):
+    for field in unread_fields(reader.fields, manifest.ignores):
         reader.wrong(MANIFEST_FILE, "bind", f"nothing reads {field}; bind it, or list it in ignores")
     if not (manifest.serves.families or manifest.serves.models or manifest.serves.workflows):
         reader.wrong(MANIFEST_FILE, "serves", "name families, models or workflows")
@@ -113,39 +120,46 @@ class _Reader:
         self._folder = folder
         self._name = name
         self._violations: list[str] = []
+        #: titles in the manifest's `nodes`; what is wrong with one is told there, and not again where it is used
+        self._titles: set[str] = set()
+        #: fields that the manifest's `bind` names
+        self.fields: list[str] = []
 
     def wrong(self, file: str, where: str, what: str) -> None:
         self._violations.append(f"{self._name}/{file}:{where}: {what}")
 
-    def stop_if_wrong(self, piece: LibraryEntry | None = None) -> None:
+    def stop_if_wrong(self, entry: LibraryEntry | None = None) -> None:
         if self._violations:
             raise BrokenEntry(
-                f"{self._folder} can't be used as a workflow:", violations=tuple(self._violations), piece=piece
+                f"{self._folder} can't be used as a workflow:", violations=tuple(self._violations), entry=entry
             )
 
     def manifest(self, shape: type[M]) -> M:
-        """The last of the files to be read: raises TemplateError with what is wrong with either."""
+        """The last of the files to be read: raises BrokenEntry with what is wrong with either."""
+        told = len(self._violations)
         content = self._load(MANIFEST_FILE, yaml.safe_load)
-        try:
-            manifest = shape.model_validate(content)
-        except ValidationError as error:
-            for found in error.errors(include_url=False):
-                self.wrong(MANIFEST_FILE, ".".join(map(str, found["loc"])), found["msg"])
+        if content is not None or told == len(self._violations):
+            try:
+                manifest = shape.model_validate({} if content is None else content)
+            except ValidationError as error:
+                for found in error.errors(include_url=False):
+                    self.wrong(MANIFEST_FILE, ".".join(map(str, found["loc"])), found["msg"])
         self.stop_if_wrong()
+        self._titles = set(manifest.nodes)
         return manifest
 
     def graph(self) -> Graph:
         content = self._load(GRAPH_FILE, json.loads)
-        match content:
-            case {"nodes": list()}:
-                self.wrong(GRAPH_FILE, "", "is a workflow of the editor; export it with Workflow > Export (API)")
-            case dict() if all(map(_is_node, content.values())):
-                return content
-            case _:
-                self.wrong(GRAPH_FILE, "", "is not an API export: an object of nodes with class_type and inputs")
-        return {}
+        if content is None:
+            return {}
+        try:
+            return read_export(content)
+        except NotAnExport as error:
+            self.wrong(GRAPH_FILE, "", str(error))
+            return {}
 
     def _load(self, file: str, parse: Callable[[str], Any]) -> Any:
+        """The file's content; None where that was told already."""
         try:
             if (self._folder / file).stat().st_size > MAX_FILE_BYTES:
                 self.wrong(file, "", f"is larger than {MAX_FILE_BYTES} bytes")
@@ -155,11 +169,20 @@ class _Reader:
             self.wrong(file, "", f"can't be read: {error.strerror}")
         except (ValueError, RecursionError, yaml.YAMLError) as error:
             self.wrong(file, "", f"is not well-formed: {' '.join(str(error).split())}")
-        return {}
+        return None
 
     def titles(self, graph: Graph, manifest: Manifest) -> dict[str, str]:
-        """Title → node id, for the titles that the manifest names."""
+        """Title → node id, for those of the manifest's titles that one node has."""
         found = graphs.titles(graph)
+        shared = {title: nodes for title in manifest.nodes if len(nodes := found.get(title, [])) > 1}
+        for title, nodes in shared.items():
+            what = (
+                f"the nodes {' and '.join(nodes)} have this title; give each one of its own in the editor "
+                "(double-click its name), and export again"
+            )
+            self.wrong(GRAPH_FILE, title, what)
+        # One of those may be the node that another title is missing for.
+        ambiguous = {graph[node_id]["class_type"] for nodes in shared.values() for node_id in nodes}
         result = {}
         for title, classes in manifest.nodes.items():
             match found.get(title, []):
@@ -167,10 +190,9 @@ class _Reader:
                     result[title] = node_id
                     if (actual := graph[node_id]["class_type"]) not in classes:
                         self.wrong(GRAPH_FILE, title, f"is a {actual}; the manifest says {' or '.join(classes)}")
-                case []:
-                    self.wrong(MANIFEST_FILE, f"nodes.{title}", "the graph has no node with this title")
-                case several:
-                    self.wrong(MANIFEST_FILE, f"nodes.{title}", f"{len(several)} nodes have this title")
+                case [] if ambiguous.isdisjoint(classes):
+                    what = f"the graph has no node with this title{near(title, found)}"
+                    self.wrong(MANIFEST_FILE, f"nodes.{title}", what)
         return result
 
     def bindings(
@@ -180,36 +202,55 @@ class _Reader:
         result = []
         for text, source in manifest.bind.items():
             place = self.place(f"bind.{text}", text, titles)
-            if place is None:
-                continue
-            inputs = graph[place.node]["inputs"]
-            if place.name not in inputs:
-                self.wrong(MANIFEST_FILE, f"bind.{text}", f"the node has no such input; it has {', '.join(inputs)}")
-            elif graphs.as_link(inputs[place.name]):
-                self.wrong(MANIFEST_FILE, f"bind.{text}", "is fed by another node; bind that node's input instead")
-            try:
-                match source:
-                    case str():
-                        result.append(bound(place, source, each=each))
-                    case FieldRef():
-                        result.append(bound(place, source.from_, via=source.via, each=each))
-                    case _:
-                        inputs[place.name] = source.value
-            except ValueError as error:
-                self.wrong(MANIFEST_FILE, f"bind.{text}", str(error))
+            if place:
+                self._input_to_set(graph, place, text)
+            if not isinstance(source, Constant):
+                path, via = (source, None) if isinstance(source, str) else (source.from_, source.via)
+                binding = self._binding(graph, place, text, path, via=via, each=each)
+                result += [binding] if binding else []
+            elif place:
+                graph[place.node]["inputs"][place.name] = source.value
         return tuple(result)
+
+    def _input_to_set(self, graph: Graph, place: Input, text: str) -> None:
+        inputs = graph[place.node]["inputs"]
+        if place.name not in inputs:
+            what = f"the node has no such input; it has {', '.join(inputs)}{near(place.name, inputs)}"
+            self.wrong(MANIFEST_FILE, f"bind.{text}", what)
+        elif graphs.as_link(inputs[place.name]):
+            self.wrong(MANIFEST_FILE, f"bind.{text}", "is fed by another node; bind that node's input instead")
+
+    def _binding(
+        self, graph: Graph, place: Input | None, text: str, path: str, *, via: str | None, each: str | None
+    ) -> Binding | None:
+        self.fields.append(path)
+        if place is None:
+            return None
+        try:
+            binding = bound(place, path, via=via, each=each)
+        except ValueError as error:
+            self.wrong(MANIFEST_FILE, f"bind.{text}", str(error))
+            # Which field was meant is not known, so none can be called unread.
+            self.fields += PICTURE_FIELDS
+            return None
+        if path in PICTURE_KEYS and (graph[place.node]["class_type"], place.name) != KEY_READER:
+            what = f"only {'.'.join(KEY_READER)} reads {path}: a job's pictures are no files"
+            self.wrong(MANIFEST_FILE, f"bind.{text}", what)
+        return binding
 
     def place(self, where: str, text: str, titles: dict[str, str]) -> Input | None:
         title, _, name = text.rpartition(".")
         if title not in titles:
-            self.wrong(MANIFEST_FILE, where, f"{text} is not title.input of a title in `nodes`")
+            if title not in self._titles:
+                self.wrong(MANIFEST_FILE, where, f"{text} is not title.input of a title in `nodes`")
             return None
         return Input(titles[title], name)
 
     def link(self, where: str, text: str, titles: dict[str, str]) -> Link | None:
         title, _, output = text.rpartition(".")
         if title not in titles or not output.isdecimal():
-            self.wrong(MANIFEST_FILE, where, f"{text} is not title.number of a title in `nodes`")
+            if title not in self._titles or not output.isdecimal():
+                self.wrong(MANIFEST_FILE, where, f"{text} is not title.number of a title in `nodes`")
             return None
         return Link(titles[title], int(output))
 
@@ -220,7 +261,7 @@ class _Reader:
     def outputs(
         self, graph: Graph, outputs: frozenset[str], bindings: tuple[Binding, ...], ports: dict[str, Link]
     ) -> None:
-        """The export's own last nodes are left out of every job, so nothing else may need them."""
+        """The export's own output nodes are left out of every job, so nothing else may need them."""
         title = {node_id: graph[node_id]["_meta"]["title"] for node_id in outputs}
         for place, link in graphs.links(graph):
             if link.node in outputs and place.node not in outputs:
@@ -235,7 +276,7 @@ class _Reader:
                 self.wrong(MANIFEST_FILE, where, "this node is one of the outputs, which are left out")
 
     def optional(self, graph: Graph, bindings: tuple[Binding, ...], given: frozenset[str]) -> None:
-        """A job without a value for a binding would be lost, so each must come with what the piece is for."""
+        """A job without a value for a binding would fail, so every job that the entry is for must have one."""
         for binding in bindings:
             field = binding.field.partition(".")[0]
             if binding.optional and field not in given:
@@ -246,13 +287,11 @@ class _Reader:
 
     @staticmethod
     def at(graph: Graph, place: Input, *, joint: str = ":") -> str:
-        """A node by its title, if it has one, and the input."""
+        """A node by its title, or its id without one, and the input."""
         return f"{graph[place.node].get('_meta', {}).get('title') or place.node}{joint}{place.name}"
 
 
-def _is_node(value: Any) -> bool:
-    match value:
-        case {"class_type": str(), "inputs": dict()}:
-            return isinstance(value.get("_meta", {}), dict)
-        case _:
-            return False
+def near(word: str, words: Iterable[str]) -> str:
+    """The end of a sentence that asks whether a similar word was meant; empty without one."""
+    found = get_close_matches(word, [each for each in words if each], n=1)
+    return f"; is {found[0]} meant?" if found else ""

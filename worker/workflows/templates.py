@@ -66,9 +66,9 @@ class Fragment(LibraryEntry):
         return {node_id: f"{stem}-{node['_meta']['title']}" for node_id, node in self.graph.items()}
 
 
-def unread_fields(bindings: Iterable[Binding], ignored: Iterable[str]) -> list[str]:
-    """Fields of every request that no binding reads and `ignores` does not list."""
-    read = {STAND_INS.get(binding.field, binding.field) for binding in bindings} | set(ignored)
+def unread_fields(read: Iterable[str], ignored: Iterable[str]) -> list[str]:
+    """Fields of every request that are not among those read, and that `ignores` does not list."""
+    read = {STAND_INS.get(field, field) for field in read} | set(ignored)
     return [field for field in PICTURE_FIELDS if field not in read]
 
 

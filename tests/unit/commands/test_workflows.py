@@ -109,3 +109,60 @@ def test_check_of_our_own_workflows_finds_nothing(run):
     code, said = run("check")
     assert code == 0
     assert "are fine" in said
+
+
+def own_copy(folder: Path, change=lambda graph: None) -> None:
+    """Our template for Stable Diffusion as an owner's own, its graph changed."""
+    shutil.copytree(packaged_folder() / "stable_diffusion" / "checkpoint", folder)
+    graph = json.loads((folder / "graph.json").read_text("utf-8"))
+    change(graph)
+    (folder / "graph.json").write_text(json.dumps(graph), "utf-8")
+
+
+def with_speed_up(graph) -> None:
+    loader = next(node_id for node_id, node in graph.items() if node["class_type"] == "CheckpointLoaderSimple")
+    inputs = {"lora_name": "fast.safetensors", "strength_model": 1.0, "strength_clip": 1.0}
+    graph["90"] = {
+        "class_type": "LoraLoader",
+        "inputs": {**inputs, "model": [loader, 0], "clip": [loader, 1]},
+        "_meta": {"title": "speed"},
+    }
+
+
+def test_a_file_that_a_template_names_is_looked_for_in_the_models_folder(run, tmp_path: Path):
+    own_copy(tmp_path / "mine" / "own" / "fast", with_speed_up)
+    config = f"{CONFIG}workflows_dir: {tmp_path / 'mine'}\n"
+    code, said = run("check", config=config)
+    assert (code, said.splitlines()) == (
+        1, ["own/fast/graph.json:speed:lora_name: needs loras/fast.safetensors, not here"],
+    )  # fmt: skip
+    listed = {row["name"]: row["off"] for row in json.loads(run("list", "--json", config=config)[1])["workflows"]}
+    assert "needs loras/fast.safetensors" in listed["own/fast"]
+    assert listed["stable_diffusion/checkpoint"] == ""
+    (tmp_path / "models" / "lora").mkdir(parents=True)
+    (tmp_path / "models" / "lora" / "fast.safetensors").touch()
+    assert run("check", config=config)[0] == 0
+
+
+def test_remarks_are_told_and_are_no_mistakes(run, tmp_path: Path):
+    own_copy(
+        tmp_path / "mine" / "own" / "old", lambda graph: next(iter(graph.values()))["inputs"].update(upload="image")
+    )
+    code, said = run("check", config=f"{CONFIG}workflows_dir: {tmp_path / 'mine'}\n")
+    assert code == 0
+    assert said.startswith("remark: own/old/graph.json:")
+
+
+def test_node_classes_of_an_owners_own_comfyui_are_left_to_its_engine(run, tmp_path: Path):
+    def with_own_node(graph) -> None:
+        graph["91"] = {"class_type": "TheirOwnNode", "inputs": {"a": 1}, "_meta": {"title": "own"}}
+
+    own_copy(tmp_path / "mine" / "own" / "node", with_own_node)
+    config = f"{CONFIG}workflows_dir: {tmp_path / 'mine'}\napproved_node_classes: [TheirOwnNode]\n"
+    assert run("check", config=config)[0] == 1
+    config += f"comfyui_path: {tmp_path}\n"
+    code, said = run("check", config=config)
+    assert code == 0
+    assert "TheirOwnNode is unknown to stock ComfyUI; it is checked when your engine starts" in said
+    listed = {row["name"]: row["off"] for row in json.loads(run("list", "--json", config=config)[1])["workflows"]}
+    assert listed["own/node"] == ""

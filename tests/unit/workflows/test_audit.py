@@ -1,13 +1,15 @@
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from worker.workflows import packaged_folder
-from worker.workflows.audit import audit_graph, audit_library, snapshot, with_any_file
+from worker.workflows.audit import audit_graph, audit_library, files_absent, is_listed, own_classes, remarks
 from worker.workflows.graph import Graph
 from worker.workflows.library import Library
+from worker.workflows.node_classes import ObjectInfo, snapshot, with_any_file
 
 INFO = {
     "Loader": {"input": {"required": {"file": ["ANY_FILE"]}}, "output": ["MODEL", "CLIP"]},
@@ -56,6 +58,14 @@ def graph(**inputs: Any) -> Graph:
         {},
         {"ratio": 1, "text": "", "on": False, "new_choice": 2},
         {"ratio": -1e9},
+        # ComfyUI ignores what it has no input for, and converts values.
+        {"modle": 1, "upload": "image"},
+        {"count": True},
+        {"count": "3"},
+        {"count": 3.9},
+        {"ratio": "1"},
+        {"text": 1},
+        {"on": 1},
         {"old_choice": ["3", 0]},
         {"image": ["4", 0]},
         {"model": ["5", 0]},
@@ -69,19 +79,19 @@ def test_a_sound_graph_has_no_findings(inputs: dict[str, Any]) -> None:
     ("inputs", "finding"),
     [
         ({"model": None}, "n:model: Node needs this input"),
-        ({"modle": 1}, "n:modle: Node has no such input"),
+        ({"modle": ["1", 0]}, "n:modle: Node has no such input"),
         ({"model": ["9", 0]}, "n:model: comes from node 9, which does not exist"),
         ({"model": ["1", 2]}, "n:model: Loader has no output 2, only 2"),
         ({"model": ["1", 1]}, "n:model: takes MODEL, but Loader gives CLIP"),
         ({"model": "x"}, "n:model: takes MODEL from another node, not the value 'x'"),
         ({"count": 0}, "n:count: 0 is not within 1 to 9"),
         ({"count": 10}, "n:count: 10 is not within 1 to 9"),
-        ({"count": 1.5}, "n:count: 1.5 is no INT"),
-        ({"count": True}, "n:count: True is no INT"),
+        ({"count": "many"}, "n:count: 'many' is no INT"),
+        ({"count": {"a": 1}}, "n:count: {'a': 1} is no INT"),
+        ({"count": "30"}, "n:count: 30 is not within 1 to 9"),
+        ({"count": float("nan")}, "n:count: nan is no INT"),
         ({"ratio": 1.1}, "n:ratio: 1.1 is not within -inf to 1.0"),
-        ({"ratio": "1"}, "n:ratio: '1' is no FLOAT"),
-        ({"text": 1}, "n:text: 1 is no STRING"),
-        ({"on": 1}, "n:on: 1 is no BOOLEAN"),
+        ({"ratio": "half"}, "n:ratio: 'half' is no FLOAT"),
         ({"old_choice": "c"}, "n:old_choice: 'c' is none of a, b"),
         ({"new_choice": "y"}, "n:new_choice: 'y' is none of x, 2"),
         ({"no_choice": "y"}, "n:no_choice: 'y' is none of the choices (there are none)"),
@@ -138,7 +148,6 @@ def test_bindings_and_ports_are_audited_with_the_graph(folder: Callable[..., Pat
     assert library.violations == ()
     assert sorted(audit_library(library, snapshot())["own/wrong"]) == [
         "noise:batch_size: 0 is not within 1 to 4096",
-        "noise:tint: EmptyImage has no such input",
         "noise:width: takes INT, but is bound to str",
         "port latent: KSampler has no output 4, only 1",
         "port model: takes MODEL, but EmptyImage gives IMAGE",
@@ -206,3 +215,72 @@ def test_an_engine_without_a_file_yet_runs_every_workflow_once_the_file_is_there
     assert any(audit_library(library, empty).values())
     assert not any(audit_library(library, with_any_file(empty)).values())
     assert with_any_file({"Foreign": {"input": {}, "output": []}}) == {"Foreign": {"input": {}, "output": []}}
+
+
+OWN = """
+description: Our plain template with nodes that an export brings along.
+serves: {families: [stable_diffusion_1], modes: [txt2img]}
+nodes: {noise: EmptyImage}
+bind: {noise.width: width, noise.height: height, noise.batch_size: batch}
+ports: {image: blend.0}
+outputs: [output]
+ignores: [prompt, negative_prompt, seed, steps, cfg, sampler, scheduler, denoise, clip_skip]
+"""
+EXPORT = {
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": "7"},
+        "_meta": {"title": "noise"},
+    },
+    "2": {"class_type": "LoadImage", "inputs": {"image": "x.png", "upload": "image"}, "_meta": {"title": "pose"}},
+    "3": {
+        "class_type": "ImageBlend",
+        "inputs": {"image1": ["1", 0], "image2": ["2", 0], "blend_factor": 1, "blend_mode": "normal"},
+        "_meta": {"title": "blend"},
+    },
+    "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "odd": 1}, "_meta": {"title": "output"}},
+    "5": {"class_type": "LoraLoader", "inputs": {"lora_name": "fast.safetensors"}, "_meta": {"title": "speed"}},
+    "6": {"class_type": "HordeFaceRestore", "inputs": {"detector": "detection_Resnet50_Final.pth"}},
+    "7": {"class_type": "TheirOwnNode", "inputs": {"anything": "at all"}, "_meta": {"title": "own"}},
+}
+
+
+@pytest.fixture
+def exported(folder: Callable[..., Path]) -> Library:
+    manifest = OWN.replace("{noise: EmptyImage}", "{noise: EmptyImage, blend: ImageBlend}")
+    classes = {node["class_type"] for node in EXPORT.values()}
+    return Library.load(packaged_folder(), folder("own/export", manifest, EXPORT), approved_classes=classes)
+
+
+def test_what_comfyui_ignores_or_converts_is_a_remark(exported: Library) -> None:
+    assert exported.violations == ()
+    assert remarks(exported, own_classes(exported)) == [
+        "own/export/graph.json:noise:color: ComfyUI takes '7' as 7",
+        "own/export/graph.json:pose:upload: LoadImage has no such input and ignores it",
+        "own/export/graph.json:own:: TheirOwnNode is unknown to stock ComfyUI; it is checked when your engine starts",
+    ]
+
+
+def test_a_node_class_of_an_owners_own_comfyui_is_no_mistake(exported: Library) -> None:
+    def told(object_info: ObjectInfo) -> list[str]:
+        return [sentence for sentence in audit_library(exported, object_info)["own/export"] if "Their" in sentence]
+
+    assert told(snapshot()) == ["own:: the engine has no node class TheirOwnNode"]
+    assert told(own_classes(exported)) == []
+
+
+def test_files_that_a_template_names_must_be_there_but_for_those_the_worker_fetches(exported: Library) -> None:
+    here = {"x.png"}
+    assert files_absent(exported, lambda named: named.file in here) == {
+        "own/export": ["speed:lora_name: needs loras/fast.safetensors, not here"]
+    }
+    assert files_absent(Library.load(), lambda _: False) == {}
+
+
+def test_an_engine_says_which_files_are_there(exported: Library) -> None:
+    def engine(*loras: str) -> ObjectInfo:
+        loader = {"input": {"required": {"lora_name": [list(loras)]}}, "output": ["MODEL", "CLIP"]}
+        return {**snapshot(), "LoraLoader": loader}
+
+    assert files_absent(exported, partial(is_listed, engine("fast.safetensors"))) == {}
+    assert list(files_absent(exported, partial(is_listed, engine("slow.safetensors")))) == ["own/export"]

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from worker.workflows import packaged_folder
-from worker.workflows.audit import PORT_TYPES, everything_wrong, snapshot
+from worker.workflows.audit import PORT_TYPES, everything_wrong
 from worker.workflows.bind import PICTURE_FIELDS, PURPOSES, STAND_INS
 from worker.workflows.library import Library
+from worker.workflows.node_classes import snapshot
 from worker.workflows.request import LoraFile, RenderRequest
 from worker.workflows.select import select
 from worker.workflows.transforms import TRANSFORMS

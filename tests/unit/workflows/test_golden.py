@@ -14,9 +14,9 @@ import pytest
 
 from worker.demo.engine.graph import Size, Workflow
 from worker.errors import JobNotServable
-from worker.workflows.audit import snapshot
 from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
+from worker.workflows.node_classes import snapshot
 from worker.workflows.request import (
     Embedding,
     EmbeddingTarget,

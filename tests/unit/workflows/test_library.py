@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,3 +110,33 @@ def test_findings_of_an_audit_switch_off_what_they_are_about(library: Library) -
         "flux/split"
     }
     assert "fragments/lora" in library.without({"fragments/lora": ["x"]}).disabled
+
+
+def test_a_folder_without_a_template_is_named_with_the_files_that_look_like_one(tmp_path: Path) -> None:
+    for place in (
+        "t/graph.json",
+        "t/manifest.yaml",
+        "own/named/manifest.yml",
+        "own/named/my_api.json",
+        "a/b/c/graph.json",
+    ):
+        path = tmp_path / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}", "utf-8")
+    (tmp_path / "README.md").write_text("not part of any template", "utf-8")
+    assert Library.load(packaged_folder(), tmp_path).violations == (
+        f"{tmp_path}: holds no template; one is graph.json and manifest.yaml in a folder own/name",
+        "a/b/c/graph.json: is not read; a template lies two folders deep, as in own/name/graph.json",
+        "own/named/manifest.yml: is not read; its name must be manifest.yaml",
+        "own/named/my_api.json: is not read; a graph's name must be graph.json",
+        "t/graph.json: is not read; a template lies two folders deep, as in own/name/graph.json",
+        "t/manifest.yaml: is not read; a template lies two folders deep, as in own/name/manifest.yaml",
+    )
+
+
+def test_other_files_beside_a_template_are_an_owners_own_business(tmp_path: Path) -> None:
+    folder = tmp_path / "own" / "copy"
+    shutil.copytree(packaged_folder() / "stable_diffusion" / "checkpoint", folder)
+    for name in ("graph_before.json", "notes.txt", "picture.png"):
+        (folder / name).write_text("{}", "utf-8")
+    assert Library.load(packaged_folder(), tmp_path).violations == ()

@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.errors import JobNotServable, TemplateError
-from worker.workflows.audit import audit_graph, snapshot
+from worker.workflows.audit import audit_graph
 from worker.workflows.auxiliary_files import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS
 from worker.workflows.features import features_of
 from worker.workflows.graph import Graph, dangling
 from worker.workflows.library import Library
 from worker.workflows.materialise import Materialised, materialise
+from worker.workflows.node_classes import snapshot
 from worker.workflows.request import (
     Embedding,
     EmbeddingTarget,

@@ -6,13 +6,7 @@ from hypothesis import strategies as st
 
 from worker.workflows.auxiliary_files import FACE_FIXERS, SCALES, STRIP_BACKGROUND, UPSCALERS
 from worker.workflows.payload import read_request
-from worker.workflows.post_processing import (
-    MAX_JOB_PX,
-    MAX_PICTURE_PX,
-    MAX_SIDE_PX,
-    fitting,
-    in_order,
-)
+from worker.workflows.post_processing import MAX_JOB_PX, MAX_PICTURE_PX, MAX_SIDE_PX, fitting, in_order
 from worker.workflows.request import ServedModel
 from worker.workflows.types import Family
 

@@ -1,6 +1,6 @@
 import pytest
 
-from worker.workflows.audit import snapshot
+from worker.workflows.node_classes import snapshot
 from worker.workflows.samplers import DIVERGING, RENAMED, SAME_NAME, SCHEDULERS, sampler_for, scheduler_for
 from worker.workflows.types import Family
 

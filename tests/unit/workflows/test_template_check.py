@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from worker.workflows import packaged_folder
-from worker.workflows.audit import audit_library, snapshot
+from worker.workflows.audit import audit_library
 from worker.workflows.capabilities import Ability, survey
 from worker.workflows.library import Library
+from worker.workflows.node_classes import snapshot
 from worker.workflows.request import ServedModel
 from worker.workflows.template_check import rehearse
 from worker.workflows.types import Family

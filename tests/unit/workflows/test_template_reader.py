@@ -65,6 +65,8 @@ def test_a_template_is_read_with_titles_resolved_and_constants_set(folder: Folde
         ("nodes: {noise: EmptyImage}", "nodes: {noise: KSampler}", "graph.json:noise: is a EmptyImage; the manifest"),
         ("nodes: {noise: EmptyImage}", "nodes: {nose: EmptyImage}", "manifest.yaml:nodes.nose: the graph has no node"),
         ("noise.width: width", "noise.widht: width", "bind.noise.widht: the node has no such input; it has width"),
+        ("noise.width: width", "noise.widht: width", "; is width meant?"),
+        ("outputs: [output]", "outputs: [outptu]", "has no node titled outptu; is output meant?"),
         ("noise.width: width", "nose.width: width", "bind.nose.width: nose.width is not title.input"),
         ("noise.width: width", "noise.width: widht", "bind.noise.width: there is no field widht"),
         ("noise.width: width", "noise.width: {from: width, via: x}", "there is no transform 'x'"),
@@ -94,12 +96,20 @@ def test_a_mistake_in_a_manifest_is_found(folder: Folder, old: str, new: str, vi
         ([], "graph.json:: is not an API export"),
         ({"1": {"class_type": "X"}}, "graph.json:: is not an API export"),
         ({"1": {"class_type": "X", "inputs": {}, "_meta": []}}, "graph.json:: is not an API export"),
+        ({"prompt": graph()}, "graph.json:: wraps the graph, which lies under prompt; keep that part alone"),
+        ({"input": {"workflow": graph(), "images": []}}, "wraps the graph, which lies under input.workflow;"),
+        ({"workflow": {"nodes": []}, "output": graph()}, "wraps the graph, which lies under output;"),
+        ({**graph(), "extra_data": {"client": 1}}, "graph.json:: 'extra_data' is no node: it has no class_type and"),
+        ({"1": {"class_type": "X", "inputs": {}}}, "graph.json:: has no titles, like exports of ComfyUI before 2024;"),
         ("{", "graph.json:: is not well-formed"),
         ("[" * 100_000, "graph.json:: is not well-formed"),
         ('"' + "x" * MAX_FILE_BYTES + '"', "graph.json:: is larger than"),
         (graph(width=["9", 0]), "graph.json:noise:width: comes from node 9, which does not exist"),
         (graph(width=["2", 0]), "bind.noise.width: is fed by another node"),
-        ({**graph(), "3": graph()["1"]}, "nodes.noise: 2 nodes have this title"),
+        (
+            {**graph(), "3": graph()["1"]},
+            "graph.json:noise: the nodes 1 and 3 have this title;",
+        ),
         (graph(tint=["2", 0]), "manifest.yaml:outputs: output feeds noise:tint, so it is not the last node"),
     ],
 )
@@ -150,14 +160,68 @@ def test_a_field_that_not_every_job_has_is_for_templates_whose_jobs_have_it(
     folder: Folder, field: str, serves: str
 ) -> None:
     bound = MANIFEST.replace("noise.color: {value: 7}", f"noise.color: {field}")
-    assert any(f"not every job has {field}" in line for line in violations(folder, bound, graph()))
-    read_template(folder("own/noise", bound.replace("modes: [txt2img]", serves), graph()) / "own/noise", "own/noise")
+    if field == "source.key":
+        bound = bound.replace("noise.color: source.key", "picture.key: source.key")
+        bound = bound.replace("{noise: EmptyImage}", "{noise: EmptyImage, picture: HordeImageInput}")
+    content = {**graph(), "3": {"class_type": "HordeImageInput", "inputs": {"key": ""}, "_meta": {"title": "picture"}}}
+    assert violations(folder, bound, content)[0].endswith(NOT_EVERY_JOB[field])
+    read_template(folder("own/noise", bound.replace("modes: [txt2img]", serves), content) / "own/noise", "own/noise")
+
+
+NOT_EVERY_JOB = {
+    "source.key": "or mask or picture or remix or repeat or source",
+    "control_type": "not every job has control_type, only those with annotate or control or control_map",
+    "control_file": "not every job has control_file, only those with annotate or control",
+    "qr.text": "not every job has qr.text",
+}
+
+
+@pytest.mark.parametrize(
+    ("class_type", "name"), [("LoadImage", "image"), ("LoadImageMask", "image"), ("HordeImageInput", "image")]
+)
+def test_a_requesters_picture_is_bound_to_the_node_that_can_read_it_alone(
+    folder: Folder, class_type: str, name: str
+) -> None:
+    manifest = MANIFEST.replace("noise.color: {value: 7}", f"picture.{name}: source.key")
+    manifest = manifest.replace("{noise: EmptyImage}", f"{{noise: EmptyImage, picture: {class_type}}}")
+    content = {**graph(), "3": {"class_type": class_type, "inputs": {name: "x.png"}, "_meta": {"title": "picture"}}}
+    found = violations(folder, manifest.replace("[txt2img]", "[img2img]"), content)
+    what = "only HordeImageInput.key reads source.key: a job's pictures are no files"
+    assert found == [f"own/noise/manifest.yaml:bind.picture.{name}: {what}"]
+
+
+def untitled(content: dict[str, Any]) -> dict[str, Any]:
+    return {node_id: {"class_type": node["class_type"], "inputs": node["inputs"]} for node_id, node in content.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "content"),
+    [
+        (("", ""), untitled(graph())),
+        (("", ""), {"prompt": graph()}),
+        (("", ""), {"nodes": []}),
+        (("", ""), {**graph(), "3": graph()["1"]}),
+        (("{noise: EmptyImage}", "{nose: EmptyImage}"), None),
+        (("noise.width: width", "noise.widht: width"), graph()),
+        (("noise.width: width", "noise.width: widht"), graph()),
+        (("description:", "describtion:"), None),
+    ],
+)
+def test_one_mistake_is_told_in_one_sentence(
+    folder: Folder, change: tuple[str, str], content: dict[str, Any] | None
+) -> None:
+    manifest = MANIFEST.replace(*change)
+    if content is None:
+        # Two sentences of one mistake stand for what is missing and what is there instead.
+        renamed = manifest.replace("noise.", "nose.").replace("describtion: N", "description: n\ndescribtion: N")
+        manifest, content = renamed, graph()
+    assert len(violations(folder, manifest, content)) == 1
 
 
 def test_everything_wrong_is_reported_at_once(folder: Folder) -> None:
     broken = MANIFEST.replace("noise.width", "nose.width").replace("image: noise.0", "model: noise.0")
     found = violations(folder, broken.replace("[output]", "[out]"), graph())
-    assert len(found) == 4  # the title, width unread, the port, the output
+    assert len(found) == 3  # the title, the port, the output
 
 
 def test_missing_files_are_reported_together(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from loguru import logger  # noqa: E402
 from worker.demo.engine import SCRIPT_VARIABLE  # noqa: E402
 from worker.demo.engine.script import FaultKind, claim_fault, read_script  # noqa: E402
 from worker.demo.engine.server import Engine  # noqa: E402
-from worker.workflows.audit import SNAPSHOT_FILE  # noqa: E402
+from worker.workflows.node_classes import SNAPSHOT_FILE  # noqa: E402
 
 #: Names by which the worker asks ComfyUI to load a node pack, and what the names of its node classes begin with.
 PACKS = {"websocket_image_save.py": "SaveImageWebsocket", "horde_nodes.py": "Horde"}

@@ -1,10 +1,11 @@
-"""Finished images as raw pixels in one websocket frame each: no PNG on the engine's critical path.
+"""Finished images as raw pixels, one websocket frame each, because encoding PNG would hold up the next job.
 
 Frame: 4 bytes event number (big-endian, written by ComfyUI), 4 bytes length of the header, the header as JSON,
 then height x width x channels bytes, rows top-down. The header also tells what the prompt took of the card's memory,
 where that can be measured.
 """
 
+import itertools
 import json
 import struct
 
@@ -19,12 +20,16 @@ RAW_IMAGE_EVENT = 1001
 
 
 class HordeImageOutput:
-    """Send every image of the batch to the client that queued the prompt."""
+    """Send every image to the client that queued the prompt.
+
+    A node upstream may give a list of batches, which ComfyUI would hand over one by one, each counted from 0.
+    """
 
     @classmethod
     def INPUT_TYPES(cls):
         return {"required": {"images": ("IMAGE",)}, "hidden": {"unique_id": "UNIQUE_ID"}}
 
+    INPUT_IS_LIST = True
     RETURN_TYPES = ()
     FUNCTION = "send"
     OUTPUT_NODE = True
@@ -32,21 +37,22 @@ class HordeImageOutput:
 
     @classmethod
     def IS_CHANGED(cls, images=None, unique_id=None):
-        # Never equal to itself, hence never cached: asking again for a lost frame runs this node alone.
+        # NaN never equals itself, so the result is never cached: asking again for a lost frame runs this node alone.
         return float("nan")
 
     def send(self, images, unique_id):
         server = PromptServer.instance
         prompt_id = get_executing_context().prompt_id
         memory = meter.report(prompt_id)
-        count, height, width, channels = images.shape
-        for index, image in enumerate(images):
-            # Truncation, not rounding: what ComfyUI's own savers do. One by one: a batch may fill most of the memory.
+        count = sum(map(len, images))
+        for index, image in enumerate(itertools.chain.from_iterable(images)):
+            height, width, channels = image.shape
+            # Truncation, not rounding, like ComfyUI's savers. One by one, because a batch may fill most of the memory.
             pixels = image.clamp(0, 1).mul(255).to(torch.uint8).cpu().contiguous()
             header = json.dumps(
                 {
                     "prompt_id": prompt_id,
-                    "node_id": unique_id,
+                    "node_id": unique_id[0],
                     "index": index,
                     "count": count,
                     "width": width,
