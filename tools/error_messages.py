@@ -61,7 +61,12 @@ def texts(root: Path = ROOT) -> list[ErrorText]:
                 ErrorText(place.parts[0].removesuffix(".py"), message, remedy, error)
                 for message, remedy, error in _texts_of(tree, errors)
             }
-    return sorted(found)
+    return sorted(text for text in found if _tells_something(text.message))
+
+
+def _tells_something(message: str) -> bool:
+    """Whether a text has words of its own, besides values and the subject of a finding."""
+    return bool(re.sub(rf"<[^>]*>|^\w+: |{UNKNOWN}|\W", "", message))
 
 
 def error_classes(modules: Iterable[ast.Module]) -> dict[str, str]:
@@ -212,9 +217,13 @@ ROOMS = {
     "engine": "ComfyUI and its set-up",
     "horde": "The Horde",
     "jobs": "Jobs",
+    "logs": "Logs",
     "models": "Models and downloads",
+    "network": "Proxies and certificates",
     "owner": "Maintenance and sleep",
+    "process": "Child processes",
     "safety": "The safety checker",
+    "untrusted": "Data from outside",
     "workflows": "Workflow templates",
 }
 
