@@ -31,16 +31,23 @@
     │   ├── EngineStalled            alive, but without any progress
     │   ├── OutOfMemory              not enough memory for this job as it is
     │   ├── DeviceLost               the GPU's context is broken; only a new process helps
+    │   ├── ImageNotFinite           the computation gave NaN or infinity in place of a picture
+    │   ├── PayloadFailed            what the requester sent makes a node fail: its text, its picture
+    │   ├── AdditionBroken           a LoRA or textual inversion of the job can't be used
     │   ├── ModelBroken              a model file can't be read
+    │   │   ├── ModelIncomplete      it lacks a part: no VAE, no text encoder
+    │   │   ├── ModelMismatch        it is of another family than declared
+    │   │   └── ModelHoldsCode       a pickle with program code, which is not loaded
     │   ├── GraphRejected            ComfyUI refuses the graph
     │   ├── NodeFailed               a node raised something else
     │   └── RenderCancelled          interrupted, by the worker or by hand
     └── SafetyUnavailable            no verdict to be had, so no image may leave
 
-Class attributes answer what would otherwise be asked by `isinstance`: `blame` (whose failure it is), `retry` (may the
-same be tried again, and how) and `restarts_engine` (whether the process that raised it must be replaced).
+`blame` says whose failure it is, and `retry` whether the same call may be made again (of a job's tries
+`worker.consequences` decides).
 """
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
@@ -77,6 +84,27 @@ class Retry(str, Enum):
     SAME = "same"
     #: with less memory: tiled decode, smaller batches, everything else unloaded first
     DEGRADED = "degraded"
+    #: without the LoRAs and textual inversions that can't be used
+    WITHOUT = "without"
+
+
+class AdditionKind(str, Enum):
+    """Kinds of files that a job names beside its model; the values are gen_metadata's types."""
+
+    LORA = "lora"
+    TEXTUAL_INVERSION = "ti"
+
+
+@dataclass(frozen=True)
+class Addition:
+    """A LoRA or textual inversion in a graph. `file` as ComfyUI lists it; a textual inversion without its suffix."""
+
+    kind: AdditionKind
+    file: str
+
+    def __str__(self) -> str:
+        what = "LoRA" if self.kind is AdditionKind.LORA else "textual inversion"
+        return f"the {what} {self.file}"
 
 
 class WorkerError(Exception):
@@ -84,7 +112,6 @@ class WorkerError(Exception):
 
     blame: ClassVar[Blame] = Blame.WORKER
     retry: ClassVar[Retry] = Retry.NO
-    restarts_engine: ClassVar[bool] = False
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
@@ -254,17 +281,14 @@ class EngineError(WorkerError):
     """One engine failed while it had the job."""
 
     blame = Blame.ENGINE
-    retry = Retry.SAME
 
 
 class EngineStartFailed(EngineError):
     """The engine did not become ready."""
 
-    restarts_engine = True
-
 
 class EngineNotRunnable(EngineStartFailed):
-    """The installation lacks what an engine needs: ComfyUI, its Python, a folder that can be written."""
+    """The installation lacks what an engine needs: ComfyUI, its Python, a folder to write in, kernels for the card."""
 
     blame = Blame.OWNER
 
@@ -272,41 +296,71 @@ class EngineNotRunnable(EngineStartFailed):
 class EngineDied(EngineError):
     """The engine's process ended."""
 
-    restarts_engine = True
-
 
 class EngineStalled(EngineError):
     """The engine lives, but nothing has moved for too long."""
-
-    restarts_engine = True
 
 
 class OutOfMemory(EngineError):
     """Not enough device or host memory for the job as it is."""
 
     blame = Blame.CARD
-    retry = Retry.DEGRADED
 
 
 class DeviceLost(EngineError):
     """The device's context is broken; every further call in this process fails too."""
 
     blame = Blame.CARD
-    restarts_engine = True
+
+
+class ImageNotFinite(EngineError):
+    """The computation gave NaN or infinity. A card, an engine, a model or a LoRA may cause it; repetition tells."""
+
+    blame = Blame.CARD
+
+
+class PayloadFailed(EngineError):
+    """What the requester sent makes a node fail, on any engine."""
+
+    blame = Blame.REQUESTER
+
+
+class AdditionBroken(EngineError):
+    """LoRAs or textual inversions of the job can't be used; `additions` are the ones under suspicion."""
+
+    blame = Blame.ADDITION
+
+    def __init__(self, message: str, *, additions: frozenset[Addition], remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.additions = additions
 
 
 class ModelBroken(EngineError):
-    """A model file is truncated or corrupt."""
+    """A model file can't be used. `file` is its name as ComfyUI lists it, where the failing node tells."""
 
     blame = Blame.MODEL_FILE
-    retry = Retry.NO
+
+    def __init__(self, message: str, *, file: str = "", remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.file = file
+
+
+class ModelIncomplete(ModelBroken):
+    """The file lacks a part that its template needs: no VAE, no text encoder."""
+
+
+class ModelMismatch(ModelBroken):
+    """Shapes do not fit: the file is of another family than declared."""
+
+
+class ModelHoldsCode(ModelBroken):
+    """The file is a pickle that runs program code when it is loaded; ComfyUI refuses it."""
 
 
 class GraphRejected(EngineError):
     """ComfyUI's validation refuses the graph; the same graph is refused by every engine of this version."""
 
     blame = Blame.TEMPLATE
-    retry = Retry.NO
 
 
 class NodeFailed(EngineError):
@@ -317,7 +371,6 @@ class RenderCancelled(EngineError):
     """The prompt was interrupted or deleted from the queue."""
 
     blame = Blame.WORKER
-    retry = Retry.NO
 
 
 class SafetyUnavailable(WorkerError):

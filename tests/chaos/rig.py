@@ -18,6 +18,7 @@ from worker.demo.engine.script import Script
 from worker.demo.horde.directory import OWNER_KEY
 from worker.demo.horde.records import ImageRequest, Outcome
 from worker.demo.horde.server import RunningHorde
+from worker.errors import WorkerError
 from worker.horde.agent import bridge_agent
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.journal import Journal
@@ -53,6 +54,7 @@ class OneModel:
         self.served: tuple[str, ...] = (MODEL,)
         self._checkpoint = checkpoint
         self.unreadable: list[str] = []
+        self.readable: list[str] = []
 
     def running(self) -> AbstractAsyncContextManager[object]:
         return nullcontext()
@@ -60,8 +62,11 @@ class OneModel:
     def state(self) -> ModelsState:
         return ModelsState(self.names())
 
-    def broken(self, request: RenderRequest) -> None:
+    def broken(self, request: RenderRequest, error: WorkerError) -> None:
         self.unreadable.append(request.model.name)
+
+    def rendered(self, request: RenderRequest) -> None:
+        self.readable.append(request.model.name)
 
     def names(self) -> tuple[str, ...]:
         return self.served

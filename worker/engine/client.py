@@ -8,7 +8,7 @@ milliseconds.
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,14 +18,13 @@ from loguru import logger
 
 from worker.aio import timeout, to_the_end
 from worker.engine import events
-from worker.engine.error_classifier import classify
+from worker.engine.error_classifier import Failure, classify, classify_rejection
+from worker.engine.graph_trace import Graph
 from worker.engine.loopback import loopback_client
 from worker.engine.stall_detector import Watch
 from worker.engine.websocket_reader import SocketReader, discard, open_socket
-from worker.errors import EngineDied, EngineError, EngineStalled, GraphRejected, NodeFailed, RenderCancelled
+from worker.errors import EngineDied, EngineError, EngineStalled, NodeFailed, RenderCancelled
 from worker.images import RawImage
-
-Graph = Mapping[str, Mapping[str, Any]]
 
 #: Answers to small questions; the engine's loop may be busy for a while during a model load.
 HTTP_TIMEOUT_S = 30.0
@@ -42,6 +41,8 @@ CANCEL_ATTEMPTS, CANCEL_PAUSE_S = 10, 0.2
 GIVING_UP_S = 2.0
 #: A connection breaks a moment before the end of its process is noticed.
 CAUSE_WAIT_S = 1.0
+#: Of ComfyUI's `execution_error`, in the order of a Failure's fields.
+FAILURE_FIELDS = ("exception_type", "exception_message", "node_type", "node_id")
 #: Attempts to get the websocket back while the process lives.
 RECONNECT_ATTEMPTS = 5
 
@@ -60,6 +61,7 @@ class _Prompt:
     """A prompt in the engine."""
 
     id: str
+    graph: Graph
     outputs: frozenset[str]
     on_progress: Callable[[Progress], None] | None
     ended: asyncio.Future[None]
@@ -178,7 +180,7 @@ class EngineClient:
         the card, where the engine tells.
 
         Cancelling the caller cancels exactly this prompt. Raises an EngineError: GraphRejected for a graph that
-        ComfyUI does not accept, RenderCancelled when it was interrupted from outside, what faults.classify makes of
+        ComfyUI does not accept, RenderCancelled when it was interrupted from outside, what error_classifier makes of
         a node's exception, EngineStalled after a long silence, EngineDied when the engine is gone.
         """
         for again in (False, True):
@@ -265,7 +267,7 @@ class EngineClient:
             self._heard_at = time.monotonic()
         ended = asyncio.get_running_loop().create_future()
         # With its hyphens: from June 2026 on ComfyUI refuses any other spelling.
-        prompt = _Prompt(str(uuid.uuid4()), frozenset(outputs), on_progress, ended, expected, watch)
+        prompt = _Prompt(str(uuid.uuid4()), graph, frozenset(outputs), on_progress, ended, expected, watch)
         # Known before it is sent: its first events may overtake the answer.
         self._prompts[prompt.id] = prompt
         posting = asyncio.ensure_future(
@@ -280,8 +282,8 @@ class EngineClient:
             response = await asyncio.shield(posting)
             # ComfyUI runs the outputs that are valid and reports the others: an answer of 200 may be half a no.
             answer = response.json()
-            if response.status_code != httpx.codes.OK or answer.get("node_errors"):
-                raise GraphRejected(describe_rejection(answer), remedy="Run `workflows check`.")
+            if response.status_code != httpx.codes.OK or not isinstance(answer, dict) or answer.get("node_errors"):
+                raise classify_rejection(answer if isinstance(answer, dict) else {}, graph)
         except BaseException:
             self._prompts.pop(prompt.id, None)
             self._given_up.add(prompt.id)
@@ -387,8 +389,8 @@ class EngineClient:
                     prompt.on_progress(Progress(node_id, value, maximum))
             case events.ImageMade(_, node_id) if node_id in prompt.outputs:
                 prompt.add(event)
-            case events.Failed(_, _, node_type, exception_type, message):
-                prompt.failure = classify(exception_type, message, node_type)
+            case events.Failed(_, node_id, node_type, exception_type, message):
+                prompt.failure = classify(Failure(exception_type, message, node_type, node_id), prompt.graph)
             case events.Interrupted():
                 prompt.failure = RenderCancelled("The engine was told to stop this job.")
             case events.Finished():
@@ -446,9 +448,8 @@ class EngineClient:
         if not prompt.ended.done() and prompt.id in history:
             for kind, data in history[prompt.id].get("status", {}).get("messages", []):
                 if kind == "execution_error":
-                    prompt.failure = classify(
-                        data.get("exception_type", ""), data.get("exception_message", ""), data.get("node_type", "")
-                    )
+                    told = (str(data.get(name, "")) for name in FAILURE_FIELDS)
+                    prompt.failure = classify(Failure(*told), prompt.graph)
                 elif kind == "execution_interrupted":
                     prompt.failure = RenderCancelled("The engine was told to stop this job.")
             prompt.ended.set_result(None)
@@ -475,16 +476,3 @@ class EngineClient:
         if response.status_code not in accept:
             raise NodeFailed(f"The engine answered {method} {path} with {response.status_code}: {response.text[:200]}")
         return response
-
-
-def describe_rejection(answer: Mapping[str, Any]) -> str:
-    """ComfyUI's refusal of a graph in one sentence: each node with what is wrong there."""
-    parts = [
-        f"{node.get('class_type', '?')} ({node_id}): {error.get('message', '')} {error.get('details', '')}".strip()
-        for node_id, node in (answer.get("node_errors") or {}).items()
-        for error in node.get("errors", [])
-    ]
-    if not parts:
-        error = answer.get("error") or {}
-        parts = [f"{error.get('message', 'unknown reason')} {error.get('details', '')}".strip()]
-    return "ComfyUI refuses the graph: " + "; ".join(parts)

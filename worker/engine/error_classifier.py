@@ -1,88 +1,264 @@
-"""What an engine's failure means. Pure: names and messages in, one error of the tree out.
+"""What a failure inside an engine means. Pure: exception, node and graph in, one error of the tree out.
 
-The engine tells the Python class and the text of the exception; the texts below were taken from PyTorch, ComfyUI
-and safetensors. Order matters: a device that is lost often also speaks of memory.
+ComfyUI tells the class and text of a node's exception. The texts below are those of PyTorch, ComfyUI, safetensors and
+drivers, from their sources and from public issues. Order matters: a device that is lost often speaks of memory too,
+and a text encoder that runs out of memory is no fault of the text.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from worker.errors import DeviceLost, EngineError, ModelBroken, NodeFailed, OutOfMemory
+from worker.engine.graph_trace import (
+    PARTS,
+    Graph,
+    additions_of,
+    all_additions,
+    file_of,
+    files_behind,
+    source_of,
+)
+from worker.errors import (
+    AdditionBroken,
+    DeviceLost,
+    EngineError,
+    EngineNotRunnable,
+    GraphRejected,
+    ImageNotFinite,
+    ModelBroken,
+    ModelHoldsCode,
+    ModelIncomplete,
+    ModelMismatch,
+    NodeFailed,
+    OutOfMemory,
+    PayloadFailed,
+)
 
 
 @dataclass(frozen=True)
-class Signature:
-    """An error class with what betrays it: part of the exception's class, or a pattern in its text."""
+class Failure:
+    """A node's exception. `exception_type` is a dotted Python name, `node_type` a node class; all may be empty."""
 
-    error: type[EngineError]
-    remedy: str
-    text: re.Pattern[str]
-    exception_types: tuple[str, ...] = ()
+    exception_type: str
+    message: str
+    node_type: str = ""
+    node_id: str = ""
 
-    def fits(self, exception_type: str, message: str) -> bool:
-        return exception_type.endswith(self.exception_types) or bool(self.text.search(message))
+    @property
+    def text(self) -> str:
+        """Node, exception and the first line of its text, as one line."""
+        line = next((line.strip() for line in self.message.splitlines() if line.strip()), "no message")
+        return f"{self.node_type or 'the engine'} failed: {self.exception_type.rsplit('.', 1)[-1]}: {line}"
 
 
 def _any_of(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns), re.IGNORECASE)
 
 
-SIGNATURES = (
-    Signature(
-        DeviceLost,
-        "The engine is restarted; if this returns, look at the driver, the cooling and the power of the card.",
-        _any_of(
-            r"CUDA( driver)? error: (?!out of memory|CUBLAS_STATUS_ALLOC_FAILED)",
-            r"HIP error: (?!out of memory)",
-            r"illegal memory access",
-            # not "assertions": PyTorch's advice after any CUDA error speaks of those
-            r"device-side assert triggered",
-            r"unspecified launch failure",
-            r"CUBLAS_STATUS_(EXECUTION_FAILED|NOT_INITIALIZED|INTERNAL_ERROR)",
-            r"CUDNN_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR)",
-            r"driver shutting down",
-            r"GPU device instance has been suspended",
-            r"no CUDA-capable device",
-            r"UR_RESULT_ERROR_DEVICE_LOST",
-        ),
-    ),
-    Signature(
-        OutOfMemory,
-        "Lower max_power or max_batch, or let fewer features be asked, if this happens often.",
-        _any_of(
-            r"out of memory",
-            r"not enough memory",
-            r"can't allocate memory",
-            r"could not allocate tensor",
-            r"CUBLAS_STATUS_ALLOC_FAILED",
-            r"CUDNN_STATUS_ALLOC_FAILED",
-            r"allocation on device",
-            r"UR_RESULT_ERROR_OUT_OF_\w*MEMORY",
-        ),
-        ("OutOfMemoryError", "MemoryError"),
-    ),
-    Signature(
-        ModelBroken,
-        "The file is damaged or incomplete: let it be downloaded again.",
-        _any_of(
-            r"(header too large|invalid header|incomplete metadata|MetadataIncompleteBuffer|HeaderTooLarge)",
-            r"PytorchStreamReader failed",
-            r"could not detect model type",
-            r"file .* is corrupt",
-            r"unexpected EOF",
-            r"pickle data was truncated",
-            r"clip input is invalid: None",
-        ),
-        ("SafetensorError", "UnpicklingError"),
-    ),
+#: PyTorch has no kernels for this card: every job fails until another build is installed.
+_NO_KERNELS = _any_of(
+    r"no kernel image is available", r"(CUDA|HIP) error: invalid device function", r"hipErrorNoBinaryForGpu",
+    r"Torch not compiled with CUDA enabled",
+)  # fmt: skip
+_DEVICE = _any_of(
+    r"CUDA( driver)? error: (?!out of memory|CUBLAS_STATUS_ALLOC_FAILED)",
+    r"HIP error: (?!out of memory)",
+    r"illegal memory access",
+    # not "assertions": PyTorch's advice after any CUDA error speaks of those
+    r"device-side assert triggered",
+    r"unspecified launch failure",
+    r"CUBLAS_STATUS_(EXECUTION_FAILED|NOT_INITIALIZED|INTERNAL_ERROR)",
+    r"HIPBLAS_STATUS_(EXECUTION_FAILED|NOT_INITIALIZED|INTERNAL_ERROR)",
+    r"CUDNN_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR)",
+    r"miopenStatus(InternalError|UnknownError)",
+    r"driver shutting down",
+    r"GPU device instance has been suspended",
+    r"no CUDA-capable device",
+    r"UR_RESULT_ERROR_DEVICE_LOST",
 )
+_MEMORY = _any_of(
+    r"out of memory",
+    r"not enough memory",
+    r"can't allocate memory",
+    r"cannot allocate memory",
+    r"could not allocate tensor",
+    r"(CUBLAS|HIPBLAS|CUDNN)_STATUS_ALLOC_FAILED",
+    r"miopenStatusAllocFailed",
+    r"allocation on device",
+    r"UR_RESULT_ERROR_OUT_OF_\w*MEMORY",
+    r"paging file is too small",
+)
+_MEMORY_TYPES = ("OutOfMemoryError", "MemoryError")
+#: What torch says of a pickle that names other things than tensors. It also advises to load it all the same.
+_CODE = _any_of(r"Unsupported (global|class)", r"not an allowed global", r"can only build .* found")
+_DAMAGE = _any_of(
+    r"(header too (large|small)|invalid header|incomplete metadata|MetadataIncompleteBuffer|Header\w*Too\w+)",
+    r"safetensors file is corrupt",
+    r"PytorchStreamReader failed",
+    r"could not detect model type",
+    r"file .* is corrupt",
+    r"unexpected (EOF|end of)",
+    r"Ran out of input",
+    r"pickle data was truncated",
+    r"Weights only load failed",
+)
+_DAMAGE_TYPES = ("SafetensorError", "UnpicklingError", "EOFError", "BadZipFile", "UnsupportedModelError")
+_SHAPES = _any_of(
+    r"mat1 and mat2 shapes cannot be multiplied",
+    r"expected input\S* to have \d+ channels",
+    r"size mismatch for",
+    r"Error\(s\) in loading state_dict",
+)
+_INVALID = re.compile(r"is invalid: None")
+_NONE = re.compile(r"'NoneType' object")
+#: Nodes that work on a requester's own picture or text, beside text encoders.
+_REQUESTERS_NODES = frozenset({"HordeImageInput", "HordeQrCode"})
+#: Errors of the system, which say nothing of a file that was being read; of a missing file they do.
+_SYSTEM_TYPES = ("OSError", "PermissionError", "BlockingIOError", "TimeoutError", "ConnectionError")
+
+RELOAD = "The file is damaged or incomplete: let it be downloaded again."
 
 
-def classify(exception_type: str, message: str, node_type: str = "") -> EngineError:
-    """The error for an exception inside the engine, its message in one line, with the node class that raised it."""
-    line = next((line.strip() for line in message.splitlines() if line.strip()), "no message")
-    text = f"{node_type or 'the engine'} failed: {exception_type.rsplit('.', 1)[-1]}: {line}"
-    for signature in SIGNATURES:
-        if signature.fits(exception_type, message):
-            return signature.error(text, remedy=signature.remedy)
-    return NodeFailed(text)
+def classify(failure: Failure, graph: Graph | None = None) -> EngineError:
+    """The error for a node's exception. `graph` tells which file the node reads; without it none is named."""
+    graph = graph or {}
+    for rule in (_hardware, _parts, _additions, _payload, _files, _shapes):
+        if error := rule(failure, graph):
+            return error
+    return NodeFailed(failure.text)
+
+
+def _hardware(failure: Failure, _graph: Graph) -> EngineError | None:
+    if failure.exception_type.endswith("ImageNotFinite"):
+        return ImageNotFinite(
+            "The engine computed no picture but NaN or infinite values.",
+            remedy="If it returns with every model: the card's memory, its driver or a speed flag; with one: its VAE.",
+        )
+    if _NO_KERNELS.search(failure.message):
+        return EngineNotRunnable(
+            failure.text, remedy="This build of PyTorch does not know the card: run update-runtime for another one."
+        )
+    if _DEVICE.search(failure.message):
+        return DeviceLost(
+            failure.text,
+            remedy="The engine is restarted; if it returns, look at the driver, the cooling and the power of the card.",
+        )
+    if failure.exception_type.endswith(_MEMORY_TYPES) or _MEMORY.search(failure.message):
+        return OutOfMemory(
+            failure.text, remedy="Lower max_power or max_batch, or let fewer features be asked, if this happens often."
+        )
+    return None
+
+
+def _parts(failure: Failure, graph: Graph) -> EngineError | None:
+    """A loader that gave nothing for what a later node needs."""
+    if not _INVALID.search(failure.message):
+        # A text encoder says it clearly; what a requester brought may fail like this for reasons of its own.
+        if not _NONE.search(failure.message) or "TextEncode" in failure.node_type:
+            return None
+        if additions_of(graph, failure.node_id):
+            return None
+    inputs = graph.get(failure.node_id, {}).get("inputs", {})
+    for part, what in PARTS.items():
+        if part in inputs or re.search(rf"\b{part}\b.* is invalid: None", failure.message, re.IGNORECASE):
+            file = source_of(graph, failure.node_id, part)
+            return ModelIncomplete(
+                f"{file or 'The model file'} holds no {what}: {failure.text}",
+                file=file,
+                remedy="Take a file of the model that holds all its parts.",
+            )
+    return None
+
+
+def _additions(failure: Failure, graph: Graph) -> EngineError | None:
+    """A LoRA's loader, or a text encoder that reads textual inversions."""
+    additions = additions_of(graph, failure.node_id)
+    if not additions or failure.exception_type.endswith(_SYSTEM_TYPES):
+        return None
+    names = ", ".join(sorted(map(str, additions)))
+    what = "holds program code" if _CODE.search(failure.message) else "can't be used"
+    return AdditionBroken(
+        f"{names[0].upper()}{names[1:]} {what}: {failure.text}",
+        additions=additions,
+        remedy="It is left out, and the requester is told.",
+    )
+
+
+def _payload(failure: Failure, _graph: Graph) -> EngineError | None:
+    if "TextEncode" in failure.node_type or failure.node_type in _REQUESTERS_NODES:
+        return PayloadFailed(failure.text, remedy="Nothing to do: it is what this requester sent.")
+    return None
+
+
+def _files(failure: Failure, graph: Graph) -> EngineError | None:
+    _, file = file_of(graph, failure.node_id)
+    name = file or "A model file"
+    if _CODE.search(failure.message):
+        return ModelHoldsCode(
+            f"{name} holds program code and is not loaded.", file=file, remedy="Take the model as .safetensors."
+        )
+    if failure.exception_type.endswith(_DAMAGE_TYPES) or _DAMAGE.search(failure.message):
+        return ModelBroken(f"{name} can't be read: {failure.text}", file=file, remedy=RELOAD)
+    # Whatever else a loader raises: it had nothing to do but to read its file.
+    if file and not failure.exception_type.endswith(_SYSTEM_TYPES):
+        return ModelBroken(f"{name} can't be read: {failure.text}", file=file, remedy=RELOAD)
+    return None
+
+
+def _shapes(failure: Failure, graph: Graph) -> EngineError | None:
+    if not _SHAPES.search(failure.message) or failure.node_id not in graph:
+        return None
+    if additions := all_additions(graph):
+        names = ", ".join(sorted(map(str, additions)))
+        return AdditionBroken(
+            f"A model with {names} does not compute: {failure.text}",
+            additions=additions,
+            remedy="They are left out, and the requester is told.",
+        )
+    behind = dict(files_behind(graph, failure.node_id))
+    if "control_net_name" in behind:
+        return ModelMismatch(
+            f"{behind['control_net_name']} does not go with the model: {failure.text}",
+            file=behind["control_net_name"],
+            remedy="Take a ControlNet of the model's family.",
+        )
+    file = behind.get("unet_name") or behind.get("ckpt_name", "")
+    return ModelMismatch(
+        f"{file or 'The model'} does not fit its template: {failure.text}",
+        file=file,
+        remedy="Its file is of another family than declared: correct the baseline in the list of custom models.",
+    )
+
+
+def classify_rejection(answer: Mapping[str, Any], graph: Graph) -> EngineError:
+    """The error for ComfyUI's refusal of a graph: the answer to POST /prompt. A file that is gone is named."""
+    errors = [
+        (str(node_id), str(node.get("class_type", "?")), error)
+        for node_id, node in _objects(answer.get("node_errors"))
+        for error in node.get("errors") or ()
+        if isinstance(error, Mapping)
+    ]
+    said = [f"{kind} ({node_id}): {_sentence(error)}" for node_id, kind, error in errors]
+    top = answer.get("error")
+    if not said:
+        said = [_sentence(top) if isinstance(top, Mapping) else str(top or "unknown reason")]
+    message = "ComfyUI refuses the graph: " + "; ".join(said)
+    remedy = "Run `workflows check`."
+    missing = [node_id for node_id, _, error in errors if error.get("type") == "value_not_in_list"]
+    if missing and len(missing) == len(errors):
+        if all(additions_of(graph, node_id) and file_of(graph, node_id)[1] for node_id in missing):
+            additions = frozenset().union(*(additions_of(graph, node_id) for node_id in missing))
+            return AdditionBroken(message, additions=additions, remedy="It is left out, and the requester is told.")
+        files = [file_of(graph, node_id)[1] for node_id in missing]
+        if all(files):
+            return ModelBroken(message, file=files[0], remedy="The engine does not see the file: look at its folder.")
+    return GraphRejected(message, remedy=remedy)
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    return f"{error.get('message') or ''} {error.get('details') or ''}".strip() or "unknown reason"
+
+
+def _objects(found: Any) -> list[tuple[Any, Mapping[str, Any]]]:
+    return [each for each in found.items() if isinstance(each[1], Mapping)] if isinstance(found, Mapping) else []

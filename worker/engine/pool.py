@@ -17,19 +17,23 @@ from typing import NamedTuple, Protocol
 from loguru import logger
 
 from worker.aio import TaskGroup, ungrouped
+from worker.consequences import consequence_of
 from worker.engine import vram
-from worker.engine.client import Graph, Progress
+from worker.engine.client import Progress
 from worker.engine.events import MemoryNeed
+from worker.engine.graph_trace import Graph
 from worker.engine.process import EngineSettings
 from worker.engine.retries import RenderRetries
 from worker.engine.slot import EngineSlot, SlotState
 from worker.engine.stall_detector import Patience, Watch
-from worker.errors import EngineError, EngineStartFailed, Retry
+from worker.errors import Addition, AdditionBroken, Blame, EngineError, EngineStartFailed, Retry
 from worker.images import RawImage
 from worker.process.supervisor import RestartPolicy
 
 #: Places per slot: one prompt renders, one waits in the engine.
 PLACES_PER_SLOT = 2
+#: What is told of a try even if the engine refused it before it began.
+FILES_BLAMED = frozenset({Blame.ADDITION, Blame.MODEL_FILE})
 #: How often to look whether other programs use a card.
 CARDS_LOOK_S = 20.0
 
@@ -48,9 +52,12 @@ class Rendering:
 class Conditions(NamedTuple):
     """What a try's graphs depend on beside the job."""
 
-    has_node_pack: bool
+    #: the engine has our node pack; else only ComfyUI's own nodes
+    has_node_pack: bool = True
     #: an earlier try ran out of memory
-    save_memory: bool
+    save_memory: bool = False
+    #: LoRAs and textual inversions that earlier tries could not use
+    without: frozenset[Addition] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -68,9 +75,13 @@ class RenderTask:
     on_progress: Callable[[Progress], None] | None = None
     #: told the number of the slot, for each try
     on_placed: Callable[[int], None] = lambda _: None
+    #: told the error of each try that an engine had begun with, or whose files it could not use
+    on_failed: Callable[[EngineError], None] = lambda _: None
     #: of one image, and how many at once
     pixels: int = 0
     batch: int = 1
+    #: LoRAs and textual inversions that the job uses: what breaks an engine may be one of those, and not the model
+    additions: frozenset[Addition] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -198,7 +209,7 @@ class EnginePool:
         Raises the EngineError of the last try.
         """
         loop = asyncio.get_running_loop()
-        save_memory = False
+        conditions = Conditions()
         failed: EngineSlot | None = None
         begun = 0
         for attempt in range(1, self._retry.most_attempts + 1):
@@ -206,34 +217,41 @@ class EnginePool:
                 task.on_placed(slot.number)
                 watched, process = _Watched(task), slot.process
                 try:
-                    return await self._render_on(slot, watched.task, save_memory=save_memory)
+                    images = await self._render_on(slot, watched.task, conditions)
                 except EngineError as error:
                     now, took_s = loop.time(), 0.0
                     if watched.begun_at is not None:
-                        begun, took_s = begun + 1, now - watched.begun_at
+                        # What is left out costs next to nothing; the try after it is the job's first real one.
+                        begun += consequence_of(error).retry is not Retry.WITHOUT
+                        took_s = now - watched.begun_at
                         self._learned.engine_failed(slot, task, error)
+                    if watched.begun_at is not None or error.blame in FILES_BLAMED:
+                        task.on_failed(error)
                     how = self._retry.next_try(error, attempt=begun, took_s=took_s, left_s=task.deadline - now)
-                    save_memory = save_memory or how is Retry.DEGRADED
-                    failed = slot
-                    if error.restarts_engine:
-                        slot.restart(error, of=process)
+                    slot.failed(error, of=process)
                     if how is Retry.NO or attempt == self._retry.most_attempts:
                         raise
+                    conditions = _after(conditions, how, error, task)
+                    # What the job brings fails anywhere, and this engine has its model.
+                    failed = None if how is Retry.WITHOUT else slot
                     logger.bind(action="render_retry", slot=slot.number, retry=how.value).warning(
                         "Engine {} failed a job, trying again: {}", slot.number, error
                     )
+                else:
+                    slot.succeeded()
+                    return images
         raise AssertionError("the last attempt returns or raises")
 
-    async def _render_on(self, slot: EngineSlot, task: RenderTask, *, save_memory: bool) -> list[RawImage]:
+    async def _render_on(self, slot: EngineSlot, task: RenderTask, conditions: Conditions) -> list[RawImage]:
         client = slot.client
         slot.uses(task.model)
-        if save_memory:
+        if conditions.save_memory:
             await client.free()
         try:
             for key, picture in task.pictures.items():
                 await client.put_input(key, picture)
             images: list[RawImage] = []
-            for each in task.prepare(Conditions(client.has_node_pack, save_memory)):
+            for each in task.prepare(conditions._replace(has_node_pack=client.has_node_pack)):
                 images += await client.render(
                     each.graph,
                     each.outputs,
@@ -352,6 +370,19 @@ class EnginePool:
         self._changed.set()
         # Also when a slot goes: who was to avoid another may have no choice now.
         self._serve_waiting()
+
+
+def _after(conditions: Conditions, how: Retry, error: EngineError, task: RenderTask) -> Conditions:
+    """The conditions of the next try after one that failed."""
+    match how:
+        case Retry.DEGRADED:
+            return conditions._replace(save_memory=True)
+        case Retry.WITHOUT if isinstance(error, AdditionBroken):
+            # Where one after another fails there is no time to find them all.
+            more = task.additions if conditions.without else frozenset()
+            return conditions._replace(without=conditions.without | error.additions | more)
+        case _:
+            return conditions
 
 
 def _places(slot: EngineSlot) -> int:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from worker.consequences import consequence_of
 from worker.errors import EngineError, Retry
 
 
@@ -23,4 +24,4 @@ class RenderRetries:
         """
         if attempt >= self.attempts or left_s <= took_s * self.share_of_first:
             return Retry.NO
-        return error.retry
+        return consequence_of(error).retry

@@ -9,9 +9,10 @@ from typing import Any
 from loguru import logger
 
 from worker.clock import Clock, monotonic
+from worker.consequences import consequence_of
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess, EngineSettings
-from worker.errors import EngineDied, EngineError, EngineNotRunnable, EngineStartFailed, WorkerError
+from worker.errors import EngineDied, EngineError, EngineNotRunnable, EngineStartFailed, ImageNotFinite, WorkerError
 from worker.process.supervisor import RestartPolicy, Supervisor
 
 #: How often a running engine's log is looked at, for it may run for months.
@@ -19,6 +20,8 @@ LOG_CHECK_S = 60.0
 #: A busy engine that outgrew its share of the memory sooner than this works on: that was no leak but its models, and
 #: a fresh one would soon be as large.
 LEAST_SERVICE_S = 600.0
+#: Jobs in a row whose images are not finite, after which the engine is restarted: some never recover by themselves.
+MOST_NOT_FINITE = 2
 #: Failed starts in a row, before an engine ever served, that are taken for more than bad luck.
 START_ATTEMPTS = 3
 
@@ -60,6 +63,8 @@ class EngineSlot:
     _replace: asyncio.Event = field(default_factory=asyncio.Event)
     #: the engine is being replaced by plan, and not for a failure
     _recycling: bool = False
+    #: jobs in a row whose images were not finite
+    _not_finite: int = 0
 
     def __post_init__(self) -> None:
         self._supervisor = Supervisor(
@@ -98,6 +103,19 @@ class EngineSlot:
     def distance_to(self, model: str) -> int:
         """How far a model is from being used here: 0 the last used, then by age, most where it is not in memory."""
         return self.models.index(model) if model in self.models else len(self.models) + 1
+
+    def failed(self, error: EngineError, *, of: EngineProcess | None) -> None:
+        """Hear that a job failed on this process, which is replaced where that follows."""
+        if of is not self.process:
+            return
+        if isinstance(error, ImageNotFinite):
+            self._not_finite += 1
+        if consequence_of(error).restarts_engine or self._not_finite >= MOST_NOT_FINITE:
+            self.restart(error, of=of)
+
+    def succeeded(self) -> None:
+        """Hear that a job was rendered here."""
+        self._not_finite = 0
 
     def restart(self, reason: EngineError, *, of: EngineProcess | None = None) -> None:
         """End this engine's life now; the next one begins as the policy says.
@@ -159,6 +177,7 @@ class EngineSlot:
         self._change(SlotState.STARTING)
         self._replace.clear()
         self._recycling = False
+        self._not_finite = 0
         self.models, self.grown = (), False
         self.process = process = EngineProcess(self.settings)
         client: EngineClient | None = None

@@ -1,14 +1,16 @@
 """What a job names, found: its model, its LoRAs, its textual inversions; and its payload with all of that, read."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
 from worker.aio import timeout_at
-from worker.errors import JobNotServable, JobNotUnderstood
+from worker.errors import Addition, AdditionBroken, JobNotServable, JobNotUnderstood, ModelBroken
 from worker.horde.messages import GenMetadata
+from worker.jobs.additions import addition_of, leave_out
 from worker.jobs.job import Job
 from worker.jobs.source_images import Pictures
 from worker.models.progress import ModelsState
@@ -62,8 +64,12 @@ class ModelSource(Protocol):
         """What is here, what is on its way, what can't be had."""
         ...
 
-    def broken(self, request: RenderRequest) -> None:
-        """Hear that an engine could not read a file that this request needs. Returns at once."""
+    def broken(self, request: RenderRequest, error: ModelBroken | AdditionBroken) -> None:
+        """Hear that an engine could not use a file that this request needs. Returns at once."""
+        ...
+
+    def rendered(self, request: RenderRequest) -> None:
+        """Hear that an engine could use every file that this request needs."""
         ...
 
 
@@ -86,18 +92,33 @@ def require_files(request: RenderRequest, plan: Selection, models: ModelSource) 
         )
 
 
+@dataclass(frozen=True)
+class JobInputs:
+    """A job's payload as a request, and the names under which its requester knows the LoRAs and textual inversions."""
+
+    request: RenderRequest
+    names: Mapping[Addition, str]
+
+    def note_on(self, addition: Addition) -> GenMetadata:
+        """What the requester is told of one that engines can't use."""
+        name = self.names.get(addition, addition.file)
+        return GenMetadata.model_validate({"type": addition.kind.value, "value": "parse_failed", "ref": name})
+
+
 async def read_job(
     job: Job,
     model: ServedModel,
     models: ModelSource,
     pictures: Pictures,
     *,
+    broken: Container[Addition] = (),
     upscale_budget_px: Callable[[RenderRequest, float], float] = lambda _request, _deadline: float("inf"),
-) -> RenderRequest:
-    """The job's payload as a request.
+) -> JobInputs:
+    """The job's payload read.
 
-    What can't be found is left out and told to the requester in the metadata, and so are upscalers beyond what there
-    is time for: `upscale_budget_px` gives pixels of work for a request and the job's deadline.
+    What can't be found or used is left out and told to the requester in the metadata, and so are upscalers beyond what
+    there is time for: `upscale_budget_px` gives pixels of work for a request and the job's deadline. `broken`: LoRAs
+    and textual inversions that engines could not use lately.
     """
     pop = job.pop
     now = asyncio.get_running_loop().time()
@@ -107,6 +128,13 @@ async def read_job(
         asyncio.gather(*(_by(until, models.lora(wish, model), _late("lora", wish.name)) for wish in wishes[0])),
         asyncio.gather(*(_by(until, models.embedding(wish, model), _late("ti", wish.name)) for wish in wishes[1])),
     )
+    asked_names = [*(wish.name for wish in wishes[0]), *(wish.name for wish in wishes[1])]
+    names = {
+        addition_of(found): name
+        for name, found in zip(asked_names, (*loras, *embeddings), strict=True)
+        if not isinstance(found, GenMetadataNote)
+    }
+    unusable = [addition for addition in names if addition in broken]
     read = partial(
         read_request,
         pop.payload,
@@ -115,15 +143,17 @@ async def read_job(
         source_processing=pop.source_processing,
         source=pictures.source,
         extra_sources=pictures.extras,
-        loras=[lora for lora in loras if isinstance(lora, LoraFile)],
-        embeddings=[embedding for embedding in embeddings if isinstance(embedding, Embedding)],
+        loras=[lora for lora in loras if isinstance(lora, LoraFile) and addition_of(lora) not in unusable],
+        embeddings=[each for each in embeddings if isinstance(each, Embedding) and addition_of(each) not in unusable],
     )
     request = read()
     if request.upscalers:
         request = read(most_upscaled_px=upscale_budget_px(request, job.deadline))
+    inputs = JobInputs(leave_out(request, unusable), names)
     notes = [note for note in (*loras, *embeddings, *request.notes) if isinstance(note, GenMetadataNote)]
     job.metadata.extend(GenMetadata.model_validate({"type": n.type, "value": n.value, "ref": n.ref}) for n in notes)
-    return request
+    job.metadata.extend(map(inputs.note_on, unusable))
+    return inputs
 
 
 async def _by(until: float, finding: Awaitable[Found], late: GenMetadataNote) -> Found | GenMetadataNote:

@@ -9,6 +9,8 @@ from functools import partial
 from loguru import logger
 
 from worker.clock import monotonic
+from worker.consequences import consequence_of
+from worker.errors import WorkerError
 from worker.horde.messages import GenMetadata, PopResponse
 from worker.workflows import coerce
 from worker.workflows.request import RenderRequest
@@ -112,6 +114,8 @@ class Job:
     faulted: int = 0
     #: why, when any was
     fault: str = ""
+    #: the error behind `fault`, where there is one
+    error: WorkerError | None = None
     #: why it is ended before its time, if it is: for its coroutine, which is cancelled
     dropped: str = ""
 
@@ -136,6 +140,15 @@ class Job:
     def is_lost(self) -> bool:
         """It has failed, or is being ended, and only that is still to be reported."""
         return bool(self.fault or self.dropped)
+
+    @property
+    def brakes(self) -> bool:
+        """Whether its fault counts towards the pause after faults in a row: not where its requester is to blame."""
+        return self.error is None or consequence_of(self.error).brakes
+
+    def fail(self, error: WorkerError) -> None:
+        """Note why its images will not come."""
+        self.error, self.fault = error, str(error)
 
     @property
     def prompt(self) -> str:

@@ -9,17 +9,30 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from loguru import logger
 
 from worker.aio import timeout, timeout_at
+from worker.consequences import SetsAside, consequence_of
 from worker.engine.client import Progress
 from worker.engine.pool import Conditions, EnginePool, Rendering, RenderTask
-from worker.errors import HordeError, JobGone, JobLate, ModelBroken, UploadFailed, WorkerError
+from worker.errors import (
+    Addition,
+    AdditionBroken,
+    EngineError,
+    HordeError,
+    JobGone,
+    JobLate,
+    ModelBroken,
+    UploadFailed,
+    WorkerError,
+)
 from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata, SubmitRequest
 from worker.images import RawImage, encode_webp
+from worker.jobs.additions import BrokenAdditions, additions_in, leave_out
 from worker.jobs.inputs import ModelSource, find_model, read_job, require_files
 from worker.jobs.job import Job, JobEvents, Sampling, Stage, Upscaling
 from worker.jobs.source_images import MAX_JOB_PICTURE_BYTES, PICTURE_MEMORY_BYTES, fetch_pictures
@@ -75,11 +88,15 @@ class JobGraphs:
         #: ids of the nodes that sample or enlarge, in any of the graphs
         self.samplers: set[str] = set()
         self.upscalers: set[str] = set()
+        #: LoRAs and textual inversions that the last try did without
+        self.without: frozenset[Addition] = frozenset()
 
     def __call__(self, conditions: Conditions) -> Sequence[Rendering]:
         """The graphs to render one after another. Raises TemplateError."""
         dialect = Dialect.PACK if conditions.has_node_pack else Dialect.STOCK
-        parts = parts_of(self._plan, self._request, save_memory=conditions.save_memory)
+        self.without = conditions.without
+        request = leave_out(self._request, conditions.without)
+        parts = parts_of(self._plan, request, save_memory=conditions.save_memory)
         self.seeds = tuple(part.seed for part in parts for _ in range(part.batch))
         return [self._rendering(part, dialect, save_memory=conditions.save_memory) for part in parts]
 
@@ -99,6 +116,7 @@ class JobRunner:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._broken = BrokenAdditions()
         # Encoding is CPU work beside the engine's; more at a time than cores only slows each.
         self._encoders = asyncio.Semaphore(max(1, (os.cpu_count() or 2) // 2))
         self._picture_memory = MemoryBudget(PICTURE_MEMORY_BYTES, MAX_JOB_PICTURE_BYTES)
@@ -114,13 +132,13 @@ class JobRunner:
                 events.enter(job, Stage.DELIVERING)
                 await self._deliver_all(job, made)
         except TimeoutError:
-            job.fault = str(JobLate(f"The job was not done within its {job.pop.ttl:.0f} s."))
+            job.fail(JobLate(f"The job was not done within its {job.pop.ttl:.0f} s."))
         except asyncio.CancelledError:
             job.fault = job.dropped or job.fault or "The worker is shutting down."
             report_until = 0.0
             raise
         except WorkerError as error:
-            job.fault = str(error)
+            job.fail(error)
         except Exception as error:  # a defect of ours must not cost the requester the whole time to live
             logger.exception("A defect in the worker: job {} failed", job.name)
             job.fault = f"internal error: {type(error).__name__}"
@@ -149,9 +167,15 @@ class JobRunner:
         services.events.enter(job, Stage.FETCHING)
         model = find_model(job, services.models)
         pictures = await fetch_pictures(job, model, services.horde, memory)
-        job.request = request = await read_job(
-            job, model, services.models, pictures, upscale_budget_px=services.upscale_budget_px
+        inputs = await read_job(
+            job,
+            model,
+            services.models,
+            pictures,
+            broken=self._broken,
+            upscale_budget_px=services.upscale_budget_px,
         )
+        job.request = request = inputs.request
         plan = select(services.library, request)
         require_files(request, plan, services.models)
 
@@ -173,6 +197,7 @@ class JobRunner:
             job.sampling, job.upscaling = Sampling(), Upscaling()
 
         services.events.enter(job, Stage.RENDERING)
+        additions = additions_in(request)
         task = RenderTask(
             model=job.pop.model,
             pixels=request.width * request.height,
@@ -182,14 +207,27 @@ class JobRunner:
             deadline=job.deadline,
             on_progress=note_progress,
             on_placed=note_place,
+            on_failed=partial(self._note_failure, request),
+            additions=additions,
         )
-        try:
-            images = await services.engines.render(task)
-        except ModelBroken:
-            services.models.broken(request)
-            raise
+        images = await services.engines.render(task)
+        self._broken.clear(additions - graphs.without)
+        services.models.rendered(request)
+        job.metadata.extend(map(inputs.note_on, sorted(graphs.without, key=str)))
         job.rendered_at = asyncio.get_running_loop().time()
         return [Made(image, seed) for image, seed in zip(images, graphs.seeds, strict=False)]
+
+    def _note_failure(self, request: RenderRequest, error: EngineError) -> None:
+        """Hold a failed try against what is to blame for it."""
+        match error:
+            case ModelBroken():
+                self._services.models.broken(request, error)
+            case AdditionBroken():
+                self._broken.note(error.additions)
+                self._services.models.broken(request, error)
+                logger.bind(action="addition_broken").warning("{}", error)
+            case _ if consequence_of(error).sets_aside is SetsAside.MODEL_BY_EVIDENCE:
+                self._broken.suspect(additions_in(request))
 
     async def _deliver_all(self, job: Job, made: list[Made]) -> None:
         if len(made) < len(job.pop.job_ids):
@@ -200,7 +238,7 @@ class JobRunner:
         )
         for result in results:
             if isinstance(result, WorkerError):
-                job.fault = str(result)
+                job.fail(result)
             elif isinstance(result, BaseException):
                 raise result
         if job.owed and not job.fault:

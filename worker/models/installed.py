@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 
 from loguru import logger
 
+from worker.errors import AdditionBroken, ModelBroken
 from worker.models.catalog.records import ModelRecord
 from worker.models.disk.store import Store
 from worker.models.download_plan import as_model_file
@@ -70,8 +71,9 @@ class InstalledModels:
     def state(self) -> ModelsState:
         return ModelsState(self.names())
 
-    def broken(self, request: RenderRequest) -> None:
-        """Only say so: the files were put here by hand."""
-        logger.bind(action="model_broken", model=request.model.name).error(
-            "The engine can't read a file of {}.", request.model.name
-        )
+    def broken(self, request: RenderRequest, error: ModelBroken | AdditionBroken) -> None:
+        """Files that were put here by hand are for that hand to mend."""
+        logger.bind(action="model_broken", model=request.model.name).error("{}", error)
+
+    def rendered(self, request: RenderRequest) -> None:
+        """Nothing is held against any file here."""

@@ -19,7 +19,8 @@ import httpx
 from loguru import logger
 
 from worker.config.schema import BridgeData
-from worker.errors import DiskFull, JobError, Retry, WorkerError
+from worker.consequences import SetsAside, consequence_of
+from worker.errors import AdditionBroken, DiskFull, JobError, ModelBroken, Retry, WorkerError
 from worker.models.catalog.custom import CustomModels, write_custom_file
 from worker.models.catalog.model_commands import needs_statistics
 from worker.models.catalog.model_selection import ModelSelection, choose, load_lists, load_month, store_of
@@ -88,7 +89,7 @@ class ManagedModel:
     """One model that the owner wants, or an auxiliary file that could not be fetched.
 
     `served` is set while READY and CHECKING; `reason` says why it FAILED. `unreadable` counts engines' failures to
-    read it although its files are the right ones.
+    read it although its files are the right ones; `flaw` is what engines found that no download can mend.
     """
 
     record: ModelRecord
@@ -96,6 +97,7 @@ class ManagedModel:
     served: ServedModel | None = None
     reason: str = ""
     unreadable: int = 0
+    flaw: str = ""
 
 
 class ModelManager:
@@ -160,15 +162,24 @@ class ModelManager:
         assert self._loras is not None, "not running"
         return await self._loras.embedding(wish, model)
 
-    def broken(self, request: RenderRequest) -> None:
-        """Check the files of a request that an engine could not read; its model is not offered meanwhile."""
+    def broken(self, request: RenderRequest, error: ModelBroken | AdditionBroken) -> None:
+        """Check the files of a request that an engine could not use; its model is not offered meanwhile.
+
+        A model is in doubt only for files of its own.
+        """
         model = self._models.get(request.model.name)
         if model is None or model.state is not ModelState.READY:
             return
-        model.state = ModelState.CHECKING
-        task = asyncio.create_task(self._mend(request, model), name=f"mend {model.record.name}")
+        if isinstance(error, ModelBroken):
+            model.state = ModelState.CHECKING
+        task = asyncio.create_task(self._mend(request, model, error), name=f"mend {model.record.name}")
         self._mending.add(task)
         task.add_done_callback(self._mending.discard)
+
+    def rendered(self, request: RenderRequest) -> None:
+        """An engine could read every file of this request: nothing speaks against its model any more."""
+        if model := self._models.get(request.model.name):
+            model.unreadable = 0
 
     # Seen and changed by the owner
 
@@ -194,7 +205,7 @@ class ModelManager:
         if any(getattr(before, key) != getattr(after, key) for key in DECISIVE):
             self._warned.clear()
             for model in self._models.values():
-                model.unreadable = 0
+                model.unreadable, model.flaw = 0, ""
             self._changed.set()
 
     # Background work
@@ -319,7 +330,7 @@ class ModelManager:
     async def _examine(self, model: ManagedModel) -> tuple[MissingFile, ...] | None:
         """Serve the model if it is complete. Returns its missing files, None when it must not be used."""
         if model.unreadable >= MAX_UNREADABLE:
-            self._fail(model, "engines can't read it, although its files are the right ones")
+            self._fail(model, model.flaw or "engines can't read it, although its files are the right ones")
             return None
         return self._apply(model, await asyncio.to_thread(self.store.served, model.record))
 
@@ -379,11 +390,12 @@ class ModelManager:
     def _fail(model: ManagedModel, reason: str) -> None:
         model.state, model.served, model.reason = ModelState.FAILED, None, reason
 
-    async def _mend(self, request: RenderRequest, model: ManagedModel) -> None:
+    async def _mend(self, request: RenderRequest, model: ManagedModel, blame: ModelBroken | AdditionBroken) -> None:
         """Find the broken file. What is renamed is fetched again by the next round, which starts now."""
         name = model.record.name
         try:
-            own = [await repair(self.store, file) for file in model.record.files]
+            files = model.record.files if isinstance(blame, ModelBroken) else ()
+            own = [await repair(self.store, file) for file in files]
             others = [await self._loras.mend(lora.file) for lora in request.loras] if self._loras else []
             with contextlib.suppress(JobError, KeyError):
                 others += [await repair(self.store, as_model_file(file, self._reference)) for file in needs(request)]
@@ -399,7 +411,11 @@ class ModelManager:
                 model.state, model.served = ModelState.WAITING, None
             self._changed.set()
             return
+        if not isinstance(blame, ModelBroken) or blame.file not in ("", *request.model.files.values()):
+            return
         model.unreadable += 1
+        if consequence_of(blame).sets_aside is SetsAside.MODEL:
+            model.unreadable, model.flaw = MAX_UNREADABLE, blame.message.rstrip(".")
         if model.unreadable >= MAX_UNREADABLE:
             await self._examine(model)
             logger.bind(action="model_unreadable", model=name).error(

@@ -44,7 +44,7 @@ class FaultLimiter:
         job = event.job
         if event.stage is Stage.FAULTED:
             now = self.clock()
-            if job.faulted:
+            if job.faulted and job.brakes:
                 self._recent.append(True)
                 self._row.failed(now)
             # Of those still owed the Horde heard nothing: no fault of the worker's, but late all the same.

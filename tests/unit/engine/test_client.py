@@ -12,7 +12,7 @@ from PIL import Image
 
 from worker.demo.engine.script import Fault, FaultKind
 from worker.engine import client as client_module
-from worker.engine.client import EngineClient, Progress, describe_rejection
+from worker.engine.client import EngineClient, Progress
 from worker.engine.events import MemoryNeed
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.engine.stall_detector import Patience, Phase, Watch
@@ -207,11 +207,6 @@ async def test_a_graph_that_comfyui_refuses_is_rejected_with_all_it_says(
     with pytest.raises(GraphRejected, match=r"HordeImageOutput \(out\): Required input is missing images"):
         await client.render(missing, OUT)
     assert client.outstanding == 0
-
-
-def test_a_refusal_without_reasons_is_still_a_sentence() -> None:
-    assert describe_rejection({}) == "ComfyUI refuses the graph: unknown reason"
-    assert describe_rejection({"error": None, "node_errors": {"1": {"errors": []}}}).endswith("unknown reason")
 
 
 async def test_an_engine_that_hangs_in_a_job_is_stalled(

@@ -13,7 +13,7 @@ from worker.demo.engine.script import Fault, FaultKind
 from worker.engine import pool as pool_module
 from worker.engine.client import EngineClient
 from worker.engine.events import MemoryNeed
-from worker.engine.pool import PLACES_PER_SLOT, EnginePool, NothingLearned, Rendering, RenderTask
+from worker.engine.pool import PLACES_PER_SLOT, Conditions, EnginePool, NothingLearned, Rendering, RenderTask
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot, SlotState
 from worker.errors import EngineDied, EngineStartFailed, GraphRejected
@@ -29,7 +29,7 @@ async def test_a_job_is_rendered_by_a_ready_slot_and_its_place_is_given_back(
 
         assert len(images) == 1
         assert (slot.taken, slot.models) == (0, ("a",))
-        assert job.asked == [(True, False)]
+        assert job.asked == [Conditions()]
 
 
 async def test_a_job_that_comes_before_the_engine_waits_for_it(settings: EngineSettings, plain_graph: Build) -> None:
@@ -44,7 +44,7 @@ async def test_the_graph_is_prepared_for_a_stock_engine(settings: EngineSettings
     async with EnginePool([replace(settings, with_node_pack=False)]).running() as pool:
         assert len(await pool.render(job.task())) == 1
 
-    assert job.asked == [(False, False)]
+    assert job.asked == [Conditions(has_node_pack=False)]
 
 
 async def test_pictures_are_there_for_the_job_and_gone_after_it(settings: EngineSettings, plain_graph: Build) -> None:

@@ -1,7 +1,9 @@
 """What becomes of a job whose engine fails."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -9,11 +11,22 @@ import pytest
 from tests.unit.engine.pooled import FOR_EVER_S, Build, Job, Play, Until, all_ready, pid_of, until_ready
 from worker.aio import timeout
 from worker.demo.engine.script import Fault, FaultKind, strikes
-from worker.engine.pool import PLACES_PER_SLOT, EnginePool
+from worker.engine.pool import PLACES_PER_SLOT, Conditions, EnginePool, Rendering
 from worker.engine.process import EngineSettings
 from worker.engine.retries import RenderRetries
 from worker.engine.slot import SlotState
-from worker.errors import EngineDied, EngineStalled, GraphRejected, OutOfMemory
+from worker.errors import (
+    Addition,
+    AdditionBroken,
+    AdditionKind,
+    EngineDied,
+    EngineError,
+    EngineStalled,
+    GraphRejected,
+    ImageNotFinite,
+    OutOfMemory,
+    PayloadFailed,
+)
 
 
 @pytest.mark.parametrize("kind", [FaultKind.CRASH, FaultKind.SEGFAULT, FaultKind.HANG, FaultKind.DEVICE_LOST])
@@ -29,7 +42,7 @@ async def test_a_job_whose_engine_fails_is_done_by_another_and_the_first_is_rest
         await until_ready(pool, until)
         assert [slot.restarts for slot in pool.slots] == [1, 0]
         assert [slot.taken for slot in pool.slots] == [0, 0]
-        assert job.asked == [(True, False)] * 2
+        assert job.asked == [Conditions()] * 2
 
 
 async def test_a_failure_that_is_not_the_engines_end_is_tried_on_another_slot(
@@ -83,7 +96,7 @@ async def test_after_memory_ran_out_everything_is_freed_and_the_graph_saves_memo
     async with EnginePool([settings]).running() as pool:
         assert len(await pool.render(job.task())) == 1
 
-    assert job.asked == [(True, False), (True, True)]
+    assert job.asked == [Conditions(), Conditions(save_memory=True)]
     assert "Free: models True, results True" in settings.log_file.read_text(encoding="utf-8")
 
 
@@ -221,3 +234,70 @@ async def test_a_job_that_waits_behind_one_that_stalls_the_engine_is_told_why_it
         with pytest.raises(EngineDied, match="is restarted: It stands still"):
             await tasks[1]
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+LORAS = [Addition(AdditionKind.LORA, f"{name}.safetensors") for name in "abc"]
+
+
+def with_loras(graph: dict[str, Any], loras: list[Addition]) -> dict[str, Any]:
+    """The graph with a chain of LoRAs before its sampler."""
+    last = ["model", 0]
+    made = dict(graph)
+    for lora in loras:
+        inputs = {"model": last, "clip": ["model", 1], "lora_name": lora.file, "strength_model": 1.0}
+        made[lora.file] = {"class_type": "LoraLoader", "inputs": {**inputs, "strength_clip": 1.0}}
+        last = [lora.file, 0]
+    made["sampler"] = {**graph["sampler"], "inputs": {**graph["sampler"]["inputs"], "model": last}}
+    return made
+
+
+@pytest.mark.parametrize(("broken", "tries"), [("a", 2), ("b", 2), ("ab", 3), ("abc", 3)])
+async def test_loras_that_an_engine_can_not_read_are_left_out_and_the_job_is_done(
+    settings: EngineSettings, sampler_graph: Build, play: Play, broken: str, tries: int
+) -> None:
+    play(faults=tuple(Fault(FaultKind.LORA_BROKEN, times=None, lora=f"{name}.safetensors") for name in broken))
+    asked: list[Conditions] = []
+    told: list[EngineError] = []
+
+    def prepare(conditions: Conditions) -> list[Rendering]:
+        asked.append(conditions)
+        left = [lora for lora in LORAS if lora not in conditions.without]
+        return [Rendering(with_loras(sampler_graph(), left), ("out",), 1)]
+
+    async with EnginePool([settings]).running() as pool:
+        task = replace(Job(sampler_graph()).task(), prepare=prepare, on_failed=told.append, additions=frozenset(LORAS))
+        assert len(await pool.render(task)) == 1
+        assert pool.slots[0].restarts == 0
+
+    assert len(asked) == tries
+    assert {lora.file[0] for lora in asked[-1].without} >= set(broken)
+    assert all(isinstance(error, AdditionBroken) for error in told)
+    assert len(told) == tries - 1
+
+
+async def test_what_a_requester_wrote_is_tried_once_and_costs_no_engine_anything(
+    settings: EngineSettings, sampler_graph: Build, play: Play, script_file: Path
+) -> None:
+    play(faults=(Fault(FaultKind.TEXT_FAILURE, times=None),))
+    async with EnginePool([settings]).running() as pool:
+        with pytest.raises(PayloadFailed, match="CLIPTextEncode"):
+            await pool.render(Job(sampler_graph()).task())
+        assert pool.slots[0].restarts == 0
+
+    assert strikes(script_file)[FaultKind.TEXT_FAILURE] == 1
+
+
+async def test_images_that_are_not_finite_are_tried_once_more_and_then_the_engine_is_restarted(
+    settings: EngineSettings, sampler_graph: Build, play: Play, script_file: Path, until: Until
+) -> None:
+    play(faults=(Fault(FaultKind.NOT_FINITE),))
+    async with EnginePool([settings]).running() as pool:
+        [slot] = pool.slots
+        assert len(await pool.render(Job(sampler_graph()).task())) == 1
+        assert slot.restarts == 0
+
+        play(faults=(Fault(FaultKind.NOT_FINITE, times=2),))
+        with pytest.raises(ImageNotFinite):
+            await pool.render(Job(sampler_graph(2)).task())
+        await until(lambda: slot.restarts == 1)
+        assert len(await pool.render(Job(sampler_graph(3)).task())) == 1

@@ -6,8 +6,9 @@ from contextlib import nullcontext
 
 import pytest
 
-from worker.errors import JobNotServable
+from worker.errors import Addition, AdditionKind, JobNotServable
 from worker.horde.messages import PopResponse
+from worker.jobs.additions import BrokenAdditions
 from worker.jobs.inputs import read_job, require_files
 from worker.jobs.job import Job
 from worker.jobs.source_images import Pictures
@@ -60,7 +61,7 @@ def job(*, ttl=150.0, **payload):
 async def test_all_additions_of_a_job_are_looked_for_at_once():
     wishes = {"loras": [{"name": "1"}, {"name": "2"}], "tis": [{"name": "3", "inject_ti": "prompt"}]}
     room = Room(needed=3)
-    request = await asyncio.wait_for(read_job(job(**wishes), MODEL, room, NO_PICTURES), 60)
+    request = (await asyncio.wait_for(read_job(job(**wishes), MODEL, room, NO_PICTURES), 60)).request
     assert [lora.file for lora in request.loras] == ["1.safetensors", "2.safetensors"]
     assert "embedding:3" in request.prompt
 
@@ -68,7 +69,7 @@ async def test_all_additions_of_a_job_are_looked_for_at_once():
 @pytest.mark.parametrize(("kind", "payload"), [("lora", "loras"), ("ti", "tis")])
 async def test_what_does_not_come_in_time_is_left_out_and_told(kind, payload):
     one = job(ttl=4.0, **{payload: [{"name": "late"}, {"name": "soon"}]})
-    request = await read_job(one, MODEL, Room(), NO_PICTURES)
+    request = (await read_job(one, MODEL, Room(), NO_PICTURES)).request
     assert [(m.type, m.value, m.ref) for m in one.metadata] == [(kind, "download_failed", "late")]
     if kind == "lora":
         assert [lora.file for lora in request.loras] == ["soon.safetensors"]
@@ -77,7 +78,7 @@ async def test_what_does_not_come_in_time_is_left_out_and_told(kind, payload):
 @pytest.mark.parametrize(("ids", "n_iter"), [(["a"], 4), (["a", "b"], 1), (["a", "b", "c"], "many"), (["a"], None)])
 async def test_as_many_images_are_made_as_the_horde_wants_answers(ids, n_iter):
     pop = PopResponse.model_validate({"ids": ids, "model": "M", "ttl": 150.0, "payload": {"n_iter": n_iter}})
-    assert (await read_job(Job(pop), MODEL, Room(), NO_PICTURES)).batch == len(ids)
+    assert (await read_job(Job(pop), MODEL, Room(), NO_PICTURES)).request.batch == len(ids)
 
 
 OWN_CONTROL = """
@@ -147,15 +148,30 @@ def test_an_owners_template_that_does_it_in_its_own_way_needs_none_of_our_files(
 async def test_upscalers_that_there_is_no_time_for_are_left_out_and_the_requester_told():
     asked = {"width": 512, "height": 512, "post_processing": ["RealESRGAN_x2plus", "RealESRGAN_x4plus", "CodeFormers"]}
     in_time, late = job(**asked), job(**asked)
-    whole = await read_job(in_time, MODEL, Room(), NO_PICTURES)
+    whole = (await read_job(in_time, MODEL, Room(), NO_PICTURES)).request
     told = []
 
     def budget(request, deadline):
         told.append((request, deadline))
         return 512 * 512 + 1
 
-    cut = await read_job(late, MODEL, Room(), NO_PICTURES, upscale_budget_px=budget)
+    cut = (await read_job(late, MODEL, Room(), NO_PICTURES, upscale_budget_px=budget)).request
     assert whole.post_processing == ("CodeFormers", "RealESRGAN_x2plus", "RealESRGAN_x4plus")
     assert cut.post_processing == ("CodeFormers", "RealESRGAN_x2plus")
     assert told == [(whole, late.deadline)]
     assert any("RealESRGAN_x4plus" in (entry.ref or "") for entry in late.metadata)
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [(AdditionKind.LORA, {"loras": [{"name": "1"}]}), (AdditionKind.TEXTUAL_INVERSION, {"tis": [{"name": "1"}]})],
+)
+async def test_what_engines_could_not_use_lately_is_left_out_from_the_start_and_told(kind, payload):
+    one = job(prompt="a fox embedding:1 (embedding:1:1.2)", **payload)
+    file = "1.safetensors" if kind is AdditionKind.LORA else "1"
+    broken = BrokenAdditions()
+    broken.note({Addition(kind, file)})
+    request = (await read_job(one, MODEL, Room(), NO_PICTURES, broken=broken)).request
+    assert [(m.type, m.value, m.ref) for m in one.metadata] == [(kind.value, "parse_failed", "1")]
+    assert request.loras == ()
+    assert ("embedding:1" in request.prompt) is (kind is AdditionKind.LORA)

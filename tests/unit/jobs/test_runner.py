@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.rig import OneModel
 from worker.aio import timeout
 from worker.engine.pool import Conditions, RenderTask
-from worker.errors import EngineDied, HordeUnreachable, JobGone
+from worker.errors import EngineDied, HordeUnreachable, JobGone, WorkerError
 from worker.horde.messages import PopRequest, PopResponse, SubmitRequest, SubmitResponse
 from worker.images import RawImage
 from worker.jobs import runner as runner_module
@@ -104,8 +104,11 @@ class Models:
     def state(self) -> ModelsState:
         return ModelsState(self.names())
 
-    def broken(self, request: RenderRequest) -> None:
+    def broken(self, request: RenderRequest, error: WorkerError) -> None:
         raise AssertionError("no file here is broken")
+
+    def rendered(self, request: RenderRequest) -> None:
+        return
 
 
 @pytest.mark.parametrize("double", [Models, OneModel])

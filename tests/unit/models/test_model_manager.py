@@ -10,6 +10,15 @@ import pytest
 
 from worker.aio import timeout
 from worker.config.schema import BridgeData
+from worker.errors import (
+    Addition,
+    AdditionBroken,
+    AdditionKind,
+    ModelBroken,
+    ModelHoldsCode,
+    ModelIncomplete,
+    ModelMismatch,
+)
 from worker.models.catalog.model_selection import custom_of
 from worker.models.model_manager import ManagerTimes, ModelManager
 from worker.workflows.auxiliary_files import LAYER_DIFFUSE
@@ -207,13 +216,16 @@ async def test_a_change_of_other_settings_begins_nothing(place, put):
         assert not room._loras.nsfw
 
 
+BROKEN = ModelBroken("can't be read")
+
+
 async def test_a_file_the_engine_can_not_read_is_set_aside_and_fetched_again(place, serve, put):
     async with serve(place.whole) as server:
         place.list("bad", url=server.base)
         put(place.own("bad"), place.whole[:-1] + b"?")
         async with place.room() as room:
             await until(lambda: room.names() == ("bad",))
-            room.broken(request_for(room, "bad"))
+            room.broken(request_for(room, "bad"), BROKEN)
             assert room.names() == ()
             assert room.model("bad") is not None
             await until(lambda: room.names() == ("bad",))
@@ -227,11 +239,53 @@ async def test_a_model_whose_files_are_right_is_not_offered_after_the_second_tim
     put(place.own("fine"))
     async with place.room() as room:
         await until(lambda: room.names() == ("odd", "fine"))
-        room.broken(request_for(room, "odd"))
+        room.broken(request_for(room, "odd"), BROKEN)
         await until(lambda: room.names() == ("odd", "fine"))
-        room.broken(request_for(room, "odd"))
+        room.broken(request_for(room, "odd"), BROKEN)
         await until(lambda: "odd" in room.state().failed)
         assert room.names() == ("fine",)
+
+
+async def test_a_job_that_was_rendered_clears_what_spoke_against_its_model(place, put):
+    place.list("odd")
+    put(place.own("odd"))
+    async with place.room() as room:
+        await until(lambda: room.names() == ("odd",))
+        for _ in range(3):
+            room.broken(request_for(room, "odd"), BROKEN)
+            await until(lambda: not room._mending)
+            room.rendered(request_for(room, "odd"))
+        assert room.names() == ("odd",)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AdditionBroken("…", additions=frozenset({Addition(AdditionKind.LORA, "bad.safetensors")})),
+        ModelBroken("…", file="control_canny.safetensors"),
+        ModelMismatch("…", file="control_canny.safetensors"),
+    ],
+)
+async def test_what_is_not_the_models_own_never_takes_it_out_of_service(place, put, error):
+    place.list("fine")
+    put(place.own("fine"))
+    async with place.room() as room:
+        await until(lambda: room.names() == ("fine",))
+        for _ in range(5):
+            room.broken(request_for(room, "fine"), error)
+            await until(lambda: not room._mending)
+        assert room.names() == ("fine",)
+
+
+@pytest.mark.parametrize("kind", [ModelIncomplete, ModelHoldsCode])
+async def test_a_file_that_no_download_can_mend_is_set_aside_at_once_with_the_reason(place, put, kind):
+    place.list("odd")
+    put(place.own("odd"))
+    async with place.room() as room:
+        await until(lambda: room.names() == ("odd",))
+        room.broken(request_for(room, "odd"), kind("odd.safetensors holds no VAE.", file="odd.safetensors"))
+        await until(lambda: "odd" in room.state().failed)
+        assert room.state().failed["odd"] == "odd.safetensors holds no VAE"
 
 
 @pytest.mark.parametrize("given", [True, False])
@@ -244,7 +298,7 @@ async def test_a_broken_file_in_a_folder_that_is_only_read_stays_and_one_of_our_
         theirs = put(tmp_path / "comfy" / "models" / "checkpoints" / "theirs.safetensors", broken)
         async with place.room(extra_stable_diffusion_models_folders=[str(tmp_path / "comfy")]) as room:
             await until(lambda: room.names() == ("theirs",))
-            room.broken(request_for(room, "theirs"))
+            room.broken(request_for(room, "theirs"), BROKEN)
             if given:
                 await until(lambda: room.names() == ("theirs",))
                 assert place.own("theirs").read_bytes() == place.whole

@@ -19,7 +19,7 @@ from loguru import logger
 from worker.aio import timeout
 from worker.demo.engine.graph import SENDERS, Size, Workflow
 from worker.demo.engine.outbox import Outbox, paint, png_frame, raw_frame
-from worker.demo.engine.script import JOB_FAULTS, Fault, FaultKind, claim_fault, read_script
+from worker.demo.engine.script import JOB_FAULTS, NODE_FAULTS, Fault, FaultKind, claim_fault, read_script
 
 #: Bytes a damaged frame is short of.
 DAMAGE_BYTES = 7
@@ -40,7 +40,16 @@ EXCEPTIONS = {
         "safetensors_rust.SafetensorError",
         "Error while deserializing header: incomplete metadata, file not fully covered",
     ),
-    FaultKind.NODE_FAILURE: ("RuntimeError", "mat1 and mat2 shapes cannot be multiplied (77x768 and 1024x320)"),
+    FaultKind.LORA_BROKEN: (
+        "safetensors_rust.SafetensorError",
+        "Error while deserializing header: invalid JSON in header: unknown variant `NOPE`",
+    ),
+    FaultKind.TEXT_FAILURE: ("IndexError", "list index out of range"),
+    FaultKind.NOT_FINITE: ("horde_nodes_pack.output.ImageNotFinite", "the images hold values that are no numbers"),
+    FaultKind.NODE_FAILURE: (
+        "RuntimeError",
+        "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!",
+    ),
 }
 
 
@@ -202,6 +211,7 @@ class Executor:
         node = workflow.nodes[node_id]
         if node["class_type"] == "HordeImageInput" and self._pictures.get(node["inputs"]["key"]) is None:
             raise NodeError("PIL.UnidentifiedImageError", "cannot identify image file <_io.BytesIO object at 0x7fd6>")
+        self._strike_node(prompt, node)
         if node["class_type"] in SENDERS:
             await self._strike(prompt)
             await self._deliver(prompt, node_id)
@@ -293,6 +303,14 @@ class Executor:
                 if kind is FaultKind.DEVICE_LOST:
                     self._lost_device = error
                 raise error
+
+    def _strike_node(self, prompt: Prompt, node: Mapping[str, Any]) -> None:
+        """Let a fault of this class of nodes happen. Raises NodeError."""
+        kind = NODE_FAULTS.get(node["class_type"])
+        lora = str(node["inputs"].get("lora_name", ""))
+        if kind and claim_fault(self._script, frozenset({kind}), prompt.workflow.checkpoint, lora):
+            logger.warning("Fault: {}", kind.value)
+            raise NodeError(*EXCEPTIONS[kind])
 
     async def _deliver(self, prompt: Prompt, node_id: str) -> None:
         """Send the pictures of an output node."""

@@ -35,6 +35,12 @@ class FaultKind(str, Enum):
     DEVICE_LOST = "device_lost"
     MODEL_BROKEN = "model_broken"
     NODE_FAILURE = "node_failure"
+    #: a LoRA's file can't be read, whenever its loader runs
+    LORA_BROKEN = "lora_broken"
+    #: a text encoder breaks on its text
+    TEXT_FAILURE = "text_failure"
+    #: the pictures are no numbers
+    NOT_FINITE = "not_finite"
     #: the first image of the job is not sent
     FRAME_LOST = "frame_lost"
     #: the first image of the job is sent short of some bytes
@@ -44,7 +50,13 @@ class FaultKind(str, Enum):
 
 
 #: Faults that strike a job that runs; the others have a moment of their own.
-JOB_FAULTS = frozenset(FaultKind) - {FaultKind.START_FAILURE, FaultKind.REFUSAL}
+#: Node class → the fault that strikes whenever a node of it runs.
+NODE_FAULTS = {
+    "LoraLoader": FaultKind.LORA_BROKEN,
+    "CLIPTextEncode": FaultKind.TEXT_FAILURE,
+    "HordeImageOutput": FaultKind.NOT_FINITE,
+}
+JOB_FAULTS = frozenset(FaultKind) - {FaultKind.START_FAILURE, FaultKind.REFUSAL, *NODE_FAULTS.values()}
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,8 @@ class Fault:
     chance: float = 1.0
     #: only jobs whose checkpoint's name contains this
     checkpoint: str = ""
+    #: only LoRAs whose name contains this
+    lora: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,13 +124,15 @@ def read_script(path: Path | None) -> Script:
     return Script(**content, faults=faults)
 
 
-def claim_fault(path: Path | None, kinds: frozenset[FaultKind], checkpoint: str = "") -> Fault | None:
+def claim_fault(path: Path | None, kinds: frozenset[FaultKind], checkpoint: str = "", lora: str = "") -> Fault | None:
     """The fault that strikes now, if any; it is counted."""
     if path is None:
         return None
     script = read_script(path)
     for number, fault in enumerate(script.faults):
-        if fault.kind not in kinds or fault.checkpoint not in checkpoint or random.random() >= fault.chance:
+        if fault.kind not in kinds or fault.checkpoint not in checkpoint or fault.lora not in lora:
+            continue
+        if random.random() >= fault.chance:
             continue
         if count_strike(path, script.id, number, kind=fault.kind.value, times=fault.times):
             return fault

@@ -19,6 +19,10 @@ from .memory import meter
 RAW_IMAGE_EVENT = 1001
 
 
+class ImageNotFinite(ValueError):
+    """The images hold NaN or infinity: there is no picture. The worker knows this class by its name."""
+
+
 class HordeImageOutput:
     """Send every image to the client that queued the prompt.
 
@@ -44,6 +48,9 @@ class HordeImageOutput:
         server = PromptServer.instance
         prompt_id = get_executing_context().prompt_id
         memory = meter.report(prompt_id)
+        # Before the images are clamped, which makes black and white of it.
+        if not all(torch.isfinite(image).all() for batch in images for image in batch):
+            raise ImageNotFinite("the images hold values that are no numbers")
         count = sum(map(len, images))
         for index, image in enumerate(itertools.chain.from_iterable(images)):
             height, width, channels = image.shape

@@ -8,11 +8,12 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from worker.clock import Clock, monotonic
+from worker.consequences import SetsAside, consequence_of
 from worker.engine.events import MemoryNeed
 from worker.engine.pool import Rendering, RenderTask
 from worker.engine.slot import EngineSlot
 from worker.engine.stall_detector import Patience, Phase
-from worker.errors import EngineError, ModelBroken, OutOfMemory
+from worker.errors import EngineError
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.scheduling.device_limits import SizeLimit, tightest
 from worker.scheduling.estimates.cooldowns import ModelCooldowns
@@ -27,6 +28,8 @@ from worker.workflows.request import RenderRequest, ServedModel
 TRIAL_PIXELS = 512 * 512
 #: What decoding, checking, encoding and sending take of a job's time, generously.
 DELIVERY_S = 30.0
+#: What speaks against a model; with a requester's additions in the job it may be one of those.
+MODEL_EVIDENCE = frozenset({SetsAside.MODEL_BY_EVIDENCE, SetsAside.MODEL_FILE, SetsAside.MODEL})
 #: It is tried on an engine that is free as soon as this.
 TRIAL_START_S = 5.0
 
@@ -79,10 +82,11 @@ class Estimates:
     def engine_failed(self, slot: EngineSlot, task: RenderTask, error: EngineError) -> None:
         """An engine that had begun with a task failed it."""
         now = self._clock()
-        if isinstance(error, OutOfMemory):
+        follows = consequence_of(error)
+        if follows.sets_aside is SetsAside.SIZE:
             device = slot.settings.device
             self._out_of_memory.ran_out(task.model, device, now, pixels=task.pixels, batch=task.batch)
-        elif error.restarts_engine or isinstance(error, ModelBroken):
+        elif follows.sets_aside in MODEL_EVIDENCE and not task.additions:
             self._cooldowns.failed(task.model, now, (error.message.splitlines() or [type(error).__name__])[0])
 
     def memory_taken(self, slot: EngineSlot, task: RenderTask, rendering: Rendering, need: MemoryNeed) -> None:

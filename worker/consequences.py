@@ -1,0 +1,140 @@
+"""What follows from each failure of a job: one table, and nobody decides by the class of an error but here. Pure.
+
+docs/faults.md is generated from it (tools/faults_page.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from worker.errors import (
+    AdditionBroken,
+    DeviceLost,
+    EngineDied,
+    EngineError,
+    EngineNotRunnable,
+    EngineStalled,
+    EngineStartFailed,
+    GraphRejected,
+    HordeError,
+    ImageNotFinite,
+    JobError,
+    JobGone,
+    JobLate,
+    JobNotServable,
+    JobNotUnderstood,
+    ModelBroken,
+    ModelHoldsCode,
+    ModelIncomplete,
+    ModelMismatch,
+    NodeFailed,
+    OutOfMemory,
+    PayloadFailed,
+    RenderCancelled,
+    Retry,
+    SafetyUnavailable,
+    TemplateError,
+    UploadFailed,
+    WorkerError,
+)
+
+
+class SetsAside(str, Enum):
+    """What is not used for a while."""
+
+    NOTHING = ""
+    #: the LoRA or textual inversion: left out of jobs
+    ADDITION = "the addition, for an hour"
+    #: after three in a row on engines; a job with additions counts against those
+    MODEL_BY_EVIDENCE = "the model, for minutes, after three in a row"
+    #: files are checked, and fetched again when they are damaged
+    MODEL_FILE = "the model, while its files are checked; damaged ones are fetched again"
+    #: nothing can mend it but another file
+    MODEL = "the model, at once, until its file is another"
+    SIZE = "larger pictures and batches of this model on this card, for minutes"
+
+
+@dataclass(frozen=True)
+class Consequence:
+    """What follows from one failure of a job."""
+
+    #: how the job is tried again, where its time allows
+    retry: Retry = Retry.NO
+    #: the process that failed is replaced
+    restarts_engine: bool = False
+    sets_aside: SetsAside = SetsAside.NOTHING
+    #: counts towards the pause after faulted jobs in a row; the Horde's own limit an hour counts every fault
+    brakes: bool = True
+    #: what the requester is told with the picture, as gen_metadata
+    requester: str = ""
+    #: what the owner can do, beyond the error's own remedy
+    owner: str = ""
+
+
+#: By class; a class without a row has that of its nearest base.
+TABLE: Final[Mapping[type[WorkerError], Consequence]] = {
+    WorkerError: Consequence(owner="a defect of this program: please report it with the log"),
+    JobError: Consequence(brakes=False),
+    JobNotUnderstood: Consequence(brakes=False),
+    JobNotServable: Consequence(owner="the log names the file or template that is missing"),
+    JobLate: Consequence(owner="lower max_power, or use smaller models"),
+    UploadFailed: Consequence(owner="check the network"),
+    TemplateError: Consequence(owner="run `workflows check`"),
+    HordeError: Consequence(owner="check the network; nothing else if the Horde is down"),
+    JobGone: Consequence(brakes=False),
+    SafetyUnavailable: Consequence(owner="the log of the safety checker says why"),
+    EngineError: Consequence(retry=Retry.SAME),
+    EngineStartFailed: Consequence(retry=Retry.SAME, restarts_engine=True, owner="the engine's log says why"),
+    EngineNotRunnable: Consequence(owner="mend the installation: run update-runtime"),
+    EngineDied: Consequence(
+        retry=Retry.SAME,
+        restarts_engine=True,
+        sets_aside=SetsAside.MODEL_BY_EVIDENCE,
+        owner="the fault holds the exit code and the end of the engine's log",
+    ),
+    EngineStalled: Consequence(
+        retry=Retry.SAME,
+        restarts_engine=True,
+        sets_aside=SetsAside.MODEL_BY_EVIDENCE,
+        owner="raise process_timeout where the disk is slow",
+    ),
+    OutOfMemory: Consequence(
+        retry=Retry.DEGRADED,
+        sets_aside=SetsAside.SIZE,
+        owner="lower max_power or max_batch if it happens often",
+    ),
+    DeviceLost: Consequence(
+        retry=Retry.SAME,
+        restarts_engine=True,
+        sets_aside=SetsAside.MODEL_BY_EVIDENCE,
+        owner="look at the card's driver, cooling and power if it returns",
+    ),
+    ImageNotFinite: Consequence(
+        retry=Retry.SAME,
+        sets_aside=SetsAside.MODEL_BY_EVIDENCE,
+        owner="an engine that does it twice in a row is restarted; with every model: the card or its driver",
+    ),
+    PayloadFailed: Consequence(brakes=False),
+    AdditionBroken: Consequence(
+        retry=Retry.WITHOUT,
+        sets_aside=SetsAside.ADDITION,
+        brakes=False,
+        requester="lora or ti: parse_failed, with its name",
+        owner="nothing; the log names the file",
+    ),
+    ModelBroken: Consequence(sets_aside=SetsAside.MODEL_FILE, owner="nothing where the file can be fetched again"),
+    ModelIncomplete: Consequence(sets_aside=SetsAside.MODEL, owner="take a file that has all parts"),
+    ModelMismatch: Consequence(
+        sets_aside=SetsAside.MODEL_BY_EVIDENCE, owner="correct the baseline of the custom model"
+    ),
+    ModelHoldsCode: Consequence(sets_aside=SetsAside.MODEL, owner="take the model as .safetensors"),
+    GraphRejected: Consequence(owner="run `workflows check`"),
+    NodeFailed: Consequence(retry=Retry.SAME, owner="the engine's log has the traceback"),
+    RenderCancelled: Consequence(brakes=False),
+}
+
+
+def consequence_of(error: WorkerError) -> Consequence:
+    """What follows from this error."""
+    return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
