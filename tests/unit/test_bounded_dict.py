@@ -15,3 +15,5 @@ def test_it_never_holds_more_than_its_limit():
     kept: BoundedDict[int, int] = BoundedDict(10)
     kept.update({number: number for number in range(1000)})
     assert list(kept) == list(range(990, 1000))
+    kept |= {number: number for number in range(2000, 3000)}
+    assert list(kept) == list(range(2990, 3000))

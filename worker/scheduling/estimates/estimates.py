@@ -34,6 +34,9 @@ MODEL_EVIDENCE = frozenset({SetsAside.MODEL_BY_EVIDENCE, SetsAside.MODEL_FILE, S
 TRIAL_START_S = 5.0
 
 
+NO_LIMITS = (None, None, None, None)
+
+
 class BatchLimit(NamedTuple):
     """Images that one job may have, and why not more; no reason where that is what the owner allows."""
 
@@ -134,12 +137,16 @@ class Estimates:
     def size_limit(self, model: ServedModel, device: str, *, max_pixels: int, start_s: float) -> SizeLimit | None:
         """How large a picture may be asked for of a device that is free in `start_s`; None: `max_pixels`."""
         now = self._clock()
-        limit = tightest((
+        limits = (
             self._cooldowns.limit_of(model.name, now),
             self._out_of_memory.limit_of(model.name, device, now),
             self._memory.limit_of(model.name, device, now, wanted=max_pixels),
             self._time_limit(model, max_pixels, start_s, now),
-        ))  # fmt: skip
+        )
+        # The rule: nothing is known against it. This is asked for every model on every device at every pop.
+        if limits == NO_LIMITS:
+            return None
+        limit = tightest(limits)
         return limit if limit and limit.pixels < max_pixels else None
 
     def batch_limit(self, model: ServedModel, device: str, *, pixels: int, start_s: float, most: int) -> BatchLimit:

@@ -9,6 +9,7 @@ goes by the steps of samplers alone, so that neither a load nor post-processing 
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from worker.bounded_dict import BoundedDict
 from worker.workflows.features import features_of
@@ -87,8 +88,7 @@ class JobTimes:
         return None
 
 
-@dataclass(frozen=True)
-class Pace:
+class Pace(NamedTuple):
     """Seconds per megapixelstep, and whether that may withdraw a model or only make its pictures smaller."""
 
     unit_s: float
@@ -121,7 +121,10 @@ class SamplerPace:
     """
 
     def __init__(self) -> None:
-        self._samples: BoundedDict[str | Family, _Samples] = BoundedDict(MOST_KINDS)
+        self._models: BoundedDict[str, _Samples] = BoundedDict(MOST_KINDS)
+        self._families: dict[Family, _Samples] = {}
+        #: of families of which two jobs are known; asked for every model at every pop
+        self._known: dict[Family, float] = {}
 
     def learn(self, request: RenderRequest, now: float, *, steps: float, seconds: float, finished: bool) -> None:
         """The samplers of a job did so many steps in so many seconds; `finished`: the job was rendered in the end."""
@@ -129,24 +132,24 @@ class SamplerPace:
         if seconds <= 0 or done <= 0:
             return
         unit = seconds * (work / done) / max(work, LEAST_WORK)
-        for name in (request.model.name, request.model.family):
-            samples = self._samples.get(name) or _Samples()
+        name, family = request.model.name, request.model.family
+        own, kin = self._models.get(name) or _Samples(), self._families.get(family) or _Samples()
+        for samples in (own, kin):
             # A small job says nothing of large ones, unless it was itself too slow.
             if work >= LEAST_WORK or (not finished and unit > max(samples.units, default=0.0)):
                 samples.add(unit, now)
-                self._samples[name] = samples
+                self._models[name], self._families[family] = own, kin
+        if len(kin.units) > 1:
+            self._known[family] = min(kin.units)
 
     def of(self, model: ServedModel, now: float) -> Pace | None:
         """The model's pace, if need be by its family or by another; None while too little is known."""
-        own = self._samples.get(model.name)
-        if own:
+        own = self._models.get(model.name)
+        if own and own.units:
             return Pace(min(own.units), len(own.units) > 1 and now - own.at < own.retry_s)
-        known = {name: min(found.units) for name, found in self._samples.items() if len(found.units) > 1}
-        if model.family in known:
-            return Pace(known[model.family], may_withdraw=False)
-        kin = [
-            unit * HEAVINESS[model.family] / HEAVINESS[name] for name, unit in known.items() if isinstance(name, Family)
-        ]
+        if model.family in self._known:
+            return Pace(self._known[model.family], may_withdraw=False)
+        kin = [unit * HEAVINESS[model.family] / HEAVINESS[family] for family, unit in self._known.items()]
         return Pace(max(kin), may_withdraw=False) if kin else None
 
 
