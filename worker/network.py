@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 from worker.errors import ConfigError
 
 PROXY_VARIABLES = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY")
-PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
+PROXY_SCHEMES = ("http", "https", "socks5", "socks5h", "socks")
+#: As desktops such as GNOME set it for all their programs.
+DESKTOP_SOCKS = "socks://"
 #: Read by httpx and ssl (SSL_*), and by requests in the safety checker's process (the others).
 CERTIFICATE_FILES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 #: An entry of NO_PROXY with a scheme or a port; httpx cannot parse any other colon outside an IPv6 address.
@@ -23,7 +25,7 @@ _NO_PROXY_HOST = re.compile(r"(?:[a-z]+://)?[A-Za-z0-9_.*-]+(?::[0-9]{1,5})?(?:/
 
 
 def check_network_variables(environment: MutableMapping[str, str]) -> None:
-    """Check all variables, and rewrite NO_PROXY into a form that httpx understands.
+    """Check all variables, and rewrite usual forms that httpx does not know: `socks://` and some of NO_PROXY.
 
     Raises one ConfigError that names every wrong variable.
     """
@@ -32,6 +34,9 @@ def check_network_variables(environment: MutableMapping[str, str]) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         if name in environment:
             environment[name] = _no_proxy(environment[name])
+    for name in (each for upper in PROXY_VARIABLES for each in (upper, upper.lower())):
+        if environment.get(name, "").startswith(DESKTOP_SOCKS):
+            environment[name] = environment[name].replace(DESKTOP_SOCKS, "socks5://", 1)
 
 
 def network_problems(environment: Mapping[str, str]) -> Iterator[ConfigError]:

@@ -62,6 +62,7 @@ def test_a_password_in_a_proxy_address_is_not_shown():
     [
         ("ALL_PROXY", "socks5://127.0.0.1:1"),
         ("all_proxy", "socks5h://u:p@h:1080"),
+        ("all_proxy", "socks://127.0.0.1:7891/"),
         ("HTTP_PROXY", "proxy.lan:3128"),
         ("HTTP_PROXY", "http://[fe80::1]:80"),
         ("HTTP_PROXY", ""),

@@ -1,5 +1,6 @@
 """Settings from the environment: .env, all keys as AIWORKER_* (option -e), and the variables that always apply."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -25,6 +26,8 @@ NO_KEYS = frozenset(
         "AIWORKER_STATE_DIR",
     }
 )
+#: A comment after a value: a # between blanks, as examples of env files have it. `worker #1` has none.
+_COMMENT = re.compile(r"\s+#\s.*$", re.DOTALL)
 #: Values that turn a switch variable off; any other non-empty value turns it on.
 OFF = frozenset({"0", "false", "no", "off"})
 
@@ -65,11 +68,13 @@ def from_environment(environment: Mapping[str, str]) -> tuple[dict[str, Setting]
 
 
 def unquoted(value: str) -> str:
-    """`value` without surrounding blanks and one pair of quotes: `docker run --env-file` passes both on.
+    """`value` without surrounding blanks, one pair of quotes, and a comment: `docker run --env-file` passes all on.
 
     Quotes of a list's first and last element stay.
     """
     text = value.strip()
+    if text[:1] not in ("'", '"') or text[-1:] != text[:1]:
+        text = _COMMENT.sub("", text)
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         inner = text[1:-1]
         if text[0] not in inner or inner.lstrip().startswith(("[", "{")):

@@ -6,7 +6,7 @@ a secret; only names of known keys appear.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from worker.config.key_types import key_doc
@@ -63,19 +63,26 @@ def find_slips(text: str) -> Iterator[Slip]:
             if found := _NO_COLON.match(line):
                 yield from _missing_colon(found, index + 1)
             value = re.sub(r"^\s*-\s+", "", line)
-        quote, end = _scan(value.strip())
-        if quote is None:
-            yield from _typographic(value.strip(), index + 1)
-        elif end is not None:
-            yield Slip(
-                index + 1, "there is text after the closing quote",
-                "Put the whole value in one pair of quotes; use single quotes around a text with double quotes.",
-            )  # fmt: skip
+        if value.rstrip().endswith(",") and value.strip()[:1] not in ("[", "{"):
+            yield _comma(line, index + 1, parent)
         else:
-            quoted_until, swallowed = _closing_line(quote, lines, index)
-            if quoted_until < 0:
-                remedy = f"Write {quote} at the end of the value."
-                yield Slip(index + 1, "a quote is opened and not closed", remedy, hidden=swallowed)
+            found_slips, quoted_until = _quotes(value.strip(), index, lines)
+            yield from found_slips
+
+
+def _quotes(value: str, index: int, lines: list[str]) -> tuple[Sequence[Slip], int]:
+    """Mistakes with quotes in a value on line `index`, and the line on which a quote over several lines closes."""
+    quote, end = _scan(value)
+    if quote is None:
+        return tuple(_typographic(value, index + 1)), -1
+    if end is not None:
+        remedy = "Put the whole value in one pair of quotes; use single quotes around a text with double quotes."
+        return (Slip(index + 1, "there is text after the closing quote", remedy),), -1
+    closing, swallowed = _closing_line(quote, lines, index)
+    if closing >= 0:
+        return (), closing
+    remedy = f"Write {quote} at the end of the value."
+    return (Slip(index + 1, "a quote is opened and not closed", remedy, hidden=swallowed),), -1
 
 
 def _lines_of_yaml(lines: list[str]) -> Iterator[int]:
@@ -125,6 +132,12 @@ def _missing_colon(found: "re.Match[str]", number: int) -> Iterator[Slip]:
     if found["name"] in FIELDS:
         what = "there is an equals sign instead of a colon" if found["sign"] == "=" else "a colon is missing"
         yield Slip(number, f"{what} after {found['name']}", "Write lines as `key: value`.")
+
+
+def _comma(line: str, number: int, parent: str) -> Slip:
+    """A comma at the end of a line, as in JSON or Python. In a list it becomes part of the element without a word."""
+    element = _is_list(parent) and line.lstrip().startswith("-")
+    return Slip(number, "there is a comma at the end of the line", "Delete the comma.", hidden=element)
 
 
 def _typographic(value: str, number: int) -> Iterator[Slip]:

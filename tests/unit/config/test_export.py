@@ -1,3 +1,4 @@
+import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,10 +59,11 @@ def test_an_env_file_holds_what_differs_and_nothing_else():
     assert config_to_env(BridgeData()) == ""
 
 
-def test_a_name_in_quotes_of_its_own_comes_back_with_them():
-    data = load_config(None, environment={}, from_env=True, overrides={"dreamer_name": '"x"'}).data
-    assert data.dreamer_name == '"x"'
-    assert from_env_text(config_to_env(data)).dreamer_name == '"x"'
+@pytest.mark.parametrize("name", ['"x"', "worker # 1", "worker #1", "'", "it's"])
+def test_a_name_with_quotes_or_a_hash_comes_back_as_it_is(name):
+    data = load_config(None, environment={}, from_env=True, overrides={"dreamer_name": name}).data
+    assert data.dreamer_name == name
+    assert from_env_text(config_to_env(data)).dreamer_name == name
 
 
 def test_what_is_shown_is_complete_and_masks_secrets():

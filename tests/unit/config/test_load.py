@@ -181,9 +181,9 @@ def test_with_e_and_without_any_variable_a_warning_says_so():
 
 def test_a_variables_quotes_and_blanks_go_whatever_its_type():
     values = {"DREAMER_NAME": '"My Worker"', "NSFW": "'true' ", "MAX_POWER": '"8"\r', "API_KEY": f'"{KEY}"',
-              "MODELS_TO_LOAD": "'[\"a\"]'", "BLACKLIST": '"a","b"'}  # fmt: skip
+              "QUEUE_SIZE": "2      # Important", "MODELS_TO_LOAD": "'[\"a\"]'", "BLACKLIST": '"a","b"'}  # fmt: skip
     data = load_config(None, environment={f"AIWORKER_{k}": v for k, v in values.items()}, from_env=True).data
-    assert (data.dreamer_name, data.nsfw, data.max_power) == ("My Worker", True, 8)
+    assert (data.dreamer_name, data.nsfw, data.max_power, data.queue_size) == ("My Worker", True, 8, 2)
     assert data.api_key.get_secret_value() == KEY
     assert (data.models_to_load, data.blacklist) == (("a",), ("a", "b"))
 

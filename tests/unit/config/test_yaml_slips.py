@@ -33,6 +33,9 @@ SLIPS = [
     ("api_key = x\nmax_power = 3\n", 1, "equals sign instead of a colon after api_key"),
     (NAME + "max_power 3\nnsfw: true\n", 2, "colon is missing after max_power"),
     ("models_to_load:\n\t- a\n", 2, "indented with a tab"),
+    ("models_to_load:\n  - Deliberate,\n  - b\n", 2, "comma at the end"),
+    ('models_to_load:\n  - "Deliberate",\n  - "b"\n', 2, "comma at the end"),
+    ('"dreamer_name": "x1",\n"max_power": 3,\n', 1, "comma at the end"),
     (NAME + "models_to_load: [a, b\nnsfw: true\n", 2, "closing bracket is missing"),
     ("a: &x {b: c}\n<<: *x\n", 2, "merge key"),
 ]
@@ -62,6 +65,8 @@ def test_a_slip_is_named_where_it_begins_with_a_remedy(text, line, what):
         "custom_models:\n  - name: x\n    baseline: y\ndevice_settings:\n  - device: 0\n    max_power: 8\n",
         "  dreamer_name: x\n  nsfw: true\n",
         "cache_home: C:\\models\n",
+        "models_to_load: [a,\n  b,\n  c]\n",
+        "dreamer_name: Me, myself\n",
     ],
 )
 def test_what_is_no_slip_is_read(text):
