@@ -18,6 +18,9 @@ pytestmark = pytest.mark.chaos
 
 #: The smallest file that passes for a whole model: a header that lists no tensor.
 EMPTY_MODEL = (2).to_bytes(8, "little") + b"{}"
+_LAYER = b'{"x.lora_up.weight": {"dtype": "U8", "shape": [1, 1], "data_offsets": [0, 1]},'
+_LAYER += b'"x.lora_down.weight": {"dtype": "U8", "shape": [1, 1], "data_offsets": [1, 2]}}'
+LORA = len(_LAYER).to_bytes(8, "little") + _LAYER + b"00"
 ASKED = "/api/models/7"
 
 
@@ -25,7 +28,7 @@ def answer(server):
     """CivitAI's about a LoRA for SD1.5."""
     file = {
         "name": "a.safetensors", "type": "Model", "sizeKB": 0.01, "downloadUrl": f"{server.base}/lora",
-        "hashes": {"SHA256": hashlib.sha256(EMPTY_MODEL).hexdigest()},
+        "hashes": {"SHA256": hashlib.sha256(LORA).hexdigest()},
     }  # fmt: skip
     version = {"id": 70, "baseModel": "SD 1.5", "files": [file]}
     return json.dumps({"id": 7, "name": "A", "type": "LORA", "nsfw": False, "modelVersions": [version]}).encode()
@@ -41,7 +44,7 @@ async def hosts(rig):
     rig.config = {"allow_lora": True, "queue_size": 2}
     settings = {"models_to_load": [MODEL], "model_reference": str(lists), "allow_private_downloads": True}
     async with FileServer() as server:
-        server.files = {ASKED: answer(server), "/lora": EMPTY_MODEL, "/model": EMPTY_MODEL}
+        server.files = {ASKED: answer(server), "/lora": LORA, "/model": EMPTY_MODEL}
         sha256 = hashlib.sha256(EMPTY_MODEL).hexdigest()
         entry = {
             "name": MODEL, "baseline": "stable diffusion 1",
@@ -96,7 +99,7 @@ async def test_a_job_gets_the_lora_it_names(rig, hosts):
         await rig.done([request])
     assert rig.outcomes() == {Outcome.OK: 1}
     assert told(rig, request) == []
-    assert (rig.folder / "models" / "lora" / "A_70.safetensors").read_bytes() == EMPTY_MODEL
+    assert (rig.folder / "models" / "lora" / "A_70.safetensors").read_bytes() == LORA
 
 
 async def test_a_checkpoint_no_engine_can_read_is_set_aside_fetched_again_and_served(rig, hosts):

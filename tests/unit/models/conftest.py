@@ -1,6 +1,7 @@
 """Model files and records in temporary folders."""
 
 import json
+import math
 import struct
 
 import pytest
@@ -10,9 +11,21 @@ from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purp
 from worker.workflows.types import Family
 
 
-def safetensors(payload=b"weights!"):
-    header = json.dumps({"w": {"dtype": "U8", "shape": [len(payload)], "data_offsets": [0, len(payload)]}}).encode()
-    return struct.pack("<Q", len(header)) + header + payload
+def safetensors(shapes, dtype="F16"):
+    """A safetensors file with these tensors, all zeros."""
+    header, size = {}, 0
+    for name, shape in shapes.items():
+        end = size + 2 * math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [size, end]}
+        size = end
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(size)
+
+
+#: Of no family that could be told by its names.
+LORA = safetensors({"x.lora_up.weight": (2, 1), "x.lora_down.weight": (1, 2), "x.alpha": ()})
+EMBEDDING = safetensors({"emb_params": (1, 768)})
+ANY = safetensors({"w": (4,)})
 
 
 @pytest.fixture
@@ -21,10 +34,25 @@ def put():
 
     def write(path, content=None):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(safetensors() if content is None else content)
+        path.write_bytes(ANY if content is None else content)
         return path
 
     return write
+
+
+@pytest.fixture
+def weights():
+    return safetensors
+
+
+@pytest.fixture
+def lora():
+    return LORA
+
+
+@pytest.fixture
+def embedding():
+    return EMBEDDING
 
 
 @pytest.fixture

@@ -15,10 +15,14 @@ import httpx
 from loguru import logger
 
 from worker.aio import timeout
-from worker.errors import DownloadError, DownloadRefused, HostUnreachable
+from worker.errors import DownloadError, DownloadRefused, HostUnreachable, InputRefused
+from worker.untrusted.http_body import IDENTITY, read_body
+from worker.untrusted.json_reader import JsonBounds, read_json_aside
+from worker.untrusted.json_reader import read_json as read_untrusted
 
 #: Most bytes of an answer. The largest document asked for is the list of image models, with 220 KB.
 MAX_BYTES: Final = 32 * 1024**2
+_BOUNDS: Final = JsonBounds(max_bytes=MAX_BYTES, max_values=1_000_000)
 #: Answers after which a later try may succeed, besides all of 500 and more: time-out, too early, too many requests.
 _TEMPORARY: Final = frozenset({408, 425, 429})
 
@@ -51,8 +55,9 @@ def write_json(path: Path, data: Any, *, indent: int | None = None) -> None:
 def read_json(path: Path) -> Any:
     """The file's content; None when it is absent, unreadable or not JSON."""
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        with path.open("rb") as file:
+            return read_untrusted(file.read(MAX_BYTES + 1), _BOUNDS)
+    except (OSError, InputRefused):
         return None
 
 
@@ -119,7 +124,7 @@ async def fetch_kept(
 
 async def _fetch(http: httpx.AsyncClient, url: str, *, etag: str, timeout_s: float) -> tuple[Any, str]:
     """The document and its etag. The document is None when the server says that what `etag` names is current."""
-    headers = {"accept-encoding": "identity"} | ({"if-none-match": etag} if etag else {})
+    headers = IDENTITY | ({"if-none-match": etag} if etag else {})
     try:
         async with timeout(timeout_s), http.stream("GET", url, headers=headers, follow_redirects=True) as response:
             status = response.status_code
@@ -129,18 +134,11 @@ async def _fetch(http: httpx.AsyncClient, url: str, *, etag: str, timeout_s: flo
                 refused = 400 <= status < 500 and status not in _TEMPORARY  # noqa: PLR2004 - HTTP's client errors
                 kind = DownloadRefused if refused else HostUnreachable
                 raise kind(f"{url} answers {status}.", status=status)
-            if (coding := response.headers.get("content-encoding", "identity").strip().casefold()) != "identity":
-                # Only identity was asked for, and a packed answer may unpack to any size.
-                raise HostUnreachable(f"{url} answers in the content coding {coding[:50]!r}.")
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise HostUnreachable(f"{url} sends more than {MAX_BYTES} bytes.")
-            return json.loads(body), response.headers.get("etag", "")
+            body = await read_body(response, max_bytes=MAX_BYTES)
+            return await read_json_aside(body, _BOUNDS), response.headers.get("etag", "")
     except TimeoutError as error:
         raise HostUnreachable(f"{url} gives no whole answer within {timeout_s:g} s.") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise HostUnreachable(f"{url} can't be reached: {str(error) or type(error).__name__}.") from error
-    except (ValueError, RecursionError) as error:
-        raise HostUnreachable(f"{url} sends no JSON: {error}.") from error
+    except InputRefused as error:
+        raise HostUnreachable(f"{url} sends what can't be read: {error.message}") from error

@@ -15,8 +15,10 @@ from typing import Final
 
 from loguru import logger
 
+from worker.bounded_dict import BoundedDict
 from worker.errors import ConfigError
 from worker.models.catalog.records import ModelFile, ModelRecord, Purpose
+from worker.models.disk.contents import Contents, checkpoint_damage, read_contents
 from worker.models.disk.folder_layouts import (
     KEY_OF_FOLDER,
     KEY_OF_PURPOSE,
@@ -25,9 +27,11 @@ from worker.models.disk.folder_layouts import (
     ModelTree,
     detect,
 )
-from worker.models.disk.integrity import HashStore, find_damage
+from worker.models.disk.integrity import HashStore
 from worker.workflows.request import ServedModel
 
+#: Files whose header is remembered.
+MAX_CONTENTS: Final = 10_000
 #: Added to the name of a broken file, so that ComfyUI does not list it.
 BROKEN_SUFFIX: Final = ".broken"
 
@@ -58,7 +62,7 @@ class Store:
         self.hashes = HashStore(self.root)
         self._loose = _loose_folders(custom)
         self._names: dict[Path, Mapping[str, Path]] = {}
-        self._damage: dict[tuple[Path, int, int], str] = {}
+        self._contents: BoundedDict[tuple[Path, int, int], Contents] = BoundedDict(MAX_CONTENTS)
 
     def refresh(self) -> None:
         """Forget the listings of the read-only trees."""
@@ -92,7 +96,7 @@ class Store:
             return MissingFile(file, f"{where} does not exist")
         if not found.listed and file.purpose is not Purpose.AUXILIARY:
             return MissingFile(file, f"{found.path} lies where ComfyUI looks for no {file.purpose.value}", found.path)
-        if damage := self._look_at(found.path):
+        if damage := self.contents(found.path).damage:
             return MissingFile(file, f"{found.path}: {damage}", found.path)
         known = self.hashes.known(found.path) if file.sha256 else None
         if known and known != file.sha256:
@@ -112,7 +116,8 @@ class Store:
 
     def missing(self, record: ModelRecord) -> tuple[MissingFile, ...]:
         """Every file of the record that can't be used. Reads headers of new files, so call it in a thread."""
-        return tuple(lack for file in record.files if (lack := self.check(file)))
+        missing = tuple(found for file in record.files if (found := self.check(file)))
+        return missing or self._misfits(record)
 
     def verify(self, record: ModelRecord, *, fresh: bool = False) -> tuple[MissingFile, ...]:
         """`missing`, after comparing checksums, computed where unknown or if `fresh`. Takes minutes."""
@@ -159,15 +164,25 @@ class Store:
             sections["custom"] = {key: "\n".join(map(str, folders)) for key, folders in self._loose.items()}
         return {name: section for name, section in sections.items() if section}
 
-    def _look_at(self, path: Path) -> str:
+    def contents(self, path: Path) -> Contents:
+        """What the file holds, read once as long as it does not change. Takes up to a second: call it in a thread."""
         try:
             stat = path.stat()
         except OSError as error:
-            return f"it can't be read: {error.strerror or error}"
+            return Contents(f"it can't be read: {error.strerror or error}")
         key = (path, stat.st_size, stat.st_mtime_ns)
-        if key not in self._damage:
-            self._damage[key] = find_damage(path)
-        return self._damage[key]
+        if key not in self._contents:
+            self._contents[key] = read_contents(path)
+        return self._contents[key]
+
+    def _misfits(self, record: ModelRecord) -> tuple[MissingFile, ...]:
+        """The checkpoint that is not what the record says. One with a checksum of the reference is taken as it is."""
+        if record.family is None or len(record.files) != 1:
+            return ()
+        file = record.files[0]
+        found = self.find(file) if file.purpose is Purpose.CHECKPOINT and not file.sha256 else None
+        damage = checkpoint_damage(self.contents(found.path), record.family) if found else ""
+        return (MissingFile(file, f"{found.path}: {damage}", found.path),) if found and damage else ()
 
     def _name_in(self, folder: Path, file: ModelFile, *, exact: bool) -> Path | None:
         if (folder / file.name).is_file():

@@ -15,8 +15,11 @@ from worker.models.loras.civitai import MAX_NAME, Kind, read_words
 
 #: Below the model root.
 FILE: Final = "horde_model_reference/civitai.cached.json"
+#: Below the model root: files that can't be used, by their checksum, with the reason.
+BAD_FILE: Final = "horde_model_reference/bad_loras.cached.json"
 #: Entries that are kept.
 MAX_ENTRIES: Final = 5000
+MAX_REASON: Final = 300
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,12 @@ class KnownFiles:
         for key, entry in content.items() if isinstance(content, dict) else ():
             if known := _read(entry):
                 self._entries[key] = known
+        self._bad_path = root / BAD_FILE
+        self._bad: BoundedDict[str, str] = BoundedDict(MAX_ENTRIES)
+        content = read_json(self._bad_path)
+        for sha256, reason in content.items() if isinstance(content, dict) else ():
+            if read_sha256(sha256) and isinstance(reason, str):
+                self._bad[sha256] = reason[:MAX_REASON]
 
     def by_wish(self, key: str) -> KnownFile | None:
         return self._entries.get(key)
@@ -57,11 +66,23 @@ class KnownFiles:
     async def keep(self, key: str, known: KnownFile) -> None:
         """Add or replace an entry, on disk too where that is possible."""
         self._entries[key] = known
-        content = {key: asdict(known) for key, known in self._entries.items()}
-        try:
-            await asyncio.to_thread(write_json, self._path, content)
-        except OSError as error:
-            logger.bind(action="civitai_index_not_kept").warning("{} can't be written: {}", self._path, error)
+        await _write(self._path, {key: asdict(known) for key, known in self._entries.items()})
+
+    def why_bad(self, sha256: str | None) -> str:
+        """Why the file with this checksum can't be used; "" where nothing is known against it."""
+        return self._bad.get(sha256 or "", "")
+
+    async def keep_bad(self, sha256: str, reason: str) -> None:
+        """Remember that the file with this checksum can't be used, on disk too where that is possible."""
+        self._bad[sha256] = reason[:MAX_REASON]
+        await _write(self._bad_path, dict(self._bad))
+
+
+async def _write(path: Path, content: Mapping[str, Any]) -> None:
+    try:
+        await asyncio.to_thread(write_json, path, content)
+    except OSError as error:
+        logger.bind(action="lora_facts_not_kept").warning("{} can't be written: {}", path, error)
 
 
 def _read(entry: Any) -> KnownFile | None:

@@ -19,9 +19,9 @@ from worker.aio import timeout
 from worker.bounded_dict import BoundedDict
 from worker.circuit_breaker import CircuitBreaker
 from worker.clock import Clock
-from worker.errors import DownloadError, DownloadRefused, HostUnreachable, Retry, WorkerError
+from worker.errors import DownloadError, DownloadRefused, FileBroken, HostUnreachable, Retry, WorkerError
 from worker.models.catalog.documents import fetch_json
-from worker.models.disk.integrity import find_damage
+from worker.models.disk.contents import embedding_damage, lora_damage
 from worker.models.disk.store import Store
 from worker.models.download.downloader import Download, Downloader
 from worker.models.loras.civitai import API, CivitaiFile, Kind, fits, look_up, read_name
@@ -46,8 +46,8 @@ FRESH_S: Final = 24 * 3600.0
 #: Failures in a row after which nothing is asked for `REST_S` seconds.
 MAX_FAILURES: Final = 3
 REST_S: Final = 120.0
-#: The word of gen_metadata for a file that can't be used, and for one that does not go with the model.
-FAILED, MISMATCH = "download_failed", "baseline_mismatch"
+#: The words of gen_metadata for a file that is not to be had, one that can't be used, and one for another family.
+FAILED, BROKEN, MISMATCH = "download_failed", "parse_failed", "baseline_mismatch"
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,10 @@ class LoraFetcher:
         self._store.hashes.forget(path)
         sha256 = known.sha256 if known else None
         is_wrong = sha256 is not None and sha256 != await asyncio.to_thread(self._store.hashes.compute, path)
-        damage = await asyncio.to_thread(find_damage, path)
-        if is_wrong or damage:
+        contents = await asyncio.to_thread(self._store.contents, path)
+        if is_wrong or contents.damage:
             self._store.quarantine(path)
-        return is_wrong or bool(damage)
+        return is_wrong or bool(contents.damage)
 
     async def _provide(self, kind: Kind, wish: str, family: Family, *, is_version: bool = False) -> KnownFile | str:
         """The file, on disk and usable; or gen_metadata's word for why it is left out."""
@@ -138,10 +138,17 @@ class LoraFetcher:
         try:
             async with timeout(wait_s):
                 known = await self._look_up(key, kind, name, is_version=is_version)
-                if fits(known.base_model, family):
-                    mark_used(await self._file(key, kind, known))
-                    return known
-            value, reason = MISMATCH, f"it is for {known.base_model}"
+                made_for = known.base_model
+                if fits(made_for, family):
+                    path = await self._file(key, kind, known)
+                    contents = await asyncio.to_thread(self._store.contents, path)
+                    if kind is not Kind.LORA or contents.fits(family):
+                        mark_used(path)
+                        return known
+                    made_for = contents.family
+            value, reason = MISMATCH, f"it is for {made_for} and changes nothing on a model of {family.value}"
+        except FileBroken as error:
+            value, reason = BROKEN, error.message
         except TimeoutError:
             reason = f"it did not come within {wait_s:g} s"
         except (WorkerError, OSError) as error:
@@ -211,15 +218,18 @@ class LoraFetcher:
             return found
 
     async def _file(self, key: str, kind: Kind, known: KnownFile) -> Path:
-        """The whole file on disk. Raises DownloadError."""
+        """The whole file on disk. Raises DownloadError; FileBroken for one that can't be used."""
         if known.nsfw and not self.nsfw:
             raise DownloadRefused("it is marked nsfw, and this worker is not.")
+        if reason := self._known.why_bad(known.sha256):
+            raise FileBroken(reason)
         path = self._path(kind, known)
-        damage = await asyncio.to_thread(find_damage, path)
-        if not damage:
+        is_here = await asyncio.to_thread(path.is_file)
+        damage = await self._damage(kind, path) if is_here else ""
+        if is_here and not damage:
             return path
         if not known.url:
-            raise DownloadRefused("its file is broken, and its address is not known.")
+            raise FileBroken(f"{path.name}: {damage}.")
         if known.size > MAX_BYTES[kind]:
             raise DownloadRefused(f"it has {known.size // MIB} MiB, more than is fetched for a job.")
         if self._file_breaker.is_open(self._now_s()):
@@ -236,11 +246,22 @@ class LoraFetcher:
         except DownloadError as error:
             if error.retry is Retry.NO:
                 self._not_found[key] = self._now_s() + NOT_FOUND_S
-            else:
-                self._note_failure(self._file_breaker, error)
+                raise DownloadRefused(error.message) from error
+            self._note_failure(self._file_breaker, error)
             raise
         self._file_breaker.succeeded()
+        if damage := await self._damage(kind, path):
+            reason = f"{path.name}: {damage}."
+            if known.sha256:
+                await self._known.keep_bad(known.sha256, reason)
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+            raise FileBroken(reason)
         return fetched
+
+    async def _damage(self, kind: Kind, path: Path) -> str:
+        """Why the file can't be used as what it was asked for; "" if it can."""
+        contents = await asyncio.to_thread(self._store.contents, path)
+        return lora_damage(contents) if kind is Kind.LORA else embedding_damage(contents)
 
     async def _once(self, key: str, start: Callable[[], Awaitable[Any]]) -> Any:
         """The result of the one task for `key`; it outlives whoever waits for it."""
