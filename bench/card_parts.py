@@ -20,11 +20,11 @@ from worker.engine.install.machine import Accelerator
 from worker.engine.pool import EnginePool, NothingLearned, Rendering, RenderTask
 from worker.engine.process import EngineProcess
 from worker.engine.slot import EngineSlot
-from worker.engine.vram import GIB
 from worker.errors import SafetyUnavailable
 from worker.images import RawImage
 from worker.safety.child_process import CHILD, SafetyProcess, SafetySettings
 from worker.scheduling.estimates.memory import MemoryNeeds
+from worker.units import GIB
 from worker.workflows.features import evaluations_of
 
 #: Engines started one after the other.

@@ -7,10 +7,11 @@ import pytest
 from worker.config.schema import BridgeData
 from worker.demo.tinies import records
 from worker.engine.client import EngineClient
-from worker.engine.memory_flags import GIB, Machine, memory_arguments
+from worker.engine.memory_flags import Machine, memory_arguments
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.models.disk.store import Store
 from worker.models.installed import InstalledModels
+from worker.units import GIB
 from worker.workflows.library import Library
 
 from .studio import DEVICE_ARGUMENTS, Studio

@@ -25,8 +25,8 @@ from worker.engine.install.machine import Accelerator, Host, detect_card
 from worker.errors import WorkerError
 from worker.horde.account import check_account
 from worker.horde.client import HordeClient
+from worker.units import GIB
 
-GIB = 1024**3
 #: Free memory below which an engine hardly starts.
 LEAST_MEMORY_BYTES = 6 * GIB
 #: Time for the engine's Python to import torch and look at the cards, in seconds; offline the answer comes within 5 s.

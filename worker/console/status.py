@@ -10,8 +10,8 @@ from worker.console.job_log import image_size
 from worker.engine.slot import EngineSlot
 from worker.jobs.job import Job, Stage
 from worker.jobs.session_stats import SessionStats
+from worker.units import GIB
 
-GIB = 1024**3
 RULE = "─" * 78
 HOUR_S = 3600.0
 #: Running or idle time below which a rate or a notice means nothing, in seconds.

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from worker.config.schema import BridgeData
+from worker.units import GIB
 
-GIB = 1024**3
 #: What the system, the worker, the safety child and the engine itself need beside models.
 RESERVED_BYTES = 6 * GIB
 #: Models are kept in memory up to this many; more only delays the moment at which memory runs out.

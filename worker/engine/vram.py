@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-GIB = 1024**3
+from worker.units import GIB
+
 #: An engine's own share that torch does not know of: the driver's context and its libraries.
 CONTEXT_BYTES = GIB // 2
 #: What must be left for the engines: this, or the share of the card if that is more.

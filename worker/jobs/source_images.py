@@ -16,11 +16,11 @@ from worker.errors import InputRefused, JobError, JobLate
 from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata
 from worker.jobs.job import Job
+from worker.units import MIB
 from worker.untrusted.pictures import BYTES_PER_PIXEL, Reservation
 from worker.workflows.payload import MAX_EXTRA_SOURCES
 from worker.workflows.request import ExtraSource, RenderRequest, ServedModel, SourceImage
 
-MIB = 1024 * 1024
 #: The server hands out WebP of at most 3072 x 3072 pixels, 10 MB at the worst; a PNG of that size has 28 MB.
 MAX_PICTURE_BYTES = 32 * MIB
 #: Memory for the pictures of all jobs, and of one: a source picture of 3072 x 3072 takes 38 MB and its mask 9.

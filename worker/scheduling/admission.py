@@ -26,8 +26,8 @@ from worker.scheduling.horde_status import HordeStatus
 from worker.scheduling.offer import Capabilities, build_offer
 from worker.scheduling.planner import Capacity, Planner
 from worker.scheduling.wait import WaitKind, WaitReason, WaitReport
+from worker.units import GIB
 
-GIB = 1024**3
 #: A job that has waited so long for its files makes room for one that can begin at once.
 FILES_PATIENCE_S = 2.0
 #: How often to decide anew where nobody announces that a reason is over, and where the time is known.

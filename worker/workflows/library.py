@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-import worker
 from worker.errors import TemplateError
+from worker.workflows import packaged_folder
 from worker.workflows.template_reader import GRAPH_FILE, MANIFEST_FILE, BrokenEntry, read_fragment, read_template
 from worker.workflows.templates import Fragment, LibraryEntry, Template
 
@@ -21,11 +21,6 @@ DEPTH = 3
 MAX_FILES = 2000
 
 P = TypeVar("P", Template, Fragment)
-
-
-def packaged_folder() -> Path:
-    """The templates that come with the worker."""
-    return Path(worker.__file__).parents[1] / "comfy_workflows"
 
 
 @dataclass(frozen=True)

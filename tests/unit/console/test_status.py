@@ -2,8 +2,9 @@
 
 import pytest
 
-from worker.console.status import GIB, EngineLine, Status, status_lines
+from worker.console.status import EngineLine, Status, status_lines
 from worker.jobs.session_stats import SessionStats
+from worker.units import GIB
 
 HOUR = 3600.0
 

@@ -10,8 +10,9 @@ from worker.engine.devices import Device, choose_devices, engine_settings
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator
 from worker.engine.install.record import Record
-from worker.engine.memory_flags import GIB, Machine, memory_arguments
+from worker.engine.memory_flags import Machine, memory_arguments
 from worker.engine.process import EngineSettings
+from worker.units import GIB
 
 CARDS = tuple(Device(Accelerator.CUDA, index) for index in (0, 1))
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from worker.engine.vram import CONTEXT_BYTES, GIB, Reading, read, shortage
+from worker.engine.vram import CONTEXT_BYTES, Reading, read, shortage
+from worker.units import GIB
 
 
 def card(total: float, free: float, *engines: float) -> list[Reading]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from worker.bounded_dict import BoundedDict
 from worker.engine.events import MemoryNeed
-from worker.engine.vram import CONTEXT_BYTES, GIB
+from worker.engine.vram import CONTEXT_BYTES
 from worker.scheduling.device_limits import SizeLimit
+from worker.units import GIB
 
 #: What a sampler takes at any size: work space of libraries, weights that pass through.
 FIXED_BYTES = GIB // 2
