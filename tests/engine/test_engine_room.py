@@ -277,7 +277,7 @@ async def test_a_cancelled_job_that_waits_leaves_the_running_one_alone(room: Roo
         await nodes.begun.wait()
     waiting = asyncio.ensure_future(room.client.render(long_job(3), OUT, on_progress=waiting_nodes))
     async with timeout(PATIENCE_S):
-        while not (await room.client._request("GET", "/queue")).json()["queue_pending"]:
+        while not (await room.client._ask("/queue"))["queue_pending"]:
             await asyncio.sleep(0.01)
 
     waiting.cancel()
@@ -305,7 +305,7 @@ async def test_nothing_of_a_finished_job_is_kept_in_the_history(room: Room) -> N
     await room.client.render(one_colour(0x0FEDCB), OUT)
 
     async with timeout(PATIENCE_S):
-        while (await room.client._request("GET", "/history")).json():
+        while await room.client._ask("/history"):
             await asyncio.sleep(0.1)
 
 

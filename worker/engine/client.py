@@ -20,11 +20,12 @@ from worker.aio import timeout, to_the_end
 from worker.engine import events
 from worker.engine.error_classifier import Failure, classify, classify_rejection
 from worker.engine.graph_trace import Graph
-from worker.engine.loopback import loopback_client
+from worker.engine.loopback import EngineAnswer, exchange, loopback_client, read_object
 from worker.engine.stall_detector import Watch
 from worker.engine.websocket_reader import SocketReader, discard, open_socket
-from worker.errors import EngineDied, EngineError, EngineStalled, NodeFailed, RenderCancelled
+from worker.errors import EngineDied, EngineError, EngineStalled, InputRefused, NodeFailed, RenderCancelled
 from worker.images import RawImage
+from worker.untrusted.text import quote
 
 #: Answers to small questions; the engine's loop may be busy for a while during a model load.
 HTTP_TIMEOUT_S = 30.0
@@ -108,7 +109,7 @@ class EngineClient:
         #: prompts that ended and are in the engine's history still
         self._over: list[str] = []
         #: requests under way
-        self._asking: set[asyncio.Future[httpx.Response]] = set()
+        self._asking: set[asyncio.Future[EngineAnswer]] = set()
         #: what is seen through without its caller
         self._aside: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -120,7 +121,7 @@ class EngineClient:
     async def open(self) -> None:
         """Connect and learn what nodes the engine has. Raises EngineDied when nobody answers."""
         await self._connect()
-        self.object_info = (await self._request("GET", "/object_info")).json()
+        self.object_info = await self._ask("/object_info")
 
     def expect_end(self, cause: EngineError | None = None) -> None:
         """The engine ends or is about to be stopped: its silence from now on is no news. Prompts fail with `cause`."""
@@ -233,7 +234,7 @@ class EngineClient:
             for _ in range(CANCEL_ATTEMPTS):
                 await self._request("POST", "/queue", json={"delete": [prompt_id]})
                 await self._request("POST", "/interrupt", json={"prompt_id": prompt_id})
-                queue = (await self._request("GET", "/queue")).json()
+                queue = await self._ask("/queue")
                 if all(prompt_id != item[1] for item in queue["queue_running"] + queue["queue_pending"]):
                     self._given_up.discard(prompt_id)
                     await self._forget(prompt_id)
@@ -248,8 +249,7 @@ class EngineClient:
 
     async def system_stats(self) -> dict[str, Any]:
         """ComfyUI's /system_stats: system and devices, memory in bytes."""
-        stats: dict[str, Any] = (await self._request("GET", "/system_stats")).json()
-        return stats
+        return await self._ask("/system_stats")
 
     # Prompts
 
@@ -281,9 +281,9 @@ class EngineClient:
         try:
             response = await asyncio.shield(posting)
             # ComfyUI runs the outputs that are valid and reports the others: an answer of 200 may be half a no.
-            answer = response.json()
-            if response.status_code != httpx.codes.OK or not isinstance(answer, dict) or answer.get("node_errors"):
-                raise classify_rejection(answer if isinstance(answer, dict) else {}, graph)
+            answer = await read_object(response)
+            if response.status_code != httpx.codes.OK or answer.get("node_errors"):
+                raise classify_rejection(answer, graph)
         except BaseException:
             self._prompts.pop(prompt.id, None)
             self._given_up.add(prompt.id)
@@ -294,7 +294,7 @@ class EngineClient:
     async def _still_busy(self) -> bool:
         """Whether a prompt that was given up is in the engine even now."""
         if self._given_up:
-            queue = (await self._request("GET", "/queue")).json()
+            queue = await self._ask("/queue")
             self._given_up &= {item[1] for item in queue["queue_running"] + queue["queue_pending"]}
         return bool(self._given_up)
 
@@ -308,7 +308,7 @@ class EngineClient:
         task.add_done_callback(self._aside.discard)
         return task
 
-    async def _withdraw(self, posting: asyncio.Future[httpx.Response], prompt_id: str) -> None:
+    async def _withdraw(self, posting: asyncio.Future[EngineAnswer], prompt_id: str) -> None:
         """Cancel a prompt that may still be on its way in: the engine queues it even if nobody hears the answer."""
         await asyncio.wait([posting])
         # Read, so that it is no news for the log; the caller has an error of its own.
@@ -354,7 +354,7 @@ class EngineClient:
 
     async def _look_after(self, prompt: _Prompt) -> None:
         """Decide what the silence around a prompt means."""
-        queue = (await self._request("GET", "/queue")).json()
+        queue = await self._ask("/queue")
         # Whether it runs or waits makes no difference: nothing in this engine has moved for so long.
         if any(prompt.id == item[1] for item in queue["queue_running"] + queue["queue_pending"]):
             raise EngineStalled(f"The engine has been silent for {self._limit_s:.0f} s in the middle of a job.")
@@ -444,7 +444,7 @@ class EngineClient:
 
     async def _settle(self, prompt: _Prompt) -> None:
         """After a gap: a prompt that ended meanwhile gets its end from the history; its frames are asked for again."""
-        history = (await self._request("GET", f"/history/{prompt.id}")).json()
+        history = await self._ask(f"/history/{prompt.id}")
         if not prompt.ended.done() and prompt.id in history:
             for kind, data in history[prompt.id].get("status", {}).get("messages", []):
                 if kind == "execution_error":
@@ -461,10 +461,10 @@ class EngineClient:
 
     async def _request(
         self, method: str, path: str, *, accept: Collection[int] = (httpx.codes.OK,), **content: Any
-    ) -> httpx.Response:
+    ) -> EngineAnswer:
         if self._gone:
             raise await self._gone_because("The connection to the engine was closed.")
-        asking = asyncio.ensure_future(self._http.request(method, path, **content))
+        asking = asyncio.ensure_future(exchange(self._http, method, path, **content))
         self._asking.add(asking)
         asking.add_done_callback(self._asking.discard)
         try:
@@ -473,6 +473,12 @@ class EngineClient:
             raise EngineStalled(f"The engine did not answer {method} {path} in {HTTP_TIMEOUT_S:.0f} s.") from error
         except httpx.TransportError as error:
             raise await self._gone_because(f"The engine does not answer: {error!r}.") from error
+        except InputRefused as error:
+            raise NodeFailed(f"The engine's answer to {method} {path} can't be read: {error.message}") from error
         if response.status_code not in accept:
-            raise NodeFailed(f"The engine answered {method} {path} with {response.status_code}: {response.text[:200]}")
+            said = quote(response.body.decode(errors="replace"), longest=200)
+            raise NodeFailed(f"The engine answered {method} {path} with {response.status_code}: {said}")
         return response
+
+    async def _ask(self, path: str) -> dict[str, Any]:
+        return await read_object(await self._request("GET", path))

@@ -8,13 +8,16 @@ got the number afterwards is left alone.
 import contextlib
 import json
 from pathlib import Path
-from typing import Any
 
 import psutil
 from loguru import logger
 
+from worker.untrusted.json_reader import JsonBounds, read_json_file
+
 #: One in the folder of every child.
 FILE_NAME = "child.json"
+#: What `note_child` writes has two values.
+NOTE_BOUNDS = JsonBounds(max_bytes=4096)
 #: How far two readings of the same birth may lie apart: the system counts it from a boot time that it corrects.
 BIRTH_TOLERANCE_S = 2.0
 #: A killed process that is not gone by then is stuck in the kernel.
@@ -59,9 +62,9 @@ def end_orphans(root: Path) -> int:
 def _read(note: Path) -> psutil.Process | None:
     """The noted process, if it is still the one that was noted."""
     try:
-        content: Any = json.loads(note.read_text(encoding="utf-8"))
+        content = read_json_file(note, NOTE_BOUNDS)
         process = psutil.Process(int(content["pid"]))
         same = abs(process.create_time() - float(content["born"])) <= BIRTH_TOLERANCE_S
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, psutil.Error):
         return None
     return process if same and process.is_running() else None

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from worker.aio import timeout
-from worker.errors import SafetyUnavailable
+from worker.errors import InputRefused, SafetyUnavailable
 from worker.images import RawImage
 from worker.process.child import child_environment, end_child, log_tail, spawn_options, trim_log
 from worker.process.orphans import note_child
-from worker.safety.child.service import LARGEST_BODY, PREFIX, pack, unpack_header, unpack_prefix
+from worker.safety.child.service import LARGEST_BODY, PREFIX, pack, unpack_prefix
+from worker.untrusted.json_reader import JsonBounds, read_json_object
 
+#: An answer has a few values; what is told while it starts is a line.
+ANSWER_BOUNDS = JsonBounds(max_values=1000, max_depth=16)
 #: The program for the engine's Python.
 CHILD = Path(__file__).with_name("child")
 #: While it starts, the child tells whatever gets on; so long a silence means that nothing does. The phrases that
@@ -149,9 +152,10 @@ class SafetyProcess:
         try:
             async with timeout(limit_s):
                 header_bytes, body_bytes = unpack_prefix(await self._child.stdout.readexactly(PREFIX.size))
+                if body_bytes:
+                    raise InputRefused("No answer has a body.")
                 header = await self._child.stdout.readexactly(header_bytes)
-                await self._child.stdout.readexactly(body_bytes)
-            return unpack_header(header)
+            return read_json_object(header, ANSWER_BOUNDS)
         except TimeoutError as error:
             raise self._lost(f"{what} for {limit_s:.0f} s") from error
         except asyncio.IncompleteReadError as error:

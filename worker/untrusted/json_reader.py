@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from json.decoder import py_scanstring  # type: ignore[attr-defined]
 from json.scanner import py_make_scanner  # type: ignore[attr-defined]
+from pathlib import Path
 from typing import Any, Final
 
 from worker.errors import InputRefused
@@ -75,6 +76,12 @@ async def read_json_aside(data: bytes | str, bounds: JsonBounds = DEFAULT_BOUNDS
     if len(data) <= QUICK_BYTES // 4:
         return read_json(data, bounds)
     return await asyncio.to_thread(read_json, data, bounds)
+
+
+def read_json_file(path: Path, bounds: JsonBounds = DEFAULT_BOUNDS) -> Any:
+    """`read_json` of a file, of which no more is read than the bound. Raises InputRefused, OSError."""
+    with path.open("rb") as file:
+        return read_json(file.read(bounds.max_bytes + 1), bounds)
 
 
 def read_json_object(data: bytes | str, bounds: JsonBounds = DEFAULT_BOUNDS) -> dict[str, Any]:

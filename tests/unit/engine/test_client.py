@@ -124,7 +124,7 @@ async def test_cancelling_a_waiting_job_leaves_the_running_one_alone(
     running = asyncio.ensure_future(client.render(sampler_graph(), OUT, on_progress=steps))
     await steps.begun.wait()
     waiting = asyncio.ensure_future(client.render(plain_graph(7), OUT))
-    while not (await client._request("GET", "/queue")).json()["queue_pending"]:
+    while not (await client._ask("/queue"))["queue_pending"]:
         await asyncio.sleep(0.01)
 
     waiting.cancel()
@@ -153,7 +153,7 @@ async def test_a_job_given_up_while_it_is_handed_in_does_not_stay_in_the_engine(
         await given_up
 
     await until(lambda: "Prompt queued" in log())
-    queue = (await client._request("GET", "/queue")).json()
+    queue = await client._ask("/queue")
     assert queue == {"queue_running": [], "queue_pending": []}
     assert client.outstanding == 0
 

@@ -54,7 +54,7 @@ async def test_a_failure_during_a_gap_of_the_websocket_is_read_from_the_history(
     await begun.wait()
     assert client._reader is not None
     client._reader._socket.abort()
-    while (await client._request("GET", "/queue")).json()["queue_running"]:
+    while (await client._ask("/queue"))["queue_running"]:
         await asyncio.sleep(0.01)
 
     gap.set()
