@@ -113,6 +113,7 @@ class HordeStatus:
             WaitKind.MAINTENANCE if is_maintenance else WaitKind.HORDE,
             sentence,
             self.not_before,
+            tries_again=not is_busy,
             remedy=error.remedy,
             tell_after_s=LONG_PAUSE_S if is_busy else 0.0,
             topic=sentence,

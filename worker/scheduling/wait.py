@@ -48,6 +48,8 @@ class WaitReason:
     kind: WaitKind
     sentence: str
     until: float | None = None
+    #: `until` is no end but the next try
+    tries_again: bool = False
     #: what the owner can do; may be empty
     remedy: str = ""
     #: it is told once it lasts this long, or is known to
@@ -95,7 +97,9 @@ class WaitReport:
 
 
 def _tell(reason: WaitReason, now: float) -> None:
-    span = "" if reason.until is None else f" for {duration(max(reason.until - now, 0.0))}"
+    span = ""
+    if reason.until is not None:
+        span = f"{', next try in' if reason.tries_again else ' for'} {duration(max(reason.until - now, 0.0))}"
     logger.bind(action="not_popping", kind=reason.kind.value).warning(
         "No new jobs{}: {}", span, f"{reason.sentence} {reason.remedy}".strip()
     )

@@ -31,6 +31,8 @@ GIB = 1024**3
 SETTINGS = EngineSettings(Path("python"), Path("comfyui"), Path("engine"), Path("log"), models_kept=2)
 
 
+#: As a monotonic clock reads on a machine that has been up for a while.
+STARTED_AT = 10_000.0
 #: of planner and estimates alike
 CLOCK = ManualClock()
 
@@ -38,8 +40,8 @@ CLOCK = ManualClock()
 @pytest.fixture(autouse=True)
 def clock() -> Callable[[float], None]:
     """Sets the clock."""
-    CLOCK.now = 0.0
-    return lambda seconds: setattr(CLOCK, "now", seconds)
+    CLOCK.now = STARTED_AT
+    return lambda seconds: setattr(CLOCK, "now", STARTED_AT + seconds)
 
 
 class KnownIdle(Estimates):

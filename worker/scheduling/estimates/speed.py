@@ -106,7 +106,7 @@ class _Samples:
     def add(self, unit: float, now: float) -> None:
         if self.units and unit < min(self.units) / 2:
             self.retry_s = RETRY_S
-        elif now - self.at >= self.retry_s:
+        elif self.units and now - self.at >= self.retry_s:
             # It had its pause, and is no faster.
             self.retry_s = min(2 * self.retry_s, LONGEST_RETRY_S)
         self.units.append(unit)
