@@ -57,11 +57,13 @@ def texts(root: Path = ROOT) -> list[ErrorText]:
     for path, tree in modules.items():
         place = path.relative_to(root / "worker")
         if not place.as_posix().startswith(FOREIGN):
-            found |= {
-                ErrorText(place.parts[0].removesuffix(".py"), message, remedy, error)
-                for message, remedy, error in _texts_of(tree, errors)
-            }
-    return sorted(text for text in found if _tells_something(text.message))
+            room = place.parts[0].removesuffix(".py")
+            for message, remedy, error in _texts_of(tree, errors):
+                # Where the words come from outside (an exception in ComfyUI), the class says what it is.
+                told = message if _tells_something(message) else errors.get(error, "")
+                if told:
+                    found.add(ErrorText(room, told, remedy, error))
+    return sorted(found)
 
 
 def _tells_something(message: str) -> bool:
@@ -133,7 +135,7 @@ def _text(call: ast.Call, scope: Scope, errors: Mapping[str, str]) -> Iterator[t
     remedy = next((word.value for word in call.keywords if word.arg == "remedy"), None)
     if name in errors:
         message = _render(call.args[0], scope) if call.args else ""
-        if re.sub(rf"<[^>]*>|{UNKNOWN}|\\W", "", message):
+        if message:
             yield message, _render(remedy, scope) if remedy else "", name
         return
     named = [arg.id for arg in call.args if isinstance(arg, ast.Name) and arg.id in errors]
@@ -143,7 +145,7 @@ def _text(call: ast.Call, scope: Scope, errors: Mapping[str, str]) -> Iterator[t
         given = dict(zip(scope.records[name][after:], call.args[after:], strict=False))
         advice = given.pop("remedy", remedy)
         told = (_render(arg, scope) for arg in given.values() if _is_text(arg, scope))
-        message = next(told, f"(from the engine) {errors[named[0]]}.")
+        message = next(told, "")
         yield message, _render(advice, scope) if advice else "", named[0]
     elif name == "WaitReason" and len(call.args) > 1:
         yield _render(call.args[1], scope), _render(remedy, scope) if remedy else "", WAIT
@@ -192,7 +194,7 @@ def _render(node: ast.expr, scope: Scope) -> str:
 
 def wait_table(found: list[ErrorText]) -> str:
     """Markdown: why no jobs are taken, a row for each reason."""
-    rows = [text for text in found if text.error == WAIT and re.sub(rf"<[^>]*>|{UNKNOWN}|\\W", "", text.message)]
+    rows = [text for text in found if text.error == WAIT]
     lines = ["| no new jobs: | what to do |", "|---|---|"]
     return "\n".join((*lines, *(f"| {_cell(text.message)} | {_cell(text.remedy)} |" for text in rows), ""))
 

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from tools.draw_rooms import rooms_svg  # noqa: E402 - the repository is importable only from here on
 from tools.error_messages import tables, texts, wait_table  # noqa: E402
+from tools.module_index import module_tables  # noqa: E402
 
 #: Pages of the repository's root by their name on the site.
 ROOT_PAGES = {
@@ -26,6 +27,7 @@ ROOT_PAGES = {
     "CHANGELOG.md": "changelog.md",
 }
 #: What a page has in the place of the messages.
+MODULES_MARK = "<!-- modules -->"
 ERROR_MARK, WAIT_MARK = "<!-- error messages -->", "<!-- reasons for no new jobs -->"
 
 
@@ -42,6 +44,8 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     """Lead links to the root's pages to their place on the site, and fill in the messages."""
     for source, target in ROOT_PAGES.items():
         markdown = re.sub(rf"\]\((\.\./)*{re.escape(source)}(?=[#)])", rf"]({_up(page)}{target}", markdown)
+    if MODULES_MARK in markdown:
+        markdown = markdown.replace(MODULES_MARK, module_tables())
     if ERROR_MARK in markdown:
         found = texts()
         markdown = markdown.replace(ERROR_MARK, tables(found)).replace(WAIT_MARK, wait_table(found))
