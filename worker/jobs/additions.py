@@ -48,7 +48,8 @@ def leave_out(request: RenderRequest, without: Collection[Addition]) -> RenderRe
 
 def _strip(text: str, names: Collection[str]) -> str:
     for name in names:
-        text = re.sub(rf"embedding:{re.escape(name)}(?![^\s,():])", "", text)
+        named = rf"embedding:{re.escape(name)}"
+        text = re.sub(rf"\({named}(:[^()]*)?\)|{named}(?![^\s,():])", "", text)
     return text
 
 

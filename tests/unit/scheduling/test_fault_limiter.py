@@ -1,6 +1,7 @@
 """No more jobs are asked for than may fail without the Horde's limit being passed."""
 
 from tests.clock import ManualClock
+from worker.errors import AdditionBroken, EngineDied, JobNotUnderstood, PayloadFailed
 from worker.horde.messages import PopResponse
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.scheduling.fault_limiter import HOUR_S, FaultLimiter
@@ -14,8 +15,9 @@ class Rig:
         self.clock = ManualClock()
         self.limiter = FaultLimiter(clock=self.clock)
 
-    def faulted(self, images=1, *, late=0):
+    def faulted(self, images=1, *, late=0, error=None):
         job = job_of(images + late)
+        job.error = error
         job.faulted, job.owed = images, job.owed[:late]
         self.limiter.note(JobEvent(job, Stage.FAULTED))
 
@@ -162,3 +164,21 @@ def test_where_every_other_job_fails_those_under_way_may_all_fail():
 def test_what_pops_under_way_may_bring_is_under_way_too():
     rig = Rig()
     assert rig.limiter.images_left([], asked=5) == rig.left() - 5
+
+
+def test_what_requesters_cause_pauses_nobody_but_counts_towards_the_hordes_limit():
+    rig = Rig()
+    for error in (PayloadFailed("…"), JobNotUnderstood("…"), AdditionBroken("…", additions=frozenset())):
+        for _ in range(4):
+            rig.faulted(error=error)
+    assert rig.limiter.wait() is None
+    for _ in range(3):
+        rig.faulted(error=PayloadFailed("…"))
+    assert rig.limiter.wait().kind is WaitKind.FAULTS
+
+
+def test_a_stranger_between_two_faults_of_the_engines_does_not_hide_them():
+    rig = Rig()
+    for error in (EngineDied("…"), PayloadFailed("…"), EngineDied("…"), PayloadFailed("…"), EngineDied("…")):
+        rig.faulted(error=error)
+    assert rig.limiter.wait().kind is WaitKind.FAULTS
