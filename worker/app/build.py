@@ -115,7 +115,7 @@ def compose(
         ),
         events=events,
         journal=_journal(home),
-        attendants=(
+        background=(
             watch,
             watch_maintenance,
             ClockWatch(),

@@ -1,4 +1,4 @@
-"""The parts of a worker at work, for those who attend to it beside its jobs: console, watch over settings and clock."""
+"""The parts of a running worker, for background tasks: the status view, the watches over settings and clock."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -20,8 +20,8 @@ from worker.scheduling.intake import Intake
 
 
 @dataclass(frozen=True)
-class Running:
-    """A worker that serves."""
+class RunningWorker:
+    """A worker that serves. Its parts change while it runs; read them anew at each use."""
 
     live: LiveConfig
     horde: HordeClient
@@ -34,24 +34,24 @@ class Running:
     stats: SessionStats
 
 
-#: Runs beside the jobs until it is cancelled. What it raises ends only itself.
-Attendant = Callable[[Running], Coroutine[Any, Any, None]]
+#: Runs beside the jobs until it is cancelled. An exception ends this task only.
+BackgroundTask = Callable[[RunningWorker], Coroutine[Any, Any, None]]
 
 
 @asynccontextmanager
-async def attended(running: Running, attendants: Sequence[Attendant]) -> AsyncIterator[None]:
-    """Everyone attends while the block lasts."""
-    tasks = [asyncio.ensure_future(_alone(attendant, running)) for attendant in attendants]
+async def background_tasks(running: RunningWorker, background: Sequence[BackgroundTask]) -> AsyncIterator[None]:
+    """Run the tasks while the block lasts."""
+    running_tasks = [asyncio.ensure_future(_guarded(task, running)) for task in background]
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for each in running_tasks:
+            each.cancel()
+        await asyncio.gather(*running_tasks, return_exceptions=True)
 
 
-async def _alone(attendant: Attendant, running: Running) -> None:
+async def _guarded(task: BackgroundTask, running: RunningWorker) -> None:
     try:
-        await attendant(running)
-    except Exception:  # jobs must go on, whatever becomes of what is shown about them
-        logger.exception("A defect in the worker: {} has ended", getattr(attendant, "__qualname__", attendant))
+        await task(running)
+    except Exception:  # jobs go on without it
+        logger.exception("A defect in the worker: {} has ended", getattr(task, "__qualname__", task))

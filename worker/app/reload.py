@@ -7,7 +7,7 @@ from pathlib import Path
 from loguru import logger
 
 from worker.aio import timeout
-from worker.app.context import Running
+from worker.app.context import RunningWorker
 from worker.config.live import changes, in_force, sentences
 from worker.config.load import LoadedConfig
 from worker.config.schema import BridgeData
@@ -23,7 +23,7 @@ Stamp = tuple[tuple[int, int] | None, ...]
 
 
 class SettingsWatch:
-    """An attendant. A file that can't be used, or is gone, leaves everything as it is."""
+    """A background task. An unusable or missing file changes nothing."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class SettingsWatch:
         if self._asked is not None:
             self._asked.set()
 
-    async def __call__(self, running: Running) -> None:
+    async def __call__(self, running: RunningWorker) -> None:
         self._asked = asyncio.Event()
         unsettled = False
         while True:
@@ -73,7 +73,7 @@ class SettingsWatch:
     def _stamp(self) -> Stamp:
         return tuple(_stamp_of(file) for file in self._files)
 
-    async def _read(self, running: Running) -> None:
+    async def _read(self, running: RunningWorker) -> None:
         if not self._files:
             logger.info("The settings come from the environment, which can't change while the worker runs.")
             return

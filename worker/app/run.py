@@ -1,4 +1,4 @@
-"""The worker put together: engines up, templates checked against them, jobs in, images out, everything down again."""
+"""Put a worker together and run it: start engines, check templates against them, serve jobs, stop everything."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from typing import Any
 from loguru import logger
 
 from worker.aio import ungrouped
-from worker.app.context import Attendant, Running, attended
+from worker.app.context import BackgroundTask, RunningWorker, background_tasks
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.engine.pool import EnginePool
@@ -44,13 +44,13 @@ from worker.workflows.node_classes import with_any_file
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How much may go wrong before something is set aside. Makers, where each part keeps its own count."""
+    """How many failures are tolerated, and the pauses between pops. Factories where each part keeps its own count."""
 
     faults: Callable[[], FaultLimiter] = FaultLimiter
     restarts: Callable[[], RestartPolicy] = RestartPolicy
     cooldowns: Callable[[], ModelCooldowns] = ModelCooldowns
     out_of_memory: Callable[[], OutOfMemoryLimits] = OutOfMemoryLimits
-    #: seconds in which a job's engine says nothing before it counts as stalled; None: by what it does
+    #: seconds without a sign of life after which an engine with a job counts as stalled; None: learned by phase
     silence_limit_s: float | None = None
     #: between two pops
     pauses: PopPauses = field(default_factory=PopPauses)
@@ -58,7 +58,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a worker is made of."""
+    """What a worker is made from."""
 
     live: LiveConfig
     horde_url: str
@@ -68,24 +68,24 @@ class Setup:
     library: Library
     safety: SafetyChecker
     events: JobEvents = field(default_factory=JobEvents)
-    #: None keeps none: what a killed run leaves open is then given up by the Horde when its time is over
+    #: None: no journal; the Horde then gives up what a killed run left open when its ttl is over
     journal: Journal | None = None
     drain_limit_s: float = DRAIN_LIMIT_S
-    #: towards the Horde; a local one may be asked more often than the real one
+    #: of requests to the Horde; a local one takes more than the real one
     limits: Limits = field(default_factory=Limits)
     tolerance: Tolerance = field(default_factory=Tolerance)
-    attendants: Sequence[Attendant] = ()
-    #: reads the settings again
+    background: Sequence[BackgroundTask] = ()
+    #: makes the worker read its settings again
     reload: Callable[[], None] = lambda: None
 
     @property
     def config(self) -> BridgeData:
-        """The settings in force now; they may be others at the next look."""
+        """The settings in force now; they can change at any time."""
         return self.live.data
 
 
 async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None = None) -> SessionStats:
-    """Serve the Horde until told to stop, and then perhaps to make haste; what this session earned.
+    """Serve the Horde until `stop` is set; return the session's counts. `hasten` shortens the drain.
 
     Raises ConfigError before anything starts, EngineStartFailed when no engine comes up, HordeRefused when the
     Horde turns the worker away, WorkerError after faults in a row where the owner wants that. On cancellation the
@@ -125,7 +125,7 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
             if first is None:
                 return stats
             running = _begin(setup, horde, pool, estimates, stats=stats, first=first)
-            async with attended(running, setup.attendants):
+            async with background_tasks(running, setup.background):
                 stats.given_back = await until_drained(
                     running.intake,
                     running.in_flight,
@@ -137,7 +137,7 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
 
 
 async def _first_engine(pool: EnginePool, stop: asyncio.Event) -> EngineSlot | None:
-    """The engine that is ready first; None when the worker is told to stop before."""
+    """The first engine that is ready; None if the worker is stopped before."""
     logger.info("Starting {} engine(s); ComfyUI takes a moment.", len(pool.slots))
     ready, told = asyncio.ensure_future(pool.ready()), asyncio.ensure_future(stop.wait())
     try:
@@ -150,8 +150,8 @@ async def _first_engine(pool: EnginePool, stop: asyncio.Event) -> EngineSlot | N
 
 def _begin(
     setup: Setup, horde: HordeClient, pool: EnginePool, estimates: Estimates, *, stats: SessionStats, first: EngineSlot
-) -> Running:
-    """The parts that serve, put together for what the engine can do."""
+) -> RunningWorker:
+    """Connect the parts that serve jobs, with the templates that the engine can run."""
     library = _live(setup.library, first.object_info)
     in_flight, faults = JobsInFlight(), setup.tolerance.faults()
     for ago_s in setup.journal.faults_ago_s() if setup.journal else ():
@@ -192,11 +192,11 @@ def _begin(
         events=setup.events,
     )
     logger.info("Serving {}; {} model(s) are here so far.", setup.horde_url, len(setup.models.names()))
-    return Running(setup.live, horde, pool, intake, admission, setup.models, setup.events, in_flight, stats)
+    return RunningWorker(setup.live, horde, pool, intake, admission, setup.models, setup.events, in_flight, stats)
 
 
 def _live(library: Library, object_info: Mapping[str, Any]) -> Library:
-    """The templates that this engine can run; the others are named with what they lack."""
+    """The templates that this engine can run. The log names the others and what each lacks."""
     findings = audit_library(library, with_any_file(object_info))
     for name, sentences in files_absent(library, lambda named: is_listed(object_info, named)).items():
         findings[name] += sentences

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.app.context import Running
+from worker.app.context import RunningWorker
 from worker.clock import duration
 from worker.console.job_log import image_size
 from worker.engine.slot import EngineSlot
@@ -85,7 +85,7 @@ def _engine_text(engine: EngineLine) -> str:
     return text
 
 
-def read_status(running: Running, *, since: float, facts: Sequence[str] = ()) -> Status:
+def read_status(running: RunningWorker, *, since: float, facts: Sequence[str] = ()) -> Status:
     """The current status. `since` is a time of the event loop's clock."""
     now = asyncio.get_running_loop().time()
     jobs = running.in_flight.jobs

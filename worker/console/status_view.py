@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from worker.app.context import Running
+from worker.app.context import RunningWorker
 from worker.console.status import RULE, read_status, status_lines
 from worker.errors import HordeError
 from worker.jobs.job import JobEvent, Stage
@@ -55,7 +55,7 @@ def live_view(console: Console | None = None) -> Iterator[LiveView]:
 
 
 class StatusView:
-    """An attendant that shows the status. Plain lines, so that they read the same in a container's log and a file.
+    """A background task that shows the status. Plain lines, so that they read the same in a container's log and a file.
 
     With `at_bottom` the lines stay at the bottom of the terminal instead, and go to the log file.
     """
@@ -68,7 +68,7 @@ class StatusView:
         self._since = 0.0
         self._warned = False
 
-    async def __call__(self, running: Running) -> None:
+    async def __call__(self, running: RunningWorker) -> None:
         self._since = asyncio.get_running_loop().time()
         running.events.subscribe(self._note)
         if not self._at_bottom:
@@ -76,7 +76,7 @@ class StatusView:
         with live_view() as view:
             await self._attend(running, view)
 
-    async def _attend(self, running: Running, view: LiveView | None) -> None:
+    async def _attend(self, running: RunningWorker, view: LiveView | None) -> None:
         loop = asyncio.get_running_loop()
         shown_at, asked_at = loop.time(), float("-inf")
         while True:
@@ -100,7 +100,7 @@ class StatusView:
                 level = "SUCCESS" if view is None else "DEBUG"
                 logger.bind(action="status").log(level, "\n{}", "\n".join((RULE, *self._lines(running), RULE)))
 
-    def _lines(self, running: Running) -> list[str]:
+    def _lines(self, running: RunningWorker) -> list[str]:
         facts = [*(fact() for fact in self._facts), self._account]
         return status_lines(read_status(running, since=self._since, facts=facts))
 
@@ -118,7 +118,7 @@ class StatusView:
             )
 
 
-async def account_line(running: Running) -> str:
+async def account_line(running: RunningWorker) -> str:
     """The account and its kudos; empty if the Horde does not answer."""
     try:
         user = await running.horde.find_user()

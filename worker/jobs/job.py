@@ -1,4 +1,4 @@
-"""A job: what was popped, by when it must be answered, which of its images are still owed an answer."""
+"""A job: what was popped, its deadline, and which of its images still need an answer."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from worker.horde.messages import GenMetadata, PopResponse
 from worker.workflows import coerce
 from worker.workflows.request import RenderRequest
 
-#: The server counts the ttl from its own clock and sweeps late jobs away; our answer must be there before.
+#: Seconds before the ttl ends in which an answer must have arrived: the server measures by its own clock.
 TTL_MARGIN_S = 5.0
 
 
 class Stage(str, Enum):
-    """Where a job's coroutine stands."""
+    """What a job's coroutine does now."""
 
     POPPED = "popped"
     FETCHING = "fetching"
@@ -90,29 +90,29 @@ class Job:
     #: when it came
     received_at: float = field(default_factory=monotonic)
     stage: Stage = Stage.POPPED
-    #: ids without an answer so far, in the order of the images
+    #: ids without an answer, in the order of the images
     owed: list[str] = field(default_factory=list)
-    #: what every image's requester should know
+    #: gen_metadata for every image
     metadata: list[GenMetadata] = field(default_factory=list)
     kudos: float = 0.0
-    #: what was made of the payload, once it was read
+    #: the payload as a request, once it was read
     request: RenderRequest | None = None
-    #: steps done of steps in all, of the node that works
+    #: value and maximum of the node that works
     progress: tuple[float, float] = (0, 0)
     #: of the last try
     sampling: Sampling = field(default_factory=Sampling)
     upscaling: Upscaling = field(default_factory=Upscaling)
-    #: number of the engine's slot that has it, once it has a place
+    #: number of the engine slot, once it has one
     slot: int | None = None
-    #: when an engine began with it
+    #: when an engine started it
     started_at: float | None = None
     rendered_at: float | None = None
     ended_at: float | None = None
-    #: images that the Horde has taken
+    #: images that the Horde accepted
     delivered: int = 0
     #: images reported as faulted
     faulted: int = 0
-    #: why, when any was
+    #: why, if any was
     fault: str = ""
     #: the error behind `fault`, where there is one
     error: WorkerError | None = None
@@ -124,7 +124,7 @@ class Job:
 
     @property
     def id(self) -> str:
-        """The first image's id stands for the job."""
+        """The id of the first image."""
         return self.pop.job_ids[0]
 
     @property
@@ -152,35 +152,35 @@ class Job:
 
     @property
     def prompt(self) -> str:
-        """As the requester wrote it, with what is not wanted after `###`."""
+        """The requester's prompt, with the negative prompt after `###`."""
         return coerce.text(self.pop.payload.get("prompt"))
 
     @property
     def censors_nsfw(self) -> bool:
-        """The requester wants nothing that is not safe for work."""
+        """Whether NSFW images are to be censored."""
         return coerce.flag(self.pop.payload.get("use_nsfw_censor"))
 
     @property
     def deadline(self) -> float:
-        """The last moment at which an answer still counts."""
+        """Loop time until which an answer counts."""
         return self.popped_at + max(self.pop.ttl - TTL_MARGIN_S, self.pop.ttl / 2)
 
 
 @dataclass(frozen=True)
 class JobEvent:
-    """A job came to a stage."""
+    """A job entered a stage."""
 
     job: Job
     stage: Stage
 
 
 Listener = Callable[[JobEvent], None]
-#: told of the job and of one id of it that has its answer
+#: called with the job and one of its ids that has its answer
 AnswerListener = Callable[[Job, str], None]
 
 
 class JobEvents:
-    """Where jobs tell what they do; the terminal, the tally and the demo listen."""
+    """Publishes what jobs do to its subscribers, in the order in which they subscribed."""
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
@@ -190,18 +190,18 @@ class JobEvents:
         self._listeners.append(listener)
 
     def subscribe_answers(self, listener: AnswerListener) -> None:
-        """For who must know of every single image."""
+        """For subscribers that need every single image."""
         self._answer_listeners.append(listener)
 
     def enter(self, job: Job, stage: Stage) -> None:
-        """Move a job to a stage and tell everyone."""
+        """Move a job to a stage and publish it."""
         job.stage = stage
         event = JobEvent(job, stage)
         for listener in self._listeners:
             _tell(partial(listener, event))
 
     def answer(self, job: Job, job_id: str) -> None:
-        """Note that the Horde has its answer for one image, or wants none any more."""
+        """One image has its answer, or the Horde wants none any more."""
         job.owed.remove(job_id)
         for listener in self._answer_listeners:
             _tell(partial(listener, job, job_id))
@@ -210,5 +210,5 @@ class JobEvents:
 def _tell(telling: Callable[[], None]) -> None:
     try:
         telling()
-    except Exception:  # who only listens must not cost a job its answer
+    except Exception:  # a subscriber must not cost a job its answer
         logger.exception("A defect in the worker: a listener to job events failed")

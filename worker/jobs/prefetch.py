@@ -1,7 +1,6 @@
-"""Weights on their way before they are needed: the files of a popped job's model are read into the page cache.
+"""Read the files of a popped job's model into the page cache while another job renders.
 
-The engine reads them when the job's turn comes; by then the disk has done its part while another job was rendered.
-Nothing waits for this and nothing depends on it.
+The engine then loads them from memory. Nothing waits for this and nothing depends on it.
 """
 
 import asyncio
@@ -21,14 +20,14 @@ from worker.jobs.job import JobEvent, JobEvents, Stage
 from worker.models.catalog.records import Purpose
 from worker.models.disk.folder_layouts import KEY_OF_PURPOSE
 
-#: Asked for, or read, at once; between two of them it can be stopped.
+#: Read at once; between two chunks it can be stopped.
 CHUNK_BYTES = 32 * 1024**2
 #: Memory that stays free for everything else.
 MEMORY_KEPT_BYTES = 2 * 1024**3
 
 
 class Prefetch:
-    """Reads ahead what jobs will need. One model at a time; a second one waits its turn, a third is left alone."""
+    """Reads ahead the models of popped jobs: one at a time, one more waits, further ones are skipped."""
 
     def __init__(self, models: ModelSource, pool: EnginePool) -> None:
         self._models = models
@@ -39,7 +38,7 @@ class Prefetch:
 
     @asynccontextmanager
     async def running(self, events: JobEvents) -> AsyncIterator["Prefetch"]:
-        """Listens to the job events from entry on; what is being read is given up on exit."""
+        """Follow the job events within the block; stop reading on exit."""
         events.subscribe(self.note)
         try:
             yield self
@@ -68,7 +67,7 @@ class Prefetch:
 
 
 def find_files(files: Mapping[str, str], model_paths: Mapping[str, Mapping[str, str]]) -> tuple[Path, ...]:
-    """Where a model's files are, given by purpose as ComfyUI lists them, in ComfyUI's own search order."""
+    """The paths of a model's files (purpose → name), found in ComfyUI's search order."""
     found: list[Path] = []
     for purpose, name in files.items():
         key = KEY_OF_PURPOSE[Purpose(purpose)]
@@ -78,7 +77,7 @@ def find_files(files: Mapping[str, str], model_paths: Mapping[str, Mapping[str, 
 
 
 def read_ahead(paths: Collection[Path], stop: threading.Event) -> int:
-    """Bring files into the page cache as far as memory allows; the bytes asked for. Blocks; never raises."""
+    """Read files into the page cache while memory allows; return the bytes requested. Blocks; never raises."""
     done = 0
     for path in paths:
         try:

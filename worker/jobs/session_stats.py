@@ -1,4 +1,4 @@
-"""What this session has earned and lost, by the Horde's own answers."""
+"""Counts of this session, by the Horde's answers."""
 
 from dataclasses import dataclass
 

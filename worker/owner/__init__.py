@@ -1,1 +1,1 @@
-"""What watches beside the jobs, for the owner: maintenance mode, and a machine that was suspended."""
+"""Background tasks for the owner: maintenance mode, and what follows after the machine was suspended."""

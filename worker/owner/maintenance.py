@@ -1,22 +1,22 @@
-"""Maintenance mode, in which the Horde gives a worker its owner's own jobs only: found, left, and entered."""
+"""Maintenance mode, in which the Horde gives a worker only its owner's jobs: report, leave and enter it."""
 
 import asyncio
 
 from loguru import logger
 
-from worker.app.context import Running
+from worker.app.context import RunningWorker
 from worker.errors import HordeError, HordeRefused
 from worker.horde.client import HordeClient
 from worker.horde.messages import WorkerDetails
 
-#: How often it is looked whether engines run, and how often the Horde is asked for a switch that it has not made.
+#: Seconds between two looks at the engines, and before a switch that failed is tried again.
 TICK_S, TRY_AGAIN_S = 5.0, 60.0
 BROKEN = "No engine of this worker runs; it comes back by itself."
 LEAVE = "When the cause is mended: `horde-bridge maintenance off`, or remove_maintenance_on_init in the settings."
 
 
-async def watch_maintenance(running: Running) -> None:
-    """An attendant: tells of a maintenance at the start or ends it, as the settings say; then watches over engines."""
+async def watch_maintenance(running: RunningWorker) -> None:
+    """A background task: report or end maintenance at the start, as the settings say; then watch the engines."""
     name = running.live.data.dreamer_name
     try:
         await _at_start(running, await running.horde.worker_by_name(name))
@@ -28,7 +28,7 @@ async def watch_maintenance(running: Running) -> None:
         await keeper.look(running, now=asyncio.get_running_loop().time())
 
 
-async def _at_start(running: Running, worker: WorkerDetails | None) -> None:
+async def _at_start(running: RunningWorker, worker: WorkerDetails | None) -> None:
     if worker is None:
         return
     if worker.paused:
@@ -43,14 +43,14 @@ async def _at_start(running: Running, worker: WorkerDetails | None) -> None:
 
 
 class BrokenWorker:
-    """Puts the worker into maintenance while no engine of it runs, where the owner wants that, and out of it again."""
+    """Enters maintenance while no engine runs, if the owner wants that, and leaves it when one does."""
 
     def __init__(self) -> None:
         self._down_since: float | None = None
         self._entered = False
         self._not_before = float("-inf")
 
-    async def look(self, running: Running, *, now: float) -> None:
+    async def look(self, running: RunningWorker, *, now: float) -> None:
         """Call every few seconds; `now` on a monotonic clock."""
         limit_min = running.live.data.maintenance_when_broken_minutes
         if running.pool.ready_slots:
@@ -67,7 +67,7 @@ class BrokenWorker:
                 "No engine has run for {} minutes: the worker is put into maintenance until one does.", limit_min
             )
 
-    async def _switch(self, running: Running, now: float, *, on: bool) -> bool:
+    async def _switch(self, running: RunningWorker, now: float, *, on: bool) -> bool:
         if now < self._not_before:
             return False
         done = await _switch(running, on=on)
@@ -75,8 +75,8 @@ class BrokenWorker:
         return done
 
 
-async def _switch(running: Running, *, on: bool) -> bool:
-    """Whether it was switched; a maintenance that the worker is in already is its owner's, who will end it."""
+async def _switch(running: RunningWorker, *, on: bool) -> bool:
+    """Whether it was switched. A maintenance that is on already is the owner's, who will end it."""
     name = running.live.data.dreamer_name
     try:
         worker = await running.horde.worker_by_name(name)
@@ -90,7 +90,7 @@ async def _switch(running: Running, *, on: bool) -> bool:
 
 
 async def switch(horde: HordeClient, name: str, *, on: bool, message: str = "") -> None:
-    """Take the worker of this name out of service, or back into it. Raises HordeError."""
+    """Switch maintenance of the worker with this name. Raises HordeError."""
     worker = await horde.worker_by_name(name)
     if worker is None:
         raise HordeRefused(

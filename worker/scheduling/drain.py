@@ -1,4 +1,4 @@
-"""The end of the intake: jobs under way are finished, within limits that the owner's signals shorten."""
+"""Run the intake, and drain it at the end: finish the jobs under way, within limits that signals shorten."""
 
 import asyncio
 import contextlib
@@ -10,10 +10,10 @@ from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import Job
 from worker.scheduling.intake import SHUTTING_DOWN, Intake
 
-#: Longest time that jobs under way get after the worker was told to stop; then they are faulted. With the faults and
-#: the engines' end it stays within the two minutes that a container is usually given.
+#: Seconds for jobs under way after `stop`; then they are faulted. With reporting and stopping the engines it stays
+#: below the two minutes that containers usually get.
 DRAIN_LIMIT_S = 100.0
-#: The same for jobs that an engine has begun with, once the owner is in a hurry.
+#: Seconds for jobs that an engine has started, after `hasten`.
 HASTE_LIMIT_S = 10.0
 
 
@@ -26,9 +26,9 @@ async def until_drained(
     limit_s: float = DRAIN_LIMIT_S,
     haste_limit_s: float = HASTE_LIMIT_S,
 ) -> int:
-    """Run the intake until told to stop and everything under way is answered; how many jobs were given back undone.
+    """Run the intake until `stop` is set and every job is answered; return how many jobs were given back undone.
 
-    Cancelling gives back all at once. Raises what the intake raises.
+    `hasten` gives back jobs that no engine has started; cancelling gives back all. Raises what the intake raises.
     """
     running = asyncio.ensure_future(intake.run(stop))
     given_back = 0
@@ -66,12 +66,12 @@ async def until_drained(
 
 
 def _waits(job: Job) -> bool:
-    """An engine is still to begin with it."""
+    """No engine has started it."""
     return job.needs_engine and job.started_at is None and not job.is_lost
 
 
 async def _any(running: "asyncio.Future[None]", *events: asyncio.Event, within_s: float | None = None) -> None:
-    """Until the intake ends, an event is set or the time is over; the intake is not touched."""
+    """Wait until the intake ends, an event is set or the time is over, without touching the intake."""
     waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(event.wait()) for event in events]
     try:
         await asyncio.wait([running, *waits], timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
