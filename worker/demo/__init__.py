@@ -1,1 +1,1 @@
-"""A Horde and models of our own: the embedded default, and the double that tests use."""
+"""Doubles for the demo and for tests: a local Horde, tiny models, a scripted engine and a scripted safety checker."""
