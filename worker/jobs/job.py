@@ -12,6 +12,7 @@ from worker.clock import monotonic
 from worker.consequences import consequence_of
 from worker.errors import WorkerError
 from worker.horde.messages import GenMetadata, PopResponse
+from worker.jobs.rendering import Sampling, Upscaling
 from worker.workflows import coerce
 from worker.workflows.request import RenderRequest
 
@@ -34,50 +35,6 @@ class Stage(str, Enum):
 
 #: Stages in which an engine has yet to do the job, or does it now.
 BEFORE_RENDERED = frozenset({Stage.POPPED, Stage.FETCHING, Stage.RENDERING})
-
-
-@dataclass
-class Sampling:
-    """Steps that a job's samplers did, and the time between them: loads and post-processing do not count."""
-
-    steps: float = 0.0
-    seconds: float = 0.0
-    _node: str = ""
-    _value: float = 0.0
-    _at: float = 0.0
-
-    def note(self, node: str, value: float, now: float) -> None:
-        """A sampler came to `value` of its steps; 0: it began."""
-        if node == self._node and value > self._value > 0:
-            self.steps += value - self._value
-            self.seconds += now - self._at
-        if node != self._node or value > self._value:
-            self._node, self._value, self._at = node, value, now
-
-    def measured(self, now: float) -> tuple[float, float]:
-        """Steps, and the seconds they took. Of a sampler without a step so far: one, and the time it has taken."""
-        if not self.steps and self._node and not self._value:
-            return 1.0, now - self._at
-        return self.steps, self.seconds
-
-
-@dataclass
-class Upscaling:
-    """How far a job's upscalers came, in the order in which they worked."""
-
-    #: by node: share done at the first and at the last look, with the times of both
-    _nodes: dict[str, tuple[float, float, float, float]] = field(default_factory=dict)
-
-    def note(self, node: str, value: float, maximum: float, now: float) -> None:
-        """An upscaler came to `value` of `maximum` tiles."""
-        if 0 < value <= maximum:
-            share = value / maximum
-            first, began, *_ = self._nodes.get(node, (share, now))
-            self._nodes[node] = first, began, share, now
-
-    def measured(self) -> tuple[tuple[float, float], ...]:
-        """For each upscaler the share of its work that was seen, and the seconds that took."""
-        return tuple((last - first, at - began) for first, began, last, at in self._nodes.values())
 
 
 @dataclass(eq=False)

@@ -7,7 +7,7 @@ trouble never touches the others of its batch.
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -17,9 +17,8 @@ from loguru import logger
 from worker.aio import timeout, timeout_at
 from worker.consequences import SetsAside, consequence_of
 from worker.engine.client import Progress
-from worker.engine.pool import Conditions, EnginePool, Rendering, RenderTask
+from worker.engine.pool import EnginePool, RenderTask
 from worker.errors import (
-    Addition,
     AdditionBroken,
     EngineError,
     HordeError,
@@ -32,26 +31,22 @@ from worker.errors import (
 from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata, SubmitRequest
 from worker.images import RawImage, encode_webp
-from worker.jobs.additions import BrokenAdditions, additions_in, leave_out
+from worker.jobs.additions import BrokenAdditions, additions_in
 from worker.jobs.inputs import ModelSource, find_model, read_job, require_files
-from worker.jobs.job import Job, JobEvents, Sampling, Stage, Upscaling
+from worker.jobs.job import Job, JobEvents, Stage
+from worker.jobs.rendering import JobGraphs, Sampling, Upscaling
 from worker.jobs.source_images import MAX_JOB_PICTURE_BYTES, PICTURE_MEMORY_BYTES, fetch_pictures
 from worker.safety.checker import SafetyChecker
 from worker.safety.verdict import Verdict
 from worker.untrusted.pictures import MemoryBudget, Reservation
-from worker.workflows.features import evaluations_of
 from worker.workflows.library import Library
-from worker.workflows.materialise import materialise, parts_of, tiled
 from worker.workflows.request import RenderRequest
-from worker.workflows.select import Selection, select
-from worker.workflows.types import Dialect
+from worker.workflows.select import select
 
 #: Longest time a fault report may take after the job's own time is over, or once the worker has to stop.
 FAULT_TIMEOUT_S = 15.0
 #: A submit that is on its way when its job is broken off gets so long to be answered; within the margin of the ttl.
 SEEN_THROUGH_S = 3.0
-#: Node classes of upscalers, the node pack's and ComfyUI's own.
-UPSCALER_NODES = frozenset({"HordeImageUpscale", "ImageUpscaleWithModel"})
 #: The server takes 50 entries per image.
 MAX_METADATA = 50
 
@@ -75,40 +70,6 @@ class Made(NamedTuple):
 
     image: RawImage
     seed: int
-
-
-class JobGraphs:
-    """Makes a job's graphs for whichever engine takes it. Each try makes them anew: the last one's images count."""
-
-    def __init__(self, plan: Selection, request: RenderRequest) -> None:
-        self._plan = plan
-        self._request = request
-        #: of each image of the last try, in order
-        self.seeds: tuple[int, ...] = ()
-        #: ids of the nodes that sample or enlarge, in any of the graphs
-        self.samplers: set[str] = set()
-        self.upscalers: set[str] = set()
-        #: LoRAs and textual inversions that the last try did without
-        self.without: frozenset[Addition] = frozenset()
-
-    def __call__(self, conditions: Conditions) -> Sequence[Rendering]:
-        """The graphs to render one after another. Raises TemplateError."""
-        dialect = Dialect.PACK if conditions.has_node_pack else Dialect.STOCK
-        self.without = conditions.without
-        request = leave_out(self._request, conditions.without)
-        parts = parts_of(self._plan, request, save_memory=conditions.save_memory)
-        self.seeds = tuple(part.seed for part in parts for _ in range(part.batch))
-        return [self._rendering(part, dialect, save_memory=conditions.save_memory) for part in parts]
-
-    def _rendering(self, part: RenderRequest, dialect: Dialect, *, save_memory: bool) -> Rendering:
-        made = materialise(self._plan, part, dialect=dialect)
-        graph = tiled(made.graph) if save_memory else made.graph
-        for node, content in graph.items():
-            if "Sampler" in content["class_type"]:
-                self.samplers.add(node)
-            elif content["class_type"] in UPSCALER_NODES:
-                self.upscalers.add(node)
-        return Rendering(graph, made.outputs, part.batch, evaluations_of(part))
 
 
 class JobRunner:

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from worker.horde.messages import PopResponse
-from worker.jobs.job import Job, JobEvent, Sampling, Stage
+from worker.jobs.job import Job, JobEvent, Stage
+from worker.jobs.rendering import Sampling
 from worker.scheduling.estimates.forecast import Forecast, share_out
 from worker.scheduling.estimates.speed import MOST_KINDS, RETRY_S, JobTimes, SamplerPace, work_of
 from worker.workflows.payload import read_request

@@ -4,7 +4,8 @@ import pytest
 
 from tests.clock import ManualClock
 from worker.horde.messages import PopResponse
-from worker.jobs.job import Job, JobEvent, Stage, Upscaling
+from worker.jobs.job import Job, JobEvent, Stage
+from worker.jobs.rendering import Upscaling
 from worker.scheduling.estimates import Estimates
 from worker.scheduling.estimates.estimates import DELIVERY_S
 from worker.workflows.payload import read_request
