@@ -1,0 +1,218 @@
+"""What the real ComfyUI says of files that can't be used, and whose failure that makes it."""
+
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from worker.engine.client import EngineClient
+from worker.engine.process import EngineProcess, EngineSettings
+from worker.errors import (
+    Addition,
+    AdditionBroken,
+    AdditionKind,
+    EngineError,
+    ImageNotFinite,
+    ModelBroken,
+    ModelHoldsCode,
+    ModelIncomplete,
+    PayloadFailed,
+)
+from worker.models.disk.store import Store
+
+from .studio import DEVICE_ARGUMENTS
+
+pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
+
+GOOD = "tiny_sd15.safetensors"
+#: Run by the engine's Python: ROOT for the files, the good checkpoint.
+MAKE = """
+import json, os, struct, sys
+from pathlib import Path
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+root, good = Path(sys.argv[1]), sys.argv[2]
+for name in ("checkpoints", "loras", "embeddings", "controlnet", "upscale_models", "vae"):
+    (root / name).mkdir(parents=True)
+
+class Code:
+    def __reduce__(self):
+        return os.system, ("true",)
+
+def raw(path, header, body=b""):
+    (root / path).write_bytes(struct.pack("<Q", len(header)) + header + body)
+
+with safe_open(good, "pt") as whole:
+    tensors = {name: whole.get_tensor(name) for name in whole.keys()}
+def without(prefix):
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
+save_file(without("first_stage_model."), root / "checkpoints/no_vae.safetensors")
+save_file(without("cond_stage_model."), root / "checkpoints/no_text.safetensors")
+nan = {name: torch.full_like(t, float("nan")) if name.startswith("model.diffusion_model.out.2") else t
+       for name, t in tensors.items()}
+save_file(nan, root / "checkpoints/nan.safetensors")
+torch.save({"state_dict": {"x": Code()}}, root / "checkpoints/code.ckpt")
+(root / "checkpoints/page.safetensors").write_bytes(b"<!DOCTYPE html><html>login</html>")
+(root / "checkpoints/empty.safetensors").write_bytes(b"")
+save_file({"x": torch.zeros(2)}, root / "checkpoints/other.safetensors")
+odd = {"a": {"dtype": "NOPE", "shape": [4], "data_offsets": [0, 16]}}
+raw("loras/dtype.safetensors", json.dumps(odd).encode(), bytes(16))
+raw("loras/deep.safetensors", b'{"a":' + b"[" * 100000 + b"]" * 100000 + b"}")
+(root / "loras/page.safetensors").write_bytes(b"<html>")
+(root / "loras/empty.safetensors").write_bytes(b"")
+torch.save({"x": Code()}, root / "loras/code.pt")
+torch.save([1, 2], root / "loras/list.pt")
+save_file({}, root / "embeddings/nothing.safetensors")
+torch.save({"string_to_param": Code()}, root / "embeddings/code.pt")
+(root / "controlnet/page.pth").write_bytes(b"<html>")
+(root / "upscale_models/page.pth").write_bytes(b"<html>")
+save_file({"x": torch.zeros(2)}, root / "upscale_models/other.safetensors")
+"""
+
+
+@pytest.fixture(scope="module")
+def base(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An engine's folder with the broken files."""
+    folder = tmp_path_factory.mktemp("broken")
+    good = next(tiny.models.rglob(GOOD))
+    subprocess.run([tiny.python, "-c", MAKE, str(folder / "models"), str(good)], check=True, timeout=300)
+    return folder
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(tiny: Any, base: Path) -> AsyncIterator[EngineClient]:
+    """An engine that finds the broken files beside the tiny models."""
+    process = EngineProcess(
+        EngineSettings(
+            python=tiny.python,
+            comfyui=tiny.comfyui,
+            base_directory=base,
+            log_file=base / "engine.log",
+            model_paths=Store(tiny.models).model_paths(),
+            arguments=DEVICE_ARGUMENTS,
+        )
+    )
+    await process.start()
+    client = EngineClient(process.url, process.token)
+    try:
+        await client.open()
+        yield client
+    finally:
+        client.expect_end()
+        await process.stop()
+        await client.close()
+
+
+def graph(checkpoint: str = GOOD, *, text: str = "a fox", lora: str = "", **nodes: Any) -> dict[str, Any]:
+    model, clip = ["checkpoint", 0], ["checkpoint", 1]
+    made: dict[str, Any] = {"checkpoint": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": checkpoint}}}
+    if lora:
+        strengths = {"strength_model": 1.0, "strength_clip": 1.0}
+        inputs = {"model": model, "clip": clip, "lora_name": lora, **strengths}
+        made["lora"] = {"class_type": "LoraLoader", "inputs": inputs}
+        model, clip = ["lora", 0], ["lora", 1]
+    sampling = {"seed": 1, "steps": 1, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    links = {"model": model, "positive": ["yes", 0], "negative": ["no", 0], "latent_image": ["latent", 0]}
+    return made | {
+        "yes": {"class_type": "CLIPTextEncode", "inputs": {"text": text, "clip": clip}},
+        "no": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": clip}},
+        "latent": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+        "sampler": {"class_type": "KSampler", "inputs": {**sampling, **links}},
+        "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["sampler", 0], "vae": ["checkpoint", 2]}},
+        "out": {"class_type": "HordeImageOutput", "inputs": {"images": ["decode", 0]}},
+        **nodes,
+    }
+
+
+async def failure(client: EngineClient, graph: dict[str, Any]) -> EngineError:
+    with pytest.raises(EngineError) as caught:
+        await client.render(graph, ("out",))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "kind", "says"),
+    [
+        ("no_vae.safetensors", ModelIncomplete, "holds no VAE"),
+        ("no_text.safetensors", ModelIncomplete, "holds no text encoder"),
+        ("code.ckpt", ModelHoldsCode, "holds program code"),
+        ("page.safetensors", ModelBroken, "can't be read"),
+        ("empty.safetensors", ModelBroken, "can't be read"),
+        ("other.safetensors", ModelBroken, "can't be read"),
+    ],
+)
+async def test_a_checkpoint_that_can_not_be_used_is_named(
+    client: EngineClient, checkpoint: str, kind: type[EngineError], says: str
+) -> None:
+    error = await failure(client, graph(checkpoint))
+    assert type(error) is kind
+    assert isinstance(error, ModelBroken)
+    assert error.file == checkpoint
+    assert says in error.message
+    assert "weights_only" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "lora", ["dtype.safetensors", "deep.safetensors", "page.safetensors", "empty.safetensors", "code.pt", "list.pt"]
+)
+async def test_a_lora_that_can_not_be_used_is_named(client: EngineClient, lora: str) -> None:
+    error = await failure(client, graph(lora=lora))
+    assert isinstance(error, AdditionBroken)
+    assert error.additions == {Addition(AdditionKind.LORA, lora)}
+
+
+@pytest.mark.parametrize("name", ["nothing", "code"])
+async def test_a_textual_inversion_that_can_not_be_used_is_named(client: EngineClient, name: str) -> None:
+    error = await failure(client, graph(text=f"a fox, (embedding:{name}:1.1)"))
+    assert isinstance(error, AdditionBroken)
+    assert error.additions == {Addition(AdditionKind.TEXTUAL_INVERSION, name)}
+
+
+async def test_a_text_that_breaks_the_encoder_is_the_requesters(client: EngineClient) -> None:
+    assert type(await failure(client, graph(text="a cat, embedding:"))) is PayloadFailed
+
+
+@pytest.mark.parametrize(
+    ("loader", "name", "file"),
+    [
+        ("ControlNetLoader", "control_net_name", "page.pth"),
+        ("UpscaleModelLoader", "model_name", "page.pth"),
+        ("UpscaleModelLoader", "model_name", "other.safetensors"),
+    ],
+)
+async def test_another_file_that_can_not_be_used_is_named(
+    client: EngineClient, loader: str, name: str, file: str
+) -> None:
+    extra: dict[str, Any] = {"extra": {"class_type": loader, "inputs": {name: file}}}
+    if loader == "UpscaleModelLoader":
+        user = {
+            "class_type": "ImageUpscaleWithModel",
+            "inputs": {"upscale_model": ["extra", 0], "image": ["decode", 0]},
+        }
+        extra |= {"user": user, "out": {"class_type": "HordeImageOutput", "inputs": {"images": ["user", 0]}}}
+    else:
+        inputs = {"conditioning": ["yes", 0], "control_net": ["extra", 0], "image": ["blank", 0], "strength": 1.0}
+        size = {"width": 64, "height": 64, "batch_size": 1, "color": 0}
+        extra |= {"user": {"class_type": "ControlNetApply", "inputs": inputs}}
+        extra |= {"blank": {"class_type": "EmptyImage", "inputs": size}}
+        made = graph()
+        extra["sampler"] = {
+            "class_type": "KSampler",
+            "inputs": {**made["sampler"]["inputs"], "positive": ["user", 0]},
+        }
+    error = await failure(client, graph(**extra))
+    assert type(error) is ModelBroken
+    assert error.file == file
+
+
+async def test_a_picture_of_nan_is_an_error_and_not_a_black_picture(client: EngineClient) -> None:
+    assert type(await failure(client, graph("nan.safetensors"))) is ImageNotFinite
+
+
+async def test_after_all_of_this_a_good_job_is_rendered(client: EngineClient) -> None:
+    assert len(await client.render(graph(), ("out",))) == 1
