@@ -221,7 +221,7 @@ ROOMS = {
     "jobs": "Jobs",
     "logs": "Logs",
     "models": "Models and downloads",
-    "network": "Proxies and certificates",
+    "network_variables": "Proxies and certificates",
     "owner": "Maintenance and sleep",
     "process": "Child processes",
     "safety": "The safety checker",

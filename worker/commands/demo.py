@@ -10,7 +10,7 @@ from worker import logs
 from worker.commands.options import LOGS_FOLDER, AsJson, Quiet, Verbose, complete_runtime
 from worker.commands.output import answer_json
 from worker.errors import WorkerError
-from worker.network import check_network_variables
+from worker.network_variables import check_network_variables
 
 
 def demo(

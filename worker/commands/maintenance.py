@@ -13,7 +13,7 @@ from worker.commands.options import ConfigFile, FromEnvironment, WorkerName, loa
 from worker.commands.output import answer
 from worker.config.schema import BridgeData
 from worker.horde.client import HordeClient
-from worker.network import check_network_variables
+from worker.network_variables import check_network_variables
 from worker.owner.maintenance import switch
 
 app = typer.Typer(

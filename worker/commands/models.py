@@ -50,7 +50,7 @@ from worker.models.download.downloader import RESERVE_BYTES, Downloader, Downloa
 from worker.models.download.transfer import Throttle
 from worker.models.download_plan import auxiliary_records, fetch_planned, plan_selection
 from worker.models.loras.lora_cache import purge_unknown
-from worker.network import check_network_variables
+from worker.network_variables import check_network_variables
 from worker.units import GIB
 
 app = typer.Typer(help="Look at, fetch and check the models.", no_args_is_help=True)

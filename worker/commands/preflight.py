@@ -29,7 +29,7 @@ from worker.models.catalog.reference import TIMEOUT_S, Reference
 from worker.models.disk.store import Store
 from worker.models.download.downloader import RESERVE_BYTES
 from worker.models.download_plan import plan_selection
-from worker.network import network_problems
+from worker.network_variables import network_problems
 from worker.units import GIB
 
 #: Download size of the safety checker's weights, in bytes (614 MB and 1.7 GB), and their folder below cache_home.

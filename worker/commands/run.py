@@ -31,7 +31,7 @@ from worker.engine.install import Runtime
 from worker.errors import HordeError, HordeRefused
 from worker.horde.account import check_account
 from worker.horde.client import HordeClient
-from worker.network import check_network_variables
+from worker.network_variables import check_network_variables
 from worker.process.orphans import end_orphans
 
 #: Time for the Horde to say whether it accepts key and name, in seconds. Without an answer the worker starts anyway.

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from worker.errors import ConfigError
-from worker.network import check_network_variables, network_problems
+from worker.network_variables import check_network_variables, network_problems
 
 
 @pytest.fixture(autouse=True)
