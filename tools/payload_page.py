@@ -1,7 +1,4 @@
-"""What becomes of a payload, as text, told by the code that does it.
-
-`python -m tools.payload_page > docs/payload.md` writes the documentation anew.
-"""
+"""Generate docs/payload.md from the code that reads payloads: `python -m tools.payload_page > docs/payload.md`."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,35 +32,33 @@ ENTRIES = (
     Entry(
         "prompt",
         "prompt",
-        "Split at `###`: the part before is the prompt, the next one the negative prompt. Of `{a|b|c}` one is "
-        "drawn by the seed, from the innermost braces outwards; then embeddings and trigger words are written "
-        "before it. What a text encoder can't read is changed and told, in every prompt: weights beyond ±10, nesting "
-        "beyond 64 parentheses, `embedding:` without a name, characters beyond the first 20,000.",
+        "Split at `###`: the first part is the prompt, the second the negative prompt. The seed chooses one option of "
+        "`{a|b|c}`, innermost braces first. Embeddings and trigger words are added in front. In every prompt, what a "
+        "text encoder can't read is changed and reported: weights beyond ±10, more than 64 nested parentheses, "
+        "`embedding:` without a name, characters after the first 20,000.",
     ),
     Entry(
         "negative_prompt",
         "negative_prompt",
-        "Where the prompt has no negative part. Not encoded at cfg 1, where no sampler but the `_cfg_pp` ones "
-        "reads it.",
+        "Used if the prompt has no negative part. Not encoded at cfg 1, where only the `_cfg_pp` samplers read it.",
     ),
     Entry(
         "seed",
         "seed",
-        "A decimal number of 64 bits, for the whole batch: the images of a batch are different draws of one "
-        "seed. Where memory was too short for the batch each image is made by itself, and handed in with a seed of its "
-        "own, one more than the last. Anything else becomes a number made from the payload, so that a second try "
-        "gives the same.",
+        "A decimal number of 64 bits for the whole batch. If memory is too small for the batch, each image is rendered "
+        "by itself and submitted with its own seed, counting up. Anything else is replaced by a number computed from "
+        "the payload, so that a retry gives the same image.",
     ),
     Entry(
         "ddim_steps",
         "steps",
-        "Steps of the sampler. Stable Cascade's first stage gets 67 % of them, its second 33 %.",
+        "Sampling steps. Stable Cascade's first stage gets 67 %, its second 33 %.",
     ),
     Entry(
         "cfg_scale",
         "cfg",
-        "Real guidance in every family; Flux's distilled one stays at the model's default. Stable Cascade's second "
-        "pass has 4, whatever is asked.",
+        "Classifier-free guidance in every family; Flux's distilled guidance keeps the model's default. Stable "
+        "Cascade's second pass always uses 4.",
     ),
     Entry(
         "sampler_name",
@@ -78,12 +73,12 @@ ENTRIES = (
     Entry(
         "scheduler",
         "scheduler",
-        f"Of {', '.join(sorted(SCHEDULERS))}; wins over `karras`. See the table of families.",
+        f"One of {', '.join(sorted(SCHEDULERS))}. Takes precedence over `karras`. See the table of families.",
     ),
     Entry(
         "width",
         "width",
-        "Rounded up to a multiple of 64. Stable Cascade draws no side below 256.",
+        "Rounded up to a multiple of 64. Stable Cascade renders no side below 256.",
         also=("first_width",),
     ),
     Entry(
@@ -95,111 +90,111 @@ ENTRIES = (
     Entry(
         "n_iter",
         "batch",
-        "Images of one latent batch; as many as the job has ids, if they differ.",
+        "Images in one latent batch. If it differs from the number of the job's ids, the ids count.",
     ),
     Entry(
         "denoising_strength",
         "denoise",
-        "Of the only or the first pass. 1 where there is no source picture, or it could not be had.",
+        "For the only or first pass. 1 without a source image, or if it could not be fetched.",
     ),
     Entry(
         "clip_skip",
         "clip_skip",
-        "The last layer of CLIP that counts, exactly, for 1 too. SD 1, SD 2 and SDXL only.",
+        "The CLIP layer to stop at, counted from the end; 1 is set explicitly too. SD 1, SD 2 and SDXL only.",
     ),
     Entry(
         "hires_fix",
         "hires",
-        "A second pass over the enlarged first one. Ignored where the picture is not larger than the model's "
-        "own size, with a mask, and in families without it (see there).",
+        "A second pass over the enlarged first one. Ignored if the image is not larger than the model's own size, with "
+        "a mask, and in families without it (see there).",
         also=("hires_steps",),
     ),
     Entry(
         "hires_fix_denoising_strength",
         "hires_denoise",
-        "Of the second pass; with a source picture, also one that only guides, a `denoising_strength` in the payload "
-        "is the default.",
+        "For the second pass. With a source image, also for a ControlNet, a `denoising_strength` in the payload is the "
+        "default.",
     ),
     Entry(
         "hires_fix_first_pass_width",
         "",
-        "Of the first pass, up to `width`, rounded up to a multiple of 64. Without it the family's own size in the "
-        "shape of the picture.",
+        "For the first pass, at most `width`, rounded up to a multiple of 64. Default: the family's own size in the "
+        "image's aspect ratio.",
         also=("first_width",),
     ),
     Entry(
         "hires_fix_first_pass_height",
         "",
-        "The same, up to `height`.",
+        "The same, at most `height`.",
         also=("first_height",),
     ),
     Entry(
         "hires_fix_second_pass_steps",
         "",
-        "1 to 500. Without it some of `ddim_steps`, more for a larger picture and a stronger denoising; in Stable "
-        "Cascade always its two stages' shares of all of them.",
+        "1 to 500. Default: a part of `ddim_steps` that grows with image size and denoising. Stable Cascade always "
+        "uses its two stages' shares of `ddim_steps`.",
         also=("hires_steps",),
     ),
     Entry(
         "loras",
         "loras",
-        "Up to five, each on the model and on every text encoder, by `model` and `clip`, within -10 and 10. "
-        "`is_version` makes `name` a version id of CivitAI. `inject_trigger` writes `any` (drawn by the "
-        "seed), `all`, or the most similar of the LoRA's trigger words before the prompt. One that can't be "
-        "had is left out and told.",
+        "At most five, applied to the model and every text encoder with the strengths `model` and `clip`, -10 to "
+        "10. `is_version` makes `name` a version id of CivitAI. `inject_trigger` adds trigger words of the LoRA in "
+        "front of the prompt: `any` (chosen by the seed), `all`, or the most similar one. A LoRA that can't be had "
+        "is left out and reported.",
     ),
     Entry(
         "tis",
         "",
-        "Up to twenty textual inversions. `inject_ti` writes `(embedding:NAME:STRENGTH)` before the prompt or "
-        "after the negative one; without it the prompt names `embedding:NAME` itself. One that can't be had "
-        "is left out and told.",
+        "At most twenty textual inversions. `inject_ti` adds `(embedding:NAME:STRENGTH)` in front of the prompt or "
+        "after the negative prompt; without it the prompt names `embedding:NAME` itself. One that can't be had is "
+        "left out and reported.",
     ),
     Entry(
         "control_type",
         "control_type",
-        "A ControlNet is guided by a map made of the source picture; the picture is not painted over. `hough` "
-        "is `mlsd`. A type that is unknown, or that the model has no network for, as no inpainting model has, is not "
-        "served. Without a picture it is ignored.",
+        "A ControlNet guided by a map made from the source image; sampling does not start from the image. `hough` is "
+        "`mlsd`. A job with an unknown type, or one the model has no ControlNet for (inpainting models have none), is "
+        "not served. Ignored without an image.",
         also=("control_file",),
     ),
     Entry(
         "control_strength",
         "control_strength",
-        "How much the ControlNet counts.",
+        "Strength of the ControlNet.",
     ),
     Entry(
         "image_is_control",
         "image_is_control",
-        "The source picture is the map.",
+        "The source image is the map.",
     ),
     Entry(
         "return_control_map",
         "return_control_map",
-        "The map comes back, and nothing is drawn.",
+        "Only the map is returned.",
     ),
     Entry(
         "tiling",
         "tiling",
-        "Opposite edges fit. Ignored by families whose template says so.",
+        "Opposite edges match. Ignored by families whose template says so.",
     ),
     Entry(
         "transparent",
         "transparent",
-        "Drawn on nothing, with LayerDiffuse; SD 1 and SDXL only.",
+        "A transparent background, with LayerDiffuse; SD 1 and SDXL only.",
     ),
     Entry(
         "post_processing",
         "post_processing",
-        "Each once, in this order: face fixers, upscalers, `strip_background`. An unknown name is left out and told, "
-        "and so is an upscaler that would make a side longer than 16,383 pixels, a picture larger than 8192 x 8192, "
-        "or take too long.",
+        "Each once, in this order: face fixers, upscalers, `strip_background`. Left out and reported: unknown "
+        "names, and upscalers that would exceed 16,383 pixels on a side, exceed the size of 8192 x 8192, or take "
+        "too long.",
         also=("face_fixers", "upscalers"),
     ),
     Entry(
         "facefixer_strength",
         "face_fixer_strength",
-        "How much of the mended face is blended in.",
+        "How much of the restored face is blended in.",
     ),
     Entry(
         "workflow",
@@ -209,20 +204,20 @@ ENTRIES = (
     Entry(
         "extra_texts",
         "extra_texts",
-        "Texts by `reference`, for the workflow `qr_code`: what the code says (`qr_code` or `qr_text`), where it is "
-        "(`x_offset`, `y_offset`), its border and drawing (`qr_border`, `module_drawer`), a prompt for the patterns "
-        "around it (`function_layer_prompt`), `protocol`.",
+        "Texts by `reference` for the workflow `qr_code`: content (`qr_code` or `qr_text`), position (`x_offset`, "
+        "`y_offset`), border and style (`qr_border`, `module_drawer`), a prompt for the function patterns "
+        "(`function_layer_prompt`), `protocol`.",
         also=("qr.text", "qr.x", "qr.y", "qr.border", "qr.drawer", "qr.prompt"),
     ),
     Entry(
         "use_nsfw_censor",
         "",
-        "The safety checker replaces what is not safe for work.",
+        "The safety checker withholds images that show nudity.",
     ),
     Entry(
         "special",
         "",
-        "Ignored: it is for the server.",
+        "Ignored: the server uses it.",
     ),
     Entry(
         "seed_variation",
@@ -232,15 +227,15 @@ ENTRIES = (
 )
 
 INTRODUCTION = """\
-# What becomes of a payload
+# Payload fields
 
-Every field that the Horde sends with an image job, and what this worker makes of it. Nothing in a payload is an error:
-what makes no sense becomes the default, what is out of range the nearest bound. Names of fields are taken in any case;
-unknown ones are ignored. Truth values may be words: `"false"`, `"no"`, `"0"` mean no. The same payload always gives the
-same graph.
+Every field that the Horde sends with an image job, and what this worker does with it. No value is an error: one that
+makes no sense becomes the default, one out of range the nearest bound. Field names are read in any case; unknown
+fields are ignored. Booleans may be words: `"false"`, `"no"`, `"0"` mean no. The same payload always gives the same
+graph.
 
-A job that no template can do as asked is given back with the reason, never drawn as something else. What a template
-leaves aside on purpose is in the table of families. `horde-bridge workflows explain JOB.json` tells it for one job.
+A job that no template can do as asked goes back with the reason; it is never rendered as something else. The table of
+families lists what a template ignores on purpose. `horde-bridge workflows explain JOB.json` explains one job.
 
 The Horde's API has no `flow_shift` and none of `sampler_eta`, `sampler_s_noise`, `sampler_s_churn`, `sampler_s_tmin`,
 `sampler_s_tmax`, `sampler_solver_type` and `sampler_order`, though other workers know them; here they are ignored.
@@ -249,19 +244,19 @@ Written by `python -m tools.payload_page`.
 """
 
 PICTURES = """\
-## Pictures
+## Source images
 
 `source_image`, `source_mask` and `extra_source_images` are fetched into memory and never written to disk. The source
-picture is stretched to the size of the (first) pass, whatever its shape; the extra ones of a remix keep theirs. White
-in the mask is painted, black is kept; without a mask the picture's own transparency is it. A picture that can't be had
-or read is left out and told: the job goes on without it.
+image is scaled to the size of the (first) pass whatever its aspect ratio; the extra images of a remix keep their
+size. White in the mask is repainted, black is kept; without a mask the image's own transparency is the mask. An image
+that can't be fetched or read is left out and reported; the job continues without it.
 
-What is done follows from `source_processing` and from what there is. Without a picture all of it is `txt2img`, also
-where the server writes `img2img`. Inpainting models always inpaint: without a mask everything is painted, without a
-picture over noise. In- and outpainting without a mask is `img2img`, and told. `remix` is for Stable Cascade; elsewhere
-it is `img2img`. Outpainting adds no border: the requester sends the enlarged picture with its mask.
+`source_processing` and the present images decide the mode. Without an image it is always `txt2img`, also where the
+server writes `img2img`. Inpainting models always inpaint: without a mask everything is repainted, without an image
+from noise. Inpainting and outpainting without a mask is `img2img`, and reported. `remix` is for Stable Cascade;
+elsewhere it is `img2img`. Outpainting adds no border: the requester sends the enlarged image with its mask.
 
-The fragments that do it, beside the one that fetches the picture:
+The fragments that do it, besides the one that loads the image:
 """
 
 
@@ -270,12 +265,12 @@ def payload_page(library: Library) -> str:
     parts = (
         INTRODUCTION,
         "## Fields\n",
-        _table(("field", "default", "bounds", "reaches", "what is done"), _field_rows(library)),
+        _table(("field", "default", "bounds", "sets", "meaning"), _field_rows(library)),
         PICTURES,
-        _table(("asked", "of", "done by"), _picture_rows(library)),
+        _table(("mode", "family", "fragments"), _picture_rows(library)),
         "## Families\n",
-        _table(("family", "templates", "second pass", "scheduler", "left aside"), _family_rows(library)),
-        f"## Samplers\n\nAn unknown name is `{DEFAULT_SAMPLER}`.\n",
+        _table(("family", "templates", "second pass", "scheduler", "ignored"), _family_rows(library)),
+        f"## Samplers\n\nAn unknown name becomes `{DEFAULT_SAMPLER}`.\n",
         _table(("payload", "ComfyUI"), _sampler_rows()),
     )
     return "\n".join(parts)
