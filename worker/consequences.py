@@ -10,6 +10,7 @@ from typing import Final
 
 from worker.errors import (
     AdditionBroken,
+    AdditionMismatch,
     DeviceLost,
     EngineDied,
     EngineError,
@@ -122,6 +123,9 @@ TABLE: Final[Mapping[type[WorkerError], Consequence]] = {
         brakes=False,
         requester="lora or ti: parse_failed, with its name",
         owner="nothing; the log names the file",
+    ),
+    AdditionMismatch: Consequence(
+        retry=Retry.WITHOUT, brakes=False, requester="lora: baseline_mismatch, with its name", owner="nothing"
     ),
     ModelBroken: Consequence(sets_aside=SetsAside.MODEL_FILE, owner="nothing where the file can be fetched again"),
     ModelIncomplete: Consequence(sets_aside=SetsAside.MODEL, owner="take a file that has all parts"),

@@ -34,6 +34,7 @@
     │   ├── ImageNotFinite           the computation gave NaN or infinity in place of a picture
     │   ├── PayloadFailed            what the requester sent makes a node fail: its text, its picture
     │   ├── AdditionBroken           a LoRA or textual inversion of the job can't be used
+    │   │   └── AdditionMismatch     a LoRA changes nothing: it is for another family
     │   ├── ModelBroken              a model file can't be read
     │   │   ├── ModelIncomplete      it lacks a part: no VAE, no text encoder
     │   │   ├── ModelMismatch        it is of another family than declared
@@ -333,6 +334,10 @@ class AdditionBroken(EngineError):
     def __init__(self, message: str, *, additions: frozenset[Addition], remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.additions = additions
+
+
+class AdditionMismatch(AdditionBroken):
+    """A LoRA has no key that the model has: it is for another family than it was found for."""
 
 
 class ModelBroken(EngineError):

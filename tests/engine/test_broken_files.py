@@ -14,6 +14,7 @@ from worker.errors import (
     Addition,
     AdditionBroken,
     AdditionKind,
+    AdditionMismatch,
     EngineError,
     ImageNotFinite,
     ModelBroken,
@@ -171,6 +172,13 @@ async def test_a_textual_inversion_that_can_not_be_used_is_named(client: EngineC
     error = await failure(client, graph(text=f"a fox, (embedding:{name}:1.1)"))
     assert isinstance(error, AdditionBroken)
     assert error.additions == {Addition(AdditionKind.TEXTUAL_INVERSION, name)}
+
+
+async def test_a_lora_of_another_family_changes_nothing_and_is_told(client: EngineClient) -> None:
+    error = await failure(client, graph(lora="tiny_z_image_700001.safetensors"))
+    assert type(error) is AdditionMismatch
+    assert "another family" in error.message
+    assert len(await client.render(graph(lora="tiny_sd15_150001.safetensors"), ("out",))) == 1
 
 
 async def test_a_text_that_breaks_the_encoder_is_the_requesters(client: EngineClient) -> None:

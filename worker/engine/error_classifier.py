@@ -21,6 +21,7 @@ from worker.engine.graph_trace import (
 )
 from worker.errors import (
     AdditionBroken,
+    AdditionMismatch,
     DeviceLost,
     EngineError,
     EngineNotRunnable,
@@ -177,6 +178,12 @@ def _additions(failure: Failure, graph: Graph) -> EngineError | None:
     if not additions or failure.exception_type.endswith(_SYSTEM_TYPES):
         return None
     names = ", ".join(sorted(map(str, additions)))
+    if failure.exception_type.endswith("LoraChangesNothing"):
+        return AdditionMismatch(
+            f"{names[0].upper()}{names[1:]} changes nothing: it is for models of another family.",
+            additions=additions,
+            remedy="It is left out, and the requester is told.",
+        )
     what = "holds program code" if _CODE.search(failure.message) else "can't be used"
     return AdditionBroken(
         f"{names[0].upper()}{names[1:]} {what}: {failure.text}",

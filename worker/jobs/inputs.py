@@ -99,10 +99,10 @@ class JobInputs:
     request: RenderRequest
     names: Mapping[Addition, str]
 
-    def note_on(self, addition: Addition) -> GenMetadata:
-        """What the requester is told of one that engines can't use."""
+    def note_on(self, addition: Addition, value: str = "parse_failed") -> GenMetadata:
+        """What the requester is told of one that engines can't use; `value` as gen_metadata has it."""
         name = self.names.get(addition, addition.file)
-        return GenMetadata.model_validate({"type": addition.kind.value, "value": "parse_failed", "ref": name})
+        return GenMetadata.model_validate({"type": addition.kind.value, "value": value, "ref": name})
 
 
 async def read_job(

@@ -19,7 +19,9 @@ from worker.consequences import SetsAside, consequence_of
 from worker.engine.client import Progress
 from worker.engine.pool import EnginePool, RenderTask
 from worker.errors import (
+    Addition,
     AdditionBroken,
+    AdditionMismatch,
     EngineError,
     HordeError,
     JobGone,
@@ -32,6 +34,7 @@ from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata, SubmitRequest
 from worker.images import RawImage, encode_webp
 from worker.jobs.additions import BrokenAdditions, additions_in
+from worker.jobs.flat_pictures import FlatPictures, all_flat
 from worker.jobs.inputs import ModelSource, find_model, read_job, require_files
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.rendering import JobGraphs, Sampling, Upscaling
@@ -78,6 +81,7 @@ class JobRunner:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._broken = BrokenAdditions()
+        self._flat = FlatPictures()
         # Encoding is CPU work beside the engine's; more at a time than cores only slows each.
         self._encoders = asyncio.Semaphore(max(1, (os.cpu_count() or 2) // 2))
         self._picture_memory = MemoryBudget(PICTURE_MEMORY_BYTES, MAX_JOB_PICTURE_BYTES)
@@ -159,6 +163,7 @@ class JobRunner:
 
         services.events.enter(job, Stage.RENDERING)
         additions = additions_in(request)
+        mismatched: set[Addition] = set()
         task = RenderTask(
             model=job.pop.model,
             pixels=request.width * request.height,
@@ -168,19 +173,27 @@ class JobRunner:
             deadline=job.deadline,
             on_progress=note_progress,
             on_placed=note_place,
-            on_failed=partial(self._note_failure, request),
+            on_failed=partial(self._note_failure, request, mismatched),
             additions=additions,
         )
         images = await services.engines.render(task)
         self._broken.clear(additions - graphs.without)
         services.models.rendered(request)
-        job.metadata.extend(map(inputs.note_on, sorted(graphs.without, key=str)))
+        for addition in sorted(graphs.without, key=str):
+            job.metadata.append(
+                inputs.note_on(addition, "baseline_mismatch" if addition in mismatched else "parse_failed")
+            )
+        self._flat.note(job.pop.model, flat=await asyncio.to_thread(all_flat, images))
         job.rendered_at = asyncio.get_running_loop().time()
         return [Made(image, seed) for image, seed in zip(images, graphs.seeds, strict=False)]
 
-    def _note_failure(self, request: RenderRequest, error: EngineError) -> None:
+    def _note_failure(self, request: RenderRequest, mismatched: set[Addition], error: EngineError) -> None:
         """Hold a failed try against what is to blame for it."""
         match error:
+            case AdditionMismatch():
+                # Nothing is wrong with its file: a model of another family may use it.
+                mismatched |= error.additions
+                logger.bind(action="addition_mismatch").info("{}", error)
             case ModelBroken():
                 self._services.models.broken(request, error)
             case AdditionBroken():

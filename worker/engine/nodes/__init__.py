@@ -3,8 +3,8 @@
 `auth` (only the worker may talk to this engine), `inputs` (pictures in memory, never on disk), `output` (raw pixels
 over the websocket instead of PNG files), `annotators` and `regions` (a picture as the map that steers a ControlNet),
 `upscale` (a batch image by image), `faces` (restored), `background` (gone), `tiling` (edges
-that fit), `layers` and `transparency` (pictures drawn on nothing), `qr` (a QR code in layers); and `memory` (what
-sampling takes of the card, told with the pictures).
+that fit), `layers` and `transparency` (pictures drawn on nothing), `qr` (a QR code in layers); `loras` (those that
+change nothing are errors); and `memory` (what sampling takes of the card, told with the pictures).
 
 A class whose libraries this engine lacks is not there at all: so the worker sees what it can't ask for. It names them
 in PACKAGES.
@@ -13,7 +13,7 @@ in PACKAGES.
 import logging
 from importlib.util import find_spec
 
-from . import auth
+from . import auth, loras
 from .annotators import HordeAnnotator
 from .background import HordeStripBackground
 from .faces import HordeFaceModelLoader, HordeFaceRestore
@@ -52,4 +52,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {name: NODES[node] for name, node in NODE_CLASS_MAP
 
 auth.install()
 add_input_routes()
+loras.install()
 meter.install()
