@@ -8,8 +8,12 @@ from pathlib import Path
 from tests.stages import STAGES, at_stage
 from worker import cli
 from worker.app import build as compose
+from worker.demo.engine import SCRIPT_VARIABLE
 from worker.demo.safety import scripted_safety
+from worker.process import child
 
+# Owners' engines get no variables of others; the scripted one is told by one what to do.
+child.NEEDED |= {SCRIPT_VARIABLE}
 script = Path(os.environ["SAFETY_SCRIPT"])
 compose.safety_settings = lambda *_, home, **__: scripted_safety(home / "safety", script=script)
 
