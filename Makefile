@@ -1,5 +1,5 @@
 # Short names for what a developer runs; the scripts do the work and run alone as well.
-.PHONY: check test fmt demo bench docs
+.PHONY: check test fmt demo bench docs pages
 
 RUNTIME := $(or $(AIWORKER_RUNTIME_DIR),runtime)
 
@@ -22,3 +22,8 @@ bench: ## all measurements
 
 docs: ## the documentation site, into build/site
 	NO_MKDOCS_2_WARNING=1 tools/in-runtime python -m mkdocs build
+
+pages: ## the generated pages of docs/ that are committed
+	tools/in-runtime python -m tools.config_reference > docs/configuration.md
+	tools/in-runtime python -m tools.payload_page > docs/payload.md
+	tools/in-runtime python -m tools.faults_page > docs/faults.md

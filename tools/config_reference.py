@@ -1,4 +1,4 @@
-"""Generate docs/configuration.md from the schema: `python tools/config_reference.py > docs/configuration.md`."""
+"""Generate docs/configuration.md from the schema: `python -m tools.config_reference > docs/configuration.md`."""
 
 import sys
 from pathlib import Path
@@ -6,12 +6,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from worker.config.export import as_variable  # noqa: E402 - the repository is importable only from here on
-from worker.config.key_types import allowed_values, key_doc  # noqa: E402
-from worker.config.schema import GROUPS, BridgeData  # noqa: E402
+from worker.config.export import as_variable
+from worker.config.key_types import allowed_values, key_doc
+from worker.config.schema import GROUPS, BridgeData
 
 _INTRODUCTION = """\
 # Configuration

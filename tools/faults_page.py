@@ -1,14 +1,10 @@
-"""Generate docs/faults.md from `worker/consequences.py`: `python tools/faults_page.py > docs/faults.md`."""
+"""Generate docs/faults.md from `worker/consequences.py`: `python -m tools.faults_page > docs/faults.md`."""
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from worker.consequences import TABLE, Consequence  # noqa: E402 - the repository is importable only from here on
-from worker.errors import Retry, WorkerError  # noqa: E402
+from worker.consequences import TABLE, Consequence
+from worker.errors import Retry, WorkerError
 
 _INTRODUCTION = """\
 # When a job fails

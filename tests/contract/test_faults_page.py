@@ -16,10 +16,8 @@ def kinds(base: type[WorkerError]) -> list[type[WorkerError]]:
 
 
 def test_the_page_is_generated_from_the_table() -> None:
-    done = subprocess.run([sys.executable, ROOT / "tools" / "faults_page.py"], capture_output=True, check=True)
-    assert (ROOT / "docs" / "faults.md").read_text(encoding="utf-8") == done.stdout.decode(), (
-        "run: python tools/faults_page.py > docs/faults.md"
-    )
+    done = subprocess.run([sys.executable, "-m", "tools.faults_page"], cwd=ROOT, capture_output=True, check=True)
+    assert (ROOT / "docs" / "faults.md").read_text(encoding="utf-8") == done.stdout.decode(), "run: make pages"
 
 
 def test_every_error_of_a_job_or_an_engine_has_a_row_of_its_own() -> None:
