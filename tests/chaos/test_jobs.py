@@ -19,7 +19,7 @@ from worker.images import RawImage
 from worker.jobs.job import Stage
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
-from worker.scheduling import device_limits
+from worker.scheduling.device_limits import RotationTimes
 from worker.scheduling.fault_limiter import FaultLimiter
 from worker.scheduling.horde_status import PopPauses
 from worker.workflows.request import GenMetadataNote
@@ -137,9 +137,9 @@ async def test_a_model_that_breaks_engines_is_no_longer_offered_and_the_others_a
     assert "another is not offered: it broke 3 engines in a row" in said[0]
 
 
-async def test_what_can_not_fit_on_the_card_is_no_longer_asked_for_once_a_smaller_job_showed_its_need(rig, monkeypatch):
+async def test_what_can_not_fit_on_the_card_is_no_longer_asked_for_once_a_smaller_job_showed_its_need(rig):
     # This Horde goes by each pop's own limit.
-    monkeypatch.setattr(device_limits, "STORED_S", 0.0)
+    rig.tolerance = Tolerance(rotation=RotationTimes(stored_s=0.0))
     # 256 x 256 takes 3 GiB of 4; four times as much does not fit.
     rig.play(card_bytes=4 * GIB, bytes_per_pixel=3 * GIB / 256**2)
     async with rig.working():

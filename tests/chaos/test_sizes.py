@@ -11,7 +11,7 @@ from worker.demo.horde.dispatch import Rules
 from worker.demo.horde.records import Baseline, ModelFacts
 from worker.demo.horde.server import serve_in_thread
 from worker.demo.horde.state import EmbeddedHorde
-from worker.scheduling import device_limits
+from worker.scheduling.device_limits import RotationTimes
 from worker.scheduling.estimates.memory import OutOfMemoryLimits
 
 from .rig import MODEL, OTHER, Rig
@@ -22,11 +22,8 @@ LARGE, SMALL = {"width": 512, "height": 512}, {"width": 256, "height": 256}
 
 
 @pytest.fixture
-def slow_to_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+def slow_to_note(tmp_path: Path) -> Iterator[Rig]:
     """A rig whose Horde stores switches every three seconds, and a worker that reckons with a little more."""
-    monkeypatch.setattr(device_limits, "STORED_S", 4.0)
-    monkeypatch.setattr(device_limits, "FRUITLESS_TURN_S", 6.0)
-    monkeypatch.setattr(device_limits, "FRUITFUL_TURN_S", 9.0)
     state = EmbeddedHorde(
         models=dict.fromkeys((MODEL, OTHER), ModelFacts(Baseline.SD1)), rules=Rules(checkin_debounce_s=3.0), seed=1
     )
@@ -44,7 +41,7 @@ def ran_out() -> OutOfMemoryLimits:
 async def test_no_size_comes_that_a_model_can_not_do_and_none_that_it_can_is_left(slow_to_note):
     rig = slow_to_note
     rig.models.served = (MODEL, OTHER)
-    rig.tolerance = Tolerance(out_of_memory=ran_out)
+    rig.tolerance = Tolerance(out_of_memory=ran_out, rotation=RotationTimes(4.0, 9.0, 6.0))
     too_large = rig.ask(1, model=OTHER, **LARGE)
     async with rig.working():
         for model, size in ((MODEL, LARGE), (OTHER, SMALL), (MODEL, LARGE), (OTHER, SMALL)):

@@ -31,6 +31,8 @@ class SettingsWatch:
         files: Sequence[Path],
         reread: Callable[[], LoadedConfig],
         engines: Callable[[BridgeData], Sequence[EngineSettings]],
+        *,
+        poll_s: float = POLL_S,
     ) -> None:
         """`files` are watched, none when the settings come from the environment. `engines` may refuse settings."""
         self._last = loaded.data
@@ -38,6 +40,7 @@ class SettingsWatch:
         self._files = tuple(files)
         self._reread = reread
         self._engines = engines
+        self._poll_s = poll_s
         self._seen = self._stamp()
         self._asked: asyncio.Event | None = None
 
@@ -64,7 +67,7 @@ class SettingsWatch:
         assert self._asked is not None
         self._asked.clear()
         try:
-            async with timeout(POLL_S):
+            async with timeout(self._poll_s):
                 await self._asked.wait()
         except TimeoutError:
             return False

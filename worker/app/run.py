@@ -28,6 +28,7 @@ from worker.jobs.session_stats import SessionStats
 from worker.process.supervisor import RestartPolicy
 from worker.safety.checker import SafetyChecker
 from worker.scheduling.admission import Admission, AdmissionParts, MachineLimits
+from worker.scheduling.device_limits import RotationTimes
 from worker.scheduling.drain import DRAIN_LIMIT_S, until_drained
 from worker.scheduling.estimates import Estimates
 from worker.scheduling.estimates.cooldowns import ModelCooldowns
@@ -52,6 +53,8 @@ class Tolerance:
     out_of_memory: Callable[[], OutOfMemoryLimits] = OutOfMemoryLimits
     #: seconds without a sign of life after which an engine with a job counts as stalled; None: learned by phase
     silence_limit_s: float | None = None
+    #: of the sizes that pops ask for in turn
+    rotation: RotationTimes = field(default_factory=RotationTimes)
     #: between two pops
     pauses: PopPauses = field(default_factory=PopPauses)
 
@@ -156,7 +159,7 @@ def _begin(
     in_flight, faults = JobsInFlight(), setup.tolerance.faults()
     for ago_s in setup.journal.faults_ago_s() if setup.journal else ():
         faults.count(1, ago_s=ago_s)
-    planner = Planner(lambda: setup.config, setup.models, pool, estimates)
+    planner = Planner(lambda: setup.config, setup.models, pool, estimates, rotation=setup.tolerance.rotation)
     watch = CapabilityWatch(library, setup.agent, setup.models.has)
     status = HordeStatus(setup.tolerance.pauses)
 

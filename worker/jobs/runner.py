@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -46,12 +46,18 @@ from worker.workflows.library import Library
 from worker.workflows.request import RenderRequest
 from worker.workflows.select import select
 
-#: Longest time a fault report may take after the job's own time is over, or once the worker has to stop.
-FAULT_TIMEOUT_S = 15.0
-#: A submit that is on its way when its job is broken off gets so long to be answered; within the margin of the ttl.
-SEEN_THROUGH_S = 3.0
 #: The server takes 50 entries per image.
 MAX_METADATA = 50
+
+
+@dataclass(frozen=True)
+class ReportTimes:
+    """Seconds that answers to the Horde may take beyond a job's own time."""
+
+    #: for reporting faults, after the job's deadline or once the worker has to stop
+    fault_s: float = 15.0
+    #: for a submit that is on its way when its job is cancelled; within the margin of the ttl
+    seen_through_s: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class Services:
     events: JobEvents
     #: pixels that upscalers of cost 1 can read for a request until a time on the loop's clock
     upscale_budget_px: Callable[[RenderRequest, float], float] = lambda _request, _deadline: float("inf")
+    times: ReportTimes = field(default_factory=ReportTimes)
 
 
 class Made(NamedTuple):
@@ -244,7 +251,7 @@ class JobRunner:
             await asyncio.shield(sending)
         except asyncio.CancelledError:
             # The Horde may have it already, and then any other answer would be a second one.
-            await asyncio.wait([sending], timeout=SEEN_THROUGH_S)
+            await asyncio.wait([sending], timeout=self._services.times.seen_through_s)
             raise
         finally:
             sending.cancel()
@@ -271,7 +278,7 @@ class JobRunner:
         """Report what is owed until then and a little longer; once cancelled, that little from then on."""
         faulting = asyncio.ensure_future(self._fault_owed(job, until))
         # One cancellation may come from the end of a drain. Who cancels again does not want to wait.
-        for limit_s in (None, FAULT_TIMEOUT_S):
+        for limit_s in (None, self._services.times.fault_s):
             with contextlib.suppress(asyncio.CancelledError, TimeoutError):
                 async with timeout(limit_s):
                     await asyncio.shield(faulting)
@@ -279,7 +286,7 @@ class JobRunner:
 
     async def _fault_owed(self, job: Job, until: float = 0.0) -> None:
         """Tell the Horde of every image that will not come, so that another worker gets it at once."""
-        deadline = max(asyncio.get_running_loop().time(), until) + FAULT_TIMEOUT_S
+        deadline = max(asyncio.get_running_loop().time(), until) + self._services.times.fault_s
 
         async def fault(job_id: str) -> None:
             submission = SubmitRequest(id=job_id, generation="faulted", state="faulted", seed=0)

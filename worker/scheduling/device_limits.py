@@ -11,11 +11,6 @@ from dataclasses import dataclass
 
 #: Jobs for smaller pictures than this are rare: a model that can't do it is not offered.
 LEAST_PIXELS = 256 * 256
-#: The Horde stores a limit at most once in 30 s, so that what it stored is no older at a pop; a pop may take its time
-#: on the way there.
-STORED_S = 40.0
-#: How long a size has its turn: while it brings jobs, and while it does not (half of which the Horde may not know it).
-FRUITFUL_TURN_S, FRUITLESS_TURN_S = 600.0, 80.0
 
 
 @dataclass(frozen=True)
@@ -82,10 +77,23 @@ def stick(models: Sequence[str], resident: Collection[str], *, stickiness: float
     return in_memory if in_memory and roll < stickiness else tuple(models)
 
 
+@dataclass(frozen=True)
+class RotationTimes:
+    """Seconds of `MaxPixelsRotation`."""
+
+    #: the Horde stores a limit at most once in 30 s, so that what it stored is no older at a pop; a pop may take its
+    #: time on the way there
+    stored_s: float = 40.0
+    #: how long a turn lasts while it brings jobs, and while it does not (half of which the Horde may not know it)
+    fruitful_turn_s: float = 600.0
+    fruitless_turn_s: float = 80.0
+
+
 class MaxPixelsRotation:
     """Whose turn it is among several sizes. Times are seconds of a monotonic clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: RotationTimes | None = None) -> None:
+        self._times = times or RotationTimes()
         #: sizes of late pops, with when each was last sent
         self._sent: dict[int, float] = {}
         self._most = 0
@@ -100,7 +108,8 @@ class MaxPixelsRotation:
         """
         if most != self._most:
             self._most, self._since, self.current = most, float("-inf"), 0
-        is_over = now - self._since >= (FRUITFUL_TURN_S if fruitful else FRUITLESS_TURN_S)
+        turn_s = self._times.fruitful_turn_s if fruitful else self._times.fruitless_turn_s
+        is_over = now - self._since >= turn_s
         if is_over or self.current > max(sizes):
             following = max((size for size in sizes if size < self.current), default=max(sizes))
             if following != self.current:
@@ -108,12 +117,12 @@ class MaxPixelsRotation:
 
     def largest_in_force(self, size: int, now: float) -> int:
         """The largest picture that may come if a pop with this size is sent now: the Horde may go by a recent one."""
-        return max((size, *(sent for sent, at in self._sent.items() if now - at < STORED_S)))
+        return max((size, *(sent for sent, at in self._sent.items() if now - at < self._times.stored_s)))
 
     def in_force_until(self, size: int, now: float) -> float:
         """When the Horde has forgotten every size larger than this one."""
-        return max((at + STORED_S for sent, at in self._sent.items() if sent > size), default=now)
+        return max((at + self._times.stored_s for sent, at in self._sent.items() if sent > size), default=now)
 
     def note_sent(self, size: int, now: float) -> None:
         """A pop goes out with this size."""
-        self._sent = {sent: at for sent, at in self._sent.items() if now - at < STORED_S} | {size: now}
+        self._sent = {sent: at for sent, at in self._sent.items() if now - at < self._times.stored_s} | {size: now}

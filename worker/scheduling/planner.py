@@ -14,7 +14,7 @@ from worker.engine.slot import EngineSlot
 from worker.engine.stall_detector import FIRST_MARGIN, Phase
 from worker.jobs.inputs import ModelSource
 from worker.jobs.job import JobEvent, Stage
-from worker.scheduling.device_limits import DeviceLimits, MaxPixelsRotation, stick, withdrawn_everywhere
+from worker.scheduling.device_limits import DeviceLimits, MaxPixelsRotation, RotationTimes, stick, withdrawn_everywhere
 from worker.scheduling.estimates import Estimates
 from worker.scheduling.estimates.estimates import BatchLimit
 
@@ -81,6 +81,7 @@ class Planner:
         pool: EnginePool,
         estimates: Estimates,
         *,
+        rotation: RotationTimes | None = None,
         roll: Callable[[], float] = random.random,
         clock: Clock = monotonic,
     ) -> None:
@@ -90,7 +91,7 @@ class Planner:
         self._estimates = estimates
         self._roll = roll
         self._clock = clock
-        self._rotation = MaxPixelsRotation()
+        self._rotation = MaxPixelsRotation(rotation)
         #: the last pop that was planned brought a job
         self._fruitful = False
         self._batch_reasons: BoundedDict[str, None] = BoundedDict(MOST_TOLD)

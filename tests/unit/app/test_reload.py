@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 from loguru import logger
 
-from worker.app import reload as settings_module
 from worker.app.reload import SettingsWatch
 from worker.config.live import LiveConfig
 from worker.config.load import config_files, load_config
@@ -34,7 +33,7 @@ class Rig:
         self.wanted_devices = ["cuda:0"]
         self.running = SimpleNamespace(live=self.live, pool=SimpleNamespace(slots=[self.slot]))
         self.reads = 0
-        self.watch = SettingsWatch(loaded, config_files(loaded), self._reread, self._engines)
+        self.watch = SettingsWatch(loaded, config_files(loaded), self._reread, self._engines, poll_s=0.01)
 
     def load(self):
         return load_config(self.file, environment={})
@@ -65,8 +64,7 @@ class Rig:
 
 
 @pytest.fixture
-async def rig(tmp_path, monkeypatch):
-    monkeypatch.setattr(settings_module, "POLL_S", 0.01)
+async def rig(tmp_path):
     rig = Rig(tmp_path / "bridgeData.yaml")
     sink = logger.add(lambda message: rig.said.append(message.record["message"]), level="INFO")
     watching = asyncio.ensure_future(rig.watch(rig.running))

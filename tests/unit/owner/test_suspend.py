@@ -9,7 +9,6 @@ from worker.errors import EngineDied
 from worker.horde.messages import PopResponse
 from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import Job, JobEvents, Stage
-from worker.owner import suspend as clock_module
 from worker.owner.suspend import ClockWatch
 
 
@@ -68,10 +67,9 @@ class Rig:
 
 
 @pytest.fixture
-async def rig(monkeypatch):
-    monkeypatch.setattr(clock_module, "TICK_S", 0.01)
+async def rig():
     rig = Rig()
-    watching = asyncio.ensure_future(ClockWatch(rig.clock)(rig.running))
+    watching = asyncio.ensure_future(ClockWatch(rig.clock, tick_s=0.01)(rig.running))
     await rig.more_ticks()
     yield rig
     for task in (watching, *rig.tasks):

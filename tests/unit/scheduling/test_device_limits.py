@@ -3,11 +3,9 @@
 import pytest
 
 from worker.scheduling.device_limits import (
-    FRUITFUL_TURN_S,
-    FRUITLESS_TURN_S,
-    STORED_S,
     DeviceLimits,
     MaxPixelsRotation,
+    RotationTimes,
     SizeLimit,
     stick,
     tightest,
@@ -16,6 +14,8 @@ from worker.scheduling.device_limits import (
 
 FULL = 2048 * 2048
 LARGE = 1024 * 1024
+TIMES = RotationTimes()
+STORED_S, FRUITFUL_TURN_S, FRUITLESS_TURN_S = TIMES.stored_s, TIMES.fruitful_turn_s, TIMES.fruitless_turn_s
 
 
 def card(limits: dict[str, int], *, models: tuple[str, ...] = ("a", "b", "c"), max_pixels: int = FULL) -> DeviceLimits:

@@ -17,7 +17,7 @@ from worker.engine.stall_detector import Phase
 from worker.errors import DeviceLost, EngineDied, ModelBroken, NodeFailed, OutOfMemory
 from worker.horde.messages import PopResponse
 from worker.jobs.job import Job, JobEvent, Stage
-from worker.scheduling.device_limits import FRUITLESS_TURN_S, STORED_S
+from worker.scheduling.device_limits import RotationTimes
 from worker.scheduling.estimates import Estimates
 from worker.scheduling.estimates.estimates import TRIAL_PIXELS
 from worker.scheduling.estimates.speed import RETRY_S
@@ -27,6 +27,8 @@ from worker.workflows.request import ServedModel
 from worker.workflows.types import Family
 
 FULL = 1024 * 1024
+TIMES = RotationTimes()
+STORED_S, FRUITLESS_TURN_S = TIMES.stored_s, TIMES.fruitless_turn_s
 GIB = 1024**3
 SETTINGS = EngineSettings(Path("python"), Path("comfyui"), Path("engine"), Path("log"), models_kept=2)
 
