@@ -60,3 +60,18 @@ def test_the_example_job_of_the_documentation_is_served(command: str) -> None:
     result = CliRunner().invoke(app, [*command.split(), str(examples / "jobs" / "txt2img.json"), *reference])
     assert result.exit_code == 0, result.output
     assert "stable_diffusion/checkpoint" in result.output or "KSampler" in result.output
+
+
+def test_the_commands_and_options_that_the_readme_names_exist() -> None:
+    block = (ROOT / "README.md").read_text("utf-8").partition("## Commands")[2].split("```")[1]
+    lines = [
+        line.removeprefix("./horde-bridge.sh ") for line in block.splitlines() if line.startswith("./horde-bridge")
+    ]
+    assert len(lines) > 5
+    for line in lines:
+        command, *words = re.sub(r"\[(run)\]", r"\1", line).partition("   ")[0].split()
+        shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
+        named = [word.strip("[]") for word in words if word.startswith(("-", "[-"))]
+        subcommands = [word for word in words if word.islower() and word.isalpha()]
+        for name in [*named, *subcommands]:
+            assert re.search(rf"(?<![\w-]){re.escape(name)}\b", shown), f"{command}: {name}"
