@@ -19,7 +19,8 @@ from PIL import Image
 from worker.aio import timeout
 from worker.demo.engine import scripted_settings
 from worker.engine import events
-from worker.engine.client import EngineClient, Progress
+from worker.engine.client import EngineClient
+from worker.engine.events import Progress
 from worker.engine.pool import EnginePool, Rendering, RenderTask
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.errors import GraphRejected, NodeFailed
@@ -277,7 +278,7 @@ async def test_a_cancelled_job_that_waits_leaves_the_running_one_alone(room: Roo
         await nodes.begun.wait()
     waiting = asyncio.ensure_future(room.client.render(long_job(3), OUT, on_progress=waiting_nodes))
     async with timeout(PATIENCE_S):
-        while not (await room.client._ask("/queue"))["queue_pending"]:
+        while not (await room.client._connection.ask("/queue"))["queue_pending"]:
             await asyncio.sleep(0.01)
 
     waiting.cancel()
@@ -295,8 +296,8 @@ async def test_a_websocket_lost_in_the_middle_of_a_job_costs_nothing(room: Room,
     job = asyncio.ensure_future(room.client.render(long_job(100 + attempt, nodes=4), OUT, on_progress=nodes))
     async with timeout(PATIENCE_S):
         await nodes.begun.wait()
-        assert room.client._reader is not None
-        room.client._reader._socket.abort()
+        assert room.client._connection._reader is not None
+        room.client._connection._reader._socket.abort()
 
         assert len(await job) == 1
 
@@ -305,7 +306,7 @@ async def test_nothing_of_a_finished_job_is_kept_in_the_history(room: Room) -> N
     await room.client.render(one_colour(0x0FEDCB), OUT)
 
     async with timeout(PATIENCE_S):
-        while await room.client._ask("/history"):
+        while await room.client._connection.ask("/history"):
             await asyncio.sleep(0.1)
 
 

@@ -1,8 +1,7 @@
-"""Talk to one engine: prompts go in over HTTP, events and pixels come back over one websocket.
+"""Prompts in one engine: graphs are queued, and each gets the images that were made for it.
 
-Each prompt has an id of ours and gets only what was made for it. A prompt that ended without all its images lost a
-frame: the same graph goes in again, and since everything but its output nodes is cached, the images are back in
-milliseconds.
+A prompt that ended without all its images lost a frame: the same graph is queued again, and since everything but its
+output nodes is cached, the images are back in milliseconds.
 """
 
 import asyncio
@@ -13,24 +12,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import websocket
 from loguru import logger
 
 from worker.aio import timeout, to_the_end
 from worker.engine import events
+from worker.engine.connection import EngineConnection
 from worker.engine.error_classifier import Failure, classify, classify_rejection
 from worker.engine.graph_trace import Graph
-from worker.engine.loopback import EngineAnswer, exchange, loopback_client, read_object
+from worker.engine.loopback import EngineAnswer, read_object
 from worker.engine.stall_detector import Watch
-from worker.engine.websocket_reader import SocketReader, discard, open_socket
-from worker.errors import EngineDied, EngineError, EngineStalled, InputRefused, NodeFailed, RenderCancelled
+from worker.errors import EngineError, EngineStalled, NodeFailed, RenderCancelled
 from worker.images import RawImage
-from worker.untrusted.text import quote
 
-#: Answers to small questions; the engine's loop may be busy for a while during a model load.
-HTTP_TIMEOUT_S = 30.0
 #: Nothing heard of a running prompt for so long: ask whether it still runs, then call it stalled. Only for prompts
-#: that nobody watches more closely (see patience.py): loading from a slow disk says nothing for a minute or two.
+#: that nobody watches more closely (see stall_detector.py): loading from a slow disk says nothing for a minute or two.
 SILENCE_LIMIT_S = 240.0
 #: How often to look whether the limit has changed with what the prompt does.
 LOOK_S = 5.0
@@ -40,21 +35,8 @@ FORGET_EVERY_S = 10.0
 CANCEL_ATTEMPTS, CANCEL_PAUSE_S = 10, 0.2
 #: A caller who gives up waits no longer for the engine to notice; his time may be needed to report the job.
 GIVING_UP_S = 2.0
-#: A connection breaks a moment before the end of its process is noticed.
-CAUSE_WAIT_S = 1.0
 #: Of ComfyUI's `execution_error`, in the order of a Failure's fields.
 FAILURE_FIELDS = ("exception_type", "exception_message", "node_type", "node_id")
-#: Attempts to get the websocket back while the process lives.
-RECONNECT_ATTEMPTS = 5
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a prompt is: the node that works, its steps done of steps in all (0 of 0: unknown)."""
-
-    node_id: str
-    value: float
-    maximum: float
 
 
 @dataclass
@@ -64,7 +46,7 @@ class _Prompt:
     id: str
     graph: Graph
     outputs: frozenset[str]
-    on_progress: Callable[[Progress], None] | None
+    on_progress: Callable[[events.Progress], None] | None
     ended: asyncio.Future[None]
     #: images per output node where the engine does not tell
     expected: int
@@ -92,11 +74,10 @@ class EngineClient:
     """One connection to one engine. Use `open` before and `close` after; safe for many prompts at once."""
 
     def __init__(self, url: str, token: str = "", *, silence_limit_s: float | None = None) -> None:
-        self._url = url
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._client_id = uuid.uuid4().hex
+        self._connection = EngineConnection(
+            url, token, on_event=self._dispatch, on_reconnected=self._settle_all, on_gone=self._fail_all
+        )
         self._silence_limit_s = silence_limit_s
-        self._http = loopback_client(url, token=token, timeout_s=HTTP_TIMEOUT_S)
         self._prompts: dict[str, _Prompt] = {}
         #: prompts that were told to stop and may not have heard it
         self._given_up: set[str] = set()
@@ -104,56 +85,33 @@ class EngineClient:
         self._heard_at = 0.0
         #: the prompt that spoke last, while it runs
         self._running: _Prompt | None = None
-        self._reader: SocketReader | None = None
-        self._lost: asyncio.Task[None] | None = None
         #: prompts that ended and are in the engine's history still
         self._over: list[str] = []
-        #: requests under way
-        self._asking: set[asyncio.Future[EngineAnswer]] = set()
-        #: what is seen through without its caller
-        self._aside: set[asyncio.Task[None]] = set()
-        self._closing = False
-        self._gone = False
-        #: why the engine ended, once its slot knows
-        self._end: asyncio.Future[EngineError] = asyncio.get_running_loop().create_future()
+        #: work that is finished without its caller
+        self._detached: set[asyncio.Task[None]] = set()
         self.object_info: dict[str, Any] = {}
 
     async def open(self) -> None:
         """Connect and learn what nodes the engine has. Raises EngineDied when nobody answers."""
-        await self._connect()
-        self.object_info = await self._ask("/object_info")
+        await self._connection.open()
+        self.object_info = await self._connection.ask("/object_info")
 
     def expect_end(self, cause: EngineError | None = None) -> None:
         """The engine ends or is about to be stopped: its silence from now on is no news. Prompts fail with `cause`."""
-        self._closing = True
-        if not self._end.done():
-            self._end.set_result(cause or EngineDied("The connection to the engine was closed."))
+        self._connection.expect_end(cause)
 
     async def close(self) -> None:
-        """Hang up, even if the caller is cancelled meanwhile; prompts that still wait get EngineDied."""
+        """Hang up, even if the caller is cancelled meanwhile; prompts that still wait get the reason of the end."""
         await to_the_end(self._close())
 
     async def _close(self) -> None:
-        self.expect_end()
-        self._gone = True
-        self._fail_all(self._end.result())
-        unfinished = [*self._aside, *([self._lost] if self._lost else [])]
-        for task in unfinished:
+        self._fail_all(self._connection.hang_up())
+        detached = set(self._detached)
+        for task in detached:
             task.cancel()
-        if unfinished:
-            await asyncio.wait(unfinished)
-        if self._reader:
-            await self._reader.stop()
-        # A connection that is being made when the client closes would be open for ever. An engine that has ended
-        # lets nobody wait.
-        asking = set(self._asking)
-        if asking:
-            _, late = await asyncio.wait(asking, timeout=GIVING_UP_S)
-            for request in late:
-                request.cancel()
-            if late:
-                await asyncio.wait(late)
-        await self._http.aclose()
+        if detached:
+            await asyncio.wait(detached)
+        await self._connection.close()
 
     @property
     def has_node_pack(self) -> bool:
@@ -170,7 +128,7 @@ class EngineClient:
         outputs: Collection[str],
         *,
         expected: int = 1,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[events.Progress], None] | None = None,
         on_memory: Callable[[events.MemoryNeed], None] | None = None,
         watch: Watch | None = None,
     ) -> list[RawImage]:
@@ -210,7 +168,7 @@ class EngineClient:
 
     async def put_input(self, key: str, picture: bytes) -> None:
         """Hand in an encoded picture for `HordeImageInput` nodes with this key, which no other picture has."""
-        await self._request("PUT", f"/horde/inputs/{key}", content=picture)
+        await self._connection.request("PUT", f"/horde/inputs/{key}", content=picture)
 
     async def drop_inputs(self, keys: Collection[str]) -> None:
         """Forget pictures. Never raises: an engine that is gone has forgotten them."""
@@ -218,7 +176,7 @@ class EngineClient:
         async def drop() -> None:
             try:
                 for key in keys:
-                    await self._request("DELETE", f"/horde/inputs/{key}")
+                    await self._connection.request("DELETE", f"/horde/inputs/{key}")
             except EngineError as error:
                 logger.debug("Could not drop pictures: {}", error)
 
@@ -232,10 +190,9 @@ class EngineClient:
         """
         try:
             for _ in range(CANCEL_ATTEMPTS):
-                await self._request("POST", "/queue", json={"delete": [prompt_id]})
-                await self._request("POST", "/interrupt", json={"prompt_id": prompt_id})
-                queue = await self._ask("/queue")
-                if all(prompt_id != item[1] for item in queue["queue_running"] + queue["queue_pending"]):
+                await self._connection.request("POST", "/queue", json={"delete": [prompt_id]})
+                await self._connection.request("POST", "/interrupt", json={"prompt_id": prompt_id})
+                if prompt_id not in await self._ids_in_queue():
                     self._given_up.discard(prompt_id)
                     await self._forget(prompt_id)
                     return
@@ -245,11 +202,11 @@ class EngineClient:
 
     async def free(self, *, unload_models: bool = True) -> None:
         """Let go of cached results, and of models if wished, before the next prompt."""
-        await self._request("POST", "/free", json={"unload_models": unload_models, "free_memory": True})
+        await self._connection.request("POST", "/free", json={"unload_models": unload_models, "free_memory": True})
 
     async def system_stats(self) -> dict[str, Any]:
         """ComfyUI's /system_stats: system and devices, memory in bytes."""
-        return await self._ask("/system_stats")
+        return await self._connection.ask("/system_stats")
 
     # Prompts
 
@@ -258,11 +215,10 @@ class EngineClient:
         graph: Graph,
         outputs: Collection[str],
         expected: int,
-        on_progress: Callable[[Progress], None] | None,
+        on_progress: Callable[[events.Progress], None] | None,
         watch: Watch | None,
     ) -> _Prompt:
-        if self._gone:
-            raise await self._gone_because("The engine is gone.")
+        await self._connection.check()
         if not self._prompts and not await self._still_busy():
             self._heard_at = time.monotonic()
         ended = asyncio.get_running_loop().create_future()
@@ -271,10 +227,10 @@ class EngineClient:
         # Known before it is sent: its first events may overtake the answer.
         self._prompts[prompt.id] = prompt
         posting = asyncio.ensure_future(
-            self._request(
+            self._connection.request(
                 "POST",
                 "/prompt",
-                json={"prompt": graph, "client_id": self._client_id, "prompt_id": prompt.id},
+                json={"prompt": graph, "client_id": self._connection.client_id, "prompt_id": prompt.id},
                 accept=(httpx.codes.OK, httpx.codes.BAD_REQUEST),
             )
         )
@@ -294,18 +250,21 @@ class EngineClient:
     async def _still_busy(self) -> bool:
         """Whether a prompt that was given up is in the engine even now."""
         if self._given_up:
-            queue = await self._ask("/queue")
-            self._given_up &= {item[1] for item in queue["queue_running"] + queue["queue_pending"]}
+            self._given_up &= await self._ids_in_queue()
         return bool(self._given_up)
+
+    async def _ids_in_queue(self) -> set[str]:
+        """Ids of the prompts that run or wait in the engine."""
+        return events.queued_ids(await self._connection.ask("/queue"))
 
     async def _see_through(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something whatever becomes of the caller, who is held up for a moment at most."""
-        await asyncio.wait([self._set_aside(work)], timeout=GIVING_UP_S)
+        await asyncio.wait([self._detach(work)], timeout=GIVING_UP_S)
 
-    def _set_aside(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    def _detach(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(work)
-        self._aside.add(task)
-        task.add_done_callback(self._aside.discard)
+        self._detached.add(task)
+        task.add_done_callback(self._detached.discard)
         return task
 
     async def _withdraw(self, posting: asyncio.Future[EngineAnswer], prompt_id: str) -> None:
@@ -329,7 +288,7 @@ class EngineClient:
             prompt.ended.result()
         self._over.append(prompt.id)
         if len(self._over) == 1:
-            self._set_aside(self._forget_over())
+            self._detach(self._forget_over())
 
     @property
     def _limit_s(self) -> float:
@@ -348,15 +307,14 @@ class EngineClient:
     async def _forget(self, *prompt_ids: str) -> None:
         """The history keeps whole prompts; they are the requester's words and nobody reads them."""
         try:
-            await self._request("POST", "/history", json={"delete": prompt_ids})
+            await self._connection.request("POST", "/history", json={"delete": prompt_ids})
         except EngineError as error:
             logger.debug("Could not delete a prompt from the engine's history: {}", error)
 
     async def _look_after(self, prompt: _Prompt) -> None:
         """Decide what the silence around a prompt means."""
-        queue = await self._ask("/queue")
         # Whether it runs or waits makes no difference: nothing in this engine has moved for so long.
-        if any(prompt.id == item[1] for item in queue["queue_running"] + queue["queue_pending"]):
+        if prompt.id in await self._ids_in_queue():
             raise EngineStalled(f"The engine has been silent for {self._limit_s:.0f} s in the middle of a job.")
         if not prompt.ended.done():
             # It ended and the message got lost.
@@ -383,10 +341,10 @@ class EngineClient:
     def _tell(prompt: _Prompt, event: events.Event) -> None:
         match event:
             case events.Started() if prompt.on_progress:
-                prompt.on_progress(Progress("", 0, 0))
-            case events.Progress(_, node_id, value, maximum):
+                prompt.on_progress(events.Progress(prompt.id, ""))
+            case events.Progress(_, node_id):
                 if prompt.on_progress and node_id not in prompt.outputs:
-                    prompt.on_progress(Progress(node_id, value, maximum))
+                    prompt.on_progress(event)
             case events.ImageMade(_, node_id) if node_id in prompt.outputs:
                 prompt.add(event)
             case events.Failed(_, node_id, node_type, exception_type, message):
@@ -403,82 +361,20 @@ class EngineClient:
                 # Nobody may be waiting any more; that is no news for the log.
                 prompt.ended.exception()
 
-    # Connection
-
-    async def _connect(self) -> None:
-        loop = asyncio.get_running_loop()
-        url = f"{self._url.replace('http', 'ws', 1)}/ws?clientId={self._client_id}"
-        opening = loop.run_in_executor(None, open_socket, url, self._headers, HTTP_TIMEOUT_S)
-        try:
-            socket = await asyncio.shield(opening)
-        except (OSError, websocket.WebSocketException) as error:
-            raise EngineDied(f"No connection to the engine: {error}.") from error
-        except asyncio.CancelledError:
-            # The thread can't be stopped; what it opens is closed when it comes.
-            opening.add_done_callback(discard)
-            raise
-        self._reader = SocketReader(socket, loop, self._dispatch, self._on_lost)
-        self._reader.start()
-
-    def _on_lost(self, reason: str) -> None:
-        # A loss during a recovery is that recovery's own to notice.
-        if not self._closing and (self._lost is None or self._lost.done()):
-            self._lost = asyncio.ensure_future(self._recover(reason))
-
-    async def _recover(self, reason: str) -> None:
-        """Get the websocket back and settle what happened meanwhile; give up when the engine does not answer."""
-        logger.bind(action="socket_lost").warning("The engine's websocket closed: {}", reason)
-        for attempt in range(RECONNECT_ATTEMPTS):
-            await asyncio.sleep(0.1 * 2**attempt if attempt else 0)
-            try:
-                await self._connect()
-                for prompt in list(self._prompts.values()):
-                    await self._settle(prompt)
-            except EngineError as error:
-                logger.debug("Reconnecting failed: {}", error)
-            else:
-                if self._reader and self._reader.reads:
-                    return
-        self._gone = True
-        self._fail_all(await self._gone_because("The engine does not answer any more."))
+    async def _settle_all(self) -> None:
+        for prompt in list(self._prompts.values()):
+            await self._settle(prompt)
 
     async def _settle(self, prompt: _Prompt) -> None:
         """After a gap: a prompt that ended meanwhile gets its end from the history; its frames are asked for again."""
-        history = await self._ask(f"/history/{prompt.id}")
-        if not prompt.ended.done() and prompt.id in history:
-            for kind, data in history[prompt.id].get("status", {}).get("messages", []):
-                if kind == "execution_error":
+        entry = (await self._connection.ask(f"/history/{prompt.id}")).get(prompt.id)
+        if entry is None or prompt.ended.done():
+            return
+        for kind, data in events.history_messages(entry):
+            match kind:
+                case "execution_error":
                     told = (str(data.get(name, "")) for name in FAILURE_FIELDS)
                     prompt.failure = classify(Failure(*told), prompt.graph)
-                elif kind == "execution_interrupted":
+                case "execution_interrupted":
                     prompt.failure = RenderCancelled("The engine was told to stop this job.")
-            prompt.ended.set_result(None)
-
-    async def _gone_because(self, symptom: str) -> EngineError:
-        """Why the engine does not answer: the cause where it becomes known in a moment, else only what was seen."""
-        await asyncio.wait([self._end], timeout=CAUSE_WAIT_S)
-        return self._end.result() if self._end.done() else EngineDied(symptom)
-
-    async def _request(
-        self, method: str, path: str, *, accept: Collection[int] = (httpx.codes.OK,), **content: Any
-    ) -> EngineAnswer:
-        if self._gone:
-            raise await self._gone_because("The connection to the engine was closed.")
-        asking = asyncio.ensure_future(exchange(self._http, method, path, **content))
-        self._asking.add(asking)
-        asking.add_done_callback(self._asking.discard)
-        try:
-            response = await asking
-        except httpx.TimeoutException as error:
-            raise EngineStalled(f"The engine did not answer {method} {path} in {HTTP_TIMEOUT_S:.0f} s.") from error
-        except httpx.TransportError as error:
-            raise await self._gone_because(f"The engine does not answer: {error!r}.") from error
-        except InputRefused as error:
-            raise NodeFailed(f"The engine's answer to {method} {path} can't be read: {error.message}") from error
-        if response.status_code not in accept:
-            said = quote(response.body.decode(errors="replace"), longest=200)
-            raise NodeFailed(f"The engine answered {method} {path} with {response.status_code}: {said}")
-        return response
-
-    async def _ask(self, path: str) -> dict[str, Any]:
-        return await read_object(await self._request("GET", path))
+        prompt.ended.set_result(None)

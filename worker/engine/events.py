@@ -5,7 +5,9 @@ it; both name the prompt and the node that made them. Everything else that is bi
 """
 
 import json
+import math
 import struct
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,13 +111,21 @@ def parse_text(message: str) -> Event | None:
         case "executing":
             return Progress(prompt_id, str(data["node"]))
         case "progress":
-            return Progress(prompt_id, str(data.get("node") or ""), data.get("value", 0), data.get("max", 0))
+            return Progress(
+                prompt_id, str(data.get("node") or ""), _number(data.get("value")), _number(data.get("max"))
+            )
         case "execution_error":
             return _failure(prompt_id, data)
         case "execution_interrupted":
             return Interrupted(prompt_id)
         case _:
             return None
+
+
+def _number(value: Any) -> float:
+    """Steps as a number; 0 for what is none."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and math.isfinite(value) and value >= 0 else 0
 
 
 def _failure(prompt_id: str, data: dict[str, Any]) -> Failed:
@@ -137,19 +147,27 @@ def parse_binary(message: bytes) -> ImageMade | None:
         header = read_json_object(message[8 : 8 + header_length], MESSAGE_BOUNDS)
         body = message[8 + header_length :]
         if event == RAW_IMAGE_EVENT:
-            image = RawImage(header["width"], header["height"], header["mode"], body)
-            image.check()
-            memory = _memory(header.get("memory"))
-            return ImageMade(
-                header["prompt_id"], str(header["node_id"]), header["index"], header["count"], image, memory
-            )
-        if header.get("image_type") != "image/png" or "prompt_id" not in header:
+            return _raw_image(header, body)
+        if header.get("image_type") != "image/png" or not isinstance(header.get("prompt_id"), str):
             return None
         picture = open_picture(body, formats=("PNG",), most_pixels=MOST_RENDERED_PIXELS)
         image = RawImage.from_pillow(picture)
         return ImageMade(header["prompt_id"], str(header["node_id"]), index=-1, count=0, image=image)
     except (struct.error, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise ValueError(f"a damaged image frame of {len(message)} bytes: {error!r}") from error
+
+
+def _raw_image(header: Mapping[str, Any], body: bytes) -> ImageMade:
+    """Raises ValueError or KeyError for a header that `HordeImageOutput` does not write."""
+    width, height, index, count = (header[name] for name in ("width", "height", "index", "count"))
+    # `type`, as True is an int as well.
+    if any(type(number) is not int for number in (width, height, index, count)) or not 0 <= index < count:
+        raise ValueError("an image frame with odd numbers")
+    if header["mode"] not in ("L", "RGB", "RGBA") or not isinstance(header["prompt_id"], str):
+        raise ValueError("an image frame of no known mode or prompt")
+    image = RawImage(width, height, header["mode"], body)
+    image.check()
+    return ImageMade(header["prompt_id"], str(header["node_id"]), index, count, image, _memory(header.get("memory")))
 
 
 def _memory(told: Any) -> MemoryNeed | None:
@@ -161,3 +179,22 @@ def _memory(told: Any) -> MemoryNeed | None:
     if type(used) is not int or type(total) is not int or not 0 <= used <= total <= MOST_MEMORY_BYTES:
         return None
     return MemoryNeed(used, total) if total else None
+
+
+def queued_ids(queue: Mapping[str, Any]) -> set[str]:
+    """Ids of the prompts in an answer of GET /queue; entries of another shape are none."""
+    entries = [*_list(queue.get("queue_running")), *_list(queue.get("queue_pending"))]
+    return {entry[1] for entry in entries if len(_list(entry)) > 1 and isinstance(entry[1], str)}
+
+
+def history_messages(entry: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Kind and data of each message in an entry of GET /history; messages of another shape are left out."""
+    status = entry.get("status") if isinstance(entry, dict) else None
+    for message in _list(status.get("messages") if isinstance(status, dict) else None):
+        match message:
+            case [str(kind), dict(data)]:
+                yield kind, data
+
+
+def _list(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else []

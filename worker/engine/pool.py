@@ -19,8 +19,7 @@ from loguru import logger
 from worker.aio import TaskGroup, ungrouped
 from worker.consequences import consequence_of
 from worker.engine import vram
-from worker.engine.client import Progress
-from worker.engine.events import MemoryNeed
+from worker.engine.events import MemoryNeed, Progress
 from worker.engine.graph_trace import Graph
 from worker.engine.process import EngineSettings
 from worker.engine.retries import RenderRetries

@@ -16,7 +16,7 @@ from loguru import logger
 
 from worker.aio import timeout, timeout_at
 from worker.consequences import SetsAside, consequence_of
-from worker.engine.client import Progress
+from worker.engine.events import Progress
 from worker.engine.pool import EnginePool, RenderTask
 from worker.errors import (
     Addition,

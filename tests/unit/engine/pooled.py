@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker.engine.client import Progress
+from worker.engine.events import Progress
 from worker.engine.pool import Conditions, EnginePool, Rendering, RenderTask
 from worker.engine.slot import EngineSlot
 

@@ -12,8 +12,9 @@ from PIL import Image
 
 from worker.demo.engine.script import Fault, FaultKind
 from worker.engine import client as client_module
-from worker.engine.client import EngineClient, Progress
-from worker.engine.events import MemoryNeed
+from worker.engine import connection as connection_module
+from worker.engine.client import EngineClient
+from worker.engine.events import MemoryNeed, Progress
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.engine.stall_detector import Patience, Phase, Watch
 from worker.errors import (
@@ -124,7 +125,7 @@ async def test_cancelling_a_waiting_job_leaves_the_running_one_alone(
     running = asyncio.ensure_future(client.render(sampler_graph(), OUT, on_progress=steps))
     await steps.begun.wait()
     waiting = asyncio.ensure_future(client.render(plain_graph(7), OUT))
-    while not (await client._ask("/queue"))["queue_pending"]:
+    while not (await client._connection.ask("/queue"))["queue_pending"]:
         await asyncio.sleep(0.01)
 
     waiting.cancel()
@@ -153,7 +154,7 @@ async def test_a_job_given_up_while_it_is_handed_in_does_not_stay_in_the_engine(
         await given_up
 
     await until(lambda: "Prompt queued" in log())
-    queue = await client._ask("/queue")
+    queue = await client._connection.ask("/queue")
     assert queue == {"queue_running": [], "queue_pending": []}
     assert client.outstanding == 0
 
@@ -270,7 +271,7 @@ async def test_jobs_that_are_given_up_one_after_another_do_not_hide_that_the_eng
     await until(lambda: "Fault: hang" in engine.settings.log_file.read_text(encoding="utf-8"))
     jobs[0].cancel()
     await asyncio.wait(jobs)
-    await until(lambda: not client._aside)
+    await until(lambda: not client._detached)
     heard_at = client._heard_at
 
     jobs.append(asyncio.ensure_future(client.render(sampler_graph(2), OUT)))
@@ -285,7 +286,7 @@ async def test_who_gives_up_on_an_engine_that_answers_nothing_is_not_held_up(
     engine: EngineProcess, sampler_graph: Build, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "GIVING_UP_S", 0.1)
-    monkeypatch.setattr(client_module, "HTTP_TIMEOUT_S", FOR_EVER_S)
+    monkeypatch.setattr(connection_module, "HTTP_TIMEOUT_S", FOR_EVER_S)
     play(faults=(Fault(FaultKind.FREEZE),))
     client = EngineClient(engine.url, engine.token)
     await client.open()
@@ -307,7 +308,7 @@ async def test_who_gives_up_on_an_engine_that_answers_nothing_is_not_held_up(
 async def test_an_engine_that_answers_nothing_any_more_is_stalled(
     engine: EngineProcess, sampler_graph: Build, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "HTTP_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(connection_module, "HTTP_TIMEOUT_S", 1.0)
     play(faults=(Fault(FaultKind.FREEZE),))
     client = EngineClient(engine.url, engine.token, silence_limit_s=0.5)
     await client.open()
@@ -462,7 +463,7 @@ async def test_a_sampler_that_stands_still_is_found_out_although_the_engine_goes
     async def chatter() -> None:
         # Each makes the engine tell everybody how long its queue is.
         while True:
-            await client._request("POST", "/queue", json={"delete": ["nothing"]})
+            await client._connection.request("POST", "/queue", json={"delete": ["nothing"]})
             await asyncio.sleep(0.02)
 
     talking = asyncio.ensure_future(chatter())

@@ -10,7 +10,7 @@ import pytest
 import websocket
 
 from worker.demo.engine.script import Fault, FaultKind
-from worker.engine import client as client_module
+from worker.engine import connection as connection_module
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.errors import EngineDied, OutOfMemory
@@ -42,19 +42,19 @@ async def test_a_failure_during_a_gap_of_the_websocket_is_read_from_the_history(
     client: EngineClient, sampler_graph: Build, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     play(seconds=0.2, faults=(Fault(FaultKind.OUT_OF_MEMORY),))
-    connect, gap = client._connect, asyncio.Event()
+    connect, gap = client._connection.open, asyncio.Event()
 
     async def connect_after_the_gap() -> None:
         await gap.wait()
         await connect()
 
-    monkeypatch.setattr(client, "_connect", connect_after_the_gap)
+    monkeypatch.setattr(client._connection, "open", connect_after_the_gap)
     begun = asyncio.Event()
     job = asyncio.ensure_future(client.render(sampler_graph(), OUT, on_progress=lambda _: begun.set()))
     await begun.wait()
-    assert client._reader is not None
-    client._reader._socket.abort()
-    while (await client._ask("/queue"))["queue_running"]:
+    assert client._connection._reader is not None
+    client._connection._reader._socket.abort()
+    while (await client._connection.ask("/queue"))["queue_running"]:
         await asyncio.sleep(0.01)
 
     gap.set()
@@ -120,11 +120,11 @@ async def test_an_engine_whose_websocket_can_not_be_had_back_takes_no_more_jobs(
     async def refuse() -> None:
         raise EngineDied("no")
 
-    monkeypatch.setattr(client_module, "RECONNECT_ATTEMPTS", 1)
-    monkeypatch.setattr(client, "_connect", refuse)
-    assert client._reader is not None
-    client._reader._socket.abort()
-    await until(lambda: client._lost is not None and client._lost.done())
+    monkeypatch.setattr(connection_module, "RECONNECT_ATTEMPTS", 1)
+    monkeypatch.setattr(client._connection, "open", refuse)
+    assert client._connection._reader is not None
+    client._connection._reader._socket.abort()
+    await until(lambda: client._connection._recovery is not None and client._connection._recovery.done())
 
     with pytest.raises(EngineDied, match="gone"):
         await client.render(plain_graph(), OUT)
@@ -137,23 +137,25 @@ def reading_threads() -> list[threading.Thread]:
 async def test_a_websocket_lost_again_while_it_is_got_back_is_got_back_once_more(
     client: EngineClient, plain_graph: Build, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
-    connect, sockets = client._connect, 0
+    connect, sockets = client._connection.open, 0
 
     async def connect_and_lose() -> None:
         nonlocal sockets
         sockets += 1
         await connect()
         if sockets == 1:
-            assert client._reader is not None
-            client._reader._socket.abort()
-            client._reader._thread.join()
+            assert client._connection._reader is not None
+            client._connection._reader._socket.abort()
+            client._connection._reader._thread.join()
 
     # Other clients may be open as long as all tests run.
     readers = len(reading_threads())
-    monkeypatch.setattr(client, "_connect", connect_and_lose)
-    assert client._reader is not None
-    client._reader._socket.abort()
-    await until(lambda: sockets == 2 and client._lost is not None and client._lost.done())
+    monkeypatch.setattr(client._connection, "open", connect_and_lose)
+    assert client._connection._reader is not None
+    client._connection._reader._socket.abort()
+    await until(
+        lambda: sockets == 2 and client._connection._recovery is not None and client._connection._recovery.done()
+    )
 
     assert len(await client.render(plain_graph(), OUT)) == 1
     await until(lambda: len(reading_threads()) == readers)

@@ -1,5 +1,6 @@
 """What the engine says, read as events. The messages were recorded from ComfyUI 0.3.75."""
 
+import contextlib
 import io
 import json
 import struct
@@ -210,3 +211,56 @@ def test_no_bytes_get_anything_but_an_image_nothing_or_a_value_error(noise: byte
 def test_no_text_is_too_strange_to_be_read(message: str) -> None:
     parse_text(message)
     parse_text(json.dumps({"type": "progress", "data": message}))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(
+    kind=st.sampled_from(["execution_start", "executing", "progress", "execution_error", "execution_interrupted", ""]),
+    data=JSON | st.fixed_dictionaries({"prompt_id": JSON, "node": JSON, "value": JSON, "max": JSON}),
+)
+def test_whatever_an_engine_says_it_is_an_event_of_sound_types_or_none(kind: str, data: Any) -> None:
+    event = events.parse_text(json.dumps({"type": kind, "data": data}))
+    if event is not None:
+        assert isinstance(event.prompt_id, str)
+    if isinstance(event, events.Progress):
+        assert isinstance(event.node_id, str)
+        assert 0 <= event.value < float("inf")
+        assert 0 <= event.maximum < float("inf")
+
+
+@given(JSON | st.binary(max_size=40))
+def test_whatever_stands_in_a_frames_header_it_is_an_image_or_a_value_error(header: Any) -> None:
+    encoded = header if isinstance(header, bytes) else json.dumps(header).encode()
+    for event in (1001, 4):
+        with contextlib.suppress(ValueError):
+            made = events.parse_binary(struct.pack(">II", event, len(encoded)) + encoded + bytes(12))
+            assert made is None or isinstance(made.prompt_id, str)
+
+
+@given(
+    name=st.sampled_from(["prompt_id", "node_id", "index", "count", "width", "height", "mode", "memory"]), value=JSON
+)
+def test_whatever_one_field_of_a_raw_frame_is_the_image_is_sound_or_refused(name: str, value: Any) -> None:
+    sound = {"prompt_id": "p", "node_id": "9", "index": 0, "count": 1, "width": 2, "height": 2, "mode": "RGB"}
+    header = json.dumps({**sound, name: value}).encode()
+    with contextlib.suppress(ValueError):
+        made = events.parse_binary(struct.pack(">II", 1001, len(header)) + header + bytes(12))
+        assert made is not None
+        made.image.check()
+        assert isinstance(made.prompt_id, str)
+        assert 0 <= made.index < made.count
+
+
+@given(JSON, JSON)
+def test_whatever_stands_in_queue_and_history_nothing_is_raised(running: Any, pending: Any) -> None:
+    assert all(
+        isinstance(each, str) for each in events.queued_ids({"queue_running": running, "queue_pending": pending})
+    )
+    for entry in (running, {"status": pending}, {"status": {"messages": pending}}):
+        assert all(isinstance(kind, str) for kind, _ in events.history_messages(entry))

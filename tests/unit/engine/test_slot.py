@@ -184,7 +184,7 @@ async def test_a_slot_that_ends_while_its_engine_is_being_stopped_hangs_up_all_t
         life.cancel()
         await asyncio.gather(life, return_exceptions=True)
 
-    assert client._http.is_closed
+    assert client._connection._http.is_closed
     assert slot.process is not None
     await slot.process.stop(timeout_s=0)
 
