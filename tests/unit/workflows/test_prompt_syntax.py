@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.workflows.prompt_syntax import MAX_NESTING, MAX_PROMPT_CHARACTERS, MAX_WEIGHT, harmless, is_harmless
+from worker.workflows.prompt_syntax import (
+    MAX_NESTING,
+    MAX_PARSING,
+    MAX_PROMPT_CHARACTERS,
+    MAX_WEIGHT,
+    harmless,
+    is_harmless,
+)
 
 ORDINARY = (
     "",
@@ -67,6 +74,13 @@ def test_nesting_with_weights_is_bounded() -> None:
     mended = harmless("(" * 980 + "fox" + ":1.0)" * 980)
     assert mended.count("(") == MAX_NESTING
     assert "fox" in mended
+
+
+@pytest.mark.parametrize("prompt", ["(" * 4000 + "x" + ":1.0)" * 4000, ("(" * 60 + "x" + ")" * 60) * 150])
+def test_a_prompt_that_takes_long_to_parse_loses_its_parentheses(prompt: str) -> None:
+    mended = harmless(prompt)
+    assert mended.count("(") * MAX_NESTING <= MAX_PARSING
+    assert "x" in mended or "x" not in prompt
 
 
 @pytest.mark.parametrize("prompt", ["(" * 100_000, ")" * 100_000, "embedding: " * 10_000, "(a:nan)" * 15_000])
