@@ -17,7 +17,7 @@ from card_cases import SETTINGS, Sizes
 from worker.demo import tinies
 from worker.engine.events import MemoryNeed
 from worker.engine.install.machine import Accelerator
-from worker.engine.pool import EnginePool, NothingLearned, Rendering, RenderTask
+from worker.engine.pool import EnginePool, NoEstimates, Rendering, RenderTask
 from worker.engine.process import EngineProcess
 from worker.engine.slot import EngineSlot
 from worker.errors import SafetyUnavailable
@@ -119,7 +119,7 @@ def memory(rig: sides.Rig, sizes: Sizes) -> dict[str, Any]:
     return {model: asyncio.run(_memory(rig.of((model,)), sizes)) for model in (sizes.sd15, sizes.sdxl)}
 
 
-class Taken(NothingLearned):
+class Taken(NoEstimates):
     """Keeps what the last rendering took."""
 
     need: MemoryNeed | None = None

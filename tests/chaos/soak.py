@@ -41,7 +41,7 @@ from worker.engine.install.layout import Runtime
 from worker.jobs.journal import Journal
 from worker.models.disk.store import Store
 from worker.process.supervisor import RestartPolicy
-from worker.safety.gate import HordeChecker
+from worker.safety.gate import SafetyGate
 from worker.scheduling.estimates.cooldowns import ModelCooldowns
 from worker.scheduling.estimates.memory import OutOfMemoryLimits
 from worker.scheduling.horde_status import PopPauses
@@ -221,7 +221,7 @@ class Soak:
             check_timeout_s=3.0,
             start_silence_s=10.0,
         )
-        self.rig.safety = HordeChecker(lambda: checker, policy=TOLERANCE.restarts())
+        self.rig.safety = SafetyGate(lambda: checker, policy=TOLERANCE.restarts())
         setup = self.rig.setup()
         if not self._real:
             return setup

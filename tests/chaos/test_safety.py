@@ -14,7 +14,7 @@ from worker.demo.safety import scripted_safety
 from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
 from worker.jobs.job import Stage
 from worker.process.supervisor import RestartPolicy
-from worker.safety.gate import HordeChecker
+from worker.safety.gate import SafetyGate
 
 from .conftest import MODEL, Rig
 from .rig import UNLIMITED
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.chaos
 NUDE = "[nsfw] fox"
 
 
-class Gate(HordeChecker):
+class Gate(SafetyGate):
     """A checker whose verdicts are counted."""
 
     verdicts = 0

@@ -15,7 +15,7 @@ from worker.engine.install.machine import Accelerator
 from worker.images import RawImage
 from worker.process.supervisor import RestartPolicy
 from worker.safety.child_process import CHILD, SafetySettings
-from worker.safety.gate import HordeChecker
+from worker.safety.gate import SafetyGate
 from worker.safety.settings import safety_settings
 
 pytestmark = [pytest.mark.engine, pytest.mark.cpu]
@@ -37,7 +37,7 @@ def noise(width: int, height: int, mode: str, seed: int) -> RawImage:
 
 async def test_images_of_every_kind_get_a_verdict(settings):
     command = (settings.command[0], str(random_child.__file__), str(CHILD))
-    checker = HordeChecker(lambda: replace(settings, command=command), facts=lambda _: {"nsfw": False, "tags": []})
+    checker = SafetyGate(lambda: replace(settings, command=command), facts=lambda _: {"nsfw": False, "tags": []})
     images = [noise(64, 64, "RGB", 1), noise(640, 192, "RGBA", 2), noise(96, 128, "L", 3)]
     async with checker.running():
         verdicts = await asyncio.gather(
@@ -57,7 +57,7 @@ async def test_weights_that_can_not_be_fetched_are_named_with_what_to_do(setting
         proxy = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         offline = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy)
         environment = {**settings.environment, **offline, "NO_PROXY": "", "no_proxy": ""}
-        checker = HordeChecker(
+        checker = SafetyGate(
             lambda: replace(settings, environment=environment), policy=RestartPolicy(backoff_s=(3600.0,))
         )
         async with checker.running():

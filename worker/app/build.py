@@ -31,7 +31,7 @@ from worker.models.catalog.records import ModelRecord
 from worker.models.model_manager import ModelManager
 from worker.owner.maintenance import watch_maintenance
 from worker.owner.suspend import ClockWatch
-from worker.safety.gate import HordeChecker
+from worker.safety.gate import SafetyGate
 from worker.safety.settings import model_facts, safety_rules, safety_settings
 from worker.workflows import packaged_folder
 from worker.workflows.library import Library
@@ -108,7 +108,7 @@ def compose(
         engines=engines_for(config),
         models=models,
         library=library_of(config),
-        safety=HordeChecker(
+        safety=SafetyGate(
             settings=lambda: safety_settings(live.data, runtime, devices[0], cache_home=weights, home=home, logs=logs),
             rules=lambda: safety_rules(live.data),
             facts=lambda name: model_facts(models.record(name)),

@@ -112,7 +112,7 @@ class Learned(Protocol):
         """Hear what a rendering that succeeded took of its card, where the engine tells."""
 
 
-class NothingLearned:
+class NoEstimates:
     """Knows nothing, and learns nothing."""
 
     patience = None
@@ -163,7 +163,7 @@ class EnginePool:
             for number, each in enumerate(settings, start=1)
         ]
         self._retry = retry or RenderRetries()
-        self._learned = learned or NothingLearned()
+        self._learned = learned or NoEstimates()
         self._waiting: deque[tuple[_Wish, asyncio.Future[EngineSlot]]] = deque()
         self._changed = asyncio.Event()
         #: devices that are to get no more jobs for now, with the reason

@@ -1,7 +1,7 @@
-"""The gate: what a safety checker answers.
+"""What a safety checker answers, and the checker that checks nothing.
 
-Every image passes `check` before it is encoded. A checker that can't answer raises SafetyUnavailable, and the
-image stays where it is.
+Every image passes `check` before it is encoded. A checker without an answer raises SafetyUnavailable, and the image
+does not leave.
 """
 
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -13,18 +13,19 @@ from worker.safety.verdict import Verdict
 
 
 class SafetyChecker(Protocol):
-    """Looks at every image of every job."""
+    """Checks every image of every job."""
 
     def running(self) -> AbstractAsyncContextManager[object]:
-        """Whatever the checker needs while the worker is at work."""
+        """Keeps the checker available for as long as the block lasts."""
         ...
 
     async def check(
         self, image: RawImage, *, prompt: str, model: str, censor_nsfw: bool, deadline: float = float("inf")
     ) -> Verdict:
-        """The verdict on one image. `prompt` as the requester wrote it, with what stands after `###`.
+        """The verdict on one image.
 
-        `deadline`: seconds on the loop's clock. Raises SafetyUnavailable when there is none to be had by then.
+        `prompt`: as the requester wrote it, the part after `###` included. `deadline`: seconds on the event loop's
+        clock. Raises SafetyUnavailable when there is no verdict by then.
         """
         ...
 
@@ -33,12 +34,12 @@ class SafetyChecker(Protocol):
         ...
 
     def hold(self) -> str:
-        """Why no more jobs should be taken for now; empty when all is well."""
+        """Why no more jobs should be popped now; empty when nothing speaks against it."""
         ...
 
 
 class NoChecker:
-    """Passes everything, and therefore serves only a Horde on this machine, whose images nobody else sees."""
+    """Passes every image. Serves only a Horde on this machine, since its images are seen by nobody else."""
 
     def running(self) -> AbstractAsyncContextManager[object]:
         return nullcontext()
@@ -52,7 +53,7 @@ class NoChecker:
         censor_nsfw: bool,  # noqa: ARG002
         deadline: float = float("inf"),  # noqa: ARG002
     ) -> Verdict:
-        """Nothing was looked at."""
+        """Passes the image unchecked."""
         return Verdict()
 
     def may_serve(self, horde_url: str) -> bool:

@@ -1,4 +1,4 @@
-"""The safety child as the worker sees it: started, asked, ended. One object is one life of the child."""
+"""The safety child as the worker sees it: start, questions, end. One object is one life of the child."""
 
 import asyncio
 import contextlib
@@ -21,13 +21,13 @@ from worker.untrusted.json_reader import JsonBounds, read_json_object
 ANSWER_BOUNDS = JsonBounds(max_values=1000, max_depth=16)
 #: The program for the engine's Python.
 CHILD = Path(__file__).with_name("child")
-#: While it starts, the child tells whatever gets on; so long a silence means that nothing does. The phrases that
-#: CLIP compares with take a small CPU minutes.
+#: Longest silence of a starting child, which reports its progress. Encoding the phrases that CLIP compares images
+#: with takes a small CPU minutes.
 START_SILENCE_S = 900.0
-#: For one image. A busy CPU of two cores takes half a minute.
+#: Longest check of one image. A busy CPU with two cores takes half a minute.
 CHECK_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 2.0
-#: Pixels go into the pipe in pieces, so that nothing else waits for a large image.
+#: Pixels are written in pieces of this size, so that a large image does not hold up the event loop.
 PIECE_BYTES = 64 * 1024
 
 
@@ -36,7 +36,7 @@ class SafetySettings:
     """Everything that decides how the child runs."""
 
     command: tuple[str, ...]
-    #: the child's own, where the next run finds what a killed one left
+    #: the child's own; the next run of the worker finds orphans by the notes in it
     folder: Path
     log_file: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -45,12 +45,12 @@ class SafetySettings:
 
 
 def fits(image: RawImage) -> bool:
-    """Whether an image goes through the pipe at all."""
+    """Whether an image is small enough for the pipe."""
     return len(image.pixels) <= LARGEST_BODY
 
 
 class SafetyProcess:
-    """`start` once, `ask` one image after another, `stop` once. Raises SafetyUnavailable for whatever goes wrong."""
+    """`start` once, `ask` about one image after another, `stop` once. Every failure is a SafetyUnavailable."""
 
     def __init__(self, settings: SafetySettings) -> None:
         self._settings = settings
@@ -63,7 +63,7 @@ class SafetyProcess:
         return self._child.pid if self._child else 0
 
     async def start(self) -> None:
-        """Launch. `ready` tells when it can be asked."""
+        """Launch the process; `said` tells when it is ready."""
         settings = self._settings
         await trim_log(settings.log_file)
         try:
@@ -93,7 +93,7 @@ class SafetyProcess:
         note_child(settings.folder, self._child.pid)
 
     async def said(self) -> str:
-        """What the child says next while it starts; empty once it is ready."""
+        """The next report of the starting child; empty once it is ready."""
         message = await self._read(self._settings.start_silence_s, "said nothing")
         if "failed" in message:
             raise SafetyUnavailable(str(message["failed"]), remedy=str(message.get("remedy", "")))
@@ -101,7 +101,7 @@ class SafetyProcess:
 
     async def ask(self, image: RawImage, *, prompt: str, model: Mapping[str, Any]) -> dict[str, Any]:
         """The child's answer on one image, which `fits` the pipe."""
-        # Nobody can guess it: an answer that was written before its question is none.
+        # Unguessable, so that an answer written before its question is refused.
         self.asked = secrets.token_urlsafe(16)
         question = {
             "id": self.asked, "width": image.width, "height": image.height, "mode": image.mode, "prompt": prompt,
@@ -120,18 +120,18 @@ class SafetyProcess:
         return answer
 
     async def wait(self) -> None:
-        """Until the child has ended; raises SafetyUnavailable then."""
+        """Wait until the child has ended; raises SafetyUnavailable then."""
         assert self._child is not None
         await self._child.wait()
         raise self._lost("ended by itself")
 
     async def stop(self) -> None:
-        """End it. Nothing in it is worth waiting for."""
+        """End the process and read what it wrote."""
         if self._child is None:
             return
         await end_child(self._child, timeout_s=STOP_TIMEOUT_S, name="safety checker")
         assert self._child.stdout is not None
-        # What it wrote and nobody read keeps the pipe open for ever.
+        # Unread output would keep the pipe open for ever.
         with contextlib.suppress(OSError, TimeoutError):
             async with timeout(STOP_TIMEOUT_S):
                 while await self._child.stdout.read(PIECE_BYTES):

@@ -1,7 +1,7 @@
-"""The checker that serves the Horde: horde-safety in a child process, started again whenever it dies.
+"""The safety checker that serves the Horde: horde-safety in a child process, restarted whenever it is lost.
 
-Images wait in order of coming and are looked at one after another. While the child is down they go on waiting, each
-until its own deadline; an image on which the child fails twice gets no third look. Nothing leaves unchecked.
+Images are checked one after another in the order of arrival. While the child is down they wait, each until its own
+deadline; an image on which the child fails twice is not checked a third time. No image leaves unchecked.
 """
 
 import asyncio
@@ -21,20 +21,20 @@ from worker.images import RawImage
 from worker.process.supervisor import RestartPolicy, Supervisor
 from worker.safety.child_process import SafetyProcess, SafetySettings, fits
 from worker.safety.replacement import draw_replacement
-from worker.safety.verdict import Finding, Rules, Verdict, Wish, judge
+from worker.safety.verdict import Finding, JobRules, Rules, Verdict, judge
 
-#: After the verdict an image must still be encoded, uploaded and submitted.
+#: Reserved after the verdict for encoding, uploading and submitting the image.
 DELIVERY_RESERVE_S = 10.0
-#: Looks at one image that may fail.
-LOOKS = 2
+#: Failed checks of one image, or in a row, after which no more are tried.
+MAX_FAILED_CHECKS = 2
 STARTING = "the safety checker is starting"
-#: More images than this waiting for their look, and no more jobs are taken: the checker is slower than the engines.
+#: With more images than this waiting no more jobs are popped: the checker is slower than the engines.
 BACKLOG = 8
 
 
 @dataclass(eq=False)
-class _Waiting:
-    """An image that waits for its look."""
+class _PendingImage:
+    """An image that waits for its check."""
 
     image: RawImage
     prompt: str
@@ -44,31 +44,31 @@ class _Waiting:
 
 
 @dataclass(eq=False)
-class HordeChecker:
+class SafetyGate:
     """`async with checker.running():` around all use."""
 
-    #: asked before each start of the child
+    #: read before each start of the child
     settings: Callable[[], SafetySettings]
-    #: what the owner wants, at this moment
+    #: the owner's rules, read for each verdict
     rules: Callable[[], Rules] = Rules
-    #: what the model reference knows of a model: name, nsfw, style, tags …; empty for a custom model
+    #: entry of the model reference: name, nsfw, style, tags …; empty for a custom model
     facts: Callable[[str], Mapping[str, Any]] = lambda _: {}
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     clock: Clock = monotonic
-    #: why there are no looks at the moment; empty when the child is ready
+    #: why nothing can be checked now; empty while the child is ready
     down: str = STARTING
     process: SafetyProcess | None = None
 
     def __post_init__(self) -> None:
-        self._waiting: deque[_Waiting] = deque()
-        self._come = asyncio.Event()
+        self._waiting: deque[_PendingImage] = deque()
+        self._arrived = asyncio.Event()
         self._supervisor = Supervisor(
             "safety checker", self._live, policy=self.policy, on_down=self._on_down, clock=self.clock
         )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The child starts in the background on entry and is ended on exit."""
+        """Starts the child in the background on entry, ends it on exit."""
         life = asyncio.create_task(self._supervisor.run(), name="safety")
         try:
             yield
@@ -77,7 +77,7 @@ class HordeChecker:
             with contextlib.suppress(asyncio.CancelledError):
                 await life
 
-    def may_serve(self, horde_url: str) -> bool:  # noqa: ARG002 - any: this is the real one
+    def may_serve(self, horde_url: str) -> bool:  # noqa: ARG002 - any: this is the real checker
         return True
 
     def hold(self) -> str:
@@ -96,9 +96,9 @@ class HordeChecker:
         facts = self.facts(model)
         loop = asyncio.get_running_loop()
         reserve_s = min(DELIVERY_RESERVE_S, (deadline - loop.time()) / 2)
-        waiting = _Waiting(image, prompt, facts, loop.create_future())
+        waiting = _PendingImage(image, prompt, facts, loop.create_future())
         self._waiting.append(waiting)
-        self._come.set()
+        self._arrived.set()
         try:
             async with timeout_at(deadline - reserve_s if deadline < float("inf") else None):
                 finding = await waiting.found
@@ -109,7 +109,7 @@ class HordeChecker:
             waiting.found.cancel()
             with contextlib.suppress(ValueError):
                 self._waiting.remove(waiting)
-        censorship = judge(finding, self.rules(), Wish(censor_nsfw, nsfw_model=bool(facts.get("nsfw"))))
+        censorship = judge(finding, self.rules(), JobRules(censor_nsfw, nsfw_model=bool(facts.get("nsfw"))))
         if censorship is None:
             return Verdict(nsfw=finding.nsfw)
         logger.bind(action="censored", reason=censorship.name).info("An image is withheld: {}", censorship.name.lower())
@@ -120,7 +120,7 @@ class HordeChecker:
         self.down = f"the safety checker is down: {reason.message.splitlines()[0]}"
 
     async def _live(self) -> None:
-        """One life of the child, from launch to death. Raises SafetyUnavailable with the reason of its death."""
+        """One life of the child, from launch to end. Raises SafetyUnavailable with the reason of the end."""
         self.process = process = SafetyProcess(self.settings())
         began = self.clock()
         try:
@@ -134,32 +134,32 @@ class HordeChecker:
                 "Safety checker ready after {:.1f} s (pid {})", self.clock() - began, process.pid
             )
             errors = 0
-            while errors < LOOKS:
+            while errors < MAX_FAILED_CHECKS:
                 waiting = await self._next(process)
-                errors = 0 if await self._look(process, waiting) else errors + 1
+                errors = 0 if await self._check(process, waiting) else errors + 1
             raise SafetyUnavailable("The safety checker fails on every image.")
         finally:
             await process.stop()
 
-    async def _next(self, process: SafetyProcess) -> _Waiting:
-        """The image whose turn it is. Raises SafetyUnavailable when the child dies meanwhile."""
+    async def _next(self, process: SafetyProcess) -> _PendingImage:
+        """The next image to check. Raises SafetyUnavailable when the child ends meanwhile."""
         death = asyncio.ensure_future(process.wait())
         try:
             while not self._waiting:
-                self._come.clear()
-                come = asyncio.ensure_future(self._come.wait())
+                self._arrived.clear()
+                arrival = asyncio.ensure_future(self._arrived.wait())
                 try:
-                    await asyncio.wait((death, come), return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait((death, arrival), return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    come.cancel()
+                    arrival.cancel()
                 if death.done():
                     death.result()
             return self._waiting[0]
         finally:
             death.cancel()
 
-    async def _look(self, process: SafetyProcess, waiting: _Waiting) -> bool:
-        """One look at one image; whether there is a finding. Raises SafetyUnavailable when the child is lost."""
+    async def _check(self, process: SafetyProcess, waiting: _PendingImage) -> bool:
+        """Check one image. Returns whether there is a finding. Raises SafetyUnavailable when the child is lost."""
         try:
             answer = await process.ask(waiting.image, prompt=waiting.prompt, model=waiting.model)
             finding = _finding(answer)
@@ -167,7 +167,7 @@ class HordeChecker:
             self._failed(waiting, error)
             raise
         except Exception as error:
-            # Nothing is known of the child any more: it is lost, and the image had one of its looks.
+            # The state of the child is unknown: it is replaced, and the image has one check less.
             lost = SafetyUnavailable(f"The safety checker failed: {type(error).__name__}: {error}.")
             self._failed(waiting, lost)
             raise lost from error
@@ -179,20 +179,20 @@ class HordeChecker:
             waiting.found.set_result(finding)
         return True
 
-    def _failed(self, waiting: _Waiting, error: SafetyUnavailable) -> None:
+    def _failed(self, waiting: _PendingImage, error: SafetyUnavailable) -> None:
         waiting.failed += 1
-        if waiting.failed >= LOOKS:
+        if waiting.failed >= MAX_FAILED_CHECKS:
             self._settle(waiting)
             if not waiting.found.done():
                 waiting.found.set_exception(error)
 
-    def _settle(self, waiting: _Waiting) -> None:
+    def _settle(self, waiting: _PendingImage) -> None:
         with contextlib.suppress(ValueError):  # its job has given up meanwhile
             self._waiting.remove(waiting)
 
 
 def _finding(answer: Mapping[str, Any]) -> Finding | None:
-    """What an answer says; None for an error, SafetyUnavailable for what is no answer at all."""
+    """The finding in an answer; None for an error. Raises SafetyUnavailable for anything else."""
     if "error" in answer:
         return None
     nsfw, csam = answer.get("nsfw"), answer.get("csam")

@@ -1,4 +1,4 @@
-"""What leaves in the place of a censored image: a plain panel of the same size that says why."""
+"""The panel delivered in place of a censored image: the same size, with the reason."""
 
 from functools import lru_cache
 
@@ -8,15 +8,15 @@ from worker.images import RawImage
 from worker.safety.verdict import Censorship
 
 GROUND, BORDER, INK = (32, 34, 38), (96, 100, 108), (214, 217, 222)
-#: Words on a smaller panel can't be read.
+#: Smaller text can't be read.
 SMALLEST_FONT_PX = 7
-#: Panels that are kept: a worker draws the same few again and again. At the Horde's largest size one is 28 MB.
+#: Panels cached, since the same few are drawn again and again. One of the Horde's largest size has 28 MB.
 KEPT_PANELS = 4
 
 
 @lru_cache(KEPT_PANELS)
 def draw_replacement(width: int, height: int, reason: Censorship) -> RawImage:
-    """A panel of exactly this size; without words where they would not fit."""
+    """A panel of exactly this size; without text where it would not fit."""
     panel = Image.new("RGB", (width, height), GROUND)
     pen = ImageDraw.Draw(panel)
     inset = min(width, height) // 32

@@ -1,4 +1,4 @@
-"""The safety child by the owner's configuration."""
+"""Settings of the safety child from the owner's configuration."""
 
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,18 @@ from worker.models.catalog.records import ModelRecord
 from worker.safety.child_process import CHILD, SafetySettings
 from worker.safety.verdict import Rules
 
-#: Cards that torch calls "cuda".
+#: Accelerators that torch calls "cuda".
 CARDS = frozenset({Accelerator.CUDA, Accelerator.ROCM})
-#: On the CPU no card is seen, and none of its memory taken.
+#: Hides all cards, so that a child on the CPU takes none of their memory.
 NO_CARDS = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
 
 
 def safety_settings(
     config: BridgeData, runtime: Runtime, device: Device, *, cache_home: Path, home: Path, logs: Path
 ) -> SafetySettings:
-    """On `device` where the owner says so and horde-safety can, else on the CPU.
+    """Run the child on `device` where the owner allows it and horde-safety supports it, else on the CPU.
 
-    Weights lie below `cache_home`; `home` is the worker's own folder.
+    `cache_home`: folder of the weights. `home`: the worker's own folder.
     """
     on_card = config.safety_on_gpu and device.accelerator in CARDS
     return SafetySettings(
@@ -44,7 +44,7 @@ def safety_rules(config: BridgeData) -> Rules:
 
 
 def model_facts(record: ModelRecord | None) -> dict[str, Any]:
-    """A model's entry as horde-safety wants it; empty for a custom model."""
+    """A model's entry as horde-safety takes it; empty for a custom model."""
     if record is None or record.custom:
         return {}
     return {

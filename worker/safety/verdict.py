@@ -1,4 +1,4 @@
-"""What a finding means for an image: whether it leaves, and what its requester is told. Pure."""
+"""What a finding means for an image: whether it may leave, and what its requester is told. Pure."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -9,7 +9,7 @@ from worker.images import RawImage
 
 @dataclass(frozen=True)
 class Finding:
-    """What the checker saw in an image."""
+    """What the checker found in an image."""
 
     nsfw: bool
     csam: bool
@@ -17,26 +17,26 @@ class Finding:
 
 @dataclass(frozen=True)
 class Rules:
-    """What the worker's owner wants."""
+    """The owner's settings."""
 
-    #: `nsfw`: images may show nudity at all
+    #: setting `nsfw`: images may show nudity
     allows_nsfw: bool = True
-    #: `censor_nsfw`: nudity that nobody asked for does not leave
+    #: setting `censor_nsfw`: nudity that was not asked for is censored
     censors_unasked: bool = False
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What the requester wants."""
+class JobRules:
+    """What the job asks for."""
 
-    #: `use_nsfw_censor`: no nudity
+    #: payload field `use_nsfw_censor`: no nudity
     censor_nsfw: bool = False
-    #: the model is made for it
+    #: the model is made for nudity
     nsfw_model: bool = False
 
 
 class Censorship(str, Enum):
-    """Why an image does not leave. The value is what its replacement says."""
+    """Why an image is censored. The value is the text on its replacement."""
 
     CSAM = "This image was withheld: it may show a minor in a sexual context."
     WORKER = "This image was withheld: the worker that made it delivers only images that are safe for work."
@@ -44,24 +44,24 @@ class Censorship(str, Enum):
     UNASKED = "This image was withheld: it turned out not to be safe for work, and that was not asked for."
 
 
-def judge(finding: Finding, rules: Rules, wish: Wish) -> Censorship | None:
-    """Why the image must not leave; None when it may."""
+def judge(finding: Finding, rules: Rules, job: JobRules) -> Censorship | None:
+    """Why the image is censored; None when it may leave."""
     if finding.csam:
         return Censorship.CSAM
     if not finding.nsfw:
         return None
     if not rules.allows_nsfw:
         return Censorship.WORKER
-    if wish.censor_nsfw:
+    if job.censor_nsfw:
         return Censorship.REQUEST
-    if rules.censors_unasked and not wish.nsfw_model:
+    if rules.censors_unasked and not job.nsfw_model:
         return Censorship.UNASKED
     return None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an image shows, and what leaves in its place when it may not leave itself."""
+    """What an image shows, and the image delivered in its place if it is censored."""
 
     nsfw: bool = False
     csam: bool = False
@@ -69,18 +69,18 @@ class Verdict:
 
     def __post_init__(self) -> None:
         if self.csam and self.replacement is None:
-            raise ValueError("what this verdict is about never leaves; it needs a replacement")
+            raise ValueError("an image with this finding never leaves; it needs a replacement")
 
     @property
     def state(self) -> Literal["ok", "censored", "csam"]:
-        """The state of the submission. The Horde goes by the note alone; older tools look here."""
+        """The state of the submission. The Horde reads the note alone; older tools read this."""
         if self.csam:
             return "csam"
         return "censored" if self.replacement else "ok"
 
     @property
     def note(self) -> tuple[Literal["censorship", "information"], Literal["csam", "nsfw"]] | None:
-        """Type and value of the metadata that tells the requester, if there is anything to tell."""
+        """Type and value of the gen_metadata entry for the requester, if there is anything to tell."""
         if self.csam:
             return "censorship", "csam"
         if self.replacement:

@@ -13,7 +13,7 @@ from worker.demo.engine.script import Fault, FaultKind
 from worker.engine import pool as pool_module
 from worker.engine.client import EngineClient
 from worker.engine.events import MemoryNeed
-from worker.engine.pool import PLACES_PER_SLOT, Conditions, EnginePool, NothingLearned, Rendering, RenderTask
+from worker.engine.pool import PLACES_PER_SLOT, Conditions, EnginePool, NoEstimates, Rendering, RenderTask
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot, SlotState
 from worker.errors import EngineDied, EngineStartFailed, GraphRejected
@@ -66,7 +66,7 @@ async def test_what_a_rendering_took_of_its_card_is_handed_on_with_the_slot_that
     play(card_bytes=1000_000, bytes_per_pixel=1)
     told: list[tuple[int, str, int, MemoryNeed]] = []
 
-    class Learned(NothingLearned):
+    class Learned(NoEstimates):
         def memory_taken(self, slot: EngineSlot, task: RenderTask, rendering: Rendering, need: MemoryNeed) -> None:
             told.append((slot.number, task.model, rendering.count, need))
 
@@ -170,7 +170,7 @@ async def test_an_idle_slot_is_taken_before_one_that_has_the_model_but_works(
 async def test_a_job_goes_where_it_fits_even_if_it_waits_and_anywhere_if_it_fits_nowhere(
     two: list[EngineSettings], sampler_graph: Build, plain_graph: Build, play: Play, until: Until
 ) -> None:
-    class Learned(NothingLearned):
+    class Learned(NoEstimates):
         def fits(self, slot: EngineSlot, task: RenderTask) -> bool:
             return slot.number == 2 and task.model == "large"
 

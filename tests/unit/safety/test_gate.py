@@ -15,7 +15,7 @@ from worker.errors import SafetyUnavailable
 from worker.images import RawImage
 from worker.process.supervisor import RestartPolicy
 from worker.safety.child_process import SafetyProcess, SafetySettings
-from worker.safety.gate import BACKLOG, HordeChecker
+from worker.safety.gate import BACKLOG, SafetyGate
 from worker.safety.verdict import Rules
 
 PATIENCE_S = 120.0
@@ -36,9 +36,9 @@ class Rig:
     def play(self, *faults: SafetyFault, **content) -> None:
         SafetyScript(faults=faults, **content).write(self.script)
 
-    def checker(self, policy: RestartPolicy | None = None, **limits) -> HordeChecker:
+    def checker(self, policy: RestartPolicy | None = None, **limits) -> SafetyGate:
         settings = scripted_safety(self.folder, script=self.script, **limits)
-        return HordeChecker(lambda: settings, policy=policy or RestartPolicy(backoff_s=(0.0,), limit=1000))
+        return SafetyGate(lambda: settings, policy=policy or RestartPolicy(backoff_s=(0.0,), limit=1000))
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def rig(tmp_path: Path) -> Rig:
     return Rig(tmp_path)
 
 
-async def look(checker: HordeChecker, prompt: str = "a fox", *, censor_nsfw: bool = False, left_s: float = 600.0):
+async def look(checker: SafetyGate, prompt: str = "a fox", *, censor_nsfw: bool = False, left_s: float = 600.0):
     deadline = asyncio.get_running_loop().time() + left_s
     async with timeout(PATIENCE_S):
         return await checker.check(IMAGE, prompt=prompt, model="m", censor_nsfw=censor_nsfw, deadline=deadline)
@@ -189,7 +189,7 @@ async def test_the_child_gets_no_key_and_no_token(rig, monkeypatch):
 
 async def test_a_python_that_is_not_there_is_named_with_what_to_do(tmp_path):
     settings = SafetySettings((str(tmp_path / "no-python"),), tmp_path, tmp_path / "log")
-    checker = HordeChecker(lambda: settings, policy=RestartPolicy(backoff_s=(3600.0,)))
+    checker = SafetyGate(lambda: settings, policy=RestartPolicy(backoff_s=(3600.0,)))
     async with checker.running():
         await until(lambda: "can't be started" in checker.hold())
 
