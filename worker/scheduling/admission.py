@@ -38,6 +38,8 @@ SURVEY_LOOK_S = 0.05
 READINGS_EVERY_S = 5.0
 #: Reasons that come and go with every job are told once they last this long.
 PASSING_S = 20.0
+#: After a change of models it is found out within this time what can be served.
+SURVEYED_S = 2.0
 #: Models that a sentence names at most.
 MOST_NAMED = 3
 
@@ -221,7 +223,8 @@ class Admission:
     @staticmethod
     def _models(what: str, why: Mapping[str, str]) -> WaitReason:
         named = [f"{name} ({reason})" for name, reason in why.items()][:MOST_NAMED]
-        return WaitReason(WaitKind.MODELS, _sentence(f"{what}: {'; '.join(named)}" if named else what), topic=what)
+        sentence = _sentence(f"{what}: {'; '.join(named)}" if named else what)
+        return WaitReason(WaitKind.MODELS, sentence, tell_after_s=SURVEYED_S, topic=what)
 
 
 def _some(reason: WaitReason | None) -> list[WaitReason]:
