@@ -48,7 +48,7 @@ OTHER = "another"
 
 
 class OneModel:
-    """A models room with one model, or more of its kind, and no LoRA."""
+    """A model source with one model, or more of its kind, and no LoRA."""
 
     def __init__(self, checkpoint: str = "tiny.safetensors") -> None:
         self.served: tuple[str, ...] = (MODEL,)

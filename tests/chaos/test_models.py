@@ -36,7 +36,7 @@ def answer(server):
 
 @pytest.fixture
 async def hosts(rig):
-    """CivitAI and a file host in one, and a models room that asks there."""
+    """CivitAI and a file host in one, and a model source that asks there."""
     lists = rig.folder / "lists"
     lists.mkdir()
     checkpoint(rig).parent.mkdir(parents=True)

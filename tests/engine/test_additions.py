@@ -43,7 +43,7 @@ def sold(server, kind, addition, content):
 
 
 def room(tiny, folder, server):
-    """A models room with the tiny model, and neither LoRAs nor textual inversions."""
+    """A model source with the tiny model, and neither LoRAs nor textual inversions."""
     file = MODEL.files[0]
     root = folder / "models"
     (root / file.folder).mkdir(parents=True)

@@ -33,14 +33,15 @@ from worker.owner.maintenance import watch_maintenance
 from worker.owner.suspend import ClockWatch
 from worker.safety.gate import SafetyGate
 from worker.safety.settings import model_facts, safety_rules, safety_settings
+from worker.units import GIB
 from worker.workflows import packaged_folder
 from worker.workflows.library import Library
 
 PROJECT_URL = "https://github.com/horde-bridge/horde-bridge"
 #: The highest feature level there is; each pop claims what works here, which may be less.
 AGENT = bridge_agent(f"{HIGHEST_LEVEL}.0.0", PROJECT_URL)
-#: What a model is taken to need when nobody tells its size.
-UNKNOWN_MODEL_BYTES = 7 * 1024**3
+#: Assumed size in bytes of a model whose reference gives none.
+UNKNOWN_MODEL_BYTES = 7 * GIB
 
 
 @dataclass(frozen=True)

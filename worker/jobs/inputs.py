@@ -34,10 +34,10 @@ Found = TypeVar("Found")
 
 
 class ModelSource(Protocol):
-    """The models room, as a job sees it."""
+    """The part of the model manager that jobs use."""
 
     def running(self) -> AbstractAsyncContextManager[object]:
-        """Around everything else: what the room does by itself, from the first job to the last."""
+        """Background work of the manager; entered while the worker serves."""
         ...
 
     def names(self) -> tuple[str, ...]:

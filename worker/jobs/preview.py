@@ -54,7 +54,7 @@ def request_for(pop: PopResponse, models: Mapping[str, ModelRecord]) -> RenderRe
     record = models.get(pop.model)
     if record is None or record.family is None:
         raise JobNotServable(
-            f"The model {pop.model!r} is in no model list at hand.", remedy="Name a folder with --reference."
+            f"The model {pop.model!r} is in no known model list.", remedy="Name a folder with --reference."
         )
     files = {file.purpose.value: file.name for file in record.files}
     source, extras = _pictures(pop, masked=record.inpainting)

@@ -31,7 +31,7 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class LoraWish:
-    """A LoRA as a payload names it; the models room finds its file."""
+    """A LoRA as a payload names it; the model manager finds its file."""
 
     name: str
     #: strength on the diffusion model

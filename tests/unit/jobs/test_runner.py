@@ -80,7 +80,7 @@ class Horde:
 
 
 class Models:
-    """A models room whose one model is here, for jobs that name nothing else."""
+    """A model source whose one model is here, for jobs that name nothing else."""
 
     def running(self) -> contextlib.AbstractAsyncContextManager[object]:
         return contextlib.nullcontext()
