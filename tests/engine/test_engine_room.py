@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import httpx
 import numpy as np
@@ -23,7 +24,7 @@ from worker.engine.client import EngineClient
 from worker.engine.events import Progress
 from worker.engine.pool import EnginePool, Rendering, RenderTask
 from worker.engine.process import EngineProcess, EngineSettings
-from worker.errors import GraphRejected, NodeFailed
+from worker.errors import GraphRejected, PayloadFailed
 
 from .studio import DEVICE_ARGUMENTS
 
@@ -198,7 +199,7 @@ async def test_a_picture_without_transparency_masks_nothing(room: Room) -> None:
 async def test_a_picture_that_is_none_fails_its_job_and_a_missing_one_is_refused(room: Room) -> None:
     await room.client.put_input("garbage", b"no picture")
 
-    with pytest.raises(NodeFailed, match="HordeImageInput failed: UnidentifiedImageError"):
+    with pytest.raises(PayloadFailed, match="HordeImageInput failed: UnidentifiedImageError"):
         await room.client.render(handed_in("garbage"), OUT)
     await room.client.drop_inputs(["garbage"])
     with pytest.raises(GraphRejected, match="no picture was handed in under 'garbage'"):
@@ -401,7 +402,7 @@ async def test_the_scripted_engine_says_word_for_word_what_comfyui_says(
     try:
         for name, each in [("first", graph), ("again", graph), ("broken", broken), ("refused", refused)]:
             real, scripted = [
-                await asyncio.to_thread(conversation, process, each, f"{output}-{name}")
+                await asyncio.to_thread(conversation, process, each, str(uuid5(NAMESPACE_URL, f"{output}-{name}")))
                 for process in (room.process, double)
             ]
             assert scripted == real, name

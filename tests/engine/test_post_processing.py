@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.errors import NodeFailed
+from worker.errors import ModelBroken
 from worker.workflows import auxiliary_files as auxiliary
 from worker.workflows.graph import Graph, Link
 from worker.workflows.library import Library
@@ -60,7 +60,7 @@ async def test_a_stock_engine_enlarges_to_the_same_pixels(studio):
 
 async def test_an_upscaler_whose_file_is_not_there_fails_with_its_name(studio):
     request = studio.request("Tiny SD1.5", post_processing=["NMKD_Siax"])
-    with pytest.raises(NodeFailed, match=r"elsewhere\.pth"):
+    with pytest.raises(ModelBroken, match=r"elsewhere\.pth"):
         await studio.render(replace(request, upscalers=(PostProcessorModel("elsewhere.pth"),)))
 
 
