@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from worker.errors import TemplateError
-from worker.workflows import packaged_folder
+from worker.workflows import families, packaged_folder
 from worker.workflows.template_reader import GRAPH_FILE, MANIFEST_FILE, BrokenEntry, read_fragment, read_template
 from worker.workflows.templates import Fragment, LibraryEntry, Template
 
@@ -48,6 +48,7 @@ class Library:
         known = set(approved_classes)
         unread: list[str] = []
         for number, folder in enumerate(folders or (packaged_folder(),)):
+            unread += families.load(folder) if number else []
             for name, path in _entries(folder):
                 # A broken overlay takes its place too, so that it does not silently leave the one below in charge.
                 found[name] = number, _read(path, name, approved=known if number else None)

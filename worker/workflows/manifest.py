@@ -2,7 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
 
 from worker.workflows.types import Dialect, Family, Feature, Mode
 
@@ -11,6 +21,8 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+#: A known family; whoever names another one reads which there are.
+KnownFamily = Annotated[Family, PlainValidator(Family)]
 #: One text or a list of them.
 Texts = Annotated[list[str], BeforeValidator(_listed)]
 
@@ -40,7 +52,7 @@ BindValue = str | FieldRef | Constant
 class Serves(ManifestModel):
     """Which requests a template may serve. A list that is not given restricts nothing."""
 
-    families: list[Family] = []
+    families: list[KnownFamily] = []
     models: list[str] = []
     #: only requests that name one of these workflows
     workflows: list[str] = []
@@ -74,7 +86,7 @@ class FragmentManifest(Manifest):
     #: one instance for each element of this tuple of the request
     each: Literal["loras", "extra_sources", "face_fixers", "upscalers"] | None = None
     #: only these families; empty for all
-    families: list[Family] = []
+    families: list[KnownFamily] = []
     #: only engines of this dialect; None for both
     dialect: Dialect | None = None
     #: splicing order, then by name

@@ -1,24 +1,68 @@
-"""The vocabulary of this room: families, modes, features, dialects. Imports nothing, so every module can use it."""
+"""The vocabulary of this room: families, modes, features, dialects. Imports nothing of ours; every module uses it."""
 
+from collections.abc import Iterator
 from enum import Enum
+from typing import ClassVar
 
 #: The one workflow of the Horde that is more than a plain picture, as the payload's `workflow` names it.
 QR_CODE = "qr_code"
 
 
-class Family(str, Enum):
-    """A model's baseline, by its name in the model reference."""
+class _Registry(type):
+    """Makes the class a collection of its registered instances."""
 
-    STABLE_DIFFUSION_1 = "stable_diffusion_1"
-    STABLE_DIFFUSION_2_512 = "stable_diffusion_2_512"
-    STABLE_DIFFUSION_2_768 = "stable_diffusion_2_768"
-    STABLE_DIFFUSION_XL = "stable_diffusion_xl"
-    STABLE_CASCADE = "stable_cascade"
-    FLUX_1 = "flux_1"
-    FLUX_SCHNELL = "flux_schnell"
-    FLUX_DEV = "flux_dev"
-    QWEN_IMAGE = "qwen_image"
-    Z_IMAGE_TURBO = "z_image_turbo"
+    def __iter__(cls) -> "Iterator[Family]":
+        return iter(tuple(_FAMILIES.values()))
+
+    def __len__(cls) -> int:
+        return len(_FAMILIES)
+
+    def __contains__(cls, name: object) -> bool:
+        return name in _FAMILIES
+
+
+class Family(str, metaclass=_Registry):
+    """A model's baseline, by its name in the model reference. One object for each name, so that `is` compares.
+
+    Open, unlike an enumeration: `families` registers what the data in comfy_workflows/ and an owner's folder names.
+    `Family(name)` raises ValueError for a name that is not registered.
+    """
+
+    __slots__ = ()
+
+    #: the families that code names; what else sets them apart is data
+    STABLE_DIFFUSION_1: "ClassVar[Family]"
+    STABLE_DIFFUSION_2_512: "ClassVar[Family]"
+    STABLE_DIFFUSION_2_768: "ClassVar[Family]"
+    STABLE_DIFFUSION_XL: "ClassVar[Family]"
+    STABLE_CASCADE: "ClassVar[Family]"
+    FLUX_1: "ClassVar[Family]"
+    FLUX_SCHNELL: "ClassVar[Family]"
+    FLUX_DEV: "ClassVar[Family]"
+    QWEN_IMAGE: "ClassVar[Family]"
+    Z_IMAGE_TURBO: "ClassVar[Family]"
+
+    def __new__(cls, name: str) -> "Family":  # noqa: PYI034 - the registered object, not a new one
+        if name not in _FAMILIES:
+            raise ValueError(f"{name!r} is no known family; known are {', '.join(_FAMILIES)}")
+        return _FAMILIES[name]
+
+    @classmethod
+    def register(cls, name: str) -> "Family":
+        """The family of this name, made known if it was not."""
+        if name not in _FAMILIES:
+            _FAMILIES[name] = super().__new__(cls, name)
+        return _FAMILIES[name]
+
+    @property
+    def value(self) -> str:
+        """The name as a plain string."""
+        return str.__str__(self)
+
+
+_FAMILIES: dict[str, Family] = {}
+for _name in Family.__annotations__:
+    setattr(Family, _name, Family.register(_name.lower()))
 
 
 class Mode(str, Enum):

@@ -75,7 +75,7 @@ def test_a_second_pass_is_for_large_pictures_of_families_that_can(
 
 
 @given(
-    st.sampled_from(Family),
+    st.sampled_from(list(Family)),
     SIDES,
     SIDES,
     st.integers(1, 500),

@@ -293,7 +293,7 @@ EXTRAORDINARY = {
 PICTURES = st.builds(SourceImage, st.just("job-0"), st.just(64), st.just(64), st.booleans())
 EXTRAS = st.builds(ExtraSource, PICTURES, st.floats(-1, 9))
 MODELS = st.one_of(
-    st.sampled_from(Family).map(lambda family: ServedModel("A Model", family, FILES[family])),
+    st.sampled_from(list(Family)).map(lambda family: ServedModel("A Model", family, FILES[family])),
     st.sampled_from(FLUXES).map(lambda family: ServedModel("A Model", family, SPLIT)),
     st.sampled_from(DIFFUSIONS).map(lambda family: ServedModel("A Model", family, FUSED, inpainting=True)),
 )

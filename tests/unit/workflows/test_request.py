@@ -380,7 +380,7 @@ KEYS = (
 
 @given(
     payload=st.dictionaries(st.sampled_from(KEYS), JSON),
-    family=st.sampled_from(Family),
+    family=st.sampled_from(list(Family)),
     processing=st.text(max_size=5) | st.sampled_from(Mode).map(lambda mode: mode.value),
     source=st.none() | st.sampled_from([SOURCE, MASKED]),
 )

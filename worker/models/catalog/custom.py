@@ -14,25 +14,12 @@ from worker.models.catalog.documents import read_json, write_json
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose, family_of, place
 from worker.models.catalog.schemas import PURPOSES
 from worker.models.disk.folder_layouts import MODEL_SUFFIXES
+from worker.workflows.families import TRAITS
 from worker.workflows.types import Family
 
 #: The file's name, in the folder of the config.
 FILE_NAME: Final = "custom_models.json"
 
-_FUSED: Final = frozenset({Purpose.CHECKPOINT})
-_ONE_ENCODER: Final = frozenset({Purpose.UNET, Purpose.TEXT_ENCODER, Purpose.VAE})
-_TWO_ENCODERS: Final = _ONE_ENCODER | {Purpose.TEXT_ENCODER_2}
-#: Which sets of files make a whole model; families not named here come as one checkpoint.
-WHOLE: Final[Mapping[Family, tuple[frozenset[Purpose], ...]]] = MappingProxyType(
-    {
-        Family.STABLE_CASCADE: (frozenset({Purpose.STAGE_B, Purpose.STAGE_C}),),
-        Family.FLUX_1: (_FUSED, _TWO_ENCODERS),
-        Family.FLUX_SCHNELL: (_FUSED, _TWO_ENCODERS),
-        Family.FLUX_DEV: (_FUSED, _TWO_ENCODERS),
-        Family.QWEN_IMAGE: (_ONE_ENCODER,),
-        Family.Z_IMAGE_TURBO: (_ONE_ENCODER,),
-    }
-)
 #: Folders below the model root that relative paths of a purpose start from; the checkpoint folder for all others.
 _FOLDERS: Final[Mapping[Purpose, str]] = MappingProxyType(
     {Purpose.VAE: "vae", Purpose.TEXT_ENCODER: "text_encoders", Purpose.TEXT_ENCODER_2: "text_encoders"}
@@ -157,9 +144,9 @@ def _read_file(purpose: Purpose, path: str) -> ModelFile:
 
 
 def _check_whole(family: Family, purposes: set[Purpose]) -> None:
-    sets = WHOLE.get(family, (_FUSED,))
-    if purposes not in sets:
-        needed = " or ".join(" + ".join(sorted(purpose.value for purpose in whole)) for whole in sets)
+    sets = TRAITS[family].files
+    if not any({purpose.value for purpose in purposes} == set(whole) for whole in sets):
+        needed = " or ".join(" + ".join(sorted(whole)) for whole in sets)
         raise ValueError(f"a {family.value} model consists of {needed}, given under `files`")
 
 

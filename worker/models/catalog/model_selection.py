@@ -29,6 +29,7 @@ from worker.models.catalog.reference import (
 )
 from worker.models.catalog.statistics import cached_month, fetch_month, read_month
 from worker.models.disk.store import Store
+from worker.workflows import families
 
 #: In a folder that `model_reference` names: the statistics answer of the Horde.
 STATISTICS_FILE: Final = "statistics.json"
@@ -53,6 +54,9 @@ class ModelSelection:
 
 def custom_of(config: BridgeData, environment: Mapping[str, str]) -> CustomModels:
     """The owner's own models: those of the settings, and those of the file that `CUSTOM_VARIABLE` names."""
+    if config.workflows_dir is not None:
+        # A family of the owner's must be known before the models of its baseline are read.
+        families.load(config.workflows_dir)
     own = read_custom_models([entry.model_dump() for entry in config.custom_models])
     if not (named := environment.get(CUSTOM_VARIABLE)):
         return own

@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 from typing import Final
 
+from worker.workflows.families import BASELINES
 from worker.workflows.types import Family
 
 
@@ -55,16 +55,6 @@ class Purpose(str, Enum):
 KNOWN_FOLDERS: Final = frozenset(
     {category.folder for category in Category}
     | {"vae", "text_encoders", "unet", "clip_vision", "lora", "ti", "blip", "rembg"}
-)
-#: Baselines written otherwise than the family's value. Keys are folded by `fold_baseline`.
-BASELINE_ALIASES: Final = MappingProxyType(
-    {
-        "stable_diffusion_2": Family.STABLE_DIFFUSION_2_768,
-        "stable_diffusion_2.1": Family.STABLE_DIFFUSION_2_768,
-        "stable_diffusion": Family.STABLE_DIFFUSION_1,
-        "stable_diffusion_1.4": Family.STABLE_DIFFUSION_1,
-        "stable_diffusion_1.5": Family.STABLE_DIFFUSION_1,
-    }
 )
 #: Control characters, and what Windows can't have in a file name.
 _BAD_IN_PATHS = re.compile(r'[\x00-\x1f<>:"|?*]')
@@ -123,9 +113,7 @@ def fold_baseline(text: str) -> str:
 def family_of(baseline: str) -> Family | None:
     """The family a baseline belongs to, None when this worker has no such family."""
     folded = fold_baseline(baseline)
-    if folded in BASELINE_ALIASES:
-        return BASELINE_ALIASES[folded]
-    return next((family for family in Family if family.value == folded), None)
+    return BASELINES.get(folded) or next((family for family in Family if family == folded), None)
 
 
 def place(category_folder: str, *parts: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from worker.bounded_dict import BoundedDict
+from worker.workflows.families import TRAITS
 from worker.workflows.features import features_of
 from worker.workflows.post_processing import works_px
 from worker.workflows.request import RenderRequest, ServedModel
@@ -29,19 +30,6 @@ LEAST_UPSCALED = 0.02
 RETRY_S, LONGEST_RETRY_S = 60.0, 600.0
 #: Samplers that evaluate the model twice a step.
 TWICE = frozenset({"heun", "dpm_2", "dpm_2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde"})
-#: How much longer a megapixelstep takes than with SD 1.5, roughly: for a family of which nothing was seen yet.
-HEAVINESS = {
-    Family.STABLE_DIFFUSION_1: 1.0,
-    Family.STABLE_DIFFUSION_2_512: 1.0,
-    Family.STABLE_DIFFUSION_2_768: 1.0,
-    Family.STABLE_DIFFUSION_XL: 2.0,
-    Family.STABLE_CASCADE: 3.0,
-    Family.FLUX_1: 10.0,
-    Family.FLUX_SCHNELL: 10.0,
-    Family.FLUX_DEV: 10.0,
-    Family.QWEN_IMAGE: 20.0,
-    Family.Z_IMAGE_TURBO: 6.0,
-}
 
 
 def work_of(request: RenderRequest) -> float:
@@ -149,7 +137,7 @@ class SamplerPace:
             return Pace(min(own.units), len(own.units) > 1 and now - own.at < own.retry_s)
         if model.family in self._known:
             return Pace(self._known[model.family], may_withdraw=False)
-        kin = [unit * HEAVINESS[model.family] / HEAVINESS[family] for family, unit in self._known.items()]
+        kin = [unit * TRAITS[model.family].cost / TRAITS[family].cost for family, unit in self._known.items()]
         return Pace(max(kin), may_withdraw=False) if kin else None
 
 

@@ -9,12 +9,11 @@ need a look.
 
 from dataclasses import dataclass
 
+from worker.workflows.families import TRAITS
 from worker.workflows.types import Family
 
 LEAST_TTL_S = 150.0
 BASE_TTL_S, TTL_S_PER_UNIT = 30.0, 2e6 / 512**2
-#: Families with g = 3.
-GENEROUS = frozenset({Family.FLUX_1, Family.QWEN_IMAGE, Family.Z_IMAGE_TURBO})
 #: Factor of the whole for an extra slow worker.
 EXTRA_SLOW = 3.0
 #: Share of the ttl that sampling may take: fetching, loading a model, decoding and delivering need the rest.
@@ -25,7 +24,7 @@ STEPS = 30
 
 def ttl_s(work: float, family: Family, *, extra_slow: bool = False) -> float:
     """Seconds that the Horde gives for one image of `work` megapixelsteps."""
-    generosity = 3.0 if family in GENEROUS else 1.0
+    generosity = 3.0 if TRAITS[family].long_ttl else 1.0
     return max(LEAST_TTL_S, generosity * (BASE_TTL_S + TTL_S_PER_UNIT * work)) * (EXTRA_SLOW if extra_slow else 1.0)
 
 
@@ -59,7 +58,7 @@ class TimeLimits:
     def _corners(self, pixels: int) -> tuple[float, ...]:
         """Work of the largest job, and of the largest that still gets the least ttl, if that is smaller."""
         largest = pixels * STEPS / 1e6
-        generosity = 3.0 if self.family in GENEROUS else 1.0
+        generosity = 3.0 if TRAITS[self.family].long_ttl else 1.0
         corner = (LEAST_TTL_S / generosity - BASE_TTL_S) / TTL_S_PER_UNIT
         return (corner, largest) if corner < largest else (largest,)
 

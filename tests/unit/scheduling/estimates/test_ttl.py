@@ -63,7 +63,7 @@ def test_a_batch_is_as_large_as_can_be_made_in_its_one_time(family, unit_s, star
 
 
 @given(
-    family=st.sampled_from(Family),
+    family=st.sampled_from(list(Family)),
     unit_s=st.floats(0.01, 100),
     start_s=st.floats(0, 200),
     most=st.integers(256 * 256, 4 * MEGA),

@@ -1,0 +1,136 @@
+"""Families are data: ours, and those of an owner that this project never heard of."""
+
+import copy
+import json
+import pickle
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from worker.errors import JobNotServable
+from worker.models.catalog.custom import read_custom_models
+from worker.models.catalog.records import family_of
+from worker.scheduling.estimates.ttl import ttl_s
+from worker.workflows import families, packaged_folder, types
+from worker.workflows.audit import everything_wrong
+from worker.workflows.capabilities import Ability, survey
+from worker.workflows.families import BASELINES, TRAITS
+from worker.workflows.library import Library
+from worker.workflows.materialise import materialise
+from worker.workflows.node_classes import snapshot
+from worker.workflows.payload import read_request
+from worker.workflows.request import ServedModel
+from worker.workflows.select import select
+from worker.workflows.template_check import rehearse
+from worker.workflows.types import Family
+
+KREA = """
+baselines: [krea]
+native_px: 1024
+scheduler: simple
+hires: false
+cost: 8
+long_ttl: true
+files: [[unet, text_encoder, vae]]
+"""
+
+
+@pytest.fixture
+def forgetful() -> Iterator[None]:
+    """What a test makes known is forgotten after it."""
+    known: tuple[dict[Any, Any], ...] = (types._FAMILIES, TRAITS, BASELINES)
+    before = [dict(each) for each in known]
+    yield
+    for each, content in zip(known, before, strict=True):
+        each.clear()
+        each.update(content)
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Path:
+    """A folder with a family of the owner's and a template for it, a copy of ours for Z-Image."""
+    (tmp_path / "families").mkdir()
+    (tmp_path / "families" / "krea_2.yaml").write_text(KREA, "utf-8")
+    shutil.copytree(packaged_folder() / "z_image" / "split", tmp_path / "krea" / "split")
+    manifest = tmp_path / "krea" / "split" / "manifest.yaml"
+    content = yaml.safe_load(manifest.read_text("utf-8"))
+    content["serves"]["families"] = ["krea_2"]
+    manifest.write_text(yaml.safe_dump(content), "utf-8")
+    return tmp_path
+
+
+def test_every_family_has_its_traits() -> None:
+    assert set(TRAITS) == set(Family) == {path.stem for path in (packaged_folder() / "families").glob("*.yaml")}
+    assert family_of("Stable Diffusion 1.5") is Family.STABLE_DIFFUSION_1
+    assert family_of("stable diffusion 2.1") is Family.STABLE_DIFFUSION_2_768
+
+
+def test_there_is_one_object_for_each_family() -> None:
+    family = Family("flux_1")
+    assert family is Family.FLUX_1
+    assert copy.deepcopy(family) is family
+    assert pickle.loads(pickle.dumps(family)) is family
+    assert json.dumps({family: family}) == '{"flux_1": "flux_1"}'
+    with pytest.raises(ValueError, match="'flux_9' is no known family; known are stable_diffusion_1, "):
+        Family("flux_9")
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_an_owner_serves_a_family_that_nobody_heard_of_by_data_alone(owner: Path) -> None:
+    library = Library.load(packaged_folder(), owner)
+    assert everything_wrong(library, snapshot()) == []
+    assert rehearse(library, snapshot()) == []
+    files = {"unet": "k.safetensors", "text_encoder": "t.safetensors", "vae": "v.safetensors"}
+    entry = {"name": "Krea 2", "baseline": "krea", "files": files}
+    [record] = read_custom_models([entry]).records.values()
+    assert record.family is Family("krea_2")
+    assert record.family is not None
+
+    model = ServedModel("Krea 2", record.family, files)
+    request = read_request({"prompt": "a fox", "seed": "1", "hires_fix": True, "karras": True}, model=model)
+    assert (request.scheduler, request.hires) == ("simple", False)
+    selection = select(library, request)
+    assert selection.template.name == "krea/split"
+    assert "k.safetensors" in json.dumps(materialise(selection, request).graph)
+    found = survey(library, [model], lambda _: True)
+    assert [found.works(ability) for ability in (Ability.PICTURES, Ability.LORAS)] == [True, True]
+    assert ttl_s(1000, record.family) == ttl_s(1000, Family.QWEN_IMAGE)
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_family_without_a_template_is_not_served(owner: Path) -> None:
+    shutil.rmtree(owner / "krea")
+    library = Library.load(packaged_folder(), owner)
+    with pytest.raises(JobNotServable, match="There is none for its family"):
+        select(library, read_request({}, model=ServedModel("k", Family("krea_2"), {})))
+
+
+@pytest.mark.usefixtures("forgetful")
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("native_pixels: 1024", "families/krea_2.yaml:native_px: Field required"),
+        (KREA + "colour: blue", "families/krea_2.yaml:colour: Extra inputs are not permitted"),
+        (KREA.replace("1024", "-1"), "families/krea_2.yaml:native_px: Input should be greater than or equal to 64"),
+        ("a: [", "families/krea_2.yaml:: can't be read: while parsing"),
+        ("", "families/krea_2.yaml:: Input should be a valid dictionary"),
+        ("#" * families.MAX_FILE_BYTES + KREA, "families/krea_2.yaml:: can't be read: is larger than 65536 bytes"),
+    ],
+)
+def test_a_mistake_in_a_family_is_told_with_its_place(owner: Path, content: str, sentence: str) -> None:
+    (owner / "families" / "krea_2.yaml").write_text(content, "utf-8")
+    found = everything_wrong(Library.load(packaged_folder(), owner), snapshot())
+    assert any(line.startswith(sentence) for line in found), found
+    assert any("'krea_2' is no known family" in line for line in found), found
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_an_owner_may_change_what_is_known_of_one_of_our_families(owner: Path) -> None:
+    (owner / "families" / "flux_dev.yaml").write_text("native_px: 1024\nscheduler: beta\nhires: false\n", "utf-8")
+    Library.load(packaged_folder(), owner)
+    model = ServedModel("f", Family.FLUX_DEV, {"checkpoint": "f"})
+    assert read_request({}, model=model).scheduler == "beta"
