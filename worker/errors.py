@@ -307,6 +307,11 @@ class OutOfMemory(EngineError):
 
     blame = Blame.CARD
 
+    def __init__(self, message: str, *, node_type: str = "", remedy: str = "") -> None:
+        """`node_type`: the class of the node that ran out of memory, where the engine tells."""
+        super().__init__(message, remedy=remedy)
+        self.node_type = node_type
+
 
 class DeviceLost(EngineError):
     """The device's context is broken; every further call in this process fails too."""

@@ -147,7 +147,9 @@ def _hardware(failure: Failure, _graph: Graph) -> EngineError | None:
         )
     if failure.exception_type.endswith(_MEMORY_TYPES) or _MEMORY.search(failure.message):
         return OutOfMemory(
-            failure.text, remedy="Lower max_power or max_batch, or let fewer features be asked, if this happens often."
+            failure.text,
+            node_type=failure.node_type,
+            remedy="Lower max_power or max_batch, or let fewer features be asked, if this happens often.",
         )
     return None
 

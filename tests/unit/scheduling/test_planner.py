@@ -272,6 +272,16 @@ def test_a_model_whose_memory_ran_out_is_offered_smaller(clock):
     assert planner.plan() == PopPlan(("a", "b"), FULL // 2, 1, 1)
 
 
+@pytest.mark.parametrize("node", ["ImageUpscaleWithModel", "HordeFaceRestore"])
+def test_memory_that_ran_out_in_post_processing_says_nothing_of_the_model(node):
+    stand = Stand()
+    planner = stand.planner()
+    stand.estimates.engine_failed(EngineSlot(1, SETTINGS), task(), OutOfMemory("…", node_type=node))
+    assert planner.plan() == PopPlan(("a", "b"), FULL, 1, 1)
+    stand.estimates.engine_failed(EngineSlot(1, SETTINGS), task(), OutOfMemory("…", node_type="KSampler"))
+    assert planner.plan().models == ("b",)
+
+
 def test_nothing_is_asked_for_while_the_horde_may_go_by_a_size_that_no_model_can_do_any_more(clock):
     stand = Stand(names=("a",))
     planner = stand.planner()

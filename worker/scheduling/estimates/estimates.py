@@ -13,7 +13,7 @@ from worker.engine.events import MemoryNeed
 from worker.engine.pool import Rendering, RenderTask
 from worker.engine.slot import EngineSlot
 from worker.engine.stall_detector import Patience, Phase
-from worker.errors import EngineError
+from worker.errors import EngineError, OutOfMemory
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.scheduling.device_limits import SizeLimit, tightest
 from worker.scheduling.estimates.cooldowns import ModelCooldowns
@@ -26,6 +26,10 @@ from worker.workflows.request import RenderRequest, ServedModel
 #: A model that is slow by what little is known, or was some minutes ago, is tried with pictures of this size at most:
 #: the smallest that requesters ask for all the time.
 TRIAL_PIXELS = 512 * 512
+#: Classes of the nodes that work on finished pictures.
+POST_PROCESSING_NODES = frozenset({
+    "HordeFaceRestore", "HordeImageUpscale", "HordeStripBackground", "ImageUpscaleWithModel",
+})  # fmt: skip
 #: What decoding, checking, encoding and sending take of a job's time, generously.
 DELIVERY_S = 30.0
 #: What speaks against a model; with a requester's additions in the job it may be one of those.
@@ -85,6 +89,9 @@ class Estimates:
     def engine_failed(self, slot: EngineSlot, task: RenderTask, error: EngineError) -> None:
         """An engine that had begun with a task failed it."""
         now = self._clock()
+        if isinstance(error, OutOfMemory) and error.node_type in POST_PROCESSING_NODES:
+            # A requester's chain did not fit; the model's own pictures may.
+            return
         follows = consequence_of(error)
         if follows.sets_aside is SetsAside.SIZE:
             device = slot.settings.device
