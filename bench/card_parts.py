@@ -17,8 +17,9 @@ from card_cases import SETTINGS, Sizes
 from worker.demo import tinies
 from worker.engine.events import MemoryNeed
 from worker.engine.install.machine import Accelerator
-from worker.engine.pool import EnginePool, NoEstimates, Rendering, RenderTask
+from worker.engine.pool import EnginePool
 from worker.engine.process import EngineProcess
+from worker.engine.render_task import NoEstimates, Rendering, RenderTask
 from worker.engine.slot import EngineSlot
 from worker.errors import SafetyUnavailable
 from worker.images import RawImage
@@ -131,7 +132,7 @@ class Taken(NoEstimates):
 async def _memory(rig: sides.Rig, sizes: Sizes) -> list[dict[str, Any]]:
     taken, needs = Taken(), MemoryNeeds()
     rows: list[dict[str, Any]] = []
-    pool = EnginePool([rig.engine(0)], learned=taken)
+    pool = EnginePool([rig.engine(0)], estimates=taken)
     async with pool.running():
         await pool.ready()
         for step, side in enumerate((sizes.sides[0], 3 * sizes.sides[0] // 2, 2 * sizes.sides[0], 3 * sizes.sides[0])):

@@ -16,8 +16,9 @@ import pytest
 from worker.aio import timeout
 from worker.demo.engine import scripted_settings
 from worker.demo.engine.script import Fault, FaultKind, Script, strikes
-from worker.engine.pool import EnginePool, Rendering, RenderTask
+from worker.engine.pool import EnginePool
 from worker.engine.process import LAUNCHER
+from worker.engine.render_task import Rendering, RenderTask
 from worker.errors import EngineError, RenderCancelled
 from worker.process.supervisor import RestartPolicy
 

@@ -22,8 +22,9 @@ from worker.demo.engine import scripted_settings
 from worker.engine import events
 from worker.engine.client import EngineClient
 from worker.engine.events import Progress
-from worker.engine.pool import EnginePool, Rendering, RenderTask
+from worker.engine.pool import EnginePool
 from worker.engine.process import EngineProcess, EngineSettings
+from worker.engine.render_task import Rendering, RenderTask
 from worker.errors import GraphRejected, PayloadFailed
 
 from .studio import DEVICE_ARGUMENTS

@@ -112,7 +112,7 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
     pool = EnginePool(
         setup.engines,
         restarts=setup.tolerance.restarts,
-        learned=estimates,
+        estimates=estimates,
         silence_limit_s=setup.tolerance.silence_limit_s,
     )
     with ungrouped():

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from worker.engine.pool import Conditions, Rendering
+from worker.engine.render_task import Conditions, Rendering
 from worker.errors import Addition
 from worker.jobs.additions import leave_out
 from worker.workflows.features import evaluations_of

@@ -17,7 +17,8 @@ from loguru import logger
 from worker.aio import timeout, timeout_at
 from worker.consequences import SetsAside, consequence_of
 from worker.engine.events import Progress
-from worker.engine.pool import EnginePool, RenderTask
+from worker.engine.pool import EnginePool
+from worker.engine.render_task import RenderTask
 from worker.errors import (
     Addition,
     AdditionBroken,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.engine.events import Progress
-from worker.engine.pool import Conditions, EnginePool, Rendering, RenderTask
+from worker.engine.pool import EnginePool
+from worker.engine.render_task import Conditions, Rendering, RenderTask
 from worker.engine.slot import EngineSlot
 
 Play = Callable[..., None]

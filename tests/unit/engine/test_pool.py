@@ -10,11 +10,11 @@ import pytest
 
 from tests.unit.engine.pooled import FOR_EVER_S, Build, Job, Play, Until, all_ready, pid_of, until_ready
 from worker.demo.engine.script import Fault, FaultKind
-from worker.engine import pool as pool_module
 from worker.engine.client import EngineClient
 from worker.engine.events import MemoryNeed
-from worker.engine.pool import PLACES_PER_SLOT, Conditions, EnginePool, NoEstimates, Rendering, RenderTask
+from worker.engine.pool import PLACES_PER_SLOT, EnginePool
 from worker.engine.process import EngineSettings
+from worker.engine.render_task import Conditions, NoEstimates, Rendering, RenderTask
 from worker.engine.slot import EngineSlot, SlotState
 from worker.errors import EngineDied, EngineStartFailed, GraphRejected
 
@@ -66,11 +66,11 @@ async def test_what_a_rendering_took_of_its_card_is_handed_on_with_the_slot_that
     play(card_bytes=1000_000, bytes_per_pixel=1)
     told: list[tuple[int, str, int, MemoryNeed]] = []
 
-    class Learned(NoEstimates):
+    class Told(NoEstimates):
         def memory_taken(self, slot: EngineSlot, task: RenderTask, rendering: Rendering, need: MemoryNeed) -> None:
             told.append((slot.number, task.model, rendering.count, need))
 
-    async with EnginePool(two, learned=Learned()).running() as pool:
+    async with EnginePool(two, estimates=Told()).running() as pool:
         placed: list[int] = []
         await pool.render(replace(Job(sampler_graph()).task(), on_placed=placed.append))
 
@@ -170,11 +170,11 @@ async def test_an_idle_slot_is_taken_before_one_that_has_the_model_but_works(
 async def test_a_job_goes_where_it_fits_even_if_it_waits_and_anywhere_if_it_fits_nowhere(
     two: list[EngineSettings], sampler_graph: Build, plain_graph: Build, play: Play, until: Until
 ) -> None:
-    class Learned(NoEstimates):
+    class Told(NoEstimates):
         def fits(self, slot: EngineSlot, task: RenderTask) -> bool:
             return slot.number == 2 and task.model == "large"
 
-    async with all_ready(EnginePool(two, learned=Learned()), until) as pool:
+    async with all_ready(EnginePool(two, estimates=Told()), until) as pool:
         first, second = pool.slots
         await pool.render(Job(plain_graph(1), model="large").task())
         await pool.render(Job(plain_graph(2), model="too large").task())
@@ -266,8 +266,7 @@ async def test_a_card_that_other_programs_fill_gets_no_jobs_until_they_are_gone(
         return {"devices": [{**card, "torch_vram_total": 0, "torch_vram_free": 0}]}
 
     monkeypatch.setattr(EngineClient, "system_stats", stats)
-    monkeypatch.setattr(pool_module, "CARDS_LOOK_S", 0.02)
-    pool = EnginePool([replace(each, device=f"cuda:{number}") for number, each in enumerate(two)])
+    pool = EnginePool([replace(each, device=f"cuda:{number}") for number, each in enumerate(two)], card_check_s=0.02)
     async with all_ready(pool, until):
         await until(lambda: pool.shortages)
         assert [slot.settings.device for slot in pool.offered_slots] == ["cuda:1"]

@@ -11,9 +11,9 @@ import pytest
 from tests.unit.engine.pooled import FOR_EVER_S, Build, Job, Play, Until, all_ready, pid_of, until_ready
 from worker.aio import timeout
 from worker.demo.engine.script import Fault, FaultKind, strikes
-from worker.engine.pool import PLACES_PER_SLOT, Conditions, EnginePool, Rendering
+from worker.engine.pool import PLACES_PER_SLOT, EnginePool
 from worker.engine.process import EngineSettings
-from worker.engine.retries import RenderRetries
+from worker.engine.render_task import Conditions, Rendering, RenderRetries
 from worker.engine.slot import SlotState
 from worker.errors import (
     Addition,

@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.rig import OneModel
 from worker.aio import timeout
-from worker.engine.pool import Conditions, RenderTask
+from worker.engine.render_task import Conditions, RenderTask
 from worker.errors import EngineDied, HordeUnreachable, JobGone, WorkerError
 from worker.horde.messages import PopRequest, PopResponse, SubmitRequest, SubmitResponse
 from worker.images import RawImage

@@ -10,8 +10,8 @@ import pytest
 from tests.clock import ManualClock
 from worker.config.schema import BridgeData
 from worker.engine.events import MemoryNeed
-from worker.engine.pool import Rendering, RenderTask
 from worker.engine.process import EngineSettings
+from worker.engine.render_task import Rendering, RenderTask
 from worker.engine.slot import EngineSlot
 from worker.engine.stall_detector import Phase
 from worker.errors import DeviceLost, EngineDied, ModelBroken, NodeFailed, OutOfMemory

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from worker.clock import Clock, monotonic
 from worker.consequences import SetsAside, consequence_of
 from worker.engine.events import MemoryNeed
-from worker.engine.pool import Rendering, RenderTask
+from worker.engine.render_task import Rendering, RenderTask
 from worker.engine.slot import EngineSlot
 from worker.engine.stall_detector import Patience, Phase
 from worker.errors import EngineError, OutOfMemory

@@ -11,8 +11,8 @@ Times are seconds of a monotonic clock.
 from dataclasses import dataclass, field
 
 from worker.bounded_dict import BoundedDict
+from worker.engine.card_watch import CONTEXT_BYTES
 from worker.engine.events import MemoryNeed
-from worker.engine.vram import CONTEXT_BYTES
 from worker.scheduling.device_limits import SizeLimit
 from worker.units import GIB
 

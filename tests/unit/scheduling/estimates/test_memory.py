@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.engine.card_watch import CONTEXT_BYTES
 from worker.engine.events import MemoryNeed
-from worker.engine.vram import CONTEXT_BYTES
 from worker.scheduling.estimates.memory import FIXED_BYTES, MOST_KINDS, MemoryNeeds, OutOfMemoryLimits
 from worker.workflows.features import evaluations_of
 from worker.workflows.payload import read_request

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from worker.engine.vram import CONTEXT_BYTES, Reading, read, shortage
+from worker.engine.card_watch import CONTEXT_BYTES, Reading, read, shortage
 from worker.units import GIB
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.engine.retries import RenderRetries
+from worker.engine.render_task import RenderRetries
 from worker.errors import EngineDied, EngineError, GraphRejected, ModelBroken, NodeFailed, OutOfMemory, Retry
 
 
