@@ -1,10 +1,14 @@
-"""What the worker says in its log, line by line."""
+"""What the worker says in its log, line by line; and families that a test makes known."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from loguru import logger
+
+from worker.workflows import types
+from worker.workflows.families import BASELINES, TRAITS
 
 
 @contextmanager
@@ -25,3 +29,14 @@ def said() -> Iterator[list[str]]:
 def warnings() -> Iterator[list[str]]:
     with heard("WARNING") as lines:
         yield lines
+
+
+@pytest.fixture
+def forgetful() -> Iterator[None]:
+    """What a test makes known is forgotten after it."""
+    known: tuple[dict[Any, Any], ...] = (types._FAMILIES, TRAITS, BASELINES)
+    before = [dict(each) for each in known]
+    yield
+    for each, content in zip(known, before, strict=True):
+        each.clear()
+        each.update(content)

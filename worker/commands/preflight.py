@@ -24,7 +24,15 @@ from worker.engine.install import Runtime
 from worker.errors import ConfigError, WorkerError
 from worker.models.catalog.custom import read_custom_models
 from worker.models.catalog.model_commands import needs_statistics
-from worker.models.catalog.model_selection import ModelSelection, choose, custom_of, load_lists, load_month, store_of
+from worker.models.catalog.model_selection import (
+    ModelSelection,
+    choose,
+    custom_of,
+    know_families,
+    load_lists,
+    load_month,
+    store_of,
+)
 from worker.models.catalog.reference import TIMEOUT_S, Reference
 from worker.models.disk.store import Store
 from worker.models.download.downloader import RESERVE_BYTES
@@ -106,6 +114,7 @@ def _custom_models(loaded: LoadedConfig) -> Iterator[Finding]:
     """Entries that cannot be used, and files that are not there. Entries without a field are among the warnings."""
     config, root = loaded.data, models_root(loaded.data, loaded.environment)
     written = loaded.written.get("custom_models")
+    know_families(config)
     entries = written.value if written and isinstance(written.value, list) else config.custom_models
     for number, entry in enumerate(map(CustomModel.model_validate, entries)):
         if entry.missing:

@@ -65,6 +65,16 @@ def test_custom_models_are_checked_with_their_lines(told):
     assert usable
 
 
+@pytest.mark.usefixtures("forgetful")
+def test_a_custom_model_may_have_a_family_of_the_owners(told, tmp_path):
+    (tmp_path / "own" / "families").mkdir(parents=True)
+    (tmp_path / "own" / "families" / "krea_2.yaml").write_text("native_px: 1024", encoding="utf-8")
+    (tmp_path / "a.safetensors").touch()
+    model = f"custom_models:\n  - {{name: A, baseline: krea 2, filepath: {tmp_path / 'a.safetensors'}}}\n"
+    assert "its baseline 'krea 2' is none of" in told(GOOD + model)[0]
+    assert "its baseline" not in told(GOOD + f"workflows_dir: {tmp_path / 'own'}\n" + model)[0]
+
+
 def test_a_key_that_others_can_read_is_doubtful(told):
     out, usable = told(GOOD, mode=0o644)
     assert "bridgeData.yaml contains a key and can be read by other users. Run: chmod 600 bridgeData.yaml" in out

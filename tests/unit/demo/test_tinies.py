@@ -15,7 +15,7 @@ def build(monkeypatch: pytest.MonkeyPatch):
 
     async def run(script: str) -> list[str]:
         told: list[str] = []
-        monkeypatch.setattr(tinies, "build_command", lambda *_: [sys.executable, "-c", script])
+        monkeypatch.setattr(tinies, "build_command", lambda *_, **__: [sys.executable, "-c", script])
         await tinies.build(Runtime.locate(), (), tell=told.append)
         return told
 

@@ -4,9 +4,7 @@ import copy
 import json
 import pickle
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -15,10 +13,10 @@ from worker.errors import JobNotServable
 from worker.models.catalog.custom import read_custom_models
 from worker.models.catalog.records import family_of
 from worker.scheduling.estimates.ttl import ttl_s
-from worker.workflows import families, packaged_folder, types
+from worker.workflows import families, packaged_folder
 from worker.workflows.audit import everything_wrong
 from worker.workflows.capabilities import Ability, survey
-from worker.workflows.families import BASELINES, TRAITS
+from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
 from worker.workflows.node_classes import snapshot
@@ -37,17 +35,6 @@ cost: 8
 long_ttl: true
 files: [[unet, text_encoder, vae]]
 """
-
-
-@pytest.fixture
-def forgetful() -> Iterator[None]:
-    """What a test makes known is forgotten after it."""
-    known: tuple[dict[Any, Any], ...] = (types._FAMILIES, TRAITS, BASELINES)
-    before = [dict(each) for each in known]
-    yield
-    for each, content in zip(known, before, strict=True):
-        each.clear()
-        each.update(content)
 
 
 @pytest.fixture

@@ -52,11 +52,15 @@ class ModelSelection:
         return tuple(self.known[name] for name in self.resolution.load)
 
 
+def know_families(config: BridgeData) -> None:
+    """Make the owner's families known, which must be before models of their baselines are read."""
+    if config.workflows_dir is not None:
+        families.load(config.workflows_dir)
+
+
 def custom_of(config: BridgeData, environment: Mapping[str, str]) -> CustomModels:
     """The owner's own models: those of the settings, and those of the file that `CUSTOM_VARIABLE` names."""
-    if config.workflows_dir is not None:
-        # A family of the owner's must be known before the models of its baseline are read.
-        families.load(config.workflows_dir)
+    know_families(config)
     own = read_custom_models([entry.model_dump() for entry in config.custom_models])
     if not (named := environment.get(CUSTOM_VARIABLE)):
         return own
