@@ -30,6 +30,7 @@ from worker.models.disk.store import MissingFile
 from worker.models.download.downloader import FIRST_PAUSE_S, RESERVE_BYTES, Downloader, open_client
 from worker.models.download.transfer import Throttle
 from worker.models.download_plan import as_model_file, auxiliary_records, fetch_planned, plan_downloads, repair
+from worker.models.loras.civitai import Kind
 from worker.models.loras.lora_fetcher import LoraFetcher, LoraHosts
 from worker.models.progress import DownloadReport, ModelsState
 from worker.workflows.auxiliary_files import AuxiliaryFile, needs
@@ -411,6 +412,9 @@ class ModelManager:
                 model.state, model.served = ModelState.WAITING, None
             self._changed.set()
             return
+        if isinstance(blame, AdditionBroken) and self._loras and len(blame.additions) == 1:
+            for addition in blame.additions:
+                await self._loras.note_broken(Kind(addition.kind.value), addition.file, blame.message)
         if not isinstance(blame, ModelBroken) or blame.file not in ("", *request.model.files.values()):
             return
         model.unreadable += 1

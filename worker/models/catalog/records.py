@@ -1,7 +1,7 @@
-"""What the Horde knows of a model, as one typed record.
+"""What the model reference says of a model, as one typed record. Pure.
 
-Pure. A path in a record never leaves the model folders: `..` is resolved against the category's folder and must end
-in a folder this worker knows.
+A path in a record never leaves the model folders: `..` is resolved against the category's folder, and the result must
+be in a known folder.
 """
 
 import re
@@ -15,7 +15,7 @@ from worker.workflows.types import Family
 
 
 class Category(str, Enum):
-    """A list of the model reference. The value is its name in the legacy reference."""
+    """A category of the model reference. The value is its name in the legacy reference."""
 
     IMAGE = "stable_diffusion"
     CONTROLNET = "controlnet"
@@ -38,7 +38,7 @@ class Category(str, Enum):
 
 
 class Purpose(str, Enum):
-    """What a file is to its model."""
+    """The part of a model that a file is."""
 
     CHECKPOINT = "checkpoint"
     UNET = "unet"
@@ -47,16 +47,16 @@ class Purpose(str, Enum):
     VAE = "vae"
     STAGE_B = "stage_b"
     STAGE_C = "stage_c"
-    #: a ControlNet, upscaler, face restorer, detector …: everything that is no image model
+    #: not part of an image model: a ControlNet, upscaler, face restorer, detector …
     AUXILIARY = "auxiliary"
 
 
-#: Folders a record's file may lie in, directly below the model root.
+#: Folders for a record's files, directly below the model root.
 KNOWN_FOLDERS: Final = frozenset(
     {category.folder for category in Category}
     | {"vae", "text_encoders", "unet", "clip_vision", "lora", "ti", "blip", "rembg"}
 )
-#: Control characters, and what Windows can't have in a file name.
+#: Control characters, and characters that Windows forbids in file names.
 _BAD_IN_PATHS = re.compile(r'[\x00-\x1f<>:"|?*]')
 
 
@@ -64,7 +64,7 @@ _BAD_IN_PATHS = re.compile(r'[\x00-\x1f<>:"|?*]')
 class ModelFile:
     """One file of a model. `folder` is a known folder below the model root, `name` the path within it.
 
-    `path` is set for an owner's own file that lies anywhere else; `folder` is "" then.
+    `path` is set for a custom model's file elsewhere; `folder` is "" then.
     """
 
     purpose: Purpose
@@ -80,7 +80,7 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """One model. `family` None: its baseline is unknown here, so it is listed but never offered."""
+    """One model. `family` None: its baseline is not supported, so it is listed but never offered."""
 
     name: str
     category: Category
@@ -99,19 +99,19 @@ class ModelRecord:
 
     @property
     def size(self) -> int | None:
-        """Bytes of all files together, the sum of known sizes before the record's own figure."""
+        """Bytes of all files together: the sum of their sizes if all are known, else the record's figure."""
         sizes = [file.size for file in self.files]
         known = [size for size in sizes if size is not None]
         return sum(known) if known and len(known) == len(sizes) else self.size_on_disk
 
 
 def fold_baseline(text: str) -> str:
-    """The one spelling of a baseline that is compared: lower case, words joined by underscores."""
+    """The baseline in lower case, its words joined by underscores, for comparison."""
     return "_".join(text.casefold().replace("_", " ").split())
 
 
 def family_of(baseline: str) -> Family | None:
-    """The family a baseline belongs to, None when this worker has no such family."""
+    """The family of a baseline, None when it is not supported."""
     folded = fold_baseline(baseline)
     return BASELINES.get(folded) or next((family for family in Family if family == folded), None)
 

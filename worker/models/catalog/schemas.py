@@ -1,7 +1,7 @@
-"""Both schemas of the model reference, read into records.
+"""Reads both schemas of the model reference into records. Pure.
 
-The legacy schema lists local files (`config.files`) and where to get them (`config.download`) apart; the newer
-service joins both in `config.download`. Pure. A broken entry costs itself only.
+The legacy schema lists local files (`config.files`) and their addresses (`config.download`) separately; the newer
+service joins both in `config.download`. An entry that can't be read does not affect the others.
 """
 
 import re
@@ -29,7 +29,7 @@ PURPOSES: Final = MappingProxyType(
         "stable_cascade_stage_c": Purpose.STAGE_C,
     }
 )
-#: The newer service names roles instead of folders; files of any other role lie in their category's folder.
+#: Role in the newer service → folder; files of other roles are in their category's folder.
 SERVICE_FOLDERS: Final = MappingProxyType(
     {
         "vae": "vae",
@@ -39,7 +39,7 @@ SERVICE_FOLDERS: Final = MappingProxyType(
         "face_restore_helper": "gfpgan",
     }
 )
-#: Model configs of the first Stable Diffusion code; listed in the reference, read by nobody any more.
+#: Model configs of the first Stable Diffusion code: listed in the reference, not used.
 UNUSED_SUFFIXES: Final = (".yaml", ".yml")
 
 
@@ -48,22 +48,22 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class RecordList:
-    """One category as read. `problems` names each entry that could not be used, and why."""
+    """One category. `problems`: a sentence for each entry that can't be used."""
 
     records: Mapping[str, ModelRecord]
     problems: tuple[str, ...] = ()
 
 
 def read_sha256(value: Any) -> str | None:
-    """A checksum in lower case; None for anything that is none, as the reference's "FIXME"."""
+    """A checksum in lower case; None for anything else, such as the reference's "FIXME"."""
     folded = value.strip().casefold() if isinstance(value, str) else ""
     return folded if _SHA256.fullmatch(folded) else None
 
 
 def read_records(data: Any, category: Category) -> RecordList:
-    """Read one category of either schema. A broken entry costs itself only.
+    """Read one category of either schema. An entry that can't be read is left out and named in `problems`.
 
-    Raises ValueError when the whole is no list of models.
+    Raises ValueError when the data is no list of models.
     """
     if isinstance(data, list) and not data:
         return RecordList({})
@@ -101,7 +101,7 @@ def _read_record(name: str, entry: Mapping[str, Any], category: Category) -> Mod
     )
 
 
-#: A file and its role as the reference writes it ("" when it does not).
+#: The role as the reference writes it ("" if it does not), and the file.
 RawFile = tuple[str, ModelFile]
 
 
@@ -149,7 +149,7 @@ def _read_url(value: Any) -> str | None:
 def assign_purposes(
     files: Iterable[RawFile], category: Category, family: Family | None = None
 ) -> tuple[ModelFile, ...]:
-    """Give each file its purpose: the written role, else the folder it lies in, else what the others leave open.
+    """Give each file its purpose: by its role, else by its folder, else what the other files leave open.
 
     Raises ValueError when two files would have the same purpose.
     """

@@ -57,6 +57,11 @@ _TEXT_ENCODERS: Final = ("cond_stage_model.", "conditioner.", "text_encoders.", 
 _VECTOR_WIDTHS: Final = frozenset({768, 1024, 1280, 4096, 3584, 2560})
 _UNET: Final = "model.diffusion_model."
 
+#: Families whose files are told apart by the names above.
+_JUDGED: Final = frozenset(
+    {Family.STABLE_DIFFUSION_1, *_SD2, Family.STABLE_DIFFUSION_XL, *_FLUX}
+    | {Family.STABLE_CASCADE, Family.QWEN_IMAGE, Family.Z_IMAGE_TURBO}
+)
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -78,8 +83,8 @@ class Contents:
     has_vectors: bool | None = None
 
     def fits(self, family: Family) -> bool:
-        """Whether it may be for this family: unless it is known to be for others."""
-        return not self.family or family in self.families
+        """Whether it may be for this family: unless it is known to be for others. An owner's own family is not judged."""
+        return not self.family or family in self.families or family not in _JUDGED
 
 
 def read_contents(path: Path, *, suffix: str = "") -> Contents:
@@ -90,9 +95,10 @@ def read_contents(path: Path, *, suffix: str = "") -> Contents:
     try:
         if path.stat().st_size == 0:
             return Contents("it is empty")
-        if kind := _foreign_kind(path):
-            return Contents(f"it is {kind} instead of a model")
-        if (suffix or path.suffix).casefold() in {".safetensors", ".sft"}:
+        is_safetensors = (suffix or path.suffix).casefold() in {".safetensors", ".sft"}
+        if kind := _foreign_kind(path, is_safetensors=is_safetensors):
+            return Contents(f"it is {kind}")
+        if is_safetensors:
             return _of_header(read_safetensors_header(path))
         if code := find_code(path):
             return Contents(
@@ -127,21 +133,29 @@ def checkpoint_damage(contents: Contents, family: Family) -> str:
         return ""
     if not contents.fits(family):
         return f"it is a model of {contents.family}, not of {family.value}: correct the baseline"
-    if family is Family.STABLE_CASCADE or not contents.family:
+    if family is Family.STABLE_CASCADE or family not in _JUDGED or not contents.family:
         return ""
     lacks = [name for name, has in (("VAE", contents.has_vae), ("text encoder", contents.has_text_encoder)) if not has]
     return f"it holds no {' and no '.join(lacks)}; take a full checkpoint of this model" if lacks else ""
 
 
-def _foreign_kind(path: Path) -> str:
-    """What hosts send instead of a file, saved under its name: "" for none of these."""
+def _foreign_kind(path: Path, *, is_safetensors: bool) -> str:
+    """What the file is instead of a model of its format: a host's answer saved under its name, or another format."""
     with path.open("rb") as file:
-        head = file.read(64).lstrip().lower()
-    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page"
-    if head.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer"
-    return "an error message" if head.startswith((b'{"error"', b'{"message"')) else ""
+        head = file.read(64)
+    if b"\0" not in head[:8]:  # text; a safetensors file begins with a small number of eight bytes
+        text = head.lstrip().lower()
+        if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+            return "a web page instead of a model"
+        if text.startswith(b"version https://git-lfs"):
+            return "a Git LFS pointer instead of a model"
+        if text.startswith((b"{", b"invalid username", b"unauthorized", b"access denied", b"not found")):
+            return "an error message instead of a model"
+    if is_safetensors and head.startswith((b"PK\x03\x04", b"\x80\x02")):
+        return "a PyTorch file with the suffix of safetensors; rename it to .ckpt"
+    if not is_safetensors and head[8:10] in {b'{"', b"{}"} and not any(head[4:8]):
+        return "a safetensors file with the suffix of PyTorch; rename it to .safetensors"
+    return ""
 
 
 def _archive_damage(path: Path) -> str:

@@ -1,7 +1,7 @@
-"""Folders with models, as four programs lay them out, and what ComfyUI calls and finds there. Pure but for `detect`.
+"""Folder layouts of four programs, with ComfyUI's names for the folders. Pure, except for `detect`.
 
-Keys are ComfyUI's folder names (`checkpoints`, `loras` …), values the folders below the tree's root, in the order
-ComfyUI searches them.
+Keys are ComfyUI's folder names (`checkpoints`, `loras` …), values are folders below the tree's root, in
+ComfyUI's search order.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from worker.models.catalog.records import Purpose
 
 
 class Layout(str, Enum):
-    """Who laid a tree out."""
+    """The program whose layout a tree has."""
 
     HORDE = "horde"
     COMFYUI = "comfyui"
@@ -26,7 +26,7 @@ class Layout(str, Enum):
 
 Folders = Mapping[str, tuple[str, ...]]
 
-#: The keys beyond ComfyUI's own are read by our node pack: face restorers, layered-diffusion weights, cut-outs.
+#: Keys that are not ComfyUI's own are used by the node pack: facerestore_models, layer_model, rembg.
 LAYOUTS: Final[Mapping[Layout, Folders]] = MappingProxyType(
     {
         Layout.HORDE: {
@@ -70,7 +70,7 @@ LAYOUTS: Final[Mapping[Layout, Folders]] = MappingProxyType(
         Layout.FLAT: {"checkpoints": (".",), "diffusion_models": (".",)},
     }
 )
-#: The horde layout's folder → ComfyUI's key, for files that are no image model.
+#: Folder of the horde layout → ComfyUI's key, for auxiliary files.
 KEY_OF_FOLDER: Final[Mapping[str, str]] = MappingProxyType(
     {
         "lora": "loras",
@@ -84,7 +84,7 @@ KEY_OF_FOLDER: Final[Mapping[str, str]] = MappingProxyType(
         "rembg": "rembg",
     }
 )
-#: Which of ComfyUI's folders the loader of a purpose looks into.
+#: Purpose → ComfyUI's key of the folders that its loader searches.
 KEY_OF_PURPOSE: Final[Mapping[Purpose, str]] = MappingProxyType(
     {
         Purpose.CHECKPOINT: "checkpoints",
@@ -96,9 +96,9 @@ KEY_OF_PURPOSE: Final[Mapping[Purpose, str]] = MappingProxyType(
         Purpose.VAE: "vae",
     }
 )
-#: Endings, in lower case, of the files that ComfyUI lists as models.
+#: Suffixes, in lower case, of the files that ComfyUI lists as models.
 MODEL_SUFFIXES: Final = frozenset({".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl"})
-#: What tells a layout: the folder that it alone has, tried in this order.
+#: (folder that only this layout has, layout, its root below the given folder), tried in this order.
 _MARKS: Final = (
     ("compvis", Layout.HORDE, "."),
     ("models/Stable-diffusion", Layout.A1111, "."),
@@ -117,12 +117,12 @@ class ModelTree:
     writable: bool = False
 
     def folders(self, key: str) -> tuple[Path, ...]:
-        """The folders of one of ComfyUI's kinds, in search order; they need not exist."""
+        """The folders of one of ComfyUI's keys, in search order; they need not exist."""
         return tuple(self.root / folder for folder in LAYOUTS[self.layout].get(key, ()))
 
 
 def detect(folder: Path) -> ModelTree:
-    """The tree at `folder`, read-only: a horde, ComfyUI or A1111 tree by its folders, else checkpoints only."""
+    """The tree at `folder`, read-only: with a horde, ComfyUI or A1111 layout by its folders, else checkpoints only."""
     for mark, layout, root in _MARKS:
         if (folder / mark).is_dir():
             return ModelTree(folder / root if root != "." else folder, layout)

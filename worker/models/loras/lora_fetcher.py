@@ -115,6 +115,16 @@ class LoraFetcher:
             return GenMetadataNote("ti", found, wish.name[:255])
         return Embedding(Path(found.file).stem, wish.strength, wish.target)
 
+    async def note_broken(self, kind: Kind, name: str, reason: str) -> None:
+        """Remember that engines can't use this file, though it is the one that CivitAI has. It is left out from now on.
+
+        `name` as ComfyUI lists it; textual inversions without a suffix. Files without a known checksum are not noted.
+        """
+        files = (name,) if kind is Kind.LORA else (f"{name}.safetensors",)
+        known = next((found for file in files if (found := self._known.by_file(kind, file))), None)
+        if known and known.sha256:
+            await self._known.keep_bad(known.sha256, reason)
+
     async def mend(self, file: str) -> bool:
         """After the engine failed to read a LoRA: set it aside if it is broken; whether it was."""
         path = self._store.root / Kind.LORA.folder / file

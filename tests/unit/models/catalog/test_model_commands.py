@@ -148,3 +148,25 @@ def test_top_n_gives_n_as_long_as_there_are_so_many(month, skipped, count):
     chosen = resolve([f"TOP {count}"], sorted(skipped), MODELS, month=month).load
     assert len(chosen) == min(count, len(left))
     assert [month[name] for name in chosen] == sorted((month[name] for name in left), reverse=True)[:count]
+
+
+@pytest.mark.parametrize(
+    ("entry", "meant"),
+    [
+        ("topp 2", "'TOP 2'"),
+        ("TOPTEN 10", "'TOP 10'"),
+        ("botom 3", "'BOTTOM 3'"),
+        ("ALL SDXLL", "'ALL SDXL'"),
+        ("AL SDXL", "'ALL SDXL'"),
+        ("all fluxx", "'ALL FLUX'"),
+        ("Alpa", "'Alpha'"),
+    ],
+)
+def test_misspelt_names_and_commands_are_told_what_may_be_meant(entry, meant):
+    resolution = load(entry)
+    assert resolution.load == ()
+    assert meant in resolution.warnings[0]
+
+
+def test_an_endless_entry_takes_no_time_to_compare():
+    assert load("x" * 1_000_000).load == ()

@@ -8,6 +8,7 @@ import pytest
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose
 from worker.models.disk.contents import checkpoint_damage, embedding_damage, lora_damage, read_contents
 from worker.models.disk.store import Store
+from worker.workflows import types
 from worker.workflows.types import Family
 
 SD1, SD2, SDXL = Family.STABLE_DIFFUSION_1, Family.STABLE_DIFFUSION_2_768, Family.STABLE_DIFFUSION_XL
@@ -159,6 +160,8 @@ def header(text):
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"\n <html>", "a web page"),
         (b'{"error":"Unauthorized"}', "an error message"),
+        (b"Invalid username or password.", "an error message"),
+        (b"PK\x03\x04 and so on", "rename it to .ckpt"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "Git LFS pointer"),
         (header(b'{"a":' + b"[" * 100_000), "header"),
         (header(json.dumps({"a": {"dtype": "NOPE", "shape": [1], "data_offsets": [0, 2]}}).encode()) + b"00", "NOPE"),
@@ -169,6 +172,16 @@ def header(text):
 )  # fmt: skip
 def test_what_is_no_model_file_is_told_as_what_it_is(look, content, damage):
     assert damage in look(content).damage
+
+
+def test_a_safetensors_file_with_another_suffix_is_told_to_be_renamed(look):
+    assert "rename it to .safetensors" in look({"w": (1,)}, "m.ckpt").damage
+
+
+@pytest.mark.parametrize("length", [ord("{") + 256 * ord('"'), ord("<"), 0x0A0A, 0x2020])
+def test_a_header_whose_length_looks_like_text_is_none(look, length):
+    start = b'{"__metadata__": {"x": "'
+    assert look(header(start + b"y" * (length - len(start) - 3) + b'"}}')).damage == ""
 
 
 def test_a_custom_model_that_is_not_what_it_is_called_is_not_served(tmp_path, put, weights):
@@ -185,3 +198,13 @@ def test_a_checkpoint_with_a_checksum_of_the_reference_is_taken_as_it_is(tmp_pat
     file = ModelFile(Purpose.CHECKPOINT, "m.safetensors", "compvis", sha256="a" * 64)
     record = ModelRecord("M", Category.IMAGE, (file,), "stable_diffusion_1", SD1)
     assert Store(tmp_path).missing(record) == ()
+
+
+def test_a_family_that_an_owner_adds_is_not_judged(look, monkeypatch):
+    monkeypatch.setattr(types, "_FAMILIES", dict(types._FAMILIES))
+    chroma = Family.register("chroma")
+    contents = look(
+        {"double_blocks.0.img_attn.norm.key_norm.scale": (1,), "distilled_guidance_layer.0.norms.0.scale": (1,)}
+    )
+    assert checkpoint_damage(contents, chroma) == ""
+    assert checkpoint_damage(look(unet(2048)), chroma) == ""

@@ -441,3 +441,13 @@ async def test_a_blocked_address_is_no_word_about_the_file(make, civitai):
     finally:
         civitai.__class__.__call__ = plain
     assert isinstance(await files.lora(LoraWish("7"), SDXL), LoraFile)
+
+
+async def test_a_lora_that_engines_can_not_use_is_left_out_after_a_restart_too(make, civitai):
+    found = await make().lora(LoraWish("7"), SDXL)
+    files = make()
+    await files.note_broken(Kind.LORA, found.file, "its tensors are of no use")
+    await files.note_broken(Kind.LORA, "unknown.safetensors", "nobody knows it")
+    assert await files.lora(LoraWish("7"), SDXL) == GenMetadataNote("lora", "parse_failed", "7")
+    assert await make().lora(LoraWish("7"), SDXL) == GenMetadataNote("lora", "parse_failed", "7")
+    assert civitai.files() == 1
