@@ -83,7 +83,7 @@ class Contents:
     has_vectors: bool | None = None
 
     def fits(self, family: Family) -> bool:
-        """Whether it may be for this family: unless it is known to be for others. An owner's own family is not judged."""
+        """Whether it may be for this family, unless known to be for others. Families that owners add are not judged."""
         return not self.family or family in self.families or family not in _JUDGED
 
 
