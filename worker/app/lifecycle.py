@@ -1,4 +1,4 @@
-"""A worker from its start to its end in this process, as signals say."""
+"""Run a worker in this process until signals end it."""
 
 import asyncio
 import contextlib
@@ -17,26 +17,26 @@ from worker.jobs.job import JobEvent, Stage
 from worker.jobs.session_stats import SessionStats
 from worker.process.signals import signals
 
-#: After the third signal: what is not over by then is cut off.
+#: Seconds after the third signal in which everything must end; then the process is killed.
 END_LIMIT_S = 20.0
 
 
 @dataclass
 class Ending:
-    """How urgently the worker is to end: each signal is one step further."""
+    """The steps of a shutdown: each signal takes the next one."""
 
-    #: gives everything back at once
+    #: gives all jobs back at once
     cancel: Callable[[], object]
-    #: ends the process as it is
+    #: kills the process and its children
     die: Callable[[], object]
-    #: no new jobs; those under way are finished
+    #: set: no new jobs, those under way are finished
     stop: asyncio.Event = field(default_factory=asyncio.Event)
-    #: those that no engine has begun with are given back, the others get a moment
+    #: set: jobs that no engine has started are given back, the others get a few seconds
     hasten: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: bool = False
 
     def further(self) -> None:
-        """One step."""
+        """Take the next step."""
         if not self.stop.is_set():
             self.stop.set()
         elif not self.hasten.is_set():
@@ -47,7 +47,7 @@ class Ending:
             self.die()
 
     def at_once(self) -> None:
-        """The third step, whatever came before."""
+        """Take the third step, whatever came before."""
         self.cancelled = True
         self.stop.set()
         self.hasten.set()
@@ -55,7 +55,7 @@ class Ending:
 
 
 def run(setup: Setup) -> SessionStats:
-    """`serve` until SIGINT or SIGTERM; the second hastens, the third stops at once, the fourth cuts off.
+    """`serve` until SIGINT or SIGTERM; the second signal hastens, the third cancels, the fourth kills.
 
     SIGHUP reads the settings again. Raises what `serve` raises, and WorkerError when jobs had to be given back.
     """
@@ -84,20 +84,20 @@ def run(setup: Setup) -> SessionStats:
 
 
 def settle(event: JobEvent) -> None:
-    """Keep the garbage collector off all that lasts, which has been made when the first job is done."""
+    """After the first job: exempt what lives on from garbage collection."""
     if event.stage is Stage.DONE:
         _freeze()
 
 
 @cache
 def _freeze() -> None:
-    """Once in a process. The collector's rounds through all of it took up to 50 ms, in which nothing else went on."""
+    """Once per process: collections of all long-lived objects stopped the event loop for up to 50 ms (measured)."""
     gc.collect()
     gc.freeze()
 
 
 def cut_off() -> None:
-    """End this process and its children now. What is left open stands in the journal."""
+    """Kill this process and its children. The journal has the ids that are left open."""
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             child.kill()

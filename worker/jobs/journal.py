@@ -1,10 +1,12 @@
-"""Popped ids on disk until they are answered, so that the start after a crash can report what was left open; and when
-images were faulted, for the Horde counts those of the last hour whoever restarts in between.
+"""Keep popped ids on disk until they are answered, and the times of faults.
+
+After a crash the next start reports the ids that were left open. The Horde counts the faults of the last hour, also
+over restarts, and so does the worker.
 
 One JSON line for each event: `{"popped": [ids], "until": seconds since 1970}`, `{"answered": [ids]}`, `{"faulted":
-[seconds since 1970]}`. What was popped and never answered counts as faulted when its time is over. A line is in the
-system's hands before its job begins, which outlives the death of the worker; it is on the disk a moment later, which
-outlives that of the machine. Lines that make no sense, as the last one of a crash may, are passed over.
+[seconds since 1970]}`. An id that was popped and never answered counts as a fault when its time is over. A line is
+written before its job begins, which survives the end of the process, and synced a moment later, which survives the end
+of the machine. Lines that can't be read, such as the last one before a crash, are skipped.
 """
 
 import asyncio
@@ -26,22 +28,22 @@ from worker.jobs.job import Job, JobEvent, JobEvents, Stage
 from worker.untrusted.json_reader import JsonBounds, read_json_object
 
 FILE_NAME = "journal.jsonl"
-#: How long a fault counts for the Horde.
+#: Seconds for which the Horde counts a fault.
 HOUR_S = 3600.0
-#: Lines after which the file is written anew with the open ids only.
+#: Lines after which the file is rewritten with the open ids only.
 COMPACT_AFTER_LINES = 2_000
-#: Bytes of an old journal that are read; compaction keeps real ones far below.
+#: Bytes read of an old journal; rewriting keeps real ones far below.
 LONGEST_BYTES = 8 * 1024 * 1024
-#: Open ids that are kept at most.
+#: Open ids kept.
 MOST_OPEN = 10_000
-#: Lines of an old journal that are read, the last ones; twice what compaction leaves is the most there should be.
+#: Lines read of an old journal, from its end; a real one has fewer.
 MOST_LINES = 10 * COMPACT_AFTER_LINES
 LINE_BOUNDS = JsonBounds(max_bytes=1024 * 1024, max_values=2 * MOST_OPEN, max_depth=4)
-#: The longest time to live that a job can have; what claims to be open for longer has a wrong date.
+#: Longest ttl of a job in seconds; an id that claims to be open for longer has a wrong date.
 LONGEST_TTL_S = 86_400.0
-#: A fault may be dated so much later than now, for clocks are set now and then.
+#: Seconds that a fault may lie in the future: clocks are set now and then.
 CLOCK_SLACK_S = 60.0
-#: Faults that are kept at most; the Horde allows far fewer.
+#: Faults kept; the Horde allows far fewer.
 MOST_FAULTS = 100
 
 
@@ -49,7 +51,7 @@ class Journal:
     """Subscribe `note` to the job events and `note_answer` to the answers. One process at a time may have it open."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Reads what an earlier run left, and begins a file with only that. Raises OSError."""
+        """Read what an earlier run left, and start a file with that. Raises OSError."""
         self._path = path
         self._clock = clock
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,16 +70,16 @@ class Journal:
 
     @property
     def open_ids(self) -> dict[str, float]:
-        """Ids without an answer, each with the moment after which none counts."""
+        """Ids without an answer → seconds since 1970 until which one counts."""
         return dict(self._open)
 
     def faults_ago_s(self) -> list[float]:
-        """Seconds since each fault of the last hour, the oldest first. What an earlier run left open is one of now."""
+        """Seconds since each fault of the last hour, oldest first. Ids left open count as faults of now."""
         now = self._clock()
         return sorted((max(now - at, 0.0) for at in (*self._faults, *self._open.values())), reverse=True)
 
     def note(self, event: JobEvent) -> None:
-        """Write down what the event means for the job's ids. Called on the event loop."""
+        """Record a pop, or the faults of a job. Called on the event loop."""
         job = event.job
         if event.stage is Stage.POPPED:
             until = self._clock() + job.pop.ttl
@@ -88,23 +90,23 @@ class Journal:
             self.note_faults(job.faulted)
 
     def note_faults(self, count: int) -> None:
-        """So many images were reported as faulted."""
+        """`count` images were reported as faulted."""
         if times := [round(self._clock(), 3)] * count:
             self._faults += times
             self._write({"faulted": times})
 
     def note_answer(self, _: Job, job_id: str) -> None:
-        """One image has its answer; the others of its batch may be open for long."""
+        """One image has its answer; others of its batch may stay open for long."""
         self.strike([job_id])
 
     def strike(self, ids: Iterable[str]) -> None:
-        """These have their answer, or want none any more."""
+        """Remove ids that have an answer or need none any more."""
         answered = [id_ for id_ in ids if self._open.pop(id_, None) is not None]
         if answered:
             self._write({"answered": answered})
 
     async def close(self) -> None:
-        """All that was written is on the disk afterwards."""
+        """Sync everything to the disk and close the file."""
         while self._syncing is not None:
             await asyncio.wait([self._syncing])
         self._drop_file()
@@ -118,13 +120,13 @@ class Journal:
             self._renew()
 
     def _renew(self) -> None:
-        """Write the file anew when it has grown long or was given up."""
+        """Rewrite the file when it has grown long, or after a failure."""
         # Windows replaces no file that is open, as it is for a sync.
         if self._syncing is None and (self._file is None or self._lines >= COMPACT_AFTER_LINES):
             self._begin()
 
     def _begin(self) -> None:
-        """A new file with what still counts, in the place of the old one, which stays until the new one is whole."""
+        """Replace the file by one with what still counts; the old one stays until the new one is complete."""
         self._expire()
         lines: list[dict[str, Any]] = [{"popped": [id_], "until": round(until, 3)} for id_, until in self._open.items()]
         if self._faults:
@@ -148,7 +150,7 @@ class Journal:
         self._faults = sorted(counts)[-MOST_FAULTS:]
 
     def _read(self) -> None:
-        """Take over what an earlier run left. A file that is absent or unreadable has nothing."""
+        """Read what an earlier run left; nothing from a file that is absent or unreadable."""
         try:
             with self._path.open("rb") as file:
                 text = file.read(LONGEST_BYTES).decode("utf-8", "replace")
@@ -172,7 +174,7 @@ class Journal:
 
     @contextmanager
     def _surviving(self) -> Iterator[None]:
-        """Jobs go on when the disk fails: without a journal only a crash costs anything. The next event tries anew."""
+        """Go on when the disk fails: only a crash needs the journal. The next event tries again."""
         try:
             yield
         except OSError as error:
@@ -189,7 +191,7 @@ class Journal:
                 file.close()
 
     def _sync_soon(self) -> None:
-        """One sync at a time, off the loop; what is written meanwhile gets the next one."""
+        """Sync in a thread, one at a time; what is written meanwhile gets the next one."""
         if self._syncing is not None:
             self._sync_again = True
             return
@@ -212,7 +214,7 @@ class Journal:
 
 @asynccontextmanager
 async def journalled(journal: Journal | None, events: JobEvents, horde: HordeClient) -> AsyncIterator[None]:
-    """Keeps the journal of all jobs in the block, and reports meanwhile what it held before. Without one: nothing."""
+    """Keep the journal of all jobs in the block, and report the ids that it held before. None: do nothing."""
     if journal is None:
         yield
         return
@@ -228,7 +230,7 @@ async def journalled(journal: Journal | None, events: JobEvents, horde: HordeCli
 
 
 async def report_left(journal: Journal, horde: HordeClient, *, clock: Callable[[], float] = time.time) -> None:
-    """Tell the Horde that the ids an earlier run left open will not come; each until its own time is over."""
+    """Report the ids that an earlier run left open as faulted, each until its own time is over."""
     left = journal.open_ids
     if not left:
         return

@@ -1,7 +1,7 @@
-"""What this worker asks the Horde for: the owner's wishes, cut down to what templates, files and engines can do.
+"""Build a pop: the owner's settings, reduced to what templates, files and engines can serve.
 
-A switch is on only where every job it lets in can be served. What comes without a switch is held back by the feature
-level, as far as the server's table has one for it.
+A switch of the pop (`allow_…`) is on only if every job that it lets in can be served. Jobs that come without a switch
+are held back by the feature level, where the server's table has one for them.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ from worker.workflows.library import Library
 from worker.workflows.request import ServedModel
 from worker.workflows.types import Family, Feature
 
-#: A pop names at most this many models; the server uses no more.
+#: Models in a pop; the server uses no more.
 MAX_MODELS = 300
-#: The server counts threads for its queue estimates only, and refuses more.
+#: Threads in a pop. The server uses them for queue estimates only, and refuses more.
 MAX_THREADS = 50
 FLUX: Final = frozenset({Family.FLUX_1, Family.FLUX_SCHNELL, Family.FLUX_DEV})
-#: Files are looked for this often; a file that comes or goes is noticed then.
+#: Seconds between two looks for files that came or went.
 LOOK_EVERY_S: Final = 5.0
 
-#: All files beside the models that any ability needs.
+#: All files beside the models that any kind of job needs.
 _FILES: Final = tuple(
     dict.fromkeys([*(file for feature in Feature for file in of_feature(feature)), *QR_CONTROLNETS.values()])
 )
-#: Switch of the pop → what it lets in, beside what its own switches need.
+#: Switch of the pop → kinds of jobs that it lets in.
 SWITCHES: Final = {
     "allow_img2img": (Ability.IMG2IMG, Ability.REMIX),
     "allow_painting": (Ability.PAINTING,),
@@ -47,19 +47,19 @@ SWITCHES: Final = {
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What may be offered. `off`: a switch the owner left on, a model or a gate → why it is not offered."""
+    """What can be offered. `off`: a switch the owner left on, a model or a gate → why it is not offered."""
 
     models: tuple[str, ...]
     switches: frozenset[str]
     level: int
     agent: str
     off: tuple[tuple[str, str], ...] = ()
-    #: what comes all the same and has to be turned away
+    #: kinds of jobs that come all the same and fail here → why
     unavoidable: tuple[tuple[str, str], ...] = ()
 
 
 def decide(config: BridgeData, found: Survey, agent: str) -> Capabilities:
-    """Pure. `agent` claims the highest level; the owner's own in the settings goes before it."""
+    """What to offer. `agent` claims the highest level; `bridge_agent` in the settings replaces it."""
     off = [(name, reason) for name, reason in found.lacking.get(Ability.PICTURES, {}).items()]
     families = {model.name: model.family for model in found.models}
     # Stable Cascade's second pass comes without a switch; its further pictures come with those of img2img.
@@ -93,7 +93,7 @@ def decide(config: BridgeData, found: Survey, agent: str) -> Capabilities:
 
 
 def _closed_gates(found: Survey, switches: Iterable[str]) -> dict[Gate, str]:
-    """What no switch holds back, and would come, and can't be served."""
+    """Gates to close: kinds of jobs without a switch that would come and can't be served → why."""
     closed = {}
     sdxl = any(model.family is Family.STABLE_DIFFUSION_XL for model in found.models)
     # With a model of SDXL in the list, the server asks for that switch before it offers a QR code.
@@ -112,7 +112,7 @@ def _unavoidable(found: Survey) -> Iterable[tuple[str, str]]:
 
 
 class CapabilityWatch:
-    """The capabilities of now. What changes with models or files is tried anew in a thread, for that takes a while.
+    """The current capabilities; tried anew in a thread when models or files change.
 
     A survey takes 25 ms for one model and 240 ms for 300 on one core (measured), which an event loop must not.
     """
@@ -187,7 +187,7 @@ def build_offer(
     amount: int,
     threads: int,
 ) -> PopRequest | None:
-    """The next pop, for those of `models` that can be served, or None when there is no such model."""
+    """The pop for those of `models` that can be served; None if there are none."""
     names = [name for name in models if name in capabilities.models]
     if not names:
         return None
