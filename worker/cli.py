@@ -71,7 +71,7 @@ def main() -> None:
         code = 1
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        complain(f"{place}{error.strerror or error}. Check that the path exists and that its permissions are right.")
+        complain(f"{place}{logs.io_reason(error)}. Check that the path exists and that its permissions are right.")
         code = 1
     except Exception as error:
         if not hasattr(error, "format_message"):

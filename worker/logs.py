@@ -74,6 +74,13 @@ def level_name(verbose: int, quiet: int) -> str:
     return levels[max(0, min(len(levels) - 1, 2 + verbose - quiet))]
 
 
+def io_reason(error: OSError) -> str:
+    """Why a file or folder cannot be used, in words for an owner."""
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return "there is a file where a folder is needed"
+    return error.strerror or type(error).__name__
+
+
 def _write(message: str) -> None:
     sys.stderr.write(message)
 
@@ -100,6 +107,6 @@ def set_up(folder: Path | None, *, console_level: str = "INFO") -> None:
         logger.add(folder / "bridge.log", level="DEBUG", rotation=LOG_LIMIT, retention=LOG_FILES_KEPT, encoding="utf-8")
     except OSError as error:
         raise ConfigError(
-            f"The log file {folder.absolute() / 'bridge.log'} cannot be written: {error.strerror}.",
+            f"The log file {folder.absolute() / 'bridge.log'} cannot be written: {io_reason(error)}.",
             remedy="Check the permissions of the folder, or start with --no-logging.",
         ) from error

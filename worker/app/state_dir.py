@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from worker.errors import ConfigError
+from worker.logs import io_reason
 from worker.process.file_lock import lock
 
 #: Names a folder for what workers keep between two runs, in place of the runtime's own.
@@ -65,7 +66,7 @@ def claim_log_folder(folder: Path, name: str) -> Path:
         own.mkdir(exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"The log folder {folder.absolute()} cannot be used: {error.strerror}.",
+            f"The log folder {folder.absolute()} cannot be used: {io_reason(error)}.",
             remedy="Check its permissions, or start with --no-logging.",
         ) from error
     return own

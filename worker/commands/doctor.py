@@ -32,7 +32,7 @@ LEAST_MEMORY_BYTES = 6 * GIB
 #: Time for the engine's Python to import torch and look at the cards, in seconds; offline the answer comes within 5 s.
 TORCH_TIMEOUT_S, TORCH_TIMEOUT_OFFLINE_S = 30.0, 3.5
 #: Time limit for the Horde's answers, in seconds.
-HORDE_TIMEOUT_S = 20.0
+HORDE_TIMEOUT_S = 10.0
 
 _ASK_TORCH = """
 import json, torch

@@ -35,7 +35,7 @@ from worker.network_variables import check_network_variables
 from worker.process.orphans import end_orphans
 
 #: Time for the Horde to say whether it accepts key and name, in seconds. Without an answer the worker starts anyway.
-ACCOUNT_TIMEOUT_S = 5.0
+ACCOUNT_TIMEOUT_S = 3.0
 
 
 def run(

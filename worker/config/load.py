@@ -104,8 +104,7 @@ def _text(path: Path) -> str:
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):  # opening a FIFO would wait for a writer
-            what = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
-            raise ConfigError(f"{path} is {what}, not a file.", remedy=f"Name a file such as {FILE_NAME}.")
+            raise _not_a_file(path, mode)
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:
@@ -122,6 +121,16 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigError(f"{path}:{line}: a character is not UTF-8.", remedy="Save the file as UTF-8.") from error
+
+
+def _not_a_file(path: Path, mode: int) -> ConfigError:
+    if stat.S_ISDIR(mode) and path.name == FILE_NAME:
+        return ConfigError(
+            f"{path} is a folder, not a file.",
+            remedy=f"Docker creates such a folder where a mounted file is missing: remove it. {_COPY_TEMPLATE}",
+        )
+    what = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+    return ConfigError(f"{path} is {what}, not a file.", remedy=f"Name a file such as {FILE_NAME}.")
 
 
 def _encoding(data: bytes) -> str:

@@ -97,14 +97,15 @@ _DAMAGE = _any_of(
     r"(header too (large|small)|invalid header|incomplete metadata|MetadataIncompleteBuffer|Header\w*Too\w+)",
     r"safetensors file is corrupt",
     r"PytorchStreamReader failed",
-    r"could not detect model type",
     r"file .* is corrupt",
     r"unexpected (EOF|end of)",
     r"Ran out of input",
     r"pickle data was truncated",
     r"Weights only load failed",
 )
-_DAMAGE_TYPES = ("SafetensorError", "UnpicklingError", "EOFError", "BadZipFile", "UnsupportedModelError")
+_DAMAGE_TYPES = ("SafetensorError", "UnpicklingError", "EOFError", "BadZipFile")
+#: ComfyUI finds no architecture it knows; a file cut short is found by its header before.
+_UNKNOWN_MODEL = _any_of(r"could not detect model type", r"unsupported model")
 _SHAPES = _any_of(
     r"mat1 and mat2 shapes cannot be multiplied",
     r"expected input\S* to have \d+ channels",
@@ -207,6 +208,11 @@ def _files(failure: Failure, graph: Graph) -> EngineError | None:
         return ModelHoldsCode(
             f"{name} holds program code and is not loaded.", file=file, remedy="Take the model as .safetensors."
         )
+    if _UNKNOWN_MODEL.search(failure.message) or failure.exception_type.endswith("UnsupportedModelError"):
+        return ModelBroken(
+            f"{name} is no model that ComfyUI knows: {failure.text}", file=file,
+            remedy="Check that the file holds a whole model; for a model of your own, check its baseline too.",
+        )  # fmt: skip
     if failure.exception_type.endswith(_DAMAGE_TYPES) or _DAMAGE.search(failure.message):
         return ModelBroken(f"{name} can't be read: {failure.text}", file=file, remedy=RELOAD)
     # Whatever else a loader raises: it had nothing to do but to read its file.

@@ -331,7 +331,7 @@ class ModelManager:
     async def _examine(self, model: ManagedModel) -> tuple[MissingFile, ...] | None:
         """Serve the model if it is complete. Returns its missing files, None when it must not be used."""
         if model.unreadable >= MAX_UNREADABLE:
-            self._fail(model, model.flaw or "engines can't read it, although its files are the right ones")
+            self._fail(model, model.flaw or _unreadable(model.record))
             return None
         return self._apply(model, await asyncio.to_thread(self.store.served, model.record))
 
@@ -440,3 +440,10 @@ class ModelManager:
             write_custom_file(self._custom_file, self._custom.records.values())
         except OSError as error:
             logger.bind(action="custom_file_not_kept").warning("{} can't be written: {}", self._custom_file, error)
+
+
+def _unreadable(record: ModelRecord) -> str:
+    """Why engines that cannot read a complete model will not read it later."""
+    if any(file.sha256 for file in record.files):
+        return "engines cannot read it, although the checksums of its files are right"
+    return "engines do not know its file as a model: check the file and, for a model of your own, its baseline"

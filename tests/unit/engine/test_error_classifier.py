@@ -322,3 +322,10 @@ def test_a_refusal_that_says_nothing_is_one_all_the_same(answer: dict[str, Any])
     error = classify_rejection(answer, GRAPH)
     assert type(error) is GraphRejected
     assert error.message == "ComfyUI refuses the graph: unknown reason"
+
+
+def test_a_file_that_comfyui_does_not_know_is_not_said_to_be_damaged():
+    error = classify(Failure("RuntimeError", "Could not detect model type of: a", "CheckpointLoaderSimple", "1"))
+    assert "is no model that ComfyUI knows" in error.message
+    assert "baseline" in error.remedy
+    assert "downloaded again" not in error.remedy

@@ -119,8 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _check(folder, options) if options.check else _set_up(folder, options, screen)
         except OSError as error:
+            no_folder = isinstance(error, (FileExistsError, NotADirectoryError))
+            reason = "there is a file where a folder is needed" if no_folder else error.strerror or str(error)
             raise RuntimeMissing(
-                f"{error.filename or folder}: {error.strerror or error}.",
+                f"{error.filename or folder}: {reason}.",
                 remedy="Check the rights to that folder and the free disk, then run update-runtime again.",
             ) from error
     except RuntimeMissing as error:
