@@ -20,20 +20,20 @@ from worker.engine.connection import EngineConnection
 from worker.engine.error_classifier import Failure, classify, classify_rejection
 from worker.engine.graph_trace import Graph
 from worker.engine.loopback import EngineAnswer, read_object
-from worker.engine.stall_detector import Watch
+from worker.engine.stall_detector import StallWatch
 from worker.errors import EngineError, EngineStalled, NodeFailed, RenderCancelled
 from worker.images import RawImage
 
-#: Nothing heard of a running prompt for so long: ask whether it still runs, then call it stalled. Only for prompts
-#: that nobody watches more closely (see stall_detector.py): loading from a slow disk says nothing for a minute or two.
+#: Seconds without an event after which a running prompt counts as stalled, for prompts without a StallWatch: loading
+#: from a slow disk sends nothing for a minute or two.
 SILENCE_LIMIT_S = 240.0
-#: How often to look whether the limit has changed with what the prompt does.
+#: Seconds between two looks at the limit, which changes with the phase of the prompt.
 LOOK_S = 5.0
-#: Prompts that ended are taken out of the engine's history so often.
+#: Seconds between two deletions of ended prompts from the engine's history.
 FORGET_EVERY_S = 10.0
-#: How often, and how far apart, a running prompt is told to stop.
+#: Attempts to stop a running prompt, and seconds between them.
 CANCEL_ATTEMPTS, CANCEL_PAUSE_S = 10, 0.2
-#: A caller who gives up waits no longer for the engine to notice; his time may be needed to report the job.
+#: Longest time that a cancelled caller is held up until the engine has noticed; the job must still be reported.
 GIVING_UP_S = 2.0
 #: Of ComfyUI's `execution_error`, in the order of a Failure's fields.
 FAILURE_FIELDS = ("exception_type", "exception_message", "node_type", "node_id")
@@ -50,7 +50,7 @@ class _Prompt:
     ended: asyncio.Future[None]
     #: images per output node where the engine does not tell
     expected: int
-    watch: Watch | None = None
+    watch: StallWatch | None = None
     memory: events.MemoryNeed | None = None
     images: dict[str, dict[int, RawImage]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class _Prompt:
 
 
 class EngineClient:
-    """One connection to one engine. Use `open` before and `close` after; safe for many prompts at once."""
+    """Renders prompts in one engine. Use `open` before and `close` after; safe for many prompts at once."""
 
     def __init__(self, url: str, token: str = "", *, silence_limit_s: float | None = None) -> None:
         self._connection = EngineConnection(
@@ -79,13 +79,13 @@ class EngineClient:
         )
         self._silence_limit_s = silence_limit_s
         self._prompts: dict[str, _Prompt] = {}
-        #: prompts that were told to stop and may not have heard it
+        #: ids of cancelled prompts that may still be in the engine
         self._given_up: set[str] = set()
-        #: last sign of life since there is something to do; one prompt runs at a time, so it speaks for all
+        #: time of the last event; one prompt runs at a time, so it counts for all that wait
         self._heard_at = 0.0
-        #: the prompt that spoke last, while it runs
+        #: the prompt of the last event, while it runs
         self._running: _Prompt | None = None
-        #: prompts that ended and are in the engine's history still
+        #: ids of ended prompts that are still in the engine's history
         self._over: list[str] = []
         #: work that is finished without its caller
         self._detached: set[asyncio.Task[None]] = set()
@@ -101,7 +101,7 @@ class EngineClient:
         self._connection.expect_end(cause)
 
     async def close(self) -> None:
-        """Hang up, even if the caller is cancelled meanwhile; prompts that still wait get the reason of the end."""
+        """Close the connection, even if the caller is cancelled; prompts that still wait fail with the reason."""
         await to_the_end(self._close())
 
     async def _close(self) -> None:
@@ -130,7 +130,7 @@ class EngineClient:
         expected: int = 1,
         on_progress: Callable[[events.Progress], None] | None = None,
         on_memory: Callable[[events.MemoryNeed], None] | None = None,
-        watch: Watch | None = None,
+        watch: StallWatch | None = None,
     ) -> list[RawImage]:
         """Queue a graph and wait for the images of its output nodes, in the order of nodes and batch.
 
@@ -167,11 +167,11 @@ class EngineClient:
         raise NodeFailed("The engine finished the prompt twice without delivering its images.")
 
     async def put_input(self, key: str, picture: bytes) -> None:
-        """Hand in an encoded picture for `HordeImageInput` nodes with this key, which no other picture has."""
+        """Hand in an encoded picture for the `HordeImageInput` nodes with this key, which must be unique."""
         await self._connection.request("PUT", f"/horde/inputs/{key}", content=picture)
 
     async def drop_inputs(self, keys: Collection[str]) -> None:
-        """Forget pictures. Never raises: an engine that is gone has forgotten them."""
+        """Delete pictures from the engine's memory. Never raises: an engine that is gone has none."""
 
         async def drop() -> None:
             try:
@@ -184,7 +184,7 @@ class EngineClient:
             await self._see_through(drop())
 
     async def cancel(self, prompt_id: str) -> None:
-        """Take exactly this prompt out of the queue or stop it if it runs. Never raises: the engine may be gone.
+        """Remove this prompt from the queue, or stop it if it runs. Never raises: the engine may be gone.
 
         ComfyUI forgets an interrupt that comes just before a prompt's first node, so it is repeated until it counts.
         """
@@ -201,7 +201,7 @@ class EngineClient:
             logger.debug("Could not cancel a prompt: {}", error)
 
     async def free(self, *, unload_models: bool = True) -> None:
-        """Let go of cached results, and of models if wished, before the next prompt."""
+        """Free cached results, and models if `unload_models`, before the next prompt."""
         await self._connection.request("POST", "/free", json={"unload_models": unload_models, "free_memory": True})
 
     async def system_stats(self) -> dict[str, Any]:
@@ -216,7 +216,7 @@ class EngineClient:
         outputs: Collection[str],
         expected: int,
         on_progress: Callable[[events.Progress], None] | None,
-        watch: Watch | None,
+        watch: StallWatch | None,
     ) -> _Prompt:
         await self._connection.check()
         if not self._prompts and not await self._still_busy():
@@ -224,7 +224,7 @@ class EngineClient:
         ended = asyncio.get_running_loop().create_future()
         # With its hyphens: from June 2026 on ComfyUI refuses any other spelling.
         prompt = _Prompt(str(uuid.uuid4()), graph, frozenset(outputs), on_progress, ended, expected, watch)
-        # Known before it is sent: its first events may overtake the answer.
+        # Registered before it is sent: its first events may arrive before the answer.
         self._prompts[prompt.id] = prompt
         posting = asyncio.ensure_future(
             self._connection.request(
@@ -236,7 +236,7 @@ class EngineClient:
         )
         try:
             response = await asyncio.shield(posting)
-            # ComfyUI runs the outputs that are valid and reports the others: an answer of 200 may be half a no.
+            # ComfyUI runs the valid outputs and reports the others, even with status 200.
             answer = await read_object(response)
             if response.status_code != httpx.codes.OK or answer.get("node_errors"):
                 raise classify_rejection(answer, graph)
@@ -248,7 +248,7 @@ class EngineClient:
         return prompt
 
     async def _still_busy(self) -> bool:
-        """Whether a prompt that was given up is in the engine even now."""
+        """Whether a cancelled prompt is still in the engine."""
         if self._given_up:
             self._given_up &= await self._ids_in_queue()
         return bool(self._given_up)
@@ -258,7 +258,7 @@ class EngineClient:
         return events.queued_ids(await self._connection.ask("/queue"))
 
     async def _see_through(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something whatever becomes of the caller, who is held up for a moment at most."""
+        """Run `work` to its end even if the caller is cancelled; hold the caller up for a moment at most."""
         await asyncio.wait([self._detach(work)], timeout=GIVING_UP_S)
 
     def _detach(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -268,9 +268,9 @@ class EngineClient:
         return task
 
     async def _withdraw(self, posting: asyncio.Future[EngineAnswer], prompt_id: str) -> None:
-        """Cancel a prompt that may still be on its way in: the engine queues it even if nobody hears the answer."""
+        """Cancel a prompt whose POST may be under way: the engine queues it even if nobody reads the answer."""
         await asyncio.wait([posting])
-        # Read, so that it is no news for the log; the caller has an error of its own.
+        # Retrieved, so that asyncio does not log it; the caller has its own error.
         posting.exception()
         await self.cancel(prompt_id)
 
@@ -292,32 +292,32 @@ class EngineClient:
 
     @property
     def _limit_s(self) -> float:
-        """Seconds of silence that are nothing to worry about now."""
+        """Seconds without an event after which the engine counts as stalled."""
         if self._silence_limit_s is not None:
             return self._silence_limit_s
         watch = self._running.watch if self._running else None
         return watch.limit_s if watch else SILENCE_LIMIT_S
 
     async def _forget_over(self) -> None:
-        """Forget the prompts that ended lately, all at once, while nobody waits."""
+        """Delete the prompts that ended lately from the history, all at once, while nobody waits."""
         await asyncio.sleep(FORGET_EVERY_S)
         over, self._over = self._over, []
         await self._forget(*over)
 
     async def _forget(self, *prompt_ids: str) -> None:
-        """The history keeps whole prompts; they are the requester's words and nobody reads them."""
+        """Delete prompts from the history, which would keep requesters' texts."""
         try:
             await self._connection.request("POST", "/history", json={"delete": prompt_ids})
         except EngineError as error:
             logger.debug("Could not delete a prompt from the engine's history: {}", error)
 
     async def _look_after(self, prompt: _Prompt) -> None:
-        """Decide what the silence around a prompt means."""
-        # Whether it runs or waits makes no difference: nothing in this engine has moved for so long.
+        """Find out why no events of a prompt arrive. Raises EngineStalled if it is still in the engine."""
+        # Running or waiting makes no difference: the whole engine stands still.
         if prompt.id in await self._ids_in_queue():
             raise EngineStalled(f"The engine has been silent for {self._limit_s:.0f} s in the middle of a job.")
         if not prompt.ended.done():
-            # It ended and the message got lost.
+            # It ended, and the message was lost.
             prompt.ended.set_result(None)
 
     # Events
@@ -358,7 +358,7 @@ class EngineClient:
         for prompt in self._prompts.values():
             if not prompt.ended.done():
                 prompt.ended.set_exception(error)
-                # Nobody may be waiting any more; that is no news for the log.
+                # Retrieved, so that asyncio does not log it when nobody waits any more.
                 prompt.ended.exception()
 
     async def _settle_all(self) -> None:
@@ -366,7 +366,7 @@ class EngineClient:
             await self._settle(prompt)
 
     async def _settle(self, prompt: _Prompt) -> None:
-        """After a gap: a prompt that ended meanwhile gets its end from the history; its frames are asked for again."""
+        """After a gap: read from the history whether the prompt ended; its frames are requested again."""
         entry = (await self._connection.ask(f"/history/{prompt.id}")).get(prompt.id)
         if entry is None or prompt.ended.done():
             return

@@ -1,4 +1,4 @@
-"""What an engine says on its websocket, typed. Pure: bytes and text in, events out.
+"""An engine's websocket messages as typed events. Pure: bytes and text in, events out.
 
 Two ways an image arrives: as a raw frame of our node pack, or as a PNG of `SaveImageWebsocket` on an engine without
 it; both name the prompt and the node that made them. Everything else that is binary (previews) is no event.
@@ -29,14 +29,14 @@ FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_
 
 @dataclass(frozen=True)
 class Started:
-    """The engine began with this prompt."""
+    """The engine began this prompt."""
 
     prompt_id: str
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A node moves: `value` of `maximum` steps (0 of 0: it began)."""
+    """A node has done `value` of `maximum` steps; 0 of 0 when it begins. `node_id` is empty when the prompt begins."""
 
     prompt_id: str
     node_id: str
@@ -46,7 +46,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """What a prompt's sampling took of the card beside the weights, and what the card has. Bytes."""
+    """Memory of the card that a prompt's sampling used beside the weights, and the card's total. Bytes."""
 
     used: int
     total: int
@@ -67,7 +67,7 @@ class ImageMade:
 
 @dataclass(frozen=True)
 class Finished:
-    """The prompt left the engine, one way or another: nothing more will come."""
+    """The prompt has left the engine, successful or not; no more events follow."""
 
     prompt_id: str
 
@@ -85,7 +85,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Interrupted:
-    """Somebody stopped the prompt."""
+    """The prompt was stopped."""
 
     prompt_id: str
 
@@ -94,7 +94,7 @@ Event = Started | Progress | ImageMade | Finished | Failed | Interrupted
 
 
 def parse_text(message: str) -> Event | None:
-    """A JSON message as an event; None when it concerns no prompt or is of no known kind."""
+    """A JSON message as an event; None if it concerns no prompt or is of no known kind."""
     try:
         envelope = read_json_object(message, MESSAGE_BOUNDS)
         data = envelope["data"]

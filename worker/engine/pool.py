@@ -21,7 +21,7 @@ from worker.engine.events import Progress
 from worker.engine.process import EngineSettings
 from worker.engine.render_task import Conditions, NoEstimates, PoolEstimates, RenderRetries, RenderTask
 from worker.engine.slot import EngineSlot, SlotState
-from worker.engine.stall_detector import Watch
+from worker.engine.stall_detector import StallWatch
 from worker.errors import Blame, EngineError, EngineStartFailed, Retry
 from worker.images import RawImage
 from worker.process.supervisor import RestartPolicy
@@ -182,9 +182,9 @@ class EnginePool:
         finally:
             await client.drop_inputs(task.pictures.keys())
 
-    def _watch(self, task: RenderTask, images: int) -> Watch | None:
-        patience = self._estimates.patience
-        return Watch(patience, task.model, task.pixels * images / 1e6) if patience else None
+    def _watch(self, task: RenderTask, images: int) -> StallWatch | None:
+        stall_limits = self._estimates.stall_limits
+        return StallWatch(stall_limits, task.model, task.pixels * images / 1e6) if stall_limits else None
 
     # Places
 

@@ -1,7 +1,7 @@
-"""One ComfyUI process: how it is started, when it is ready, how it ends.
+"""One ComfyUI process: start, readiness, end.
 
-The engine listens on a free port of the loopback address with a token of its own, in a base directory of its own,
-and writes to a log file that never grows without bound. It dies with the worker (see launch.py).
+The engine listens on a free loopback port with its own token and base directory, and writes to a bounded log file. It
+ends with the worker (see launch.py).
 """
 
 import asyncio
@@ -35,14 +35,14 @@ from worker.process.orphans import note_child
 #: Longest time from launch to the first answer. A cold start from a slow disk with a busy CPU takes a minute.
 START_TIMEOUT_S = 600.0
 
-#: Below those a system gives to outgoing connections (Linux from 32768, Windows and macOS from 49152): one of them
-#: could take the port before the engine listens on it.
+#: Below the ports of outgoing connections (Linux from 32768, Windows and macOS from 49152), one of which could take
+#: the port before the engine listens on it.
 PORTS = range(20_000, 32_768)
 PORTS_TRIED = 20
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 NODE_PACK = Path(__file__).with_name("nodes")
-#: What ComfyUI finds among its custom nodes: one file that brings the pack in from where it lies.
+#: The file among ComfyUI's custom nodes that imports the node pack from its own folder.
 PACK_FILE = "horde_nodes.py"
 PACK_LOADER = """\
 import importlib.util, sys
@@ -58,11 +58,11 @@ TOKEN_VARIABLE = "HORDE_ENGINE_TOKEN"  # noqa: S105 - the name of the variable, 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Everything that decides how one engine runs."""
+    """Settings of one engine."""
 
     python: Path
     comfyui: Path
-    #: the engine's own working folder; made if missing
+    #: the engine's own working folder; created if missing
     base_directory: Path
     log_file: Path
     #: content for --extra-model-paths-config: where the models are (ComfyUI's own format)
@@ -70,36 +70,36 @@ class EngineSettings:
     #: device, memory and cache flags of ComfyUI
     arguments: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
-    #: False leaves our node pack out: a stock engine
+    #: False: a stock engine, without the node pack
     with_node_pack: bool = True
     #: also load the custom nodes of the ComfyUI folder (an owner's own installation)
     own_custom_nodes: bool = False
     start_timeout_s: float = START_TIMEOUT_S
-    #: an engine that has nothing to do and holds more than this is started afresh; 0: never
+    #: an idle engine that holds more memory than this is replaced; 0: never
     memory_limit_bytes: int = 0
-    #: which device it uses, in words: engines with the same share it
+    #: name of its device; engines with the same name share it
     device: str = "cpu"
-    #: models that stay in memory
+    #: models kept in memory
     models_kept: int = 1
-    #: a change of model begins with a fresh engine: a last resort against leaks
+    #: replace the engine at each change of model: a last resort against leaks
     fresh_for_each_model: bool = False
-    #: largest picture for this device, width times height; 0: as for all
+    #: largest image for this device, width times height; 0: no limit of its own
     max_pixels: int = 0
-    #: models for this device; none: all
+    #: models for this device; empty: all
     models: frozenset[str] = frozenset()
 
     def serves(self, model: str) -> bool:
-        """Whether this engine is to have a model."""
+        """Whether the owner allows this model here."""
         return not self.models or model in self.models
 
     def takes(self, model: str, pixels: int) -> bool:
-        """Whether a job of this model and size is meant for this engine."""
+        """Whether the owner allows a job of this model and size here."""
         return self.serves(model) and pixels <= (self.max_pixels or pixels)
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on at this moment."""
-    # The last, 0, leaves it to the system.
+    """A loopback port that nobody listens on at this moment. Raises EngineStartFailed when there is none."""
+    # Port 0 lets the system choose.
     for port in (*random.sample(PORTS, min(PORTS_TRIED, len(PORTS))), 0):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -108,7 +108,7 @@ def free_port() -> int:
 
 
 def command_line(settings: EngineSettings, *, port: int, model_paths_file: Path) -> list[str]:
-    """The launcher and all of ComfyUI's arguments."""
+    """The command that runs ComfyUI by the launcher."""
     command = [str(settings.python), str(LAUNCHER), str(settings.comfyui)]
     command += ["--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch", "--disable-api-nodes"]
     command += ["--disable-metadata", "--base-directory", str(settings.base_directory)]
@@ -130,7 +130,7 @@ def model_paths_yaml(settings: EngineSettings) -> str:
 
 
 def _prepare_folder(settings: EngineSettings) -> Path:
-    """Make the engine's own folder with what ComfyUI must find in it; the file with the model paths."""
+    """Create the engine's folder with what ComfyUI expects in it. Returns the file with the model paths."""
     custom_nodes = settings.base_directory / "custom_nodes"
     custom_nodes.mkdir(parents=True, exist_ok=True)
     (settings.base_directory / "web").mkdir(exist_ok=True)
@@ -146,8 +146,8 @@ def _prepare_folder(settings: EngineSettings) -> Path:
 
 
 def _family(pid: int) -> tuple[psutil.Process, ...]:
-    """A process and those it began: the engine may be one of these, as behind a launcher (on Windows the Python of
-    every virtual environment is one) or an owner's script.
+    """A process and its children: the engine may be one of them, behind an owner's script or a launcher such as the
+    Python of a virtual environment on Windows.
     """
     try:
         first = psutil.Process(pid)
@@ -171,7 +171,7 @@ class EngineProcess:
         self.token = secrets.token_urlsafe(32)
         self.url = ""
         self._child: asyncio.subprocess.Process | None = None
-        #: what runs since it is ready
+        #: the processes of the ready engine
         self._members: tuple[psutil.Process, ...] = ()
 
     @property
@@ -235,7 +235,7 @@ class EngineProcess:
         note_child(settings.base_directory, self._child.pid)
 
     async def _wait_until_ready(self, deadline: float) -> None:
-        """Ask until it answers, as long as it lives: a slow start is no reason to give up, a death is at once."""
+        """Wait for the first answer; give up at once when the process ends, or at the deadline."""
         async with loopback_client(self.url, token=self.token, timeout_s=5.0) as http:
             told_at = time.monotonic()
             while True:
@@ -269,7 +269,7 @@ class EngineProcess:
         return await self._child.wait()
 
     def death(self) -> EngineDied:
-        """What is known of the end of a process that has ended: how it exited, and the last lines of its log."""
+        """How the process ended, and the last lines of its log. Only after its end."""
         code = self._child.returncode if self._child else None
         how, remedy = describe_exit(code)
         return EngineDied(f"The engine {how}.\n{self.log_tail()}".strip(), remedy=remedy)

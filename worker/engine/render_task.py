@@ -8,7 +8,7 @@ from worker.consequences import consequence_of
 from worker.engine.events import MemoryNeed, Progress
 from worker.engine.graph_trace import Graph
 from worker.engine.slot import EngineSlot
-from worker.engine.stall_detector import Patience
+from worker.engine.stall_detector import StallLimits
 from worker.errors import Addition, AdditionBroken, EngineError, Retry
 
 
@@ -95,7 +95,7 @@ class PoolEstimates(Protocol):
     """What earlier jobs showed about models and devices: the pool asks for it and adds to it."""
 
     @property
-    def patience(self) -> Patience | None:
+    def stall_limits(self) -> StallLimits | None:
         """Limits of standing still, by model and phase; None: one limit for everything."""
 
     def work_in_s(self, slots: Collection[int]) -> Mapping[int, float]:
@@ -114,7 +114,7 @@ class PoolEstimates(Protocol):
 class NoEstimates:
     """Knows nothing and learns nothing."""
 
-    patience = None
+    stall_limits = None
 
     def work_in_s(self, slots: Collection[int]) -> Mapping[int, float]:
         return dict.fromkeys(slots, 0.0)

@@ -1,4 +1,4 @@
-"""One place where an engine runs: started, watched, started again when it dies, set aside when it dies too often."""
+"""One slot for an engine: started, watched, restarted when it is lost, set aside when that happens too often."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -15,30 +15,30 @@ from worker.engine.process import EngineProcess, EngineSettings
 from worker.errors import EngineDied, EngineError, EngineNotRunnable, EngineStartFailed, ImageNotFinite, WorkerError
 from worker.process.supervisor import RestartPolicy, Supervisor
 
-#: How often a running engine's log is looked at, for it may run for months.
+#: Seconds between two looks at the size of a running engine's log.
 LOG_CHECK_S = 60.0
-#: A busy engine that outgrew its share of the memory sooner than this works on: that was no leak but its models, and
-#: a fresh one would soon be as large.
+#: A busy engine that exceeds its share of the memory before this many seconds of service goes on: its models need the
+#: memory, it does not leak, and a fresh engine would soon be as large.
 LEAST_SERVICE_S = 600.0
-#: Jobs in a row whose images are not finite, after which the engine is restarted: some never recover by themselves.
+#: Jobs in a row with images that are not finite, after which the engine is restarted: some never recover otherwise.
 MOST_NOT_FINITE = 2
-#: Failed starts in a row, before an engine ever served, that are taken for more than bad luck.
+#: Failed starts in a row after which a slot counts as unable to start its engine.
 START_ATTEMPTS = 3
 
 
 class SlotState(str, Enum):
     STARTING = "starting"
     READY = "ready"
-    #: dead, waiting for its next start
+    #: the engine was lost; waiting for the next start
     RESTING = "resting"
-    #: its engine does not even die: the device is left alone until it has
+    #: the engine can't be killed: nothing is started on the device until it is gone
     STUCK = "stuck"
     STOPPED = "stopped"
 
 
 @dataclass(eq=False)
 class EngineSlot:
-    """A slot and the engine in it. `run` is its life; everything else may be read at any time."""
+    """A slot and the engine in it. `run` keeps the engine running; the attributes may be read at any time."""
 
     number: int
     settings: EngineSettings
@@ -46,22 +46,22 @@ class EngineSlot:
     silence_limit_s: float | None = None
     clock: Clock = monotonic
     log_check_s: float = LOG_CHECK_S
-    #: called whenever the slot becomes ready or stops being so
+    #: called whenever `state` changes
     on_change: Callable[["EngineSlot"], None] = lambda _: None
     state: SlotState = SlotState.STARTING
-    #: names of the models that are very likely still in memory, the last used first
+    #: names of the models that are probably in memory, the last used first
     models: tuple[str, ...] = ()
     #: jobs that hold a place here
     taken: int = 0
-    #: it outgrew its share of the memory: it gets no more jobs, and is started afresh when it has none left
+    #: the engine exceeds its share of the memory: it gets no more jobs and is replaced when it has none left
     grown: bool = False
     #: why the last engine was lost
     reason: WorkerError | None = None
     process: EngineProcess | None = None
     _client: EngineClient | None = None
-    #: set when the running engine is to be replaced
+    #: set to end the running engine
     _replace: asyncio.Event = field(default_factory=asyncio.Event)
-    #: the engine is being replaced by plan, and not for a failure
+    #: the engine is ended to be replaced, not because it failed
     _recycling: bool = False
     #: jobs in a row whose images were not finite
     _not_finite: int = 0
@@ -78,14 +78,14 @@ class EngineSlot:
 
     @property
     def never_starts(self) -> bool:
-        """Whether waiting for a first engine here is in vain, as far as can be told."""
+        """Whether this slot seems unable to start its engine."""
         if self.state is SlotState.STUCK or isinstance(self.reason, EngineNotRunnable):
             return True
         return self.state is SlotState.RESTING and self._supervisor.failed_starts >= START_ATTEMPTS
 
     @property
     def client(self) -> EngineClient:
-        """The connection to the running engine. Raises EngineDied between two lives."""
+        """The client of the running engine. Raises EngineDied while none runs."""
         if self._client is None or self.state is not SlotState.READY:
             raise EngineDied(f"Engine {self.number} is not running.")
         return self._client
@@ -96,16 +96,16 @@ class EngineSlot:
         return self._client.object_info if self._client else {}
 
     def uses(self, model: str) -> None:
-        """A job with this model begins here."""
+        """Note that a job with this model begins here."""
         kept = [model, *(other for other in self.models if other != model)]
         self.models = tuple(kept[: self.settings.models_kept])
 
     def distance_to(self, model: str) -> int:
-        """How far a model is from being used here: 0 the last used, then by age, most where it is not in memory."""
+        """How recently a model was used here: 0 for the last one; larger for older ones, largest if not in memory."""
         return self.models.index(model) if model in self.models else len(self.models) + 1
 
     def failed(self, error: EngineError, *, of: EngineProcess | None) -> None:
-        """Hear that a job failed on this process, which is replaced where that follows."""
+        """Note that a job failed on process `of`; replace the process where the error requires that."""
         if of is not self.process:
             return
         if isinstance(error, ImageNotFinite):
@@ -114,13 +114,13 @@ class EngineSlot:
             self.restart(error, of=of)
 
     def succeeded(self) -> None:
-        """Hear that a job was rendered here."""
+        """Note that a job was rendered here."""
         self._not_finite = 0
 
     def restart(self, reason: EngineError, *, of: EngineProcess | None = None) -> None:
-        """End this engine's life now; the next one begins as the policy says.
+        """End the running engine now; the next start follows the policy.
 
-        With `of` only if that process still is the slot's: a job may be late to tell that an earlier one failed it.
+        With `of` only if that is still the slot's process: a job may report late that an earlier one failed it.
         """
         if self.state is SlotState.READY and of in (None, self.process):
             self.reason = reason
@@ -128,9 +128,9 @@ class EngineSlot:
             self._replace.set()
 
     def recycle_if_grown(self) -> None:
-        """Start the engine afresh when it holds more memory than its share: leaks end here, not in a hang.
+        """Replace an engine that exceeds its share of the memory, so that a leak never ends in a hang.
 
-        To be called whenever a job has left: a busy engine is `grown` until its last has.
+        Call it after each job: a busy engine is `grown` until its last job has ended.
         """
         share = self.settings.memory_limit_bytes
         held = self.process.memory_bytes() if self.process and share else 0
@@ -139,7 +139,7 @@ class EngineSlot:
             self._recycle(f"it holds {held / 1024**3:.1f} GiB")
 
     def recycle_for(self, model: str) -> bool:
-        """Start the engine afresh for a job with another model, where the owner wants that; whether it is."""
+        """Replace the engine before a job with another model, where the owner wants that. Returns whether it is."""
         if self.settings.fresh_for_each_model and self.models not in ((), (model,)):
             self._recycle(f"a job needs {model}")
         return self._recycling
@@ -202,7 +202,7 @@ class EngineSlot:
         finally:
             if client is not None:
                 client.expect_end(cause)
-            # First the process, so that no prompt is told "gone" while the engine still works on it.
+            # The process ends first, so that no prompt fails while the engine still works on it.
             try:
                 await process.stop()
             finally:
@@ -210,7 +210,7 @@ class EngineSlot:
                     await client.close()
 
     async def _until_gone(self) -> None:
-        """Wait for an engine that could not be killed: a second one on the same device would get stuck as well."""
+        """Wait for an engine that could not be killed: a second one on the same device would hang as well."""
         if self.process and self.process.alive:
             self._change(SlotState.STUCK)
             logger.bind(action="slot_fenced", slot=self.number).error(

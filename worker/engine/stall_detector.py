@@ -1,8 +1,8 @@
-"""How long an engine may stand still in the middle of a prompt before it counts as stuck. Pure: clocks are numbers.
+"""How long an engine may stand still during a prompt before it counts as stalled. Pure: the caller brings the clock.
 
-What is long depends on what it does: a first load of a large model from a slow disk says nothing for minutes, while
-the steps of a sampler come at a pace that is soon known. So the longest pause of each model and phase is remembered,
-and the limit is a multiple of it, with the owner's time-outs as the least.
+A first load of a large model from a slow disk sends nothing for minutes, while the steps of a sampler come at a steady
+pace. So the longest pause of each model and phase is remembered; the limit is a multiple of it, and at least the
+owner's time-out.
 """
 
 from collections.abc import Callable
@@ -13,35 +13,37 @@ from worker.bounded_dict import BoundedDict
 
 
 class Phase(str, Enum):
-    """What a prompt's next sign of life is waited for in."""
+    """What a prompt does until its next event."""
 
-    #: reading prompts and models, until the first step
+    #: encoding texts and loading models, until the first step
     LOADING = "loading"
     STEPPING = "stepping"
     #: after a sampler's last step: decoding, post-processing, another sampler's models
     FINISHING = "finishing"
 
 
-#: The limit is so many times the longest pause seen.
+#: The limit as a multiple of the longest pause seen.
 MARGIN = 5.0
-#: The least limit is so many times the owner's time-out as long as nothing was seen.
+#: The limit before any pause was seen, as a multiple of the owner's time-out.
 FIRST_MARGIN = 4.0
-#: And never more than so many times the limit of what was never seen.
+#: The highest limit, as a multiple of the one before any pause was seen.
 MOST_MARGIN = 2.0
 #: Pauses remembered at most.
-KINDS = 512
-#: Pictures smaller than this are no quicker by their size.
+MOST_PAUSES = 512
+#: Images smaller than this take as long as one of this size.
 LEAST_MEGAPIXELS = 0.25
 
 
 @dataclass
-class Patience:
-    """Learns the pauses of every model. One for all engines."""
+class StallLimits:
+    """The limits by model and phase, learned from pauses. One object for all engines."""
 
-    #: seconds by phase that the owner allows at least
+    #: the owner's time-outs in seconds, by phase
     floors_s: Callable[[], dict[Phase, float]]
     #: longest pause seen in seconds, per megapixel where size matters
-    _longest: BoundedDict[tuple[str, Phase], float] = field(default_factory=lambda: BoundedDict(KINDS), init=False)
+    _longest: BoundedDict[tuple[str, Phase], float] = field(
+        default_factory=lambda: BoundedDict(MOST_PAUSES), init=False
+    )
 
     def limit_s(self, model: str, phase: Phase, megapixels: float) -> float:
         """Seconds that an engine may stand still."""
@@ -50,38 +52,38 @@ class Patience:
         longest = self._longest.get((model, phase))
         if longest is None:
             return first_s
-        # One very long pause, on a machine that was busy for a moment, must not make every later stall cost hours.
+        # One very long pause on a machine that was busy for a moment must not make every later stall cost hours.
         return min(max(floor_s, MARGIN * longest * _size(phase, megapixels)), MOST_MARGIN * first_s)
 
     def learn(self, model: str, phase: Phase, megapixels: float, pause_s: float) -> None:
-        """The longest pause of a phase in a prompt that ended well."""
+        """Note the longest pause of a phase in a successful prompt."""
         before = self._longest.get((model, phase), 0.0)
         self._longest[model, phase] = max(before, pause_s / _size(phase, megapixels))
 
 
 @dataclass
-class Watch:
-    """Follows one prompt. `megapixels` of all its images together.
+class StallWatch:
+    """Follows one prompt; `megapixels` of all its images together.
 
-    Its pauses are learned when it has ended well, all of them at once: the short pauses at the beginning of a phase
-    say nothing of the long ones to come, such as the load of a second model.
+    Its pauses are learned all at once after it has succeeded: short pauses at the beginning of a phase say nothing
+    about long ones to come, such as the load of a second model.
     """
 
-    patience: Patience
+    stall_limits: StallLimits
     model: str
     megapixels: float
     phase: Phase = Phase.LOADING
-    #: when it last moved; None before the engine began with it
+    #: time of the last event; None before the engine began the prompt
     moved_at: float | None = None
     _longest: dict[Phase, float] = field(default_factory=dict, init=False)
 
     @property
     def limit_s(self) -> float:
-        """Seconds that it may stand still now."""
-        return self.patience.limit_s(self.model, self.phase, self.megapixels)
+        """Seconds that the prompt may stand still now."""
+        return self.stall_limits.limit_s(self.model, self.phase, self.megapixels)
 
     def moved(self, now: float, *, done: float = 0, total: float = 0) -> None:
-        """A sign of life: a node began, or came to `done` of `total` steps."""
+        """Note an event: a node began, or has done `done` of `total` steps."""
         if self.moved_at is not None:
             self._longest[self.phase] = max(self._longest.get(self.phase, 0.0), now - self.moved_at)
         self.moved_at = now
@@ -89,9 +91,9 @@ class Watch:
             self.phase = Phase.STEPPING if done < total else Phase.FINISHING
 
     def ended_well(self) -> None:
-        """The prompt delivered what it was to: its pauses tell how long others may take."""
+        """The prompt succeeded: learn its pauses."""
         for phase, pause_s in self._longest.items():
-            self.patience.learn(self.model, phase, self.megapixels, pause_s)
+            self.stall_limits.learn(self.model, phase, self.megapixels, pause_s)
 
 
 def _size(phase: Phase, megapixels: float) -> float:

@@ -1,4 +1,4 @@
-"""The engine's websocket, read by a thread of its own.
+"""Reads an engine's websocket in a thread of its own.
 
 The thread turns messages into events (the pictures' bytes are checked and decoded there, off the event loop) and hands
 them to asyncio.

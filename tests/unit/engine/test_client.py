@@ -16,7 +16,7 @@ from worker.engine import connection as connection_module
 from worker.engine.client import EngineClient
 from worker.engine.events import MemoryNeed, Progress
 from worker.engine.process import EngineProcess, EngineSettings
-from worker.engine.stall_detector import Patience, Phase, Watch
+from worker.engine.stall_detector import Phase, StallLimits, StallWatch
 from worker.errors import (
     DeviceLost,
     EngineError,
@@ -455,7 +455,7 @@ async def test_an_engine_tells_its_memory_and_its_nodes(client: EngineClient) ->
 async def test_a_sampler_that_stands_still_is_found_out_although_the_engine_goes_on_talking(
     engine: EngineProcess, sampler_graph: Build, play: Play
 ) -> None:
-    patience = Patience(lambda: {Phase.LOADING: FOR_EVER_S, Phase.STEPPING: 0.1, Phase.FINISHING: FOR_EVER_S})
+    stall_limits = StallLimits(lambda: {Phase.LOADING: FOR_EVER_S, Phase.STEPPING: 0.1, Phase.FINISHING: FOR_EVER_S})
     play(faults=(Fault(FaultKind.HANG),))
     client = EngineClient(engine.url, engine.token)
     await client.open()
@@ -468,7 +468,7 @@ async def test_a_sampler_that_stands_still_is_found_out_although_the_engine_goes
 
     talking = asyncio.ensure_future(chatter())
     with pytest.raises(EngineStalled, match="silent"):
-        await client.render(sampler_graph(), OUT, watch=Watch(patience, "a", 0.1))
+        await client.render(sampler_graph(), OUT, watch=StallWatch(stall_limits, "a", 0.1))
 
     talking.cancel()
     await client.close()
@@ -478,11 +478,11 @@ async def test_a_model_that_takes_long_to_load_is_waited_for(
     engine: EngineProcess, sampler_graph: Build, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "SILENCE_LIMIT_S", 2.0)
-    patience = Patience(lambda: {Phase.LOADING: FOR_EVER_S, Phase.STEPPING: 10.0, Phase.FINISHING: 10.0})
+    stall_limits = StallLimits(lambda: {Phase.LOADING: FOR_EVER_S, Phase.STEPPING: 10.0, Phase.FINISHING: 10.0})
     play(load_seconds=3.0)
     client = EngineClient(engine.url, engine.token)
     await client.open()
 
-    assert len(await client.render(sampler_graph(), OUT, watch=Watch(patience, "a", 0.1))) == 1
+    assert len(await client.render(sampler_graph(), OUT, watch=StallWatch(stall_limits, "a", 0.1))) == 1
 
     await client.close()

@@ -12,7 +12,7 @@ from worker.consequences import SetsAside, consequence_of
 from worker.engine.events import MemoryNeed
 from worker.engine.render_task import Rendering, RenderTask
 from worker.engine.slot import EngineSlot
-from worker.engine.stall_detector import Patience, Phase
+from worker.engine.stall_detector import Phase, StallLimits
 from worker.errors import EngineError, OutOfMemory
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.scheduling.device_limits import SizeLimit, tightest
@@ -71,7 +71,7 @@ class Estimates:
         self._cooldowns = cooldowns or ModelCooldowns()
         self._out_of_memory = out_of_memory or OutOfMemoryLimits()
         #: how long an engine may stand still, by model and phase
-        self.patience = Patience(stall_limits_s)
+        self.stall_limits = StallLimits(stall_limits_s)
 
     # What happened
 
