@@ -1,4 +1,4 @@
-"""From fields of a request to inputs of nodes: a closed, typed vocabulary. No expressions, no placeholders in text.
+"""From fields of a request to inputs of nodes: a closed, typed vocabulary without expressions or placeholders.
 
 A source is a field of RenderRequest (`steps`, `model.files.checkpoint`), of the element a fragment stands for
 (`item.file`), or a field seen through a named transform.
@@ -13,24 +13,24 @@ from worker.workflows.graph import Input
 from worker.workflows.request import RenderRequest
 from worker.workflows.transforms import TRANSFORMS
 
-#: What a fragment that stands for one element of a tuple calls that element.
+#: In a fragment with `each`: the name of the element that an instance stands for.
 ITEM = "item"
-#: What an input of a node can hold, beside a link.
+#: Types that an input of a node can hold, beside a link.
 PLAIN = (bool, int, float, str)
 #: The purposes a model's files can have.
 PURPOSES = ("checkpoint", "unet", "text_encoder", "text_encoder_2", "vae", "stage_b", "stage_c")
-#: Fields of every picture: a template consumes each, or says that it ignores it.
+#: Fields of every request: a template binds each, or lists it in `ignores`.
 PICTURE_FIELDS = (
     "prompt", "negative_prompt", "seed", "steps", "cfg", "sampler", "scheduler", "denoise", "width", "height", "batch",
     "clip_skip",
 )  # fmt: skip
-#: What consumes a field just as well: the first pass of a hires fix has a size of its own.
+#: Field → the one of PICTURE_FIELDS that it counts for: the first pass of a hires fix has a size of its own.
 STAND_INS = {"first_width": "width", "first_height": "height"}
 
 
 @dataclass(frozen=True)
 class Binding:
-    """One input of one node and how to find its value."""
+    """One input of one node, and how to read its value from a request."""
 
     place: Input
     #: the type of the values
@@ -38,7 +38,7 @@ class Binding:
     read: Callable[[RenderRequest, Any], Any]
     #: the field it comes from
     field: str
-    #: not every request has it; `read` gives None then
+    #: not every request has the field; `read` returns None then
     optional: bool
 
 

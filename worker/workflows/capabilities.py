@@ -1,7 +1,6 @@
-"""What can be done here: jobs of every kind the Horde may send, tried on the templates and files that are there.
+"""Which kinds of jobs can be done: sample jobs of every kind are tried on the templates and files, without rendering.
 
-Nothing is rendered. A kind of job works with a model when a template takes it, its graph can be filled in, and every
-file it needs is here.
+A kind of job works with a model if a template serves it, its graph can be filled in, and every file it needs is here.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +18,7 @@ from worker.workflows.request import ExtraSource, LoraFile, RenderRequest, Serve
 from worker.workflows.select import TemplateMatch, explain, select
 from worker.workflows.types import QR_CODE, Dialect, Family
 
-#: Post-processors that the Horde has had all along, and those only newer workers get.
+#: Post-processors that the Horde sends to every worker, and those it sends to newer feature levels only.
 OLD_PROCESSORS: Final = (
     "GFPGAN", "CodeFormers", "RealESRGAN_x4plus", "RealESRGAN_x2plus", "RealESRGAN_x4plus_anime_6B", "NMKD_Siax",
     "4x_AnimeSharp", "strip_background",
@@ -28,7 +27,7 @@ NEW_PROCESSORS: Final = (
     "GFPGANv1.3", "RestoreFormer", "4xNomos8kSC", "4xLSDIRplus", "4xNomosWebPhoto_RealPLKSR",
     "4xNomos2_realplksr_dysample", "4xNomos2_hq_dat2", "2xModernSpanimationV1",
 )  # fmt: skip
-#: Twice the side that any family was trained on: always large enough for a second pass.
+#: Twice the native side of the largest family: large enough for a second pass everywhere.
 LARGE: Final = {"width": 2048, "height": 2048}
 
 
@@ -51,7 +50,7 @@ class Ability(str, Enum):
 
 @dataclass(frozen=True)
 class Probe:
-    """A job to try. `masked` says what kind of picture it brings, None for none."""
+    """A sample job. `masked`: whether its source picture has a mask; None without a picture."""
 
     payload: Mapping[str, Any] = field(default_factory=dict)
     processing: str = "txt2img"
@@ -60,7 +59,7 @@ class Probe:
     loras: int = 0
 
     def request(self, model: ServedModel) -> RenderRequest:
-        # An inpainting model is given something to paint over even where the job brings nothing.
+        # An inpainting model gets a picture even where the job brings none.
         masked = True if model.inpainting else self.masked
         picture = SourceImage("probe", 512, 512, has_alpha=bool(masked))
         return read_request(

@@ -1,14 +1,14 @@
 """A ComfyUI graph in its API form, and the one way to change its shape: splicing at ports.
 
-A port is an output of a node that has a name ("model", "image"). A piece that is spliced in at a port takes the
-port's current source and then feeds every consumer the source had; so any number of pieces can follow one another,
-in any family's graph.
+A port is a named output of a node ("model", "image"). A graph that is spliced in at a port takes the port's current
+source and then feeds every consumer that the source had, so that any number of them can follow one another, in any
+family's graph.
 """
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-#: Before the name of a port: as the template gave it, whatever was spliced in there since.
+#: Prefix of a port's name: the port as the template has it, without what was spliced in since.
 PINNED = "template."
 
 Node = dict[str, Any]
@@ -31,8 +31,8 @@ class Input(NamedTuple):
 
 
 def as_link(value: Any) -> Link | None:
-    """An input's value as a link, when ComfyUI would take it for one."""
-    # Asked of every input of every node several times a job, hence no pattern matching.
+    """An input's value as a link, if ComfyUI takes it for one."""
+    # Called for every input of every node several times a job; pattern matching is slower.
     if not isinstance(value, list | tuple) or len(value) != 2:  # noqa: PLR2004 - a node and an output
         return None
     node, output = value
@@ -40,7 +40,7 @@ def as_link(value: Any) -> Link | None:
 
 
 def with_pinned(ports: Mapping[str, Link]) -> dict[str, Link]:
-    """A template's ports, each also under the name that always means the template's own."""
+    """A template's ports, each also under its pinned name."""
     return {**ports, **{f"{PINNED}{name}": source for name, source in ports.items()}}
 
 
@@ -52,12 +52,12 @@ def links(graph: Graph) -> Iterator[tuple[Input, Link]]:
 
 
 def dangling(graph: Graph) -> list[tuple[Input, Link]]:
-    """Links to nodes that are not there."""
+    """Links to nodes that do not exist."""
     return [(place, link) for place, link in links(graph) if link.node not in graph]
 
 
 def circle(graph: Graph) -> list[str]:
-    """Ids of nodes that wait for one another; empty when every node can have its turn."""
+    """Ids of nodes that depend on one another in a circle; empty for none."""
     feeds = {
         node_id: {link.node for value in node["inputs"].values() if (link := as_link(value))} & graph.keys()
         for node_id, node in graph.items()
@@ -71,7 +71,7 @@ def circle(graph: Graph) -> list[str]:
 
 
 def titles(graph: Graph) -> dict[str, list[str]]:
-    """Title → ids of the nodes that carry it."""
+    """Title → ids of the nodes with it."""
     found: dict[str, list[str]] = {}
     for node_id, node in graph.items():
         found.setdefault(node.get("_meta", {}).get("title", ""), []).append(node_id)

@@ -1,12 +1,12 @@
-"""The two passes of a hires fix: how large the first is, how many steps the second takes.
+"""Hires fix: the size of the first pass and the steps of the second.
 
-Sizes and steps decide what a picture looks like, so the figures are those that the Horde's requesters know.
+Both decide what a picture looks like, so the figures are those of horde-engine, which the Horde's requesters know.
 """
 
 from worker.workflows.families import TRAITS
 from worker.workflows.types import Family
 
-#: Sizes SDXL was trained on, as width x height.
+#: Sizes that SDXL was trained on, (width, height) in pixels.
 SDXL_SIZES = (
     (1024, 1024),
     (1152, 896), (896, 1152),
@@ -14,18 +14,18 @@ SDXL_SIZES = (
     (1344, 768), (768, 1344),
     (1536, 640), (640, 1536),
 )  # fmt: skip
-#: Side the first pass shrinks to, for families without sizes of their own.
+#: Shorter side of the first pass, for families without sizes of their own; the longer one for Stable Cascade.
 FIRST_PASS_PX = 512
 CASCADE_FIRST_PASS_PX = 1024
 STRIDE_PX = 64
 
-#: Below these many steps for the whole picture the second pass takes some more.
+#: At this many steps or fewer the second pass gets three more; and its minimum.
 FEW_STEPS = 18
 FEWEST_STEPS = 6
 
 
 def wants_second_pass(family: Family, width: int, height: int) -> bool:
-    """Is the picture large enough, and can the family do it at all?"""
+    """Whether the family has a second pass and the picture is large enough for it."""
     traits = TRAITS[family]
     return traits.hires and min(width, height) > traits.hires_above_px
 
@@ -44,7 +44,7 @@ def first_pass_size(family: Family, width: int, height: int) -> tuple[int, int]:
             if min(width, height) <= FIRST_PASS_PX:
                 return width, height
             shrink = min(width, height) / FIRST_PASS_PX
-    # A very long, narrow picture must not lose its short side altogether.
+    # The short side of a very long picture would become 0.
     least = TRAITS[family].min_side_px
     return max(_shrunk(width, shrink), least), max(_shrunk(height, shrink), least)
 

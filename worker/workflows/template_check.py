@@ -1,4 +1,4 @@
-"""Every template with every kind of job that it takes: what is wrong only with the whole graph. Nothing is rendered."""
+"""Every template filled in for every kind of job that it serves, to find mistakes of whole graphs. Renders nothing."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +18,7 @@ from worker.workflows.types import Dialect, Family
 
 
 def rehearse(library: Library, object_info: ObjectInfo) -> list[str]:
-    """What is found, as `file:node:input: what`; of several templates with the same fault the first is named."""
+    """The mistakes, as `file:node:input: what`; one that several templates share is told of the first."""
     found: dict[str, str] = {}
     for template in library.templates:
         alone = replace(library, templates=(template,))

@@ -1,13 +1,12 @@
 """The worker's node pack, loaded by ComfyUI itself. Nothing here may import the worker.
 
 `auth` (only the worker may talk to this engine), `inputs` (pictures in memory, never on disk), `output` (raw pixels
-over the websocket instead of PNG files), `annotators` and `regions` (a picture as the map that steers a ControlNet),
-`upscale` (a batch image by image), `faces` (restored), `background` (gone), `tiling` (edges
-that fit), `layers` and `transparency` (pictures drawn on nothing), `qr` (a QR code in layers); `loras` (those that
-change nothing are errors); and `memory` (what sampling takes of the card, told with the pictures).
+over the websocket instead of PNG files), `annotators` and `regions` (maps for ControlNets), `upscale`, `faces`,
+`background`, `tiling` (seamless pictures), `layers` and `transparency` (LayerDiffuse), `qr` (QR codes in layers),
+`loras` (those that change nothing are errors), and `memory` (card memory that sampling takes, sent with the pictures).
 
-A class whose libraries this engine lacks is not there at all: so the worker sees what it can't ask for. It names them
-in PACKAGES.
+A class lists the libraries that it needs in PACKAGES. Without them it is not registered, so that the worker sees in
+/object_info what it can't ask for.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""A picture as the map that a ControlNet is steered by: edges, depth, a pose, regions.
+"""A picture as the map that guides a ControlNet: edges, depth, a pose, regions.
 
 Networks come from controlnet-aux and transformers, their weights from the models folder; nothing is ever fetched here.
 Several need a card for a moment only, so they wait in main memory between jobs.
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Where weights are, as ComfyUI names files of its controlnet folders.
+#: Folder of the weights, relative to ComfyUI's controlnet folders.
 FOLDER = "annotator/ckpts"
-#: Kind of map → the file with its network's weights; None where arithmetic will do.
+#: Kind of map → the file with its network's weights; None where arithmetic does it.
 WEIGHTS = {
     "canny": None,
     "scribble": None,
@@ -24,27 +24,27 @@ WEIGHTS = {
     "mlsd": "mlsd_large_512_fp32.pth",
     "seg": "upernet-convnext-small/pytorch_model.bin",
 }
-#: Sides that every network takes, in pixels.
+#: Every network takes sides that are a multiple of this, in pixels.
 SIDE_STEP_PX = 64
 
 #: Thresholds for cv2.Canny.
 CANNY = (100, 200)
-#: A pixel this dark in any channel belongs to a drawn line.
+#: A pixel below this in any channel belongs to a drawn line, 0..255.
 INK_BELOW = 127
-#: Soft edges this strong become strokes, blurred this far and inked where that leaves this much.
+#: Soft edges above the first threshold become strokes: blurred by the second, black where the third is left.
 EDGE_ABOVE, STROKE_PX, INK_ABOVE = 127, 3.0, 4
-#: Least certainty of a straight line, and its least length in pixels of a map half as large.
+#: Minimum score of a straight line, and its minimum length in pixels on the map at half size.
 LINE_SCORE, LINE_LENGTH = 0.15, 1.0
-#: Nearer to the farthest point than this share of all depth counts as background, which is flat.
+#: Depth within this share of the farthest point is background, whose normals are flat.
 NORMAL_BACKGROUND = 0.05
 
-#: Bytes of weights that wait for the next job; the one used last stays in any case.
+#: Bytes of weights kept for the next job; the ones used last are always kept.
 CAPACITY_BYTES = 1024 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Annotator:
-    """A network with its weights. `apply` makes of uint8 [H, W, 3] the map, of the same shape or without channels."""
+    """A network with its weights. `apply`: uint8 [H, W, 3] → the map, of the same shape or [H, W]."""
 
     network: Any
     apply: Callable[[Any], Any]
@@ -55,7 +55,7 @@ class Annotator:
 
 
 class Shelf:
-    """Annotators by the file of their weights, those least used gone first. The executor's thread alone comes here."""
+    """Annotators by their weights' file, least recently used dropped first. Used by the executor's thread alone."""
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity_bytes = capacity_bytes
@@ -76,9 +76,9 @@ SHELF = Shelf(CAPACITY_BYTES)
 
 
 class HordeAnnotator:
-    """The map for one kind of ControlNet, of every picture of a batch, in the size of the picture."""
+    """The map for one kind of ControlNet, of every picture of a batch, at the picture's size."""
 
-    #: an owner's own environment need not have them
+    #: packages that an owner's own environment may lack
     PACKAGES = ("controlnet_aux", "cv2", "transformers")
 
     @classmethod
@@ -103,7 +103,7 @@ class HordeAnnotator:
 
 
 def annotated(pixels, apply):
-    """uint8 [H, W, 3] of what `apply` makes of a picture whose sides were brought to multiples of 64 for it."""
+    """The map as uint8 [H, W, 3]; `apply` gets the picture with its sides scaled to multiples of 64."""
     import cv2
     import numpy as np
 
@@ -138,7 +138,7 @@ CALCULATED = {"canny": _canny, "scribble": _scribble}
 
 
 def _with_network(kind):
-    """The kind's function, run on the engine's device, with the network in main memory before and after."""
+    """The kind's function, run on the engine's device; before and after the network is in main memory."""
     import torch
     from comfy import model_management
 
@@ -174,7 +174,7 @@ def _state(path):
 
 
 def _side(pixels):
-    """What controlnet-aux calls the resolution: as given, the picture keeps its size."""
+    """controlnet-aux's `resolution` that keeps the picture's size."""
     side = min(pixels.shape[:2])
     return {"detect_resolution": side, "image_resolution": side}
 
@@ -189,7 +189,7 @@ def _load_hed(path):
 
 
 def _thinned(edges):
-    """Soft edges as the strokes of a pen."""
+    """Soft edges turned into pen strokes."""
     import cv2
     import numpy as np
     from controlnet_aux.util import nms
@@ -232,7 +232,7 @@ def _load_pose(path):
 
     network = bodypose_model()
     network.load_state_dict(transfer(network, _state(path)))
-    # Its own way of loading fails without the card on which the weights were saved.
+    # Its own loader fails on a machine without the device that the weights were saved on.
     body = Body.__new__(Body)
     body.model = network.eval()
     detector = OpenposeDetector(body)
@@ -256,7 +256,7 @@ def _drawn_lines(pixels, network):
     canvas = np.zeros(pixels.shape[:2], np.uint8)
     try:
         found = pred_lines(pixels, network, list(pixels.shape[:2]), LINE_SCORE, LINE_LENGTH)
-    except IndexError:  # its way of saying that there are none
+    except IndexError:  # raised when there are none
         return canvas
     for line in found:
         start_x, start_y, end_x, end_y = (int(value) for value in line)

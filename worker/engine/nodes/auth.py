@@ -1,4 +1,4 @@
-"""A bearer token on every route and on the websocket: other programs on this machine can't use the engine."""
+"""A bearer token on every route and the websocket, so that no other program on this machine can use the engine."""
 
 import hmac
 import os
@@ -6,7 +6,7 @@ import os
 from aiohttp import web
 from server import PromptServer
 
-#: The supervisor passes the token here; without it (an owner who loads the pack by hand) nothing is locked.
+#: The supervisor passes the token here; without it (an owner who loads the pack by hand) nothing is required.
 TOKEN_VARIABLE = "HORDE_ENGINE_TOKEN"  # noqa: S105 - the name of the variable, not a secret
 
 

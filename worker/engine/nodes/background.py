@@ -1,4 +1,4 @@
-"""The subject of a picture without its background, by rembg, whose network comes from the owner's folders."""
+"""Cuts out the subject of a picture with rembg; the network comes from the owner's folders."""
 
 import numpy as np
 import torch
@@ -8,19 +8,19 @@ from .folders import listed, path_of
 BACKGROUND = "rembg"
 #: Channels of a picture without transparency.
 COLOURS = 3
-#: What counts as surely subject and surely background of 255, and how far the unsure seam reaches, in pixels.
+#: Mask values of certain foreground and certain background, of 255, and the width of the seam between, in pixels.
 MATTING = {
     "alpha_matting": True,
     "alpha_matting_foreground_threshold": 240,
     "alpha_matting_background_threshold": 10,
     "alpha_matting_erode_size": 10,
 }
-#: The fine edge of a larger picture is worked out at this size: its equations would take minutes and tens of gigabytes.
+#: Alpha matting of a larger picture runs at this size: at full size it takes minutes and tens of gigabytes.
 MATTING_LIMIT_PX = 1024 * 1024
 
 
 class HordeStripBackground:
-    """Every picture with its background transparent. What was transparent stays so."""
+    """Every picture with a transparent background. What was transparent stays so."""
 
     PACKAGES = ("rembg", "onnxruntime", "pymatting")
 
@@ -50,7 +50,7 @@ class HordeStripBackground:
 
 
 def _strip(colours, session):
-    """Red, green, blue in, and alpha out with them."""
+    """RGB in, RGBA out."""
     from PIL import Image
     from rembg import remove
 
@@ -68,12 +68,12 @@ _kept = {}
 
 
 def _session(path):
-    """The network, loaded; the last one is kept. It runs on the CPU: the card is busy with the next picture."""
+    """The loaded network; the last one is kept. It runs on the CPU, because the card is busy with the next picture."""
     from onnxruntime import SessionOptions
     from rembg.sessions.u2net import U2netSession
 
     class Stored(U2netSession):
-        """Never fetches its file by itself."""
+        """rembg's session without its download of the file."""
 
         @classmethod
         def download_models(cls, *_args, **_options):

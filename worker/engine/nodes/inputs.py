@@ -1,4 +1,4 @@
-"""Pictures handed in over HTTP and kept in memory, so that a requester's picture never touches the disk."""
+"""Pictures received over HTTP and kept in memory, so that a requester's picture never touches the disk."""
 
 import io
 import threading
@@ -15,7 +15,7 @@ CAPACITY_BYTES = 512 * 1024 * 1024
 
 
 class Pictures:
-    """Encoded pictures by key. The HTTP server's thread writes, the executor's thread reads."""
+    """Encoded pictures by key. The HTTP server's thread writes, the executor's reads."""
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity_bytes = capacity_bytes
@@ -67,7 +67,7 @@ def to_tensors(data: bytes) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class HordeImageInput:
-    """A picture that was handed in before. Its key is no other picture's, so ComfyUI may cache it by that."""
+    """A picture received before, by its key. No two pictures share a key, so ComfyUI may cache by it."""
 
     @classmethod
     def INPUT_TYPES(cls):

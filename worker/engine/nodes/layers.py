@@ -12,16 +12,16 @@ from torch.nn import functional
 from .folders import listed, path_of
 
 LAYERS = "layer_model"
-#: How a file says what it is, at the beginning of each name.
+#: Prefix of the tensors' names that tells what a file is.
 CONVOLUTION, ATTENTION = "diffusion_model.", "hookers.layers."
 #: The projections of an attention layer, by the file's names and by the model's.
 PROJECTIONS = {"to_q": "to_q", "to_k": "to_k", "to_v": "to_v", "to_out": "to_out.0"}
-#: Of the normalisation between attention and what follows it.
+#: Name of the normalisation between attention and the feed-forward part.
 EPSILON = 1e-6
 
 
 class HordeLayerModel:
-    """The model, drawing on nothing."""
+    """Patches a model to draw on a transparent background."""
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -55,7 +55,7 @@ def _convolutions(state):
 
 
 def _change_weights(model, differences, source):
-    """Raises ValueError when they are not for this model: ComfyUI would leave out what does not fit."""
+    """Raises ValueError for patches of another model, which ComfyUI would silently leave out."""
     shapes = {name: weight.shape for name, weight in model.model.state_dict().items()}
     patches = {}
     for name, tensor in differences:
@@ -66,7 +66,7 @@ def _change_weights(model, differences, source):
 
 
 def _change_attention(model, state, source):
-    """Every attention layer gets other projections, and a map of each position for itself behind it."""
+    """Replaces the projections of every attention layer and appends a per-position layer."""
     from comfy.model_patcher import ModelPatcher
 
     layers = _attention_layers(model.model.diffusion_model)
@@ -75,7 +75,7 @@ def _change_attention(model, state, source):
         raise ValueError(f"{source} changes {len(numbers)} attention layers, but this model has {len(layers)}")
     _change_weights(model, _projections(layers, state), source)
     maps = _Maps(layers, state)
-    # Known to the engine as a model of its own, so that memory is found for it.
+    # A model of its own for ComfyUI, so that its memory is counted.
     model.set_additional_models("horde_layers", [ModelPatcher(maps, model.load_device, model.offload_device)])
     for kind, before, after in (
         ("attn1", model.set_model_attn1_patch, model.set_model_attn1_output_patch),
@@ -87,7 +87,7 @@ def _change_attention(model, state, source):
 
 
 def _attention_layers(unet):
-    """Their names in the file's order: the way down, the way up, and only then the middle."""
+    """Names in the file's order: input blocks, output blocks, then the middle block."""
     names = [name for name, _ in unet.named_modules() if name.endswith((".attn1", ".attn2"))]
     return sorted(names, key=lambda name: name.startswith("middle_block."))
 
@@ -132,7 +132,7 @@ class _Maps(torch.nn.Module):
 
 
 def _hooks(maps, kind):
-    """What runs before and after each attention layer of one kind: the first keeps the input for the second."""
+    """Hooks before and after each attention layer of one kind; the first keeps the input for the second."""
     entered = []
 
     def name_of(options):
@@ -151,5 +151,5 @@ def _hooks(maps, kind):
         entered.clear()
         return attended + maps(name_of(options), positions + attended)
 
-    # Functions, as a clone of the model copies everything else.
+    # Functions, because a clone of the model copies everything else.
     return remember, follow

@@ -1,4 +1,4 @@
-"""What sampling takes of a card's memory beside the weights, so that the worker knows which sizes fit.
+"""Measures the card memory that sampling takes beside the weights, so that the worker knows which sizes fit.
 
 Sampling alone counts: ComfyUI moves weights out of its way, and decodes tile by tile where a picture is too large. So
 the peak is taken from the moment the weights are there to the last step; seen over a whole job it would mostly be
@@ -16,16 +16,16 @@ logger = logging.getLogger(__name__)
 
 
 class Meter:
-    """Follows the engine's card, once installed. Prompts run one after another, in one thread."""
+    """Measures on the engine's card, once installed. Prompts run one after another, in one thread."""
 
     def __init__(self):
         #: None: nothing is measured
         self._device = None
-        #: the last prompt that sampled, and the most that it took
+        #: the last prompt that sampled, and its peak in bytes
         self._prompt_id, self._used = "", 0
 
     def install(self):
-        """Measure on a card that tells. All samplers go through one function, when the weights are in place."""
+        """Start measuring where the card allows it: wrap the one function that all samplers run through."""
         device = model_management.get_torch_device()
         if device.type != "cuda":
             return
@@ -37,14 +37,14 @@ class Meter:
         samplers.CFGGuider.inner_sample = self._over(sample)
 
     def report(self, prompt_id):
-        """For the header of a picture's frame; nothing where nothing was sampled for this prompt."""
+        """Entries for the header of a picture's frame; none where this prompt sampled nothing."""
         if self._device is None or prompt_id != self._prompt_id:
             return {}
         total = self._ask(model_management.get_total_memory, self._device)
         return {} if total is None else {"memory": {"used": self._used, "total": total}}
 
     def _over(self, sample):
-        """The same function, measured."""
+        """The function, with its memory measured."""
 
         @functools.wraps(sample)
         def measured(*arguments, **options):
@@ -62,12 +62,12 @@ class Meter:
     def _end(self, before):
         used = max(0, torch.cuda.max_memory_allocated(self._device) - before)
         prompt_id = get_executing_context().prompt_id
-        # A hires fix samples twice, and its larger pass is the one that must fit.
+        # A hires fix samples twice; its larger pass is the one that must fit.
         self._used = max(used, self._used) if prompt_id == self._prompt_id else used
         self._prompt_id = prompt_id
 
     def _ask(self, question, *arguments):
-        """The answer; None where there is none, and then nothing is measured any more: no job may fail of this."""
+        """The call's result; after a failure None, and measuring ends, because no job may fail over it."""
         if self._device is None:
             return None
         try:

@@ -1,13 +1,13 @@
-"""What is where in a picture, in the 150 colours of ADE20K: UPerNet on ConvNeXt, as transformers has it."""
+"""Segmentation of a picture in the 150 colours of ADE20K: UPerNet on ConvNeXt, from transformers."""
 
-#: The short side the network was trained with, in pixels; larger pictures are made smaller for it.
+#: The short side the network was trained with, in pixels; larger pictures are shrunk to it.
 SHORT_SIDE_PX = 512
 #: What the network divides a side by.
 SIDE_STEP_PX = 32
 #: Mean and deviation of the training pictures' channels, red first.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLASSES = 150
-#: Rows of a picture that are told at once.
+#: Rows of a picture that are classified at once.
 STRIP_ROWS = 32
 
 
@@ -24,7 +24,7 @@ def network_shape():
 
 
 def load_regions(path):
-    """The network, and the function that makes of uint8 [H, W, 3] the coloured regions."""
+    """The network, and the function from uint8 [H, W, 3] to the coloured regions."""
     import torch
     from transformers import UperNetForSemanticSegmentation
 
@@ -57,7 +57,7 @@ def _likeliest(logits, height, width):
     import torch
 
     rows = logits.shape[2]
-    # Where each row of the picture lies between two of the network's, counted from the middle of the first.
+    # The position of each of the picture's rows between two rows of the logits, measured from pixel centres.
     at = ((torch.arange(height, device=logits.device, dtype=logits.dtype) + 0.5) * rows / height - 0.5).clamp(min=0)
     above = at.long()
     below = (above + 1).clamp(max=rows - 1)

@@ -1,4 +1,4 @@
-"""Pictures that fit to themselves at their edges: convolutions that see the far edge where a picture ends.
+"""Seamless pictures: convolutions wrap around to the opposite edge.
 
 The cached model and VAE stay as they are. What is handed on are clones whose convolutions are changed for the length
 of one call, in the one thread that renders, and are as before whatever the call came to.
@@ -11,7 +11,7 @@ import torch
 
 
 class HordeTiling:
-    """A model and a VAE whose pictures can be laid side by side."""
+    """A model and a VAE whose pictures tile seamlessly."""
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -37,7 +37,7 @@ def _denoise(executor, *arguments, **options):
 
 
 class _TilingAutoencoder:
-    """In the place of a VAE's network."""
+    """Stands in for a VAE's network."""
 
     def __init__(self, network):
         self._network = network

@@ -1,4 +1,4 @@
-"""The decoder of layered diffusion: from a picture and its latent to colours and alpha."""
+"""LayerDiffuse's decoder: from a picture and its latent to colours and alpha."""
 
 import torch
 from torch import nn
@@ -7,23 +7,23 @@ from torch.nn import functional
 from .folders import listed, path_of
 from .layers import LAYERS
 
-#: Widths of the levels, from the picture's own size downwards; the deepest ones have attention.
+#: Channels of the levels, from full size downwards; the deepest ones have attention.
 WIDTHS = (32, 32, 64, 128, 256, 512, 512)
 FIRST_ATTENTION = 4
-#: The latent, an eighth of the picture's size, is added where the picture has come down to that.
+#: Level at which the latent joins: it has an eighth of the picture's size.
 LATENT_LEVEL, LATENT_CHANNELS = 3, 4
 LAYERS_DOWN, LAYERS_UP = 2, 3
 GROUPS, EPSILON, HEAD_WIDTH = 4, 1e-5, 8
-#: Alpha, then red, green and blue.
+#: Output channels: alpha, then red, green and blue.
 OUTPUTS = 4
-#: Sides of the picture must be multiples of this, for as often as it is halved.
+#: Sides of the picture must be multiples of this, because it is halved that often.
 MULTIPLE_PX = 64
-#: Bytes of work for a pixel, with room to spare.
+#: Working memory for a pixel, in bytes, with a margin.
 WORK_BYTES_PER_PIXEL = 2048
 
 
 class HordeTransparentDecode:
-    """Every picture of a batch with its transparency, told from the picture and its latent."""
+    """Every picture of a batch with its alpha, decoded from the picture and its latent."""
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -55,7 +55,7 @@ class HordeTransparentDecode:
 
 
 def _steadily(network, picture, latent):
-    """The median of what the network makes of the picture turned and mirrored all ways."""
+    """The median of the network's results over the eight rotations and reflections of the picture."""
     found = []
     for mirrored in (False, True):
         for turns in range(4):
@@ -69,7 +69,7 @@ _kept = {}
 
 
 def _network(path):
-    """The decoder as the engine manages its models; the last one is kept."""
+    """The decoder as a model that ComfyUI manages; the last one is kept."""
     from comfy import model_management, utils
     from comfy.model_patcher import ModelPatcher
 
@@ -117,7 +117,7 @@ class Attention(nn.Module):
 
 
 class Resized(nn.Module):
-    """A convolution on the way to half the size, or to twice the size."""
+    """The convolution of a down- or upsampling step."""
 
     def __init__(self, width, stride):
         super().__init__()
@@ -128,7 +128,7 @@ class Resized(nn.Module):
 
 
 class Level(nn.Module):
-    """Some residual layers, each with attention behind it where the level has any."""
+    """Residual layers, each followed by attention where the level has any."""
 
     def __init__(self, sizes, *, attends):
         super().__init__()
@@ -152,7 +152,7 @@ class Middle(nn.Module):
 
 
 class TransparencyDecoder(nn.Module):
-    """Down from the picture to its gist and up again, with the latent joining on the way. Names are the file's."""
+    """A U-Net over the picture, joined by the latent on the way down. Attribute names are the file's."""
 
     def __init__(self):
         super().__init__()

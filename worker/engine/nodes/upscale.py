@@ -1,4 +1,4 @@
-"""Enlarging with a network, image by image and tile by tile.
+"""Upscaling with a network, image by image and tile by tile.
 
 ComfyUI's own node hands the whole batch to the card; here one image is there at a time, and tiles shrink when even
 that is too much.
@@ -7,14 +7,14 @@ that is too much.
 import torch
 
 TILE_PX, OVERLAP_PX, SMALLEST_TILE_PX = 512, 32, 128
-#: Channels that the networks know.
+#: Channels that the networks take.
 COLOURS = 3
-#: Bytes of work for each byte of a tile and each step of scale; ComfyUI's estimate.
+#: Working memory, in bytes, for each byte of a tile and each unit of scale; ComfyUI's estimate.
 WORK_PER_BYTE = 384
 
 
 class HordeImageUpscale:
-    """Every image of the batch, enlarged by the network's own factor. Transparency grows with its picture."""
+    """Every image of the batch, enlarged by the network's scale; alpha is enlarged with it."""
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -33,7 +33,7 @@ class HordeImageUpscale:
         model_bytes = model_management.module_size(upscale_model.model)
         model_management.free_memory(model_bytes + tile_bytes * max(scale, 1) * WORK_PER_BYTE, device)
         count, height, width, channels = images.shape
-        # On the CPU, where the whole enlarged batch has room.
+        # On the CPU: the enlarged batch may not fit on the card.
         result = torch.empty((count, height * scale, width * scale, channels))
         upscale_model.to(device)
         try:
@@ -51,7 +51,7 @@ class HordeImageUpscale:
 
 
 def _enlarge(model, image, result, tile_px):
-    """Fill `result`; gives the size of tiles there was room for, to begin the next image with."""
+    """Fill `result`. Returns the tile size that fitted, for the next image to begin with."""
     from comfy import model_management, utils
 
     while True:
