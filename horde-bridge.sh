@@ -43,9 +43,12 @@ set_up() {
 }
 
 if ! is_complete; then
-    # Help needs no set-up.
+    # Help and version need no set-up.
     if is_for_help "$@"; then
         cat -- "$here/worker/usage.txt"
+        exit
+    elif [ "${1:-}" = --version ]; then
+        sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$here/worker/__init__.py"
         exit
     fi
     set_up || exit

@@ -94,10 +94,17 @@ def _with_command(arguments: list[str]) -> list[str]:
 def _usage_error(error: Exception) -> str:
     message = str(getattr(error, "format_message", error.__str__)())
     context = getattr(error, "ctx", None)
+    if "unexpected extra argument" in message and (later := set(sys.argv[2:]) & _commands()):
+        return f"{message}. Write the command {later.pop()} first, and its options after it."
     if "No such command" not in message or context is None:
         return message
     name = message.split("'")[1] if "'" in message else ""
     return _no_command(name, getattr(context.command, "commands", ()), context.command_path)
+
+
+def _commands() -> set[str]:
+    names = {info.name or getattr(info.callback, "__name__", "") for info in app.registered_commands}
+    return names | {group.name or "" for group in app.registered_groups}
 
 
 def _no_command(name: str, known: Iterable[str], path: str) -> str:

@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from worker import __version__
+
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -287,6 +289,13 @@ def test_help_needs_no_set_up(place, script, arguments):
     done = place.run(script, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Usage: horde-bridge" in done.stdout
+
+
+def test_the_version_needs_no_set_up(place):
+    with_runtime(place, check=1)
+    shutil.copy2(ROOT / "worker" / "__init__.py", place.clone / "worker")
+    done = place.run("horde-bridge.sh", "--version")
+    assert (done.stdout.strip(), done.stderr) == (__version__, "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])

@@ -44,6 +44,7 @@ def test_each_command_has_help_of_its_own(typed, arguments):
         (("status",), "maintenance show"),
         (("stop",), "Ctrl+C"),
         (("xyzzy",), "The commands of horde-bridge are: config, demo,"),
+        (("-n", "x", "doctor"), "Write the command doctor first"),
         (("run", "--cpu", "--amd"), "only one of --amd, --cpu and --directml"),
         (("doctor", "--offlin"), "--offline"),
     ],

@@ -13,6 +13,7 @@ import httpx
 import typer
 from loguru import logger
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as ProgressBars
 
@@ -52,6 +53,7 @@ from worker.models.download_plan import auxiliary_records, fetch_planned, plan_s
 from worker.models.loras.lora_cache import purge_unknown
 from worker.network_variables import check_network_variables
 from worker.units import GIB
+from worker.untrusted.text import visible
 
 app = typer.Typer(help="Look at, fetch and check the models.", no_args_is_help=True)
 
@@ -293,7 +295,7 @@ class DownloadBars:
     def _draw(self, progress: DownloadProgress) -> None:
         target = progress.download.target
         if target not in self._bars:
-            self._bars[target] = self._progress.add_task(target.name)
+            self._bars[target] = self._progress.add_task(escape(visible(target.name)))
         self._progress.update(self._bars[target], completed=progress.done, total=progress.total)
         if progress.state in (DownloadState.FAILED, DownloadState.STOPPED):
             self._progress.remove_task(self._bars.pop(target))

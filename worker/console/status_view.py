@@ -16,6 +16,7 @@ from worker.console.status import RULE, read_status, status_lines
 from worker.errors import HordeError
 from worker.jobs.job import JobEvent, Stage
 from worker.scheduling.admission import Admission
+from worker.untrusted.text import visible
 
 #: Interval for checking whether a block is due, in seconds; also the refresh of the live view.
 TICK_S = 1.0
@@ -41,7 +42,7 @@ class LiveView:
 
     def show(self, lines: Sequence[str]) -> None:
         """Replace the lines; none clears the view."""
-        shown = (RULE, *lines) if lines else ()
+        shown = (RULE, *map(visible, lines)) if lines else ()
         self._live.update(Text("\n".join(shown), no_wrap=True, overflow="ellipsis"), refresh=True)
 
 

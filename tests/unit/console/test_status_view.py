@@ -19,9 +19,11 @@ def test_log_lines_and_status_both_reach_the_terminal_and_standard_error_is_give
     with live_view(Console(file=terminal, force_terminal=True, width=80)) as view:
         view.show(["my worker: 5 min, 3 jobs done", "x" * 200])
         sys.stderr.write("a log line\n")
-        view.show(["my worker: 6 min, 4 jobs done"])
+        view.show(["my worker: 6 min, 4 jobs done", "Account a\x1b]0;owned\x07\u202eb"])
     text = terminal.getvalue()
     assert "3 jobs done" in text
+    assert "\x1b]0;owned" not in text
+    assert "\u202e" not in text
     assert "a log line" in text
     assert text.index("a log line") < text.index("4 jobs done")
     assert "x" * 81 not in text
