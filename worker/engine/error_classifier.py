@@ -71,8 +71,12 @@ _DEVICE = _any_of(
     r"unspecified launch failure",
     r"CUBLAS_STATUS_(EXECUTION_FAILED|NOT_INITIALIZED|INTERNAL_ERROR)",
     r"HIPBLAS_STATUS_(EXECUTION_FAILED|NOT_INITIALIZED|INTERNAL_ERROR)",
-    r"CUDNN_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR)",
+    r"CUDNN_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR)(?!\w*ALLOCATION_FAILED)",
     r"miopenStatus(InternalError|UnknownError)",
+    r"GPU will not respond to more commands",
+    r"DXGI_ERROR_DEVICE_(HUNG|REMOVED|RESET)",
+    r"No (CUDA|HIP) GPUs are available",
+    r"GPU is lost",
     r"driver shutting down",
     r"GPU device instance has been suspended",
     r"no CUDA-capable device",
@@ -89,6 +93,11 @@ _MEMORY = _any_of(
     r"allocation on device",
     r"UR_RESULT_ERROR_OUT_OF_\w*MEMORY",
     r"paging file is too small",
+    r"bad[_ ]alloc",
+    r"ALLOCATION_FAILED",
+    r"OUT_OF_RESOURCES",
+    # What cuDNN says when no algorithm fits into the memory that is left.
+    r"unable to find (a valid cuDNN algorithm|an engine to execute)",
 )
 _MEMORY_TYPES = ("OutOfMemoryError", "MemoryError")
 #: What torch says of a pickle that names other things than tensors. It also advises to load it all the same.
@@ -107,8 +116,8 @@ _DAMAGE_TYPES = ("SafetensorError", "UnpicklingError", "EOFError", "BadZipFile")
 #: ComfyUI finds no architecture it knows; a file cut short is found by its header before.
 _UNKNOWN_MODEL = _any_of(r"could not detect model type", r"unsupported model")
 _SHAPES = _any_of(
-    r"mat1 and mat2 shapes cannot be multiplied",
-    r"expected input\S* to have \d+ channels",
+    r"shapes cannot be multiplied",
+    r"expected input.* to have \d+ channels",
     r"size mismatch for",
     r"Error\(s\) in loading state_dict",
 )

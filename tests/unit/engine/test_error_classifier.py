@@ -151,6 +151,25 @@ OTHERS = [
         NodeFailed,
     ),
     ("AttributeError", "'NoneType' object has no attribute 'shape'", NodeFailed),
+    ("RuntimeError", "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED", OutOfMemory),
+    ("RuntimeError", "GET was unable to find an engine to execute this computation", OutOfMemory),
+    ("RuntimeError", "Unable to find a valid cuDNN algorithm to run convolution", OutOfMemory),
+    ("RuntimeError", "UR backend failed. UR backend returns:40 (UR_RESULT_ERROR_OUT_OF_RESOURCES)", OutOfMemory),
+    ("RuntimeError", "std::bad_alloc", OutOfMemory),
+    ("RuntimeError", "bad allocation", OutOfMemory),
+    ("safetensors_rust.SafetensorError", "Error: Cannot allocate memory (os error 12)", OutOfMemory),
+    ("RuntimeError", "The GPU will not respond to more commands, most likely because of an invalid …", DeviceLost),
+    ("RuntimeError", "No HIP GPUs are available", DeviceLost),
+    ("torch.AcceleratorError", "CUDA error: invalid argument", DeviceLost),
+    ("RuntimeError", "HIPBLAS_STATUS_ALLOC_FAILED when calling `hipblasCreate(handle)`", OutOfMemory),
+    ("RuntimeError", "hipErrorNoBinaryForGpu: Unable to find code object for all current devices!", EngineNotRunnable),
+    ("zipfile.BadZipFile", "File is not a zip file", ModelBroken),
+    (
+        "RuntimeError",
+        "PytorchStreamReader failed locating file data.pkl: file not found",
+        ModelBroken,
+    ),
+    ("NotImplementedError", "No operator found for `memory_efficient_attention_forward` with inputs", NodeFailed),
 ]
 
 
@@ -274,6 +293,22 @@ def test_a_checkpoint_without_a_part_is_named_with_what_it_lacks(
     assert type(error) is ModelIncomplete
     assert error.file == file
     assert f"{file} holds no {part}" in error.message
+
+
+@pytest.mark.parametrize(
+    "exception",
+    [
+        (
+            "RuntimeError",
+            "Given groups=1, weight of size [320, 4, 3, 3], expected input[2, 16, 64, 64] to have 4 channels",
+        ),
+        ("RuntimeError", "mat1 and mat2 shapes cannot be multiplied (154x2048 and 768x320)"),
+    ],
+)
+def test_a_checkpoint_of_another_family_is_said_as_that(exception: tuple[str, str]) -> None:
+    error = failed(PLAIN, "sampler", exception)
+    assert type(error) is ModelMismatch
+    assert "another family" in error.remedy
 
 
 def test_shapes_that_do_not_fit_are_the_files_unless_a_requester_brought_something() -> None:
