@@ -128,14 +128,25 @@ def auxiliary_records(config: BridgeData, selection: ModelSelection) -> list[Mod
 
     Those without an address are left out: an owner with lists of his own decides so what is fetched.
     """
+    return [record for record in _wanted_records(config, selection) if record.files[0].url]
+
+
+def unlisted_files(store: Store, config: BridgeData, selection: ModelSelection) -> tuple[str, ...]:
+    """Auxiliary files that the settings need, that are not on disk, and whose address no list has: `folder/name`."""
+    wanted = _wanted_records(config, selection)
+    return tuple(each.name for each in wanted if not each.files[0].url and store.missing(each))
+
+
+def _wanted_records(config: BridgeData, selection: ModelSelection) -> list[ModelRecord]:
     families = {record.family for record in selection.records if record.family}
-    records: list[ModelRecord] = []
-    for file in wanted_files(config, families):
-        found = as_model_file(file, selection.reference)
-        if found.url:
-            category = _CATEGORIES.get(file.category, Category.MISCELLANEOUS)
-            records.append(ModelRecord(f"{file.folder}/{file.name}", category, (found,)))
-    return records
+    return [
+        ModelRecord(
+            f"{file.folder}/{file.name}",
+            _CATEGORIES.get(file.category, Category.MISCELLANEOUS),
+            (as_model_file(file, selection.reference),),
+        )
+        for file in wanted_files(config, families)
+    ]
 
 
 def plan_selection(store: Store, config: BridgeData, selection: ModelSelection, *, reserve_bytes: int) -> DownloadPlan:

@@ -29,10 +29,18 @@ from worker.models.catalog.reference import TIMEOUT_S, Reference
 from worker.models.disk.store import MissingFile
 from worker.models.download.downloader import FIRST_PAUSE_S, RESERVE_BYTES, Downloader, open_client
 from worker.models.download.transfer import Throttle
-from worker.models.download_plan import as_model_file, auxiliary_records, fetch_planned, plan_downloads, repair
+from worker.models.download_plan import (
+    as_model_file,
+    auxiliary_records,
+    fetch_planned,
+    plan_downloads,
+    repair,
+    unlisted_files,
+)
 from worker.models.loras.civitai import Kind
 from worker.models.loras.lora_fetcher import LoraFetcher, LoraHosts
 from worker.models.progress import DownloadReport, ModelsState
+from worker.untrusted.http_head import bounded_head
 from worker.workflows.auxiliary_files import AuxiliaryFile, needs
 from worker.workflows.request import (
     Embedding,
@@ -217,7 +225,9 @@ class ModelManager:
         async with contextlib.AsyncExitStack() as stack:
             public = await stack.enter_async_context(open_client(private=self._config.allow_private_downloads))
             # The address of lists in the settings may be private.
-            own = await stack.enter_async_context(httpx.AsyncClient(timeout=TIMEOUT_S))
+            own = await stack.enter_async_context(
+                httpx.AsyncClient(timeout=TIMEOUT_S, event_hooks={"request": [bounded_head]})
+            )
             models = Downloader(
                 public, self.store.hashes,
                 tokens=self._tokens, throttle=self._throttle, on_progress=self._report.note,
@@ -360,6 +370,12 @@ class ModelManager:
             self._missed(record, error)
             if not isinstance(error, DiskFull):
                 self._warn_once(f"{record.name} can't be fetched: {error}", action="model_unavailable")
+        if unlisted := await asyncio.to_thread(unlisted_files, self.store, self._config, selection):
+            self._warn_once(
+                f"No model list has an address of {', '.join(unlisted)}: what needs them is not offered until they are "
+                "in their folders.",
+                action="files_unlisted",
+            )
         if plan.without_room:
             self._warn_once(plan.room_warning, action="disk_full", key="disk full")
         await downloader.keep_only({download.target for download in plan.downloads})

@@ -14,7 +14,7 @@ from loguru import logger
 from worker.clock import Clock, monotonic
 from worker.config.schema import BridgeData
 from worker.horde.agent import level_of, lowered
-from worker.horde.feature_levels import CASCADE_LEVEL, FLUX_LEVEL, Gate, level_without
+from worker.horde.feature_levels import CASCADE_LEVEL, FLUX_LEVEL, GATES, HIGHEST_LEVEL, Gate, level_without
 from worker.horde.messages import PopRequest
 from worker.workflows.auxiliary_files import QR_CONTROLNETS, AuxiliaryFile, of_feature
 from worker.workflows.capabilities import Ability, Survey, survey
@@ -172,6 +172,12 @@ def _tell(capabilities: Capabilities) -> None:
         "Offering {} model(s) at feature level {}, with {}",
         len(capabilities.models), capabilities.level, ", ".join(sorted(capabilities.switches)) or "no switch on",
     )  # fmt: skip
+    if capabilities.level < HIGHEST_LEVEL:
+        logger.bind(action="level_lowered").warning(
+            "Below feature level {} the Horde sends no jobs with {}, and credits 90 % of the kudos",
+            HIGHEST_LEVEL,
+            ", ".join(gate.value for level, gates in GATES.items() if level > capabilities.level for gate in gates),
+        )
     for what, reason in capabilities.off:
         logger.bind(action="not_offered").warning("Not offered: {} ({})", what, reason)
     for what, reason in capabilities.unavoidable:

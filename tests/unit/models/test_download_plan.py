@@ -9,11 +9,21 @@ import pytest
 from worker.config.schema import BridgeData
 from worker.errors import ConfigError
 from worker.models import download_plan
+from worker.models.catalog.custom import CustomModels
+from worker.models.catalog.model_selection import choose
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose
 from worker.models.catalog.reference import Reference, read_folder
 from worker.models.disk.store import Store
 from worker.models.download.downloader import Downloader
-from worker.models.download_plan import as_model_file, fetch_planned, plan_downloads, repair, wanted_files
+from worker.models.download_plan import (
+    as_model_file,
+    auxiliary_records,
+    fetch_planned,
+    plan_downloads,
+    repair,
+    unlisted_files,
+    wanted_files,
+)
 from worker.models.installed import InstalledModels
 from worker.workflows.auxiliary_files import (
     ANNOTATORS,
@@ -219,3 +229,18 @@ def test_a_file_is_here_when_it_is_whole(tmp_path, put):
     assert InstalledModels(Store(tmp_path), []).has(file)
     path.write_bytes(path.read_bytes()[:-1])
     assert not InstalledModels(Store(tmp_path), []).has(file)
+
+
+def test_models_of_sd15_alone_bring_the_file_of_qr_codes_that_the_highest_level_needs():
+    assert wanted(SD1) == (QR_CONTROLNETS[SD1],)
+
+
+def test_wanted_files_that_no_list_has_are_named_until_they_are_there(tmp_path, put):
+    model = ModelFile(Purpose.CHECKPOINT, "m.safetensors", "compvis")
+    custom = ModelRecord("M", Category.IMAGE, (model,), "stable_diffusion_1", SD1, custom=True)
+    selection = choose(BridgeData(), Reference({}, {}), CustomModels({"M": custom}), month=None)
+    assert auxiliary_records(BridgeData(), selection) == []
+    file, store = QR_CONTROLNETS[SD1], Store(tmp_path)
+    assert unlisted_files(store, BridgeData(), selection) == (f"controlnet/{file.name}",)
+    put(tmp_path / "controlnet" / file.name)
+    assert unlisted_files(store, BridgeData(), selection) == ()

@@ -12,7 +12,7 @@ from worker.aio import timeout
 from worker.config.schema import BridgeData
 from worker.horde.agent import bridge_agent
 from worker.horde.feature_levels import GATES, Gate, opened_by
-from worker.scheduling.offer import LOOK_EVERY_S, SWITCHES, Capabilities, CapabilityWatch, build_offer, decide
+from worker.scheduling.offer import LOOK_EVERY_S, SWITCHES, Capabilities, CapabilityWatch, _tell, build_offer, decide
 from worker.workflows.auxiliary_files import FACE_FIXERS, QR_CONTROLNETS, STRIP_BACKGROUND, UPSCALERS
 from worker.workflows.capabilities import (
     NEW_PROCESSORS,
@@ -300,3 +300,8 @@ async def test_the_event_loop_goes_on_while_it_is_tried_what_works_and_what_was_
     assert watch.capabilities(settings, (SD1, SDXL)) is first
     go_on.set()
     assert (await settled(watch, settings, SD1, SDXL)).models == ("SD1", "SDXL")
+
+
+def test_what_a_lower_level_costs_is_told(offered: Callable[..., Capabilities], said: list[str]):
+    _tell(offered(SD1, without=[QR_CONTROLNETS[SD1.family].name]))
+    assert any("no jobs with QR codes" in line and "90 % of the kudos" in line for line in said)

@@ -30,6 +30,7 @@ from worker.models.download.transfer import Throttle, Transfer, TransferLimits
 from worker.process.file_lock import locked
 from worker.units import MIB
 from worker.untrusted.addresses import only_public, only_web
+from worker.untrusted.http_head import bounded_head
 
 #: Tries in a row without progress before a file is given up.
 MAX_FRUITLESS: Final = 5
@@ -94,7 +95,7 @@ def open_client(*, private: bool = False) -> httpx.AsyncClient:
     It uses the proxies of the environment (HTTPS_PROXY, NO_PROXY).
     """
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-    hooks = [only_web] if private else [only_web, only_public()]
+    hooks = [only_web, bounded_head] if private else [only_web, only_public(), bounded_head]
     return httpx.AsyncClient(timeout=timeout, max_redirects=10, event_hooks={"request": hooks})
 
 

@@ -14,14 +14,17 @@ from typing import Any, Final, TypeVar
 import httpx
 
 from worker.aio import to_the_end
-from worker.errors import DownloadError, DownloadFailed, DownloadRefused
+from worker.errors import DownloadError, DownloadFailed, DownloadRefused, InputRefused
 from worker.models.disk.integrity import BLOCK_BYTES
 from worker.models.download.part_file import PartFile, PartState
 from worker.units import MIB
+from worker.untrusted.http_body import IDENTITY, SlowWatch, iter_body, refuse_coding
 from worker.untrusted.retry_after import retry_after_s
 
 #: Bytes gathered before a write: few thread switches, and little is lost by a cut.
 WRITE_BYTES: Final = MIB
+#: Transfers that may share the bandwidth bound, and so make each other slow.
+SHARES: Final = 32
 #: Bytes between two notes of what is on disk.
 SAVE_BYTES: Final = 32 * MIB
 
@@ -88,7 +91,7 @@ class Transfer:
         self._http = http
         self._url = url
         self._part = part
-        self._headers = {**headers, "accept-encoding": "identity"}
+        self._headers = {**headers, **IDENTITY}
         self._limits = limits
         self._throttle = throttle
         self._check_room = check_room
@@ -117,6 +120,8 @@ class Transfer:
             return self._digest.hexdigest()
         except httpx.HTTPError as error:
             raise DownloadFailed(f"the connection broke: {str(error) or type(error).__name__}") from error
+        except InputRefused as error:
+            raise DownloadRefused(error.message) from error
         finally:
             if self._part.path.exists():
                 await _on_disk(self._part.save, self._state)
@@ -170,16 +175,17 @@ class Transfer:
     async def _read(self, response: httpx.Response) -> None:
         """Write the bytes as they arrive, up to the size that was announced."""
         pending = bytearray()
-        watch = _SlowWatch(self._limits, self._throttle)
+        watch = SlowWatch(self._least_bytes_per_s(), self._limits.slow_window_s)
         total = self._state.total
         try:
-            async for chunk in response.aiter_raw():
+            async for chunk in iter_body(response):
                 left = (self._limits.max_bytes if total is None else total) - self._state.done - len(pending)
                 if total is None and len(chunk) > left:
                     raise DownloadRefused(f"the file has more than {self._limits.max_bytes / MIB:.0f} MiB.")
                 piece = chunk[:left]
                 await self._throttle.take(len(piece))
-                watch.count(len(piece))
+                if slow := watch.drips(len(piece)):
+                    raise DownloadFailed(slow)
                 pending += piece
                 if len(pending) >= WRITE_BYTES:
                     block, pending = pending, bytearray()
@@ -201,6 +207,11 @@ class Transfer:
         self._unsaved += len(data)
         self._on_progress(self._state)
 
+    def _least_bytes_per_s(self) -> float:
+        """Slower counts as stuck; less where the owner's bandwidth bound may make a transfer slow."""
+        shared = self._throttle.bytes_per_s / SHARES
+        return min(self._limits.slow_bytes_per_s, shared) if shared else self._limits.slow_bytes_per_s
+
     async def _save_now_and_then(self) -> None:
         if self._unsaved >= SAVE_BYTES:
             self._unsaved = 0
@@ -218,29 +229,6 @@ class Transfer:
     async def _discard(self) -> None:
         self._state = PartState(self._url)
         await _on_disk(self._part.discard)
-
-
-class _SlowWatch:
-    """Breaks off a transfer that drips."""
-
-    def __init__(self, limits: TransferLimits, throttle: Throttle) -> None:
-        least = limits.slow_bytes_per_s
-        if throttle.bytes_per_s:
-            # Many transfers share the owner's bandwidth bound: slowness may be caused by that.
-            least = min(least, throttle.bytes_per_s / 32)
-        self._least_bytes = least * limits.slow_window_s
-        self._window_s = limits.slow_window_s
-        self._since_s = time.monotonic()
-        self._bytes = 0
-
-    def count(self, count: int) -> None:
-        self._bytes += count
-        now_s = time.monotonic()
-        if now_s - self._since_s < self._window_s:
-            return
-        if self._bytes < self._least_bytes:
-            raise DownloadFailed(f"only {self._bytes} bytes came in {now_s - self._since_s:.0f} s")
-        self._since_s, self._bytes = now_s, 0
 
 
 async def _on_disk(work: Callable[..., T], *arguments: Any) -> T:
@@ -269,9 +257,7 @@ def _refuse_other_content(response: httpx.Response) -> None:
     """Refuse what can't be a model file: web pages (mostly a login form), and bytes in a content coding."""
     if response.headers.get("content-type", "").strip().casefold().startswith("text/html"):
         raise DownloadRefused("the server sends a web page instead of the file.", status=401, remedy=REMEDIES[401])
-    coding = response.headers.get("content-encoding", "identity").strip().casefold()
-    if coding != "identity":
-        raise DownloadRefused(f"the server sends the file in the content coding {coding[:50]!r}.")
+    refuse_coding(response)
 
 
 def _status_error(response: httpx.Response) -> DownloadError:
