@@ -1,4 +1,4 @@
-"""What the next pop asks for: which models, how large, how many images, for the engine that will be free first."""
+"""Plan the next pop: models, size and number of images, for the engine that will be free first."""
 
 import random
 from collections.abc import Callable, Iterable
@@ -18,16 +18,16 @@ from worker.scheduling.device_limits import DeviceLimits, MaxPixelsRotation, Rot
 from worker.scheduling.estimates import Estimates
 from worker.scheduling.estimates.estimates import BatchLimit
 
-#: How long before an engine runs dry its next job is fetched, at least, by the owner's mode.
+#: Seconds before an engine runs dry in which its next job is popped, at least; by the owner's performance mode.
 LEAD_S, MODERATE_LEAD_S, HIGH_LEAD_S = 3.0, 6.0, 10.0
 #: Reasons for small batches remembered as told.
 MOST_TOLD = 100
-#: An extra slow machine stands still for so many times longer.
+#: Factor of all stall limits for an extra slow worker.
 EXTRA_SLOW_PATIENCE = 3.0
 
 
 def stall_limits_s(config: BridgeData) -> dict[Phase, float]:
-    """The owner's time-outs by what an engine does."""
+    """Seconds without progress that the settings allow, by phase."""
     slowness = EXTRA_SLOW_PATIENCE if config.extra_slow_worker else 1.0
     return {
         # Of a load never seen before, as much as an engine may say nothing at all.
@@ -39,15 +39,15 @@ def stall_limits_s(config: BridgeData) -> dict[Phase, float]:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What the engines can take."""
+    """How many jobs the engines can take."""
 
     #: engines that take jobs
     engines: int
     #: jobs that may wait besides
     queue: int
-    #: seconds until an engine has nothing to do any more, as far as known
+    #: seconds until the first engine has nothing to do, as far as known
     idle_in_s: float
-    #: how long before that the next job is fetched, at least; else three times what fetching takes
+    #: seconds before that in which the next job is popped, at least; three times the time of a pop if that is longer
     lead_s: float = LEAD_S
 
 
@@ -99,7 +99,7 @@ class Planner:
         self.withdrawn: dict[str, str] = {}
 
     def capacity(self) -> Capacity:
-        """What the engines can take."""
+        """How many jobs the engines can take now."""
         open_slots, config = self._pool.offered_slots, self._config()
         idle = self._estimates.idle_in_s([slot.number for slot in open_slots])
         devices = len({slot.settings.device for slot in open_slots})
@@ -109,7 +109,7 @@ class Planner:
         return Capacity(len(open_slots), devices * config.queue_size, min(idle.values(), default=0.0), lead_s)
 
     def plan(self, asking: int = 0) -> PopPlan | None:
-        """What to ask for besides `asking` pops that are under way; None when nothing can be served."""
+        """The next pop, with `asking` pops under way; None if nothing can be served."""
         now = self._clock()
         prospects = self._prospects(asking)
         useful = [prospect for prospect in prospects if prospect.device.sizes()]

@@ -1,9 +1,9 @@
-"""How fast jobs are, learned from those before them. Pure: seconds and requests in, seconds out.
+"""How fast jobs are, learned from earlier ones. Pure: seconds and requests in, seconds out.
 
-Work is counted in megapixelsteps. Two things are learned. How long a whole job keeps an engine busy hangs on the
-model, on what is asked beside the plain picture and on the size, so that each such kind learns by itself: `JobTimes`,
-which say when an engine runs dry. How fast a model samples is `SamplerPace`, which decides what may be asked for: it
-goes by the steps of samplers alone, so that neither a load nor post-processing counts as slowness.
+Work is counted in megapixelsteps. `JobTimes` learns how long a whole job keeps an engine busy, by model, features and
+size; it predicts when an engine runs dry. `SamplerPace` learns how fast a model samples, from the steps of samplers
+alone, so that loads and post-processing do not count as slowness; it decides what is asked for. `UpscalePace` learns
+how fast pictures are enlarged.
 """
 
 from collections import deque
@@ -18,22 +18,22 @@ from worker.workflows.post_processing import works_px
 from worker.workflows.request import RenderRequest, ServedModel
 from worker.workflows.types import Family
 
-#: Weight of the newest measurement: a machine's speed changes with what else runs on it.
+#: Weight of the newest measurement in an average: a machine's speed changes with its other load.
 NEWEST = 0.3
-#: Kinds remembered at most.
+#: Kinds of jobs remembered.
 MOST_KINDS = 512
-#: Jobs of fewer megapixelsteps are mostly overhead: larger ones are not judged by them.
+#: Megapixelsteps below which a job is mostly overhead and says nothing of larger ones.
 LEAST_WORK = 1.0
 #: Megapixels below which enlarging is mostly overhead.
 LEAST_UPSCALED = 0.02
-#: A model that is too slow is tried again after this, then after twice as long each time, up to the longest.
+#: Seconds after which a model that is too slow is tried again; doubles each time, up to the longest.
 RETRY_S, LONGEST_RETRY_S = 60.0, 600.0
 #: Samplers that evaluate the model twice a step.
 TWICE = frozenset({"heun", "dpm_2", "dpm_2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde"})
 
 
 def work_of(request: RenderRequest) -> float:
-    """Megapixelsteps of the whole batch, both passes of a hires fix counted."""
+    """Megapixelsteps of the whole batch, including the second pass of a hires fix."""
     evaluations = 2 if request.sampler in TWICE else 1
     first = request.first_width * request.first_height * request.steps
     second = request.width * request.height * request.hires_steps if request.hires else 0
@@ -41,12 +41,12 @@ def work_of(request: RenderRequest) -> float:
 
 
 def work_of_steps(request: RenderRequest, steps: float) -> float:
-    """Megapixelsteps of so many of the request's steps."""
+    """Megapixelsteps of `steps` of the request's steps."""
     return work_of(request) * steps / (request.steps + (request.hires_steps if request.hires else 0))
 
 
 def _kinds(request: RenderRequest) -> Iterator[Hashable]:
-    """The request's kinds from the most to the least like it."""
+    """Kinds of the request, from the most to the least specific."""
     features, size = features_of(request), request.width * request.height
     yield request.model.name, features, size, request.batch
     yield request.model.name, features, size
@@ -62,14 +62,14 @@ class JobTimes:
         self._seconds_per_unit: BoundedDict[Hashable, float] = BoundedDict(MOST_KINDS)
 
     def learn(self, request: RenderRequest, seconds: float) -> None:
-        """A finished job like this kept an engine busy for so long."""
+        """A finished job kept an engine busy for `seconds`."""
         measured = seconds / work_of(request)
         for kind in _kinds(request):
             before = self._seconds_per_unit.get(kind, measured)
             self._seconds_per_unit[kind] = before + NEWEST * (measured - before)
 
     def estimate(self, request: RenderRequest) -> float | None:
-        """Seconds an engine will need; None before anything of the family was seen."""
+        """Seconds that an engine will need; None before any job of the family."""
         for kind in _kinds(request):
             if kind in self._seconds_per_unit:
                 return self._seconds_per_unit[kind] * work_of(request)
@@ -104,8 +104,8 @@ class _Samples:
 class SamplerPace:
     """How fast models sample. Times are seconds of a monotonic clock.
 
-    Of a model the faster one of its last two jobs counts: one that was slow by accident changes nothing, and one that
-    was fast again ends all caution. What is known of one model only, or of its kin, never withdraws another.
+    The faster of a model's last two jobs counts: one that was slow by accident changes nothing, and one fast job ends
+    all caution. What is known of other models makes pictures smaller, but never withdraws a model.
     """
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ class SamplerPace:
         self._known: dict[Family, float] = {}
 
     def learn(self, request: RenderRequest, now: float, *, steps: float, seconds: float, finished: bool) -> None:
-        """The samplers of a job did so many steps in so many seconds; `finished`: the job was rendered in the end."""
+        """The samplers of a job did `steps` in `seconds`; `finished`: the job was rendered."""
         work, done = work_of(request), work_of_steps(request, steps)
         if seconds <= 0 or done <= 0:
             return
@@ -131,7 +131,7 @@ class SamplerPace:
             self._known[family] = min(kin.units)
 
     def of(self, model: ServedModel, now: float) -> Pace | None:
-        """The model's pace, if need be by its family or by another; None while too little is known."""
+        """The model's pace, else by its family, else by other families; None while too little is known."""
         own = self._models.get(model.name)
         if own and own.units:
             return Pace(min(own.units), len(own.units) > 1 and now - own.at < own.retry_s)
