@@ -1,11 +1,10 @@
-"""The first lines of an engine's life: run by the engine's own Python, before ComfyUI's main.py.
+"""Starts ComfyUI's main.py in the engine's own Python, tied to the worker.
 
     python launch.py COMFYUI_FOLDER ARGUMENTS…
 
-It ties the engine to the worker: standard input is a pipe that nothing is ever written to, so its end means that
-the worker is gone, by whatever death, on every system. Linux kills harder, even when the interpreter is stuck.
-And what is printed never fails: where the disk has no room for the log, jobs go on without it.
-Standard library only.
+Standard input is a pipe that nothing is written to; its end means that the worker is gone, however that happened, on
+every system. Linux also kills an engine whose interpreter hangs. Printing never fails: with a full disk, jobs go on
+without a log. Standard library only.
 """
 
 import ctypes
@@ -22,7 +21,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def kill_with_parent() -> None:
-    """Have this process killed when the worker ends, where the system can do that."""
+    """Have the system kill this process when the worker ends, on Linux."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -44,7 +43,7 @@ def die_with_parent() -> None:
 
 
 class Forgiving(io.RawIOBase):
-    """A file that takes whatever is written, and loses what it has no room for."""
+    """A file that never fails: what can't be written is dropped."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -64,13 +63,13 @@ class Forgiving(io.RawIOBase):
 
 
 def print_whatever_happens() -> None:
-    """Printing is part of ComfyUI's sampling, and an error there would be an error of the job."""
+    """Replace standard output and error: ComfyUI prints while it samples, and an error there would fail the job."""
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = io.TextIOWrapper(
             io.BufferedWriter(Forgiving(number)), "utf-8", "backslashreplace", line_buffering=True
         )
         setattr(sys, name, stream)
-        # ComfyUI puts a stream of its own over the buffer; the one below must live, or it closes what they share.
+        # ComfyUI wraps the buffer in its own stream; this one must stay referenced, or it closes the shared buffer.
         setattr(sys, f"__{name}__", stream)
 
 

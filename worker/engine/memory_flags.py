@@ -1,25 +1,25 @@
-"""How an engine shares the machine: ComfyUI's memory and cache flags, from the owner's modes and the memory. Pure."""
+"""ComfyUI's memory and cache flags, from the owner's memory modes and the machine's memory. Pure."""
 
 from dataclasses import dataclass
 
 from worker.config.schema import BridgeData
 from worker.units import GIB
 
-#: What the system, the worker, the safety child and the engine itself need beside models.
+#: Memory for the system, the worker, the safety child and the engine itself, beside models.
 RESERVED_BYTES = 6 * GIB
-#: Models are kept in memory up to this many; more only delays the moment at which memory runs out.
+#: Most models kept in memory; more would only delay the moment at which memory runs out.
 MOST_MODELS = 6
-#: Node results that a job leaves in ComfyUI's cache, its model among them.
+#: Node results per job in ComfyUI's cache, its model among them.
 RESULTS_PER_JOB = 10
-#: GiB of a card's memory left to the desktop and to other programs, where the owner asks for no memory mode.
+#: GiB of a card's memory reserved for other programs, unless the owner sets a memory mode.
 RESERVED_VRAM_GIB = 1.0
-#: Share of the memory that all engines together may grow to before they are started afresh between two jobs.
+#: Share of the memory that all engines together may hold before they are replaced between two jobs.
 GROWTH_LIMIT = 0.85
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is to share. Bytes."""
+    """The machine's memory and what shares it. Bytes."""
 
     memory: int
     #: the largest model served, all its files together
@@ -28,7 +28,7 @@ class Machine:
 
     @property
     def models_kept(self) -> int:
-        """Models that each engine can keep in memory."""
+        """Number of models that each engine keeps in memory."""
         return max(1, min(MOST_MODELS, self._room))
 
     @property
@@ -43,7 +43,7 @@ class Machine:
 
     @property
     def engine_limit(self) -> int:
-        """Memory above which an engine gets no more jobs and is started afresh."""
+        """Memory above which an engine gets no more jobs and is replaced."""
         return int(self.memory * GROWTH_LIMIT) // max(self.engines, 1)
 
 
@@ -53,7 +53,7 @@ def memory_arguments(config: BridgeData, machine: Machine, *, has_card: bool, sh
     With room for several models ComfyUI keeps the results of as many jobs, their models with them; its
     classic cache forgets a model as soon as a job uses another.
     """
-    # Said although it is the default of 0.3.75: newer versions keep by memory pressure, and forget models for it.
+    # The default of 0.3.75, set explicitly because newer versions evict models under memory pressure instead.
     arguments = ["--cache-classic"]
     if machine.models_kept > 1:
         arguments = ["--cache-lru", str(RESULTS_PER_JOB * machine.models_kept)]
@@ -65,7 +65,7 @@ def memory_arguments(config: BridgeData, machine: Machine, *, has_card: bool, sh
         arguments.append("--highvram")
     else:
         arguments += ["--reserve-vram", str(RESERVED_VRAM_GIB)]
-        # Several engines on one card can't see each other's models; each gives its own back after use.
+        # Engines on one card don't know each other's models, so each unloads its own after use.
         if sharers > 1 and config.unload_models_from_vram_often:
             arguments.append("--disable-smart-memory")
     return tuple(arguments)

@@ -18,11 +18,11 @@ from loguru import logger
 
 from worker.aio import timeout, to_the_end
 
-#: How long a child gets to end by itself before it is killed.
+#: Seconds that a child gets to end by itself before it is killed.
 STOP_TIMEOUT_S = 5.0
-#: How long a caller who gives up is held until the killed child is gone.
+#: Seconds that a cancelled caller is held up until the killed child is gone.
 REAP_TIMEOUT_S = 1.0
-#: A log file larger than this is set aside (one old file is kept).
+#: A log file larger than this is moved to `.log.1`, which is overwritten.
 LOG_LIMIT_BYTES = 16 * 1024 * 1024
 #: Lines of a child's log that go into an error.
 LOG_TAIL_LINES = 12
@@ -66,7 +66,7 @@ def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
 
 
 def spawn_options() -> dict[str, Any]:
-    """Its own session: Ctrl+C in the terminal is for the worker, which lets the child finish."""
+    """Options for a session of its own: Ctrl+C goes to the worker alone, which lets the child finish."""
     return {
         "start_new_session": sys.platform != "win32",
         "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
@@ -74,17 +74,17 @@ def spawn_options() -> dict[str, Any]:
 
 
 async def end_child(child: asyncio.subprocess.Process, *, timeout_s: float, name: str) -> None:
-    """End the process: politely first, by force after `timeout_s`. Harmless when it has ended."""
+    """Terminate the process, and kill it after `timeout_s`. Harmless when it has ended."""
     try:
         if timeout_s > 0 and await _ends(child, child.terminate, timeout_s):
             return
         killed = await _ends(child, child.kill, STOP_TIMEOUT_S)
     except asyncio.CancelledError:
-        # Nobody wants to wait any longer, but the child must not live on.
+        # The caller waits no longer, but the child must not survive.
         await to_the_end(_ends(child, child.kill, REAP_TIMEOUT_S))
         raise
     if not killed:
-        # Stuck in a call of the driver: not even a kill ends it, and the worker must not hang with it.
+        # It hangs in a call of the driver, where no signal reaches it; the worker must not wait for it.
         logger.bind(action="child_stuck", pid=child.pid).error(
             "The {} (pid {}) does not end even when killed: its driver is stuck. Restart the machine.", name, child.pid
         )
@@ -102,7 +102,7 @@ async def _ends(child: asyncio.subprocess.Process, ask: Callable[[], None], time
 
 
 def log_tail(log_file: Path) -> str:
-    """The last lines the child wrote."""
+    """The last lines of a log; empty if it can't be read."""
     try:
         with log_file.open("rb") as log:
             log.seek(0, os.SEEK_END)
@@ -131,7 +131,7 @@ def describe_exit(code: int | None) -> tuple[str, str]:
 
 
 async def trim_log(log_file: Path) -> None:
-    """Set the log aside when it has grown; the child goes on writing to the emptied file. Off the event loop."""
+    """Move a large log to `.log.1`; the child continues in the emptied file. Runs in a thread."""
     await asyncio.to_thread(_trim_log, log_file)
 
 
@@ -140,8 +140,8 @@ def _trim_log(log_file: Path) -> None:
         size = log_file.stat().st_size
         if size <= LOG_LIMIT_BYTES:
             return
-        # Only its end: a log that is written without pause must not fill the disk twice. Where there is no room even
-        # for that, the old lines are what has to go.
+        # Only its end is kept: a flood of lines must not fill the disk twice. Without room for that the old lines are
+        # dropped.
         with contextlib.suppress(OSError), log_file.open("rb") as log, log_file.with_suffix(".log.1").open("wb") as old:
             log.seek(size - LOG_LIMIT_BYTES)
             shutil.copyfileobj(log, old, COPY_BYTES)

@@ -1,8 +1,8 @@
-"""Children of a run that was killed: noted while they live, ended by the next run.
+"""Child processes of a run that was killed: each is noted in a file, and ended by the next run.
 
-Children die with the worker by themselves (see worker.engine.launch); this is the net below, for one that is stuck or
-was started in a way that loses the tie. A process is known by its number and its moment of birth, so that whoever
-got the number afterwards is left alone.
+Children normally end with the worker (see worker.engine.launch); this is for one that hangs, or was started in a way
+that does not tie it to the worker. A process is identified by pid and start time, so that another process with a
+reused pid is left alone.
 """
 
 import contextlib
@@ -14,27 +14,27 @@ from loguru import logger
 
 from worker.untrusted.json_reader import JsonBounds, read_json_file
 
-#: One in the folder of every child.
+#: The note in the folder of each child.
 FILE_NAME = "child.json"
 #: What `note_child` writes has two values.
 NOTE_BOUNDS = JsonBounds(max_bytes=4096)
-#: How far two readings of the same birth may lie apart: the system counts it from a boot time that it corrects.
+#: Tolerance between two readings of the same start time, which the system derives from a boot time that it corrects.
 BIRTH_TOLERANCE_S = 2.0
-#: A killed process that is not gone by then is stuck in the kernel.
+#: Seconds after which a killed process that still runs counts as stuck in the kernel.
 END_TIMEOUT_S = 10.0
 
 
 def note_child(folder: Path, pid: int) -> None:
-    """Write down that this process belongs to `folder`, in place of the one before. Never raises."""
+    """Note that this process belongs to `folder`, replacing the note before. Never raises."""
     with contextlib.suppress(psutil.Error, OSError):
         content = {"pid": pid, "born": psutil.Process(pid).create_time()}
         (folder / FILE_NAME).write_text(json.dumps(content), encoding="utf-8")
 
 
 def end_orphans(root: Path) -> int:
-    """End what is noted in any folder below `root` and still runs, with all its children; how many processes.
+    """End every noted process below `root` that still runs, with its children. Returns the number of processes.
 
-    Only for who holds the worker's lock: what is noted there belongs to nobody then.
+    Only for the holder of the worker's lock: no other run can own what is noted there.
     """
     left: list[psutil.Process] = []
     for note in root.glob(f"**/{FILE_NAME}"):

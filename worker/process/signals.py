@@ -1,4 +1,4 @@
-"""What the system tells a process: to stop, to read its settings again, that its console is being closed."""
+"""Signals of the system: stop, read the settings again, console closed."""
 
 import asyncio
 import ctypes
@@ -12,7 +12,7 @@ from typing import Any
 
 #: Windows' console events that end the process as soon as their handler returns, or five seconds later.
 CTRL_CLOSE, CTRL_LOGOFF, CTRL_SHUTDOWN = 2, 5, 6
-#: How long such an event is held up for a clean end.
+#: Seconds that such an event is held up so that the worker can end cleanly.
 CLOSE_WAIT_S = 4.5
 
 
@@ -24,7 +24,7 @@ def signals(*, stop: Callable[[], None], close: Callable[[], None], reload: Call
     with it in a few seconds. `reload`: SIGHUP, unless it comes from a terminal that went away.
     """
     loop = asyncio.get_running_loop()
-    if sys.platform == "win32":  # the loop takes no signals there; the interpreter does
+    if sys.platform == "win32":  # asyncio has no signal handlers there; the interpreter has
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)}
         for number in before:
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
@@ -45,7 +45,7 @@ def signals(*, stop: Callable[[], None], close: Callable[[], None], reload: Call
 
 @contextmanager
 def console_close(close: Callable[[], Any], kernel32: Any) -> Iterator[None]:
-    """Calls `close` (in a thread of the system's) when the console goes, and holds it until the block has ended."""
+    """Calls `close` in a thread of the system when the console is closed, and delays that until the block has ended."""
     ended = threading.Event()
 
     def handle(event: int) -> bool:
@@ -55,7 +55,7 @@ def console_close(close: Callable[[], Any], kernel32: Any) -> Iterator[None]:
         ended.wait(CLOSE_WAIT_S)
         return True
 
-    # Kept in a variable: the system has only its address.
+    # Referenced here, since the system keeps only its address.
     handler = getattr(ctypes, "WINFUNCTYPE", ctypes.CFUNCTYPE)(ctypes.c_int, ctypes.c_uint)(handle)
     kernel32.SetConsoleCtrlHandler(handler, 1)
     try:
@@ -66,7 +66,7 @@ def console_close(close: Callable[[], Any], kernel32: Any) -> Iterator[None]:
 
 
 def terminal_lost() -> bool:
-    """Whether standard error is a terminal that is not there any more: its window was closed, its line hung up."""
+    """Whether standard error is a terminal that was closed."""
     if sys.platform == "win32":
         return False
     import termios  # noqa: PLC0415 - not on Windows

@@ -1,4 +1,4 @@
-"""horde-safety: its weights fetched and loaded, and its checks.
+"""Loads horde-safety and runs its checks.
 
 DeepDanbooru looks at drawings, OpenAI's CLIP at everything. horde-safety fetches both itself when they are missing,
 into `clip_blip` below AIWORKER_CACHE_HOME.
@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 from service import Failed, Look, Say
 
-#: How often the growth of a download is told.
+#: Seconds between two reports on a download.
 TELL_EVERY_S = 5.0
 NO_PACKAGES = "Run update-runtime. Into a Python of your own: pip install --no-deps -r worker/engine/lock/safety.txt"
 #: Characters of a library's error text that are shown; some hold a whole request.
@@ -26,7 +26,7 @@ NO_WEIGHTS = (
 
 
 def build(device: str, say: Say) -> Look:
-    """Everything loaded, and each model used once. Raises Failed."""
+    """Load everything and use each model once. Returns the function that checks an image. Raises Failed."""
     try:
         import clip_interrogator.clip_interrogator as captions
         import horde_safety
@@ -36,7 +36,7 @@ def build(device: str, say: Say) -> Look:
     except ImportError as error:
         raise Failed(f"horde-safety can't be imported: {error}.", NO_PACKAGES) from error
     folder = Path(horde_safety.CACHE_FOLDER_PATH)
-    # Tables of 100,000 phrases for captions: hours of work on a CPU, and no check reads them.
+    # Tables of 100,000 phrases for captions take a CPU hours, and no check reads them.
     captions.LabelTable = _NoTable
     try:
         with telling(say, "DeepDanbooru", folder):
@@ -50,7 +50,7 @@ def build(device: str, say: Say) -> Look:
     interrogator.image_to_features = once_per_image(interrogator.image_to_features)
     checker = NSFWChecker(interrogator, drawings)
     say("its first look")
-    # The phrases that images are compared with are encoded now, not while the first job waits.
+    # Encodes the phrases that images are compared with now, not while the first job waits.
     blank = Image.new("RGB", (64, 64))
     checker.check_for_nsfw(blank)
     checker.check_for_nsfw_anime_only(blank)
@@ -66,7 +66,7 @@ def build(device: str, say: Say) -> Look:
 
 
 def _drawings(danbooru: Any, device: str) -> Any:
-    """The model for drawings. What a broken download left is fetched anew: horde-safety would load it for ever."""
+    """The model for drawings. A broken download is deleted first: horde-safety would try to load it again and again."""
     path = danbooru.default_deep_danbooru_model_path
     if path.exists():
         try:
@@ -82,7 +82,7 @@ class _NoTable:
 
 
 def once_per_image(features: Callable[[Image.Image], Any]) -> Callable[[Image.Image], Any]:
-    """horde-safety encodes each image twice, and that is nearly all of its work."""
+    """Cache the last image's features: horde-safety computes them twice, and they are nearly all of its work."""
     last: tuple[Any, Any] = (None, None)
 
     def remembered(image: Image.Image) -> Any:
@@ -96,7 +96,7 @@ def once_per_image(features: Callable[[Image.Image], Any]) -> Callable[[Image.Im
 
 @contextmanager
 def telling(say: Say, what: str, folder: Path):
-    """Say what is loaded, and how a download gets on while the folder grows."""
+    """Report what is being loaded, and the progress of a download while the folder grows."""
     done = threading.Event()
     before = size_of(folder)
 
@@ -118,7 +118,7 @@ def telling(say: Say, what: str, folder: Path):
 
 
 def size_of(folder: Path) -> int:
-    """Bytes in a folder; files that come and go meanwhile count as nothing."""
+    """Bytes in a folder; files that disappear meanwhile count as 0."""
     total = 0
     for path, _, names in os.walk(folder):
         for name in names:

@@ -1,4 +1,4 @@
-"""Frames on pipes, and the loop of a process that answers them.
+"""Frames on pipes, and the main loop of the process that answers them.
 
 A frame is a JSON object and some bytes, after the lengths of both. To the child: `{"id", "width", "height", "mode",
 "prompt", "model"}` with the pixels. From the child: `{"said": "…"}` whenever something gets on while it starts,
@@ -15,29 +15,29 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
-#: Before each frame: bytes of the JSON and bytes of what follows it, little-endian.
+#: Before each frame: length of the JSON and length of the bytes after it, little-endian.
 PREFIX = struct.Struct("<II")
-#: More JSON than any message has; a length above it is garbage.
+#: Longest JSON of a message.
 LONGEST_HEADER = 1024 * 1024
-#: The Horde's largest image has 3072 x 3072 pixels of 4 bytes; upscaled, 4 times the sides.
+#: Longest body: the Horde's largest image has 3072 x 3072 pixels of 4 bytes, and upscaled sides 4 times as long.
 LARGEST_BODY = 640 * 1024 * 1024
-#: Images that wait inside the child, besides the one it looks at.
+#: Images that wait in the child beside the one it checks.
 WAITING_IMAGES = 1
 
 Message = Mapping[str, Any]
 Say = Callable[[str], None]
-#: From header and pixels to what is to be answered.
+#: Takes header and pixels, returns the answer.
 Look = Callable[[Message, bytes], Message]
 
 
 def pack(message: Message, body_bytes: int = 0) -> bytes:
-    """All of a frame but its body."""
+    """A frame without its body."""
     header = json.dumps(message).encode()
     return PREFIX.pack(len(header), body_bytes) + header
 
 
 def unpack_prefix(prefix: bytes) -> tuple[int, int]:
-    """Bytes of header and body. Raises ValueError for what can't be a frame."""
+    """Lengths of header and body. Raises ValueError for lengths above the limits."""
     header_bytes, body_bytes = PREFIX.unpack(prefix)
     if header_bytes > LONGEST_HEADER or body_bytes > LARGEST_BODY:
         raise ValueError("not a frame")
@@ -56,7 +56,7 @@ def unpack_header(header: bytes) -> dict[str, Any]:
 
 
 class Failed(Exception):
-    """The child can't be of use, and what the owner can do about it."""
+    """The child can't check images; `remedy` says what the owner can do."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
@@ -64,7 +64,7 @@ class Failed(Exception):
 
 
 def serve(build: Callable[[Say], Look]) -> None:
-    """Answer frames on standard input until it ends. `build` gets everything ready, and may raise Failed."""
+    """Answer frames on standard input until it ends. `build` loads what is needed and may raise Failed."""
     pipe_in, pipe_out = _take_pipes()
     lock = threading.Lock()
 
@@ -84,13 +84,13 @@ def serve(build: Callable[[Say], Look]) -> None:
         header, pixels = waiting.get()
         try:
             answer = look(header, pixels)
-        except Exception as error:  # one image's trouble must not end the checker for the others
+        except Exception as error:  # one image must not end the checker for the others
             answer = {"error": f"{type(error).__name__}: {error}"}
         send({"id": header["id"], **answer})
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Both pipes for ourselves: libraries read from nothing, and what they print goes to the log."""
+    """Take both pipes for the protocol: libraries read from nothing, and what they print goes to the log."""
     pipe_in, pipe_out = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -105,7 +105,7 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _read(pipe: BinaryIO, waiting: "queue.Queue[tuple[dict[str, Any], bytes]]") -> None:
-    """Hand every frame in; end the process with the pipe: then the worker is gone, and this with it."""
+    """Queue every frame; end the process with the pipe, whose end means that the worker is gone."""
     try:
         while len(prefix := pipe.read(PREFIX.size)) == PREFIX.size:
             header_bytes, body_bytes = unpack_prefix(prefix)
