@@ -1,6 +1,7 @@
 """The jobs under way, each with its coroutine: for whoever counts or shows them, or must end one before its time."""
 
 import asyncio
+from collections.abc import Iterable
 
 from worker.jobs.job import Job
 
@@ -20,6 +21,10 @@ class JobsInFlight:
     def needing_engine(self) -> tuple[Job, ...]:
         """Those that an engine has yet to do, or does now."""
         return tuple(job for job in self._tasks if job.needs_engine)
+
+    def has(self, ids: Iterable[str]) -> bool:
+        """Whether a job under way is to answer any of these ids."""
+        return not {id_ for job in self._tasks for id_ in job.pop.job_ids}.isdisjoint(ids)
 
     def add(self, job: Job, task: "asyncio.Task[None]") -> None:
         """A job begins, carried by this task."""

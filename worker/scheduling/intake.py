@@ -91,6 +91,10 @@ class Intake:
             else:
                 self._status.failed(error, now=loop.time())
         else:
+            if self._in_flight.has(answer.job_ids):
+                # Each id has one answer: a second rendering would be thrown away.
+                logger.bind(action="job_again").warning("The Horde sent job {} once more.", answer.job_ids[0][:8])
+                answer = PopResponse()
             self._status.answered(answer, now=loop.time(), for_idle_engine=admitted.for_idle_engine)
             if answer.job_ids:
                 self._fetching.add(loop.time() - began)

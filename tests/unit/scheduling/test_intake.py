@@ -153,3 +153,23 @@ async def test_what_ends_the_intake_lets_jobs_under_way_end_and_is_told_then(end
         with pytest.raises(WorkerError, match="of no use"):
             await running
     assert in_flight.jobs == ()
+
+
+async def test_a_job_that_is_under_way_and_comes_again_is_not_begun_again(warnings):
+    horde, runner, stop = Horde(*[PopResponse(ids=["a", "b"], payload={})] * 3), Runner(), asyncio.Event()
+
+    def decide(*, asking, fetch_s):
+        return ENOUGH if asking or not horde.answers else POP
+
+    intake, in_flight = intake_of(horde, runner, decide)
+    running = asyncio.ensure_future(intake.run(stop))
+    async with timeout(PATIENCE_S):
+        while horde.answers or not runner.jobs:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert list(in_flight.jobs) == runner.jobs
+        stop.set()
+        runner.let_go.set()
+        await running
+    assert len(runner.jobs) == 1
+    assert warnings == ["The Horde sent job a once more."] * 2
