@@ -1,1 +1,5 @@
-"""Child processes and what the system tells this one: started, noted as ours, ended; signals; file locks."""
+"""Child processes and signals.
+
+`child` (environment, session, log and end of a child), `supervisor` (starts a child again whenever it is lost),
+`orphans` (ends children of a killed run), `signals`, `file_lock`.
+"""

@@ -1,6 +1,7 @@
-"""The gate every image passes.
+"""The safety check that every image passes before it leaves.
 
-`checker` (the protocol, and the checker that passes everything), `verdict` (what a finding means: pure), `replacement`
-(what leaves in a censored image's place), `gate` (the checker that keeps the child and asks it), `child_process` (the
-child as seen from here), `child/` (runs in the engine's environment with horde-safety; imports nothing of the worker).
+`checker` (the protocol, and a checker that checks nothing), `gate` (the checker that serves the Horde: keeps the child
+and asks it), `child_process` (the child as the worker sees it), `verdict` (what a finding means: pure), `replacement`
+(the panel in place of a censored image), `child/` (runs in the engine's environment with horde-safety; imports nothing
+of the worker).
 """

@@ -1,5 +1,5 @@
-"""The process that looks at images: `service` (frames on pipes), `lookout` (horde-safety), `__main__`.
+"""The process that checks images: `service` (frames on pipes), `lookout` (horde-safety), `__main__`.
 
-Run as `python FOLDER` by the engine's Python, where the worker's packages are not: these modules import each other
-by their bare names, and only the standard library, Pillow and what horde-safety brings.
+Run as `python FOLDER` by the engine's Python, which lacks the worker's packages: these modules import each other by
+their bare names, and otherwise only the standard library, Pillow and what horde-safety brings.
 """
