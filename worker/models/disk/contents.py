@@ -32,6 +32,7 @@ _LORA_MARKS: Final = (
     ("lora_unet_single_blocks_", "Flux", _FLUX),
     ("lora_unet_double_blocks_", "Flux", _FLUX),
     ("diffusion_model_single_blocks_", "Flux", _FLUX),
+    ("double_blocks_0_processor_", "Flux", _FLUX),
     ("diffusion_model_double_blocks_", "Flux", _FLUX),
     ("layers_0_feed_forward_w1", "Z-Image", frozenset({Family.Z_IMAGE_TURBO})),
     ("cross_attn_k_img", "Wan", frozenset[Family]()),
@@ -40,7 +41,7 @@ _LORA_MARKS: Final = (
 )
 #: Endings of the tensors that ComfyUI 0.3.75 takes from a LoRA file (LoRA, LoHa, LoKr, OFT, GLoRA, full differences).
 _LORA_ENDINGS: Final = re.compile(
-    r"(?:[._]lora[._](?:up|down|A|B)(?:\.default)?(?:\.weight)?|\.lora_linear_layer\.(?:up|down)\.weight|"
+    r"(?:[._]lora[12]?[._](?:up|down|A|B)(?:\.default)?(?:\.weight)?|\.lora_linear_layer\.(?:up|down)\.weight|"
     r"\.hada_w[12]_[ab]|\.lokr_w[12](?:_[ab])?|\.oft_blocks|\.oft_diag|\.[ab][12]\.weight|\.diff(?:_b)?|\.set_weight|"
     r"\.w_norm|\.b_norm)$"
 )
@@ -136,7 +137,8 @@ def checkpoint_damage(contents: Contents, family: Family) -> str:
     if family is Family.STABLE_CASCADE or family not in _JUDGED or not contents.family:
         return ""
     lacks = [name for name, has in (("VAE", contents.has_vae), ("text encoder", contents.has_text_encoder)) if not has]
-    return f"it holds no {' and no '.join(lacks)}; take a full checkpoint of this model" if lacks else ""
+    parts = ", or list its parts under `files`" if family in _FLUX else ""
+    return f"it holds no {' and no '.join(lacks)}; take a full checkpoint of this model{parts}" if lacks else ""
 
 
 def _foreign_kind(path: Path, *, is_safetensors: bool) -> str:
@@ -197,7 +199,8 @@ def _lora_family(shapes: Shapes) -> tuple[str, frozenset[Family]]:
         if any(mark in name for name in joined):
             return family, families
     found = {_TEXT_WIDTHS[width] for width in _text_widths(shapes) if width in _TEXT_WIDTHS}
-    if not found and any(name.startswith(("lora_te1_", "lora_te2_")) for name in joined):
+    # The first text encoder is CLIP-L in Flux too, and the second one T5; CLIP-G is SDXL's alone.
+    if not found and any(name.startswith("lora_te2_text_model_") for name in joined):
         found = {_TEXT_WIDTHS[2048]}
     return found.pop() if len(found) == 1 else ("", frozenset())
 

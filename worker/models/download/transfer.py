@@ -119,7 +119,7 @@ class Transfer:
                 await self._receive()
             return self._digest.hexdigest()
         except httpx.HTTPError as error:
-            raise DownloadFailed(f"the connection broke: {str(error) or type(error).__name__}") from error
+            raise DownloadFailed(f"the connection broke: {str(error).rstrip('.') or type(error).__name__}") from error
         except InputRefused as error:
             raise DownloadRefused(error.message) from error
         finally:
@@ -254,9 +254,11 @@ def _size_of_416(response: httpx.Response) -> int:
 
 
 def _refuse_other_content(response: httpx.Response) -> None:
-    """Refuse what can't be a model file: web pages (mostly a login form), and bytes in a content coding."""
-    if response.headers.get("content-type", "").strip().casefold().startswith("text/html"):
-        raise DownloadRefused("the server sends a web page instead of the file.", status=401, remedy=REMEDIES[401])
+    """Refuse what can't be a model file: web pages (mostly a login form), error messages, and compressed bytes."""
+    kind = response.headers.get("content-type", "").strip().casefold()
+    if kind.startswith(("text/html", "application/json", "application/problem")):
+        what = "a web page" if kind.startswith("text/html") else "a message"
+        raise DownloadRefused(f"the server sends {what} instead of the file.", status=401, remedy=REMEDIES[401])
     refuse_coding(response)
 
 

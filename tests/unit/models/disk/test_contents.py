@@ -95,6 +95,7 @@ def test_a_checkpoint_is_told_what_it_lacks(look, shapes, damage):
         (pair("unet.a.attn2.processor.to_k", 768, up="_lora.up.weight", down="_lora.down.weight"), SD1),
         ({"lora_unet_x_attn2_to_k.hada_w1_a": (2, 1), "lora_unet_x_attn2_to_k.hada_w1_b": (1, 2048)}, SDXL),
         (pair("lora_te2_text_model_encoder_layers_0_mlp_fc1"), SDXL),
+        (pair("double_blocks.0.processor.qkv", up="_lora1.up.weight", down="_lora1.down.weight"), Family.FLUX_1),
         (pair("lora_unet_double_blocks_0_img_attn_qkv"), Family.FLUX_1),
         (pair("transformer.single_transformer_blocks.0.attn.to_q", up=".lora_B.weight", down=".lora_A.weight"),
          Family.FLUX_SCHNELL),
@@ -111,8 +112,9 @@ def test_the_family_of_a_lora_is_told_by_its_header(look, shapes, family):
     assert not contents.fits(SD1 if family is not SD1 else SDXL)
 
 
-def test_a_lora_with_unknown_names_gets_its_chance(look):
-    contents = look(pair("quite.new.layer"))
+@pytest.mark.parametrize("name", ["quite.new.layer", "lora_te1_text_model_encoder_layers_0_mlp_fc1", "lora_te_x"])
+def test_a_lora_whose_names_tell_no_family_gets_its_chance(look, name):
+    contents = look(pair(name))
     assert all(contents.fits(family) for family in Family)
 
 

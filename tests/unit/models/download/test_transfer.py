@@ -73,6 +73,7 @@ async def test_a_no_that_the_owner_can_turn_into_a_yes_keeps_what_arrived(serve,
         ({"content-encoding": "gzip"}, DownloadRefused),
         ({"content-encoding": "gzip, br"}, DownloadRefused),
         ({"content-type": "Text/HTML"}, DownloadRefused),
+        ({"content-type": "application/json; charset=utf-8"}, DownloadRefused),
     ],
 )
 async def test_an_answer_that_can_not_be_the_file_is_refused(target, headers, kind):
