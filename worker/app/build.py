@@ -8,6 +8,7 @@ import psutil
 
 from worker.app.reload import SettingsWatch
 from worker.app.run import Setup
+from worker.app.state_dir import engines_folder
 from worker.config.live import LiveConfig
 from worker.config.load import LoadedConfig, config_files
 from worker.config.paths import cache_home, models_root
@@ -91,7 +92,7 @@ def compose(
             runtime,
             devices=devices,
             model_paths=models.store.model_paths(),
-            folder=home / "engines",
+            folder=engines_folder(home),
             logs=logs,
             memory_bytes=psutil.virtual_memory().total,
             largest_model_bytes=max(

@@ -40,7 +40,7 @@ from worker.scheduling.offer import Capabilities, CapabilityWatch
 from worker.scheduling.planner import Planner, stall_limits_s
 from worker.workflows.audit import audit_library, files_absent, is_listed
 from worker.workflows.library import Library
-from worker.workflows.node_classes import with_any_file
+from worker.workflows.node_classes import keep_answer, with_any_file
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,8 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
             first = await _first_engine(pool, stop)
             if first is None:
                 return stats
+            if setup.config.comfyui_path is not None:
+                await _keep_node_classes(setup.engines[0], first)
             running = _begin(setup, horde, pool, estimates, stats=stats, first=first)
             async with background_tasks(running, setup.background):
                 stats.given_back = await until_drained(
@@ -137,6 +139,14 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
                     limit_s=setup.drain_limit_s,
                 )
     return stats
+
+
+async def _keep_node_classes(settings: EngineSettings, first: EngineSlot) -> None:
+    """Let `workflows check` know the node classes of an owner's ComfyUI while no engine runs."""
+    try:
+        await asyncio.to_thread(keep_answer, settings.base_directory.parent, settings.comfyui, dict(first.object_info))
+    except OSError as error:
+        logger.debug("The engine's node classes can't be written down: {}", error)
 
 
 async def _first_engine(pool: EnginePool, stop: asyncio.Event) -> EngineSlot | None:

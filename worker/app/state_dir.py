@@ -27,6 +27,11 @@ def worker_folder(runtime: Path, environment: Mapping[str, str], *, name: str, h
     return base / f"{readable}-{_digest(name, horde_url)}"
 
 
+def engines_folder(home: Path) -> Path:
+    """Where the engines of the worker with this folder keep their files."""
+    return home / "engines"
+
+
 @contextmanager
 def only_one(name: str, horde_url: str, *, folder: Path | None = None) -> Iterator[None]:
     """Holds the machine's lock on this name. Raises ConfigError while another process holds it.

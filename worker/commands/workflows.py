@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.app.build import AGENT, library_of
+from worker.app.state_dir import engines_folder, worker_folder
 from worker.commands.options import (
     AsJson,
     ConfigFile,
@@ -21,6 +22,7 @@ from worker.commands.options import (
 )
 from worker.config.load import LoadedConfig
 from worker.config.paths import models_root
+from worker.engine.install.layout import Runtime
 from worker.jobs.preview import preview, read_pop_file, request_for, to_json
 from worker.models.catalog.model_selection import custom_of, resolve_from_cache, store_of
 from worker.models.download_plan import as_model_file
@@ -36,7 +38,7 @@ from worker.workflows.audit import (
 )
 from worker.workflows.capabilities import Ability, Survey, survey
 from worker.workflows.library import Library
-from worker.workflows.node_classes import ObjectInfo, snapshot
+from worker.workflows.node_classes import ObjectInfo, kept_answer, snapshot, with_any_file
 from worker.workflows.request import ServedModel
 from worker.workflows.select import explain
 from worker.workflows.template_check import rehearse
@@ -117,8 +119,17 @@ def explain_(job: PopFile, *, config: ConfigFile = None, reference: ReferenceFol
 
 
 def _node_classes(loaded: LoadedConfig, library: Library) -> ObjectInfo:
-    """The node classes to check against: the pinned ComfyUI's; with an owner's ComfyUI also those it alone can know."""
-    return snapshot() if loaded.data.comfyui_path is None else own_classes(library)
+    """The node classes to check against: the pinned ComfyUI's, or those that an owner's ComfyUI had when it last ran.
+
+    Before its first run, those that it alone can know are left unchecked.
+    """
+    config = loaded.data
+    if config.comfyui_path is None:
+        return snapshot()
+    runtime = Runtime.locate().folder
+    home = worker_folder(runtime, loaded.environment, name=config.dreamer_name, horde_url=config.horde_url)
+    kept = kept_answer(engines_folder(home), config.comfyui_path)
+    return own_classes(library) if kept is None else with_any_file(kept)
 
 
 def _is_here(loaded: LoadedConfig) -> Callable[[NamedFile], bool]:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 ObjectInfo = Mapping[str, Mapping[str, Any] | None]
 
 SNAPSHOT_FILE = Path(__file__).with_name("object_info.json")
+#: The last answer of the engine of an owner's ComfyUI, in the folder of the worker's engines.
+KEPT_FILE = "object_info.json"
 #: In the snapshot, instead of the choices of an input that are files.
 ANY_FILE = "ANY_FILE"
 ANY_TYPE = "*"
@@ -32,6 +34,22 @@ def snapshot() -> Mapping[str, Mapping[str, Any]]:
     """The node classes of the pinned ComfyUI and of our pack; tests/contract/refresh_object_info.py writes it."""
     info: Mapping[str, Mapping[str, Any]] = json.loads(SNAPSHOT_FILE.read_text("utf-8"))
     return info
+
+
+def keep_answer(folder: Path, comfyui: Path, object_info: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write down what the engine of an owner's ComfyUI answered, for checks while none runs. Raises OSError."""
+    new = folder / f"{KEPT_FILE}.new"
+    new.write_text(json.dumps({"comfyui": str(comfyui), "node_classes": object_info}), "utf-8")
+    new.replace(folder / KEPT_FILE)
+
+
+def kept_answer(folder: Path, comfyui: Path) -> Mapping[str, Mapping[str, Any]] | None:
+    """The last answer of this ComfyUI's engine; None where there is none."""
+    try:
+        kept = json.loads((folder / KEPT_FILE).read_text("utf-8"))
+        return kept["node_classes"] if kept["comfyui"] == str(comfyui) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def with_any_file(object_info: Mapping[str, Mapping[str, Any]]) -> ObjectInfo:

@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from worker.app.state_dir import engines_folder, worker_folder
 from worker.commands.workflows import app
+from worker.config.schema import BridgeData
 from worker.workflows import packaged_folder
 from worker.workflows.capabilities import Ability
 from worker.workflows.library import Library
+from worker.workflows.node_classes import KEPT_FILE, keep_answer, snapshot
 
+HORDE = BridgeData.model_fields["horde_url"].default
 CONFIG = "api_key: '0000000000'\ndreamer_name: x\nallow_img2img: true\nallow_controlnet: true\nallow_lora: true\n"
 
 
@@ -166,3 +170,28 @@ def test_node_classes_of_an_owners_own_comfyui_are_left_to_its_engine(run, tmp_p
     assert "TheirOwnNode is unknown to stock ComfyUI; it is checked when your engine starts" in said
     listed = {row["name"]: row["off"] for row in json.loads(run("list", "--json", config=config)[1])["workflows"]}
     assert listed["own/node"] == ""
+
+
+def test_node_classes_of_an_owners_own_comfyui_are_known_from_its_last_run(run, tmp_path: Path, monkeypatch):
+    def with_own_node(graph) -> None:
+        graph["91"] = {"class_type": "TheirOwnNode", "inputs": {"a": ["1", 0]}, "_meta": {"title": "own"}}
+
+    own_copy(tmp_path / "mine" / "own" / "node", with_own_node)
+    monkeypatch.setenv("AIWORKER_STATE_DIR", str(tmp_path / "state"))
+    comfyui = tmp_path / "comfyui"
+    config = f"{CONFIG}workflows_dir: {tmp_path / 'mine'}\napproved_node_classes: [TheirOwnNode]\n"
+    config += f"comfyui_path: {comfyui}\n"
+    home = worker_folder(tmp_path, {"AIWORKER_STATE_DIR": str(tmp_path / "state")}, name="x", horde_url=HORDE)
+    engines = engines_folder(home)
+    engines.mkdir(parents=True)
+    own = {"input": {"required": {"b": ["INT"]}}, "output": ["IMAGE"], "output_node": False}
+
+    keep_answer(engines, comfyui, {**snapshot(), "TheirOwnNode": own})
+    code, said = run("check", config=config)
+    assert code == 1
+    assert "own/node/graph.json:own:b: TheirOwnNode needs this input" in said.splitlines()
+
+    keep_answer(engines, tmp_path / "another", {**snapshot(), "TheirOwnNode": own})
+    assert run("check", config=config)[0] == 0
+    (engines / KEPT_FILE).write_text("{", "utf-8")
+    assert run("check", config=config)[0] == 0
