@@ -23,7 +23,8 @@ The worker reads `bridgeData.yaml` from the folder it is started in (`--config F
 - With `-e` there is no file: each key is read from an environment variable, `AIWORKER_` and the key in capitals, such
   as `AIWORKER_MAX_POWER=32`. Write lists as `['TOP 3', 'Deliberate']`, as JSON, or with commas or semicolons between
   the elements; quote an element that contains one. Write `custom_models` and `device_settings` as JSON.
-  `horde-bridge config to-env` creates such variables from a file.
+  `horde-bridge config to-env` creates such variables from a file. Quotes around a value, blanks and a comment after it,
+  which `docker run --env-file` passes on, are removed.
 - A file `.env` beside the configuration adds variables to the environment; it does not override existing ones.
 - These variables apply with and without `-e`: `AIWORKER_CACHE_HOME`, `AIWORKER_DREAMER_WORKER_NAME`,
   `AIWORKER_LORA_CACHE_SIZE` (gigabytes), `AIWORKER_LIMITED_CONSOLE_MESSAGES`, `AI_HORDE_MODEL_META_LARGE_MODELS`,

@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from worker.config.serving_keys import DEFAULT_NAME, is_public_horde
 from worker.engine.install import Runtime
 from worker.errors import ConfigError, WorkerError
 from worker.models.catalog.custom import read_custom_models
-from worker.models.catalog.model_commands import needs_statistics
+from worker.models.catalog.model_commands import misspelt_command, needs_statistics
 from worker.models.catalog.model_selection import (
     ModelSelection,
     choose,
@@ -164,6 +165,8 @@ def check_machine(loaded: LoadedConfig, runtime: Runtime, flags: DeviceFlags, lo
 
 def _not_writable(folder: Path) -> str:
     """Why a folder cannot be created or written; empty if it can."""
+    if os.name == "posix" and any(re.match(r"[A-Za-z]:(\\|$)", part) for part in folder.parts):
+        return "it is a path of Windows"
     try:
         nearest = folder.absolute()
         while not nearest.exists():
@@ -190,6 +193,10 @@ def check_models(loaded: LoadedConfig, *, offline: bool) -> Iterator[Finding]:
             "The model lists and statistics were not fetched yet, so models_to_load is not checked.",
             "Run `horde-bridge models resolve`, which fetches them.",
         )  # fmt: skip
+        for text in config.models_to_load:
+            if meant := misspelt_command(text):
+                sentence = f"{loaded.place('models_to_load')}: models_to_load: {text!r} may be meant as {meant!r}."
+                yield Finding("models", Rating.DOUBTFUL, sentence)
     else:
         for sentence in selection.warnings:
             yield Finding("models", Rating.DOUBTFUL, sentence)

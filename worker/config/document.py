@@ -78,6 +78,11 @@ def _syntax_error(text: str, file: str, error: yaml.YAMLError, slips: Sequence[S
         before = text[: getattr(error, "position", 0)]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         problem = f"{getattr(error, 'reason', 'not YAML')}"
+    if problem.startswith("expected the node content"):
+        earlier = text.splitlines()[: line - 1]
+        # The end of the file, or the next key: the bracket is on the last line that says anything.
+        line, column = max((number for number, each in enumerate(earlier, 1) if each.strip()), default=line), 1
+        problem = "a value is missing, or a bracket is opened and not closed"
     if slip := next((slip for slip in slips if slip.line <= line), None):
         return _as_error(slip, file)
     cause = next(cause for pattern, cause in _USUAL_CAUSES if re.search(pattern, problem))

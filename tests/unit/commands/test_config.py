@@ -92,6 +92,21 @@ def test_folders_that_cannot_be_used_are_named(told, tmp_path):
     assert not usable
 
 
+def test_a_folder_of_windows_is_named_as_that(told):
+    for path in (r"C:\Users\me\models", "D:/models"):
+        out, usable = told(GOOD + f"cache_home: '{path}'")
+        assert "it is a path of Windows" in out
+        assert not usable
+
+
+def test_a_misspelt_command_is_named_before_any_list_was_fetched(told):
+    out, _ = told(GOOD + "models_to_load:\n- topp 2\n- ALL SDXLL\n- TOP 3\n- all sdxl\n- Deliberate\n- all models\n")
+    assert [line.split("models_to_load: ")[1] for line in out.splitlines() if "may be meant" in line] == [
+        "'topp 2' may be meant as 'TOP 2'.",
+        "'ALL SDXLL' may be meant as 'ALL SDXL'.",
+    ]
+
+
 def test_a_variable_that_no_library_can_use_is_named(told, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://p:x")
     out, usable = told(GOOD)

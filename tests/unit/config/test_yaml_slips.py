@@ -37,6 +37,7 @@ SLIPS = [
     ('models_to_load:\n  - "Deliberate",\n  - "b"\n', 2, "comma at the end"),
     ('"dreamer_name": "x1",\n"max_power": 3,\n', 1, "comma at the end"),
     (NAME + "models_to_load: [a, b\nnsfw: true\n", 2, "closing bracket is missing"),
+    (NAME + "blacklist: [\n\n", 2, "a bracket is opened and not closed"),
     ("a: &x {b: c}\n<<: *x\n", 2, "merge key"),
 ]
 

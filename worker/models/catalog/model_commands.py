@@ -50,6 +50,8 @@ FLAG_GROUPS: Final[Mapping[str, Callable[[ModelRecord], bool]]] = MappingProxyTy
 )
 #: difflib's ratio from which a name is suggested.
 NEAR: Final = 0.6
+#: The same for a command where no list of models tells whether it is a name.
+COMMAND_NEAR: Final = 0.8
 #: Characters of an entry that are compared.
 MAX_COMPARED: Final = 200
 
@@ -204,6 +206,16 @@ def _suggest(text: str, names: Iterable[str]) -> list[str]:
     commands += ["ALL", *(f"ALL {group.upper()}" for group in (*FAMILY_GROUPS, *FLAG_GROUPS))]
     by_folded = {other.casefold(): other for other in (*commands, *names)}
     return [by_folded[near] for near in difflib.get_close_matches(folded, by_folded, n=3, cutoff=NEAR)]
+
+
+def misspelt_command(text: str) -> str | None:
+    """The command that `text` resembles without being one, as far as can be told without a list of models."""
+    plain = " ".join(text.split())
+    if _RANKED.match(plain):
+        return None
+    near = _suggest(plain, ())[:1]
+    alike = difflib.SequenceMatcher(None, plain.casefold(), near[0].casefold()).ratio() if near else 0
+    return near[0] if COMMAND_NEAR <= alike < 1 else None
 
 
 def _explain_nothing(text: str, entry: _Entry, out: set[str]) -> str:
