@@ -155,12 +155,20 @@ def check_machine(loaded: LoadedConfig, runtime: Runtime, flags: DeviceFlags, lo
     for subject, check in (
         ("engine", lambda: require_engine(config, runtime)),
         ("devices", lambda: devices_for(loaded, runtime, flags)),
-        ("workflows", lambda: library_of(config)),
     ):
         try:
             check()
         except WorkerError as error:
             yield bad(subject, error)
+    try:
+        mistakes = library_of(config).violations
+    except WorkerError as error:
+        yield bad("workflows", error)
+    else:
+        for mistake in mistakes:
+            yield Finding(
+                "workflows", Rating.DOUBTFUL, f"workflows_dir: {mistake}.", "Run: horde-bridge workflows check"
+            )
 
 
 def _not_writable(folder: Path) -> str:

@@ -65,6 +65,16 @@ def test_custom_models_are_checked_with_their_lines(told):
     assert usable
 
 
+def test_mistakes_in_templates_are_told(told, tmp_path):
+    (tmp_path / "own" / "t").mkdir(parents=True)
+    (tmp_path / "own" / "t" / "graph.json").write_text("{}", encoding="utf-8")
+    out, usable = told(GOOD + f"workflows_dir: {tmp_path / 'own'}\n")
+    assert f"warning: workflows_dir: {tmp_path / 'own'}: holds no template; " in out
+    assert "workflows_dir: t/graph.json: is not read; a template lies two folders deep" in out
+    assert "Run: horde-bridge workflows check" in out
+    assert usable
+
+
 @pytest.mark.usefixtures("forgetful")
 def test_a_custom_model_may_have_a_family_of_the_owners(told, tmp_path):
     (tmp_path / "own" / "families").mkdir(parents=True)
