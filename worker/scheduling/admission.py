@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from loguru import logger
 
 from worker.clock import Clock, monotonic
 from worker.config.schema import BridgeData
@@ -76,7 +77,13 @@ class MachineLimits:
         """Why no job should be taken, by a look that is a few seconds old at most."""
         if now - self._readings_at > READINGS_EVERY_S:
             self._readings_at = now
-            self._reason = self.reason(psutil.virtual_memory().available, shutil.disk_usage(self.folder).free)
+            try:
+                disk_free = shutil.disk_usage(self.folder).free
+            except OSError as error:
+                # An engine that can't write there fails by itself, and says so.
+                logger.debug("The disk of {} can't be looked at: {}", self.folder, error)
+                disk_free = self.disk
+            self._reason = self.reason(psutil.virtual_memory().available, disk_free)
         return self._reason
 
     def reason(self, memory_free: int, disk_free: int) -> WaitReason | None:

@@ -16,10 +16,12 @@ from worker.horde.messages import PopRequest, PopResponse
 from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import Job, JobEvent, JobEvents
 from worker.jobs.runner import JobRunner
-from worker.scheduling.admission import Admission, Admitted
+from worker.scheduling.admission import Admission, Admitted, Wait
 from worker.scheduling.estimates.speed import RunningAverage
 from worker.scheduling.horde_status import HordeStatus
 
+#: Seconds until the next look after a defect.
+DEFECT_PAUSE_S = 60.0
 SHUTTING_DOWN = "The worker is shutting down."
 
 
@@ -59,7 +61,7 @@ class Intake:
             async with TaskGroup() as tasks:
                 while not stop.is_set() and not self._given_up:
                     try:
-                        decision = self._admission.decide(asking=self._asking, fetch_s=self._fetching.value or 0.0)
+                        decision = self._decide()
                     except WorkerError as error:
                         self._given_up = error
                         break
@@ -78,6 +80,15 @@ class Intake:
                 await self._runner.give_back(job, SHUTTING_DOWN)
         if self._given_up:
             raise self._given_up
+
+    def _decide(self) -> Admitted | Wait:
+        try:
+            return self._admission.decide(asking=self._asking, fetch_s=self._fetching.value or 0.0)
+        except WorkerError:
+            raise
+        except Exception:  # jobs under way must be answered, and the next look may go well
+            logger.exception("A defect in the worker: whether to pop was not decided")
+            return Wait(DEFECT_PAUSE_S, ())
 
     async def _pop(self, admitted: Admitted, tasks: TaskGroup) -> None:
         """Ask once; start the job that comes."""

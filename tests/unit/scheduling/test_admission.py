@@ -288,3 +288,8 @@ def test_while_it_is_being_found_out_what_can_be_served_nothing_is_asked_for_and
     stand.clock.advance(2 * PASSING_S)
     stand.decide()
     assert said == []
+
+
+def test_a_folder_that_is_gone_does_not_end_the_worker(tmp_path):
+    machine = MachineLimits(tmp_path / "gone", memory=0)
+    assert machine.wait(0.0) is None

@@ -173,3 +173,24 @@ async def test_a_job_that_is_under_way_and_comes_again_is_not_begun_again(warnin
         await running
     assert len(runner.jobs) == 1
     assert warnings == ["The Horde sent job a once more."] * 2
+
+
+async def test_a_defect_in_the_decision_ends_no_job_under_way(warnings):
+    horde, runner, stop = Plenty(), Runner(), asyncio.Event()
+
+    def decide(*, asking, fetch_s):
+        if runner.jobs:
+            raise ZeroDivisionError
+        return ENOUGH if asking else POP
+
+    intake, in_flight = intake_of(horde, runner, decide)
+    running = asyncio.ensure_future(intake.run(stop))
+    async with timeout(PATIENCE_S):
+        while not warnings:
+            await asyncio.sleep(0)
+        assert list(in_flight.jobs) == runner.jobs
+        assert not running.done()
+        stop.set()
+        runner.let_go.set()
+        await running
+    assert "A defect in the worker" in warnings[0]
