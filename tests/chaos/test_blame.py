@@ -41,6 +41,20 @@ async def test_jobs_with_a_broken_lora_are_delivered_without_it_and_their_reques
     assert rig.models.unreadable == [MODEL]
 
 
+async def test_a_lora_of_another_family_is_told_as_that_and_stays_in_use_for_its_own(rig):
+    rig.models = WithLoras()
+    rig.config = {"allow_lora": True}
+    rig.play(faults=(Fault(FaultKind.LORA_MISMATCH, lora="other"),))
+    async with rig.working():
+        [first] = rig.ask(1, loras=[{"name": "other"}])
+        await rig.done([first])
+        [second] = rig.ask(1, loras=[{"name": "other"}])
+        await rig.done([second])
+    assert told(rig, first) == [("lora", "baseline_mismatch", "other")]
+    assert told(rig, second) == []
+    assert rig.models.unreadable == []
+
+
 async def test_texts_that_break_an_encoder_pause_nobody_and_cost_no_second_try(rig):
     rig.play(faults=(Fault(FaultKind.TEXT_FAILURE, times=8),))
     async with rig.working():

@@ -8,7 +8,6 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Collection, Coroutine
-from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -17,11 +16,12 @@ from loguru import logger
 from worker.aio import timeout, to_the_end
 from worker.engine import events
 from worker.engine.connection import EngineConnection
-from worker.engine.error_classifier import Failure, classify, classify_rejection
+from worker.engine.error_classifier import classify_rejection
 from worker.engine.graph_trace import Graph
 from worker.engine.loopback import EngineAnswer, read_object
+from worker.engine.prompt import Prompt
 from worker.engine.stall_detector import StallWatch
-from worker.errors import EngineError, EngineStalled, NodeFailed, RenderCancelled
+from worker.errors import EngineError, EngineStalled, NodeFailed
 from worker.images import RawImage
 
 #: Seconds without an event after which a running prompt counts as stalled, for prompts without a StallWatch: loading
@@ -35,39 +35,6 @@ FORGET_EVERY_S = 10.0
 CANCEL_ATTEMPTS, CANCEL_PAUSE_S = 10, 0.2
 #: Longest time that a cancelled caller is held up until the engine has noticed; the job must still be reported.
 GIVING_UP_S = 2.0
-#: Of ComfyUI's `execution_error`, in the order of a Failure's fields.
-FAILURE_FIELDS = ("exception_type", "exception_message", "node_type", "node_id")
-
-
-@dataclass
-class _Prompt:
-    """A prompt in the engine."""
-
-    id: str
-    graph: Graph
-    outputs: frozenset[str]
-    on_progress: Callable[[events.Progress], None] | None
-    ended: asyncio.Future[None]
-    #: images per output node where the engine does not tell
-    expected: int
-    watch: StallWatch | None = None
-    memory: events.MemoryNeed | None = None
-    images: dict[str, dict[int, RawImage]] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    failure: EngineError | None = None
-
-    def add(self, event: events.ImageMade) -> None:
-        images = self.images.setdefault(event.node_id, {})
-        images[event.index if event.index >= 0 else len(images)] = event.image
-        self.counts[event.node_id] = event.count or self.expected
-        self.memory = event.memory or self.memory
-
-    @property
-    def complete(self) -> bool:
-        return all(node in self.counts and len(self.images[node]) >= self.counts[node] for node in self.outputs)
-
-    def in_order(self) -> list[RawImage]:
-        return [self.images[node][index] for node in sorted(self.outputs) for index in sorted(self.images[node])]
 
 
 class EngineClient:
@@ -78,13 +45,13 @@ class EngineClient:
             url, token, on_event=self._dispatch, on_reconnected=self._settle_all, on_gone=self._fail_all
         )
         self._silence_limit_s = silence_limit_s
-        self._prompts: dict[str, _Prompt] = {}
+        self._prompts: dict[str, Prompt] = {}
         #: ids of cancelled prompts that may still be in the engine
         self._given_up: set[str] = set()
         #: time of the last event; one prompt runs at a time, so it counts for all that wait
         self._heard_at = 0.0
         #: the prompt of the last event, while it runs
-        self._running: _Prompt | None = None
+        self._running: Prompt | None = None
         #: ids of ended prompts that are still in the engine's history
         self._over: list[str] = []
         #: work that is finished without its caller
@@ -217,13 +184,13 @@ class EngineClient:
         expected: int,
         on_progress: Callable[[events.Progress], None] | None,
         watch: StallWatch | None,
-    ) -> _Prompt:
+    ) -> Prompt:
         await self._connection.check()
         if not self._prompts and not await self._still_busy():
             self._heard_at = time.monotonic()
         ended = asyncio.get_running_loop().create_future()
         # With its hyphens: from June 2026 on ComfyUI refuses any other spelling.
-        prompt = _Prompt(str(uuid.uuid4()), graph, frozenset(outputs), on_progress, ended, expected, watch)
+        prompt = Prompt(str(uuid.uuid4()), graph, frozenset(outputs), on_progress, ended, expected, watch)
         # Registered before it is sent: its first events may arrive before the answer.
         self._prompts[prompt.id] = prompt
         posting = asyncio.ensure_future(
@@ -274,7 +241,7 @@ class EngineClient:
         posting.exception()
         await self.cancel(prompt_id)
 
-    async def _wait(self, prompt: _Prompt) -> None:
+    async def _wait(self, prompt: Prompt) -> None:
         while not prompt.ended.done():
             silence = time.monotonic() - self._heard_at
             try:
@@ -311,7 +278,7 @@ class EngineClient:
         except EngineError as error:
             logger.debug("Could not delete a prompt from the engine's history: {}", error)
 
-    async def _look_after(self, prompt: _Prompt) -> None:
+    async def _look_after(self, prompt: Prompt) -> None:
         """Find out why no events of a prompt arrive. Raises EngineStalled if it is still in the engine."""
         # Running or waiting makes no difference: the whole engine stands still.
         if prompt.id in await self._ids_in_queue():
@@ -335,46 +302,18 @@ class EngineClient:
             prompt.watch.moved(self._heard_at, done=steps[0], total=steps[1])
         if isinstance(event, events.Finished):
             self._running = None
-        self._tell(prompt, event)
-
-    @staticmethod
-    def _tell(prompt: _Prompt, event: events.Event) -> None:
-        match event:
-            case events.Started() if prompt.on_progress:
-                prompt.on_progress(events.Progress(prompt.id, ""))
-            case events.Progress(_, node_id):
-                if prompt.on_progress and node_id not in prompt.outputs:
-                    prompt.on_progress(event)
-            case events.ImageMade(_, node_id) if node_id in prompt.outputs:
-                prompt.add(event)
-            case events.Failed(_, node_id, node_type, exception_type, message):
-                prompt.failure = classify(Failure(exception_type, message, node_type, node_id), prompt.graph)
-            case events.Interrupted():
-                prompt.failure = RenderCancelled("The engine was told to stop this job.")
-            case events.Finished():
-                prompt.ended.set_result(None)
+        prompt.receive(event)
 
     def _fail_all(self, error: EngineError) -> None:
         for prompt in self._prompts.values():
-            if not prompt.ended.done():
-                prompt.ended.set_exception(error)
-                # Retrieved, so that asyncio does not log it when nobody waits any more.
-                prompt.ended.exception()
+            prompt.fail(error)
 
     async def _settle_all(self) -> None:
         for prompt in list(self._prompts.values()):
             await self._settle(prompt)
 
-    async def _settle(self, prompt: _Prompt) -> None:
+    async def _settle(self, prompt: Prompt) -> None:
         """After a gap: read from the history whether the prompt ended; its frames are requested again."""
         entry = (await self._connection.ask(f"/history/{prompt.id}")).get(prompt.id)
-        if entry is None or prompt.ended.done():
-            return
-        for kind, data in events.history_messages(entry):
-            match kind:
-                case "execution_error":
-                    told = (str(data.get(name, "")) for name in FAILURE_FIELDS)
-                    prompt.failure = classify(Failure(*told), prompt.graph)
-                case "execution_interrupted":
-                    prompt.failure = RenderCancelled("The engine was told to stop this job.")
-        prompt.ended.set_result(None)
+        if entry is not None and not prompt.ended.done():
+            prompt.end_as_recorded(entry)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from worker.aio import timeout
 from worker.demo.safety import scripted_safety
@@ -14,9 +16,10 @@ from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
 from worker.errors import SafetyUnavailable
 from worker.images import RawImage
 from worker.process.supervisor import RestartPolicy
+from worker.safety import gate as gate_module
 from worker.safety.child_process import SafetyProcess, SafetySettings
 from worker.safety.gate import BACKLOG, SafetyGate
-from worker.safety.verdict import Rules
+from worker.safety.verdict import Finding, Rules
 
 PATIENCE_S = 120.0
 IMAGE = RawImage(64, 32, "RGB", bytes(64 * 32 * 3))
@@ -239,3 +242,23 @@ async def test_whatever_goes_wrong_with_a_look_the_child_is_lost_and_the_next_on
         monkeypatch.setattr(SafetyProcess, "ask", fail)
         assert (await look(checker, "[nsfw]")).nsfw
         assert checker.process.pid != lost
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    answer=st.dictionaries(st.sampled_from(["nsfw", "csam", "id", "ready", "x"]), JSON)
+    | st.fixed_dictionaries({"nsfw": JSON, "csam": JSON})
+)
+def test_an_answer_is_a_finding_only_with_two_plain_truth_values(answer):
+    plain = {name: answer.get(name) for name in ("nsfw", "csam")}
+    if all(isinstance(value, bool) for value in plain.values()):
+        assert gate_module._finding(answer) == Finding(**plain)
+    else:
+        with pytest.raises(SafetyUnavailable):
+            gate_module._finding(answer)

@@ -44,6 +44,7 @@ EXCEPTIONS = {
         "safetensors_rust.SafetensorError",
         "Error while deserializing header: invalid JSON in header: unknown variant `NOPE`",
     ),
+    FaultKind.LORA_MISMATCH: ("horde_nodes_pack.loras.LoraChangesNothing", "none of its 4 keys matches a weight"),
     FaultKind.TEXT_FAILURE: ("IndexError", "list index out of range"),
     FaultKind.NOT_FINITE: ("horde_nodes_pack.output.ImageNotFinite", "the images hold values that are no numbers"),
     FaultKind.NODE_FAILURE: (
@@ -306,11 +307,11 @@ class Executor:
 
     def _strike_node(self, prompt: Prompt, node: Mapping[str, Any]) -> None:
         """Let a fault of this class of nodes happen. Raises NodeError."""
-        kind = NODE_FAULTS.get(node["class_type"])
+        kinds = NODE_FAULTS.get(node["class_type"], frozenset())
         lora = str(node["inputs"].get("lora_name", ""))
-        if kind and claim_fault(self._script, frozenset({kind}), prompt.workflow.checkpoint, lora):
-            logger.warning("Fault: {}", kind.value)
-            raise NodeError(*EXCEPTIONS[kind])
+        if kinds and (fault := claim_fault(self._script, kinds, prompt.workflow.checkpoint, lora)):
+            logger.warning("Fault: {}", fault.kind.value)
+            raise NodeError(*EXCEPTIONS[fault.kind])
 
     async def _deliver(self, prompt: Prompt, node_id: str) -> None:
         """Send the pictures of an output node."""

@@ -37,6 +37,8 @@ class FaultKind(str, Enum):
     NODE_FAILURE = "node_failure"
     #: a LoRA's file can't be read, whenever its loader runs
     LORA_BROKEN = "lora_broken"
+    #: a LoRA has no key of the model
+    LORA_MISMATCH = "lora_mismatch"
     #: a text encoder breaks on its text
     TEXT_FAILURE = "text_failure"
     #: the pictures are no numbers
@@ -50,13 +52,13 @@ class FaultKind(str, Enum):
 
 
 #: Faults that strike a job that runs; the others have a moment of their own.
-#: Node class → the fault that strikes whenever a node of it runs.
+#: Node class → faults that strike whenever a node of it runs.
 NODE_FAULTS = {
-    "LoraLoader": FaultKind.LORA_BROKEN,
-    "CLIPTextEncode": FaultKind.TEXT_FAILURE,
-    "HordeImageOutput": FaultKind.NOT_FINITE,
+    "LoraLoader": frozenset({FaultKind.LORA_BROKEN, FaultKind.LORA_MISMATCH}),
+    "CLIPTextEncode": frozenset({FaultKind.TEXT_FAILURE}),
+    "HordeImageOutput": frozenset({FaultKind.NOT_FINITE}),
 }
-JOB_FAULTS = frozenset(FaultKind) - {FaultKind.START_FAILURE, FaultKind.REFUSAL, *NODE_FAULTS.values()}
+JOB_FAULTS = frozenset(FaultKind) - {FaultKind.START_FAILURE, FaultKind.REFUSAL}.union(*NODE_FAULTS.values())
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,84 @@
+"""One prompt in an engine: what was queued, and what the engine has sent of it so far."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from worker.engine import events
+from worker.engine.error_classifier import Failure, classify
+from worker.engine.graph_trace import Graph
+from worker.engine.stall_detector import StallWatch
+from worker.errors import EngineError, RenderCancelled
+from worker.images import RawImage
+
+#: Of ComfyUI's `execution_error`, in the order of a Failure's fields.
+FAILURE_FIELDS = ("exception_type", "exception_message", "node_type", "node_id")
+
+
+@dataclass
+class Prompt:
+    """`outputs`: ids of the nodes whose images count. `ended` is done when the prompt has left the engine."""
+
+    id: str
+    graph: Graph
+    outputs: frozenset[str]
+    on_progress: Callable[[events.Progress], None] | None
+    ended: asyncio.Future[None]
+    #: images per output node, for engines that do not tell the size of a batch
+    expected: int
+    watch: StallWatch | None = None
+    memory: events.MemoryNeed | None = None
+    failure: EngineError | None = None
+    _images: dict[str, dict[int, RawImage]] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all images of all output nodes have arrived."""
+        return all(node in self._counts and len(self._images[node]) >= self._counts[node] for node in self.outputs)
+
+    def in_order(self) -> list[RawImage]:
+        """The images in the order of nodes and batch."""
+        return [self._images[node][index] for node in sorted(self.outputs) for index in sorted(self._images[node])]
+
+    def receive(self, event: events.Event) -> None:
+        """Take an event of this prompt into account."""
+        match event:
+            case events.Started() if self.on_progress:
+                self.on_progress(events.Progress(self.id, ""))
+            case events.Progress(_, node_id):
+                if self.on_progress and node_id not in self.outputs:
+                    self.on_progress(event)
+            case events.ImageMade(_, node_id) if node_id in self.outputs:
+                self._add(event)
+            case events.Failed(_, node_id, node_type, exception_type, message):
+                self.failure = classify(Failure(exception_type, message, node_type, node_id), self.graph)
+            case events.Interrupted():
+                self.failure = RenderCancelled("The engine was told to stop this job.")
+            case events.Finished():
+                self.ended.set_result(None)
+
+    def end_as_recorded(self, entry: Any) -> None:
+        """End with what the engine's history has of this prompt."""
+        for kind, data in events.history_messages(entry):
+            match kind:
+                case "execution_error":
+                    told = (str(data.get(name, "")) for name in FAILURE_FIELDS)
+                    self.failure = classify(Failure(*told), self.graph)
+                case "execution_interrupted":
+                    self.failure = RenderCancelled("The engine was told to stop this job.")
+        self.ended.set_result(None)
+
+    def fail(self, error: EngineError) -> None:
+        """End without the engine, unless it has ended."""
+        if not self.ended.done():
+            self.ended.set_exception(error)
+            # Retrieved, so that asyncio does not log it when nobody waits any more.
+            self.ended.exception()
+
+    def _add(self, event: events.ImageMade) -> None:
+        images = self._images.setdefault(event.node_id, {})
+        images[event.index if event.index >= 0 else len(images)] = event.image
+        self._counts[event.node_id] = event.count or self.expected
+        self.memory = event.memory or self.memory
