@@ -9,7 +9,8 @@ import threading
 import psutil
 import pytest
 
-from worker.demo.horde.records import Outcome
+from tests.e2e.conftest import MODEL
+from worker.demo.horde.records import Outcome, User
 from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
 from worker.demo.tiny.recipes import build_command, engine_tree, models_folder
 
@@ -141,3 +142,23 @@ def test_on_a_terminal_the_status_stays_at_the_bottom_and_jobs_go_by_above(owner
     assert owner.end() == 0
     reader.join()
     os.close(terminal)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"api_key": "0000000000"}, "the API key is the anonymous one"),
+        ({"api_key": "u" * 22}, "knows no account with this API key"),
+        ({"dreamer_name": "taken"}, "The worker name 'taken' belongs to another account."),
+        ({"cache_home": "bridgeData.yaml"}, "is not a folder"),
+    ],
+)
+def test_a_worker_that_could_not_serve_ends_before_anything_is_started(owner, change, said):
+    owner.horde.state.add_user(User("other", 9, "o" * 22))
+    body = {"name": "taken", "bridge_agent": "test:1:x", "models": [MODEL], "max_pixels": 4096}
+    owner.horde.state.pop("o" * 22, body, base_url=owner.horde.url)
+    owner.configure(**change)
+    done = owner.command("run", "--cpu")
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Starting" not in done.stderr

@@ -61,28 +61,29 @@ def run(
 
     loaded = load_settings(config, from_environment=from_environment, name=name, warn=False)
     check_network_variables(os.environ)
-    who, where = loaded.data.dreamer_name, loaded.data.horde_url
-    folder = None if no_logging else claim_log_folder(LOGS_FOLDER, who)
-    limited = loaded.data.limited_console_messages and not (verbose or quiet)
-    logs.set_up(folder, console_level="SUCCESS" if limited else level)
-    for warning in loaded.warnings:
-        logger.warning("{}", warning)
-    if folder not in (None, LOGS_FOLDER):
-        logger.info("Another worker writes its logs to {}; this one writes to {}.", LOGS_FOLDER, folder)
-    flags = DeviceFlags(amd=amd, directml=directml, cpu=cpu)
     refuse_bad(check_settings(loaded))
-    asyncio.run(_refuse_account(loaded.data))
-    set_up_installed()
-    runtime = Runtime.locate()
-    refuse_bad(check_machine(loaded, runtime, flags, folder))
-    home = worker_folder(runtime.folder, loaded.environment, name=who, horde_url=where)
-    # The last words of a failing child are needed even if the owner wants no logs.
-    children = home if folder is None else folder.absolute()
+    flags = DeviceFlags(amd=amd, directml=directml, cpu=cpu)
+    who, where = loaded.data.dreamer_name, loaded.data.horde_url
     with only_one(who, where):
+        folder = None if no_logging else claim_log_folder(LOGS_FOLDER, who)
+        limited = loaded.data.limited_console_messages and not (verbose or quiet)
+        logs.set_up(folder, console_level="SUCCESS" if limited else level)
+        for warning in loaded.warnings:
+            logger.warning("{}", warning)
+        if folder not in (None, LOGS_FOLDER):
+            logger.info("Another worker writes its logs to {}; this one writes to {}.", LOGS_FOLDER, folder)
+        asyncio.run(_refuse_account(loaded.data))
+        set_up_installed()
+        runtime = Runtime.locate()
+        refuse_bad(check_machine(loaded, runtime, flags, folder))
+        home = worker_folder(runtime.folder, loaded.environment, name=who, horde_url=where)
         end_orphans(home)
         setup = compose(
             loaded, runtime,
-            flags=flags, logs=children, home=home, reread=reread, at_bottom=live_view_supported() and not quiet,
+            flags=flags,
+            # The last words of a failing child are needed even if the owner wants no logs.
+            logs=home if folder is None else folder.absolute(),
+            home=home, reread=reread, at_bottom=live_view_supported() and not quiet,
         )  # fmt: skip
         run_worker(setup)
 
