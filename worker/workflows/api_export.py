@@ -34,7 +34,8 @@ def read_export(content: Any) -> Graph:
 def _is_node(value: Any) -> bool:
     match value:
         case {"class_type": str(), "inputs": dict()}:
-            return isinstance(value.get("_meta", {}), dict)
+            meta = value.get("_meta", {})
+            return isinstance(meta, dict) and isinstance(meta.get("title", ""), str)
         case _:
             return False
 

@@ -18,7 +18,7 @@ class _Registry(type):
         return len(_FAMILIES)
 
     def __contains__(cls, name: object) -> bool:
-        return name in _FAMILIES
+        return isinstance(name, str) and name in _FAMILIES
 
 
 class Family(str, metaclass=_Registry):
@@ -42,8 +42,8 @@ class Family(str, metaclass=_Registry):
     QWEN_IMAGE: "ClassVar[Family]"
     Z_IMAGE_TURBO: "ClassVar[Family]"
 
-    def __new__(cls, name: str) -> "Family":  # noqa: PYI034 - the registered object, not a new one
-        if name not in _FAMILIES:
+    def __new__(cls, name: object) -> "Family":  # noqa: PYI034 - the registered object, not a new one
+        if not isinstance(name, str) or name not in _FAMILIES:
             raise ValueError(f"{name!r} is no known family; known are {', '.join(_FAMILIES)}")
         return _FAMILIES[name]
 
