@@ -41,7 +41,7 @@ from worker.models.loras.civitai import Kind
 from worker.models.loras.lora_fetcher import LoraFetcher, LoraHosts
 from worker.models.progress import DownloadReport, ModelsState
 from worker.untrusted.http_head import bounded_head
-from worker.workflows.auxiliary_files import AuxiliaryFile, needs
+from worker.workflows.auxiliary_files import ALL_FILES, AuxiliaryFile, needs
 from worker.workflows.request import (
     Embedding,
     EmbeddingWish,
@@ -264,7 +264,8 @@ class ModelManager:
         pause_s = self._times.retry_s
         # What is on disk is served before any host has answered.
         with contextlib.suppress(WorkerError):
-            await self._adopt(await self._select(None))
+            selection = await self._select(None)
+            await asyncio.gather(self._adopt(selection), asyncio.to_thread(self._read_auxiliary))
         while True:
             self._changed.clear()
             try:
@@ -442,6 +443,11 @@ class ModelManager:
                 "{} is not offered any more: {}. Change models_to_load, or restart, to try it again.",
                 name, model.reason,
             )  # fmt: skip
+
+    def _read_auxiliary(self) -> None:
+        """Read the headers of all auxiliary files, so that `has` need not do it on the event loop."""
+        for file in ALL_FILES:
+            self.store.check(as_model_file(file))
 
     async def _log_progress(self) -> None:
         while True:

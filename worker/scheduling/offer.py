@@ -16,11 +16,11 @@ from worker.config.schema import BridgeData
 from worker.horde.agent import level_of, lowered
 from worker.horde.feature_levels import CASCADE_LEVEL, FLUX_LEVEL, GATES, HIGHEST_LEVEL, Gate, level_without
 from worker.horde.messages import PopRequest
-from worker.workflows.auxiliary_files import QR_CONTROLNETS, AuxiliaryFile, of_feature
+from worker.workflows.auxiliary_files import ALL_FILES, AuxiliaryFile
 from worker.workflows.capabilities import Ability, Survey, survey
 from worker.workflows.library import Library
 from worker.workflows.request import ServedModel
-from worker.workflows.types import Family, Feature
+from worker.workflows.types import Family
 
 #: Models in a pop; the server uses no more.
 MAX_MODELS = 300
@@ -30,10 +30,6 @@ FLUX: Final = frozenset({Family.FLUX_1, Family.FLUX_SCHNELL, Family.FLUX_DEV})
 #: Seconds between two looks for files that came or went.
 LOOK_EVERY_S: Final = 5.0
 
-#: All files beside the models that any kind of job needs.
-_FILES: Final = tuple(
-    dict.fromkeys([*(file for feature in Feature for file in of_feature(feature)), *QR_CONTROLNETS.values()])
-)
 #: Switch of the pop → kinds of jobs that it lets in.
 SWITCHES: Final = {
     "allow_img2img": (Ability.IMG2IMG, Ability.REMIX),
@@ -136,7 +132,7 @@ class CapabilityWatch:
         now = self._clock()
         if now - self._looked_at > LOOK_EVERY_S:
             self._looked_at = now
-            self._absent = frozenset(file for file in _FILES if not self._has(file))
+            self._absent = frozenset(file for file in ALL_FILES if not self._has(file))
         known_for = (models, self._absent)
         if known_for != self._known_for and self._surveying is None:
             self._known_for = known_for

@@ -150,3 +150,9 @@ def of_feature(feature: Feature) -> tuple[AuxiliaryFile, ...]:
         case _:
             found = ()
     return tuple(dict.fromkeys(found))
+
+
+#: All files beside the models that any kind of job needs.
+ALL_FILES: Final = tuple(
+    dict.fromkeys([*(file for feature in Feature for file in of_feature(feature)), *QR_CONTROLNETS.values()])
+)

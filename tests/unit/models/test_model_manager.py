@@ -20,6 +20,7 @@ from worker.errors import (
     ModelMismatch,
 )
 from worker.models.catalog.model_selection import custom_of
+from worker.models.disk import store as store_module
 from worker.models.model_manager import ManagerTimes, ModelManager
 from worker.workflows.auxiliary_files import LAYER_DIFFUSE
 from worker.workflows.types import Family
@@ -358,3 +359,16 @@ async def test_a_defect_costs_no_model_that_is_served(place, put, monkeypatch):
         room._changed.set()
         await until(lambda: len(rounds) > 1)
         assert room.names() == ("a",)
+
+
+async def test_headers_of_auxiliary_files_are_read_before_the_event_loop_asks_for_them(place, put, monkeypatch):
+    place.list("a")
+    put(place.own("a"))
+    both = LAYER_DIFFUSE[Family.STABLE_DIFFUSION_XL]
+    put(place.root / both.model.folder / both.model.name)
+    async with place.room() as room:
+        await until(lambda: room.names() == ("a",))
+        await until(lambda: len(room.store._contents) == 2)
+        monkeypatch.setattr(store_module, "read_contents", None)
+        assert room.has(both.model)
+        assert not room.has(both.decoder)

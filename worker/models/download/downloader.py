@@ -175,7 +175,8 @@ class Downloader:
                 if failure.retry is Retry.NO and failure.status not in _KEEP_PART:
                     await asyncio.to_thread(PartFile(download.target).discard)
                 self._report(DownloadProgress(download, DownloadState.FAILED, message=str(failure)))
-                logger.bind(action="download_failed", file=download.target.name).error("{}", failure)
+                # Whoever waits for the file says so, too.
+                logger.bind(action="download_failed", file=download.target.name).debug("{}", failure)
                 raise failure from error
 
     async def _fetch_in_time(self, download: Download) -> None:
