@@ -341,13 +341,15 @@ class ModelManager:
 
     async def _examine(self, model: ManagedModel) -> tuple[MissingFile, ...] | None:
         """Serve the model if it is complete. Returns its missing files, None when it must not be used."""
+        return self._apply(model, await asyncio.to_thread(self.store.served, model.record))
+
+    def _apply(
+        self, model: ManagedModel, served: ServedModel | tuple[MissingFile, ...]
+    ) -> tuple[MissingFile, ...] | None:
+        # Engines may have found it unreadable while its files were looked at.
         if model.unreadable >= MAX_UNREADABLE:
             self._fail(model, model.flaw or _unreadable(model.record))
             return None
-        return self._apply(model, await asyncio.to_thread(self.store.served, model.record))
-
-    @staticmethod
-    def _apply(model: ManagedModel, served: ServedModel | tuple[MissingFile, ...]) -> tuple[MissingFile, ...]:
         if isinstance(served, ServedModel):
             model.served, model.reason = served, ""
             # Whoever checks it now decides when it is offered again.
