@@ -50,7 +50,8 @@ def check(
 @app.command("show")
 def show(*, config: ConfigFile = None, from_environment: FromEnvironment = False) -> None:
     """Every setting in force; secrets are masked."""
-    answer(config_show(load_settings(config, from_environment=from_environment, warn=False).data))
+    for line in config_show(load_settings(config, from_environment=from_environment, warn=False).data).splitlines():
+        answer(line)
 
 
 @app.command("to-env")

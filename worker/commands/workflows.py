@@ -1,13 +1,12 @@
 """`render` and `workflows …`: what becomes of a job's payload; nothing is run."""
 
-import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from worker.app.build import AGENT, library_of
 from worker.app.state_dir import engines_folder, worker_folder
@@ -20,6 +19,7 @@ from worker.commands.options import (
     reference_models,
     settings_or_defaults,
 )
+from worker.commands.output import answer, answer_json, wrapping_table
 from worker.config.load import LoadedConfig
 from worker.config.paths import models_root
 from worker.engine.install.layout import Runtime
@@ -58,7 +58,7 @@ def render(
     """Print the ComfyUI graph for a job; nothing is run."""
     del offline  # nothing is fetched anyway
     library = library_of(settings_or_defaults(config).data)
-    print(to_json(preview(read_pop_file(job), reference_models(reference), library).graph))  # noqa: T201
+    sys.stdout.write(f"{to_json(preview(read_pop_file(job), reference_models(reference), library).graph)}\n")
 
 
 @app.command("list")
@@ -78,7 +78,7 @@ def list_(
     found, assumed = _survey(loaded, library)
     made = decide(loaded.data, found, AGENT)
     if as_json:
-        print(json.dumps(_as_json(library, found, made, assumed), ensure_ascii=False))  # noqa: T201
+        answer_json(_as_json(library, found, made, assumed))
     else:
         _show(library, found, made, assumed)
 
@@ -97,19 +97,19 @@ def check(*, config: ConfigFile = None, from_environment: FromEnvironment = Fals
     # Mistakes known already would only be found again in every graph.
     wrong += rehearse(library.without(audit_library(library, node_classes)), node_classes)
     for sentence in wrong:
-        print(sentence)  # noqa: T201 - the command's answer
+        answer(sentence)
     for sentence in remarks(library, node_classes):
-        print(f"remark: {sentence}")  # noqa: T201
+        answer(f"remark: {sentence}")
     if wrong:
         raise typer.Exit(1)
-    print(f"{len(library.templates)} templates and {len(library.fragments)} fragments are fine.")  # noqa: T201
+    answer(f"{len(library.templates)} templates and {len(library.fragments)} fragments are fine.")
 
 
 @app.command("explain")
 def explain_(job: PopFile, *, config: ConfigFile = None, reference: ReferenceFolder = None) -> None:
     """Which template serves a job, and why each of the others does not."""
     request = request_for(read_pop_file(job), reference_models(reference))
-    table = Table("template", "verdict", box=None)
+    table = wrapping_table("template", "verdict")
     taken = False
     for verdict in explain(library_of(settings_or_defaults(config).data), request):
         text = "; ".join(verdict.reasons) or ("would serve it too" if taken else "serves it")
@@ -199,7 +199,7 @@ def _as_json(library: Library, found: Survey, made: Capabilities, assumed: bool)
 
 def _show(library: Library, found: Survey, made: Capabilities, assumed: bool) -> None:
     console = Console()
-    table = Table("workflow", "serves", "state", box=None)
+    table = wrapping_table("workflow", "serves", "state")
     for row in _rows(library):
         serves = row.get("serves", {})
         whom = ", ".join(serves.get("workflows") or serves.get("models") or serves.get("families") or [])
@@ -207,14 +207,14 @@ def _show(library: Library, found: Survey, made: Capabilities, assumed: bool) ->
         table.add_row(row["name"], what, f"off: {row['off']}" if row["off"] else "on")
     console.print(table)
     console.print()
-    table = Table("kind of job", "can be done", box=None)
+    table = wrapping_table("kind of job", "can be done")
     for ability in Ability:
         table.add_row(ability.value, f"no, {found.reason(ability)}" if found.reason(ability) else "yes")
     console.print(table)
     console.print()
     if assumed:
         console.print("No model of the settings is here yet: this is for one of each family.")
-    table = Table("not offered", "because", box=None)
+    table = wrapping_table("not offered", "because")
     for what, reason in made.off:
         table.add_row(what, reason)
     if made.off:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
-from worker.commands.config import check
+from worker.commands.config import check, show
 
 KEY = "k" * 22
 
@@ -115,6 +116,15 @@ def test_a_misspelt_command_is_named_before_any_list_was_fetched(told):
         "'topp 2' may be meant as 'TOP 2'.",
         "'ALL SDXLL' may be meant as 'ALL SDXL'.",
     ]
+
+
+def test_the_settings_shown_are_yaml(tmp_path, capsys):
+    file = tmp_path / "bridgeData.yaml"
+    file.write_text(GOOD + "max_power: 32", encoding="utf-8")
+    show(config=file)
+    out = capsys.readouterr().out
+    assert yaml.safe_load(out)["max_power"] == 32
+    assert out.splitlines()[1] == "dreamer_name: mine"
 
 
 def test_a_variable_that_no_library_can_use_is_named(told, monkeypatch):
