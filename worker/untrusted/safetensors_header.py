@@ -18,7 +18,9 @@ from worker.untrusted.json_reader import JsonBounds, read_json_object
 #: The format allows 100 MB. A Flux checkpoint's header has 0.2 MB, an SDXL checkpoint's 0.4 MB; of a LoRA's, the notes
 #: of its training take some MB at most.
 MAX_HEADER_BYTES: Final = 16 * 1024 * 1024
-_BOUNDS: Final = JsonBounds(max_bytes=MAX_HEADER_BYTES, max_values=1_000_000, max_depth=8)
+#: 23,000 tensors: an SDXL checkpoint has 2,500, the largest files of adapters some 8,000. More would keep the garbage
+#: collector busy for longer than the event loop may wait.
+_BOUNDS: Final = JsonBounds(max_bytes=MAX_HEADER_BYTES, max_values=300_000, max_depth=8)
 #: The entry that is no tensor: texts by name.
 METADATA: Final = "__metadata__"
 #: Bits of one element by dtype (safetensors 0.8). Of a dtype that is not listed, the size is not checked.
