@@ -1,0 +1,238 @@
+"""What strangers can do to the supervisor while good jobs run: longest stall, memory, good jobs lost.
+
+A server between the worker and the embedded Horde answers every other pop with something hostile (bombs of compression,
+of JSON and of pictures, floods of headers, numbers that no double holds, names with escape sequences) and is the host
+of the pictures that hostile jobs name. The engines are simulated: what is measured is the worker.
+
+    python bench/hostile.py --jobs 60 --rounds 2
+"""
+
+import argparse
+import asyncio
+import contextlib
+import gzip
+import io
+import json
+import signal
+import struct
+import tempfile
+import threading
+import time
+import uuid
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import idle
+import psutil
+import sides
+from PIL import Image
+
+GOAL = {"stall_ms": 100.0, "rss_mb": 300.0, "good_jobs_lost": 0.0}
+ENGINES, JOB_S = 2, 0.2
+#: Lost is a good job that is not delivered so many seconds after the last hostile answer.
+PATIENCE_S = 240.0
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG of nothing: small on the wire, large in memory."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(bytes(width + 1)) for _ in range(min(height, 8192))) + packer.flush()
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def webp(side: int) -> bytes:
+    out = io.BytesIO()
+    Image.effect_noise((side, side), 90).convert("RGB").save(out, "WEBP", quality=50)
+    return out.getvalue()
+
+
+def ok(body: bytes, *lines: str) -> bytes:
+    return "\r\n".join(("HTTP/1.1 200 OK", f"Content-Length: {len(body)}", *lines, "", "")).encode() + body
+
+
+TWICE = gzip.compress(gzip.compress(bytes(400_000_000)))
+OPEN = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+#: What hostile hosts give out in the place of a picture.
+PICTURES: dict[str, bytes] = {
+    "packed-twice": ok(TWICE, "Content-Encoding: gzip, gzip"),
+    "packed-brotli": ok(b"\x8b\x03", "Content-Encoding: br"),
+    "64-megapixels": ok(png(8000, 8000)),
+    "one-row": ok(png(64_000_000, 1)),
+    "largest-honest": ok(webp(3072)),
+    "postscript": ok(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+    "endless": OPEN + b"10000\r\n" + bytes(65536) + b"\r\n" + b"1\r\nx\r\n" * 200_000,
+    "headers": b"HTTP/1.1 200 OK\r\n" + b"a:b\r\n" * 15_000 + b"\r\n",
+    "interim": b"HTTP/1.1 100 Continue\r\n\r\n" * 60_000,
+    "redirect": b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest\r\nContent-Length: 0\r\n\r\n",
+    "announces-much": b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
+}
+
+
+class Stranger:
+    """Hostile answers to pops, one kind after another, and the host of hostile pictures."""
+
+    def __init__(self, behind: str, rounds: int) -> None:
+        self._behind = behind
+        self.url = ""
+        self.kinds = [*self.answers(), *(f"picture:{name}" for name in PICTURES)] * rounds
+        self.served: list[str] = []
+        self._pops = 0
+
+    def answers(self) -> dict[str, Any]:
+        """Whole answers to a pop by the name of their kind."""
+        ids = [str(uuid.uuid4()) for _ in range(5_000)]
+        numbers = json.dumps(self.job(payload={"prompt": "a fox", "seed": "@", "cfg_scale": "@", "n_iter": "@"}))
+        names = {"prompt": "a", "loras": [{"name": "\x1b]0;x\x07\nINFO forged", "model": 1.0}], "workflow": "\x1b[2J"}
+        return {
+            "packed-twice": ok(TWICE, "Content-Encoding: gzip, gzip"),
+            "60-megabytes": ok(json.dumps(self.job(payload={"prompt": "x" * 60_000_000})).encode()),
+            "many-lists": ok(b"[" + b"[]," * 2_000_000 + b"[]]"),
+            "nested": ok(json.dumps(self.job()).encode().replace(b'"a fox"', b"[" * 400_000)),
+            "5000-ids": ok(
+                json.dumps(
+                    {**self.job(), "ids": ids, "r2_uploads": [f"{self.url}/kept/{each}" for each in ids]}
+                ).encode()
+            ),
+            "numbers": ok(numbers.replace('"@"', "1" + "0" * 400).encode()),
+            "not-a-number": ok(numbers.replace('"@"', "NaN").encode()),
+            "escapes": ok(json.dumps(self.job(payload=names)).encode()),
+            "brackets": ok(json.dumps(self.job(payload={"prompt": "(" * 5000 + "embedding:"})).encode()),
+            "pause": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nRetry-After: 99999999\r\n\r\n{}",
+            "headers": PICTURES["headers"],
+            "interim": PICTURES["interim"],
+        }
+
+    def job(self, **fields: Any) -> dict[str, Any]:
+        """A job whose upload goes to this server."""
+        id_ = str(uuid.uuid4())
+        plain = {"payload": {"prompt": "a fox", "width": 64, "height": 64, "ddim_steps": 2}, "model": sides.ONE_MODEL}
+        return {"id": id_, "ids": [id_], "ttl": 60, **plain, "r2_uploads": [f"{self.url}/kept/{id_}"], **fields}
+
+    def hostile_pop(self) -> bytes:
+        """The next hostile answer."""
+        kind = self.kinds.pop(0)
+        self.served.append(kind)
+        if not kind.startswith("picture:"):
+            answer: bytes = self.answers()[kind]
+            return answer
+        address = f"{self.url}/picture/{kind.partition(':')[2]}"
+        extras = [{"image": address, "strength": 1.0}] * 4_000
+        fields = {"source_image": address, "source_mask": address, "source_processing": "img2img"}
+        return ok(json.dumps(self.job(**fields, extra_source_images=extras)).encode())
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection: one request, one answer."""
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, httpx.HTTPError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            method, path, _ = head.split("\r\n")[0].split(" ")
+            headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
+            length = next((int(value) for name, value in headers.items() if name.lower() == "content-length"), 0)
+            body = await reader.readexactly(length)
+            writer.write(await self._answer(method, path, headers, body))
+            await writer.drain()
+        writer.close()
+
+    async def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
+        if path.startswith("/picture/"):
+            return PICTURES[path.rpartition("/")[2]]
+        if path.startswith("/kept/"):
+            return ok(b"", "Connection: close")
+        if path.endswith("/generate/pop"):
+            self._pops += 1
+            if self.kinds and self._pops % 2:
+                return await asyncio.to_thread(self.hostile_pop)
+        keep = {name: value for name, value in headers.items() if name.lower() not in {"host", "content-length"}}
+        async with httpx.AsyncClient(base_url=self._behind, trust_env=False, timeout=60) as http:
+            answer = await http.request(method, path, headers=keep, content=body)
+        start = f"HTTP/1.1 {answer.status_code} X\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        return f"{start}Content-Length: {len(answer.content)}\r\n\r\n".encode() + answer.content
+
+
+@contextlib.contextmanager
+def between(behind: str, rounds: int) -> Iterator[Stranger]:
+    """A stranger between the worker and its Horde, in a thread of its own."""
+    stranger, ready, loop = Stranger(behind, rounds), threading.Event(), asyncio.new_event_loop()
+
+    async def start() -> None:
+        server = await asyncio.start_server(stranger.serve, "127.0.0.1", 0)
+        stranger.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        ready.set()
+
+    def run() -> None:
+        loop.run_until_complete(start())
+        loop.run_forever()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    ready.wait(30)
+    try:
+        yield stranger
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, float]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        sides.horde() as requester,
+        between(requester.url, arguments.rounds) as stranger,
+    ):
+        command = [str(sides.WORKER), "--horde", stranger.url, "--logs", folder, "--pulse"]
+        with sides.started(*command, "--simulated", str(ENGINES), "--seconds", str(JOB_S)) as child:
+            for _ in range(ENGINES):
+                sides.said(child)
+            supervisor = psutil.Process(child.pid)
+            requester.ask(
+                argparse.Namespace(side=64, steps=2), [(sides.ONE_MODEL, seed) for seed in range(arguments.jobs)]
+            )
+            rss, began, deadline = 0, 0.0, time.time() + PATIENCE_S
+            delivered = 0
+            while (delivered < arguments.jobs or stranger.kinds) and time.time() < deadline:
+                time.sleep(0.1)
+                delivered = len(requester.books()["delivered_at"])
+                if delivered >= ENGINES:
+                    began = began or time.time()
+                    rss = max(rss, supervisor.memory_info().rss)
+            ended = time.time()
+            child.send_signal(signal.SIGTERM)
+            stalls = [late for at, late in idle.last_words(child)["stalls"] if began <= at <= ended]
+        log = Path(folder) / "bridge.log"
+        arguments.forged = sum(line.startswith("INFO forged") for line in log.read_text("utf-8").splitlines())
+        arguments.kinds_served, arguments.kinds_left = len(stranger.served), len(stranger.kinds)
+    return {
+        "stall_ms": 1000 * max(stalls, default=0.0),
+        "rss_mb": rss / 1e6,
+        "good_jobs_lost": float(arguments.jobs - delivered),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--jobs", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=2, help="how often each kind of hostile answer comes")
+    arguments = parser.parse_args()
+    figure = measure(arguments)
+    print(
+        json.dumps(
+            {
+                "name": "hostile",
+                "figure": {key: round(value, 2) for key, value in figure.items()},
+                "goal": GOAL,
+                "meets": all(figure[key] <= GOAL[key] for key in GOAL),
+                "settings": vars(arguments),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
