@@ -1,13 +1,19 @@
 # Short names for what a developer runs; the scripts do the work and run alone as well.
-.PHONY: check test fmt demo bench docs pages
+.PHONY: check quick test coverage fmt demo bench docs pages
 
 RUNTIME := $(or $(AIWORKER_RUNTIME_DIR),runtime)
 
 check: ## what CI runs
 	./test.sh
 
+quick: ## style, types, import rules and unit tests, within a minute
+	./test.sh --quick
+
 test: ## all tests, and nothing else
 	./test.sh tests
+
+coverage: ## which lines of worker/ the tests run, without those that start ComfyUI; the page is build/coverage
+	./test.sh -n 2 --dist loadgroup -m "not engine" --cov --cov-report=term --cov-report=html
 
 fmt: ## put style right where a tool can
 	./update-runtime.sh --dev

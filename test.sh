@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything CI runs: sets up what tests need, then style, types, import rules and all tests.
 #   ./test.sh                      all of that; every step runs, whatever an earlier one said
+#   ./test.sh --quick              the same with the unit tests alone
 #   ./test.sh tests/unit -k name   only pytest, with these arguments
 #   ./test.sh --bench NAME|all     a measurement of bench/ in the tests' environment; its JSON is the last line
 #   ./test.sh --soak SECONDS       a worker under random faults for so long (--json, --seed N, --engines N, --real);
@@ -46,8 +47,10 @@ sys.exit(any("error" in row for row in rows.values()))'
 
 ./update-runtime.sh --dev || exit
 
+chosen=()
 case "${1:-}" in
     "") ;;
+    --quick) chosen=(tests/unit) ;;
     --bench)
         case "${2:-}" in
             all) all_benches; exit ;;
@@ -76,5 +79,7 @@ if [ ${#failed[@]} -gt 0 ]; then
     echo "== Failed so far: ${failed[*]}"
 fi
 # Last, so that the last line is pytest's summary.
-step "pytest" "$bin/python" -m pytest
+# Two processes: the engines in one, all that runs beside them in the other. One thread an engine leaves each its core.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+step "pytest" "$bin/python" -m pytest -n 2 --dist loadgroup ${chosen[@]+"${chosen[@]}"}
 exit $((${#failed[@]} > 0))

@@ -4,14 +4,9 @@ import sys
 from collections.abc import Generator
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from worker.engine.install.layout import Runtime
-
-# A loaded machine is slow, and slow is no defect here.
-hypothesis.settings.register_profile("unhurried", deadline=None)
-hypothesis.settings.load_profile("unhurried")
 
 FIXTURES = Path(__file__).with_name("fixtures")
 #: Why a test may be skipped, and only on a system other than Linux.
@@ -26,6 +21,13 @@ PLATFORM_REASONS = frozenset(
         "no symbolic links here",
     }
 )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests with the real engine run one after the other: several engines at a time need more memory than cores."""
+    for item in items:
+        if item.get_closest_marker("engine") and config.pluginmanager.hasplugin("xdist"):
+            item.add_marker(pytest.mark.xdist_group("engine"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -27,6 +27,8 @@ BATCH_FILES = sorted(ROOT.glob("*.cmd"))
 TOOLS = ("bash", "env", "readlink", "dirname", "sed", "cat", "grep", "paste", "tail", "mkdir", "chmod")
 #: Nothing here takes longer than a second; a script that waits for a key would take for ever.
 PATIENCE_S = 60
+#: All tests, on two cores.
+PYTEST = "-m pytest -n 2 --dist loadgroup"
 
 TELLING_INSTALLER = """
 import json, os, sys
@@ -348,16 +350,25 @@ def test_every_step_of_the_tests_runs_and_pytest_comes_last(place):
         "ruff format --check .",
         "mypy ",
         "lint-imports ",
-        "python -m pytest",
+        f"python {PYTEST}",
     ]
 
 
-@pytest.mark.parametrize("failing", ["ruff check", "ruff format", "mypy ", "lint-imports ", "-m pytest"])
+@pytest.mark.parametrize("failing", ["ruff check", "ruff format", "mypy ", "lint-imports ", PYTEST])
 def test_a_step_that_fails_fails_the_whole_but_stops_nothing(place, failing):
     with_tools(place, failing=failing)
     done = place.run("test.sh")
     assert done.returncode == 1
-    assert done.stdout.splitlines()[-1] == "python -m pytest"
+    assert done.stdout.splitlines()[-1].startswith("python -m pytest")
+
+
+def test_quick_is_all_checks_and_the_unit_tests(place):
+    with_tools(place)
+    done = place.run("test.sh", "--quick")
+    assert done.returncode == 0, done.stderr
+    calls = [line.partition(" ")[0] for line in done.stdout.splitlines() if not line.startswith("==")]
+    assert calls == ["setting", "ruff", "ruff", "mypy", "lint-imports", "python"]
+    assert done.stdout.splitlines()[-1] == f"python {PYTEST} tests/unit"
 
 
 def test_arguments_go_to_pytest_alone(place):

@@ -1,14 +1,19 @@
-"""What the worker says in its log, line by line; and families that a test makes known."""
+"""What the worker says in its log, line by line; families that a test makes known; no deadline for properties."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import hypothesis
 import pytest
 from loguru import logger
 
 from worker.workflows import types
 from worker.workflows.families import BASELINES, TRAITS
+
+# A loaded machine is slow, and slow is no defect here.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 @contextmanager
