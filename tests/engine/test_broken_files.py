@@ -144,7 +144,7 @@ async def failure(client: EngineClient, graph: dict[str, Any]) -> EngineError:
         ("code.ckpt", ModelHoldsCode, "holds program code"),
         ("page.safetensors", ModelBroken, "can't be read"),
         ("empty.safetensors", ModelBroken, "can't be read"),
-        ("other.safetensors", ModelBroken, "can't be read"),
+        ("other.safetensors", ModelBroken, "no model that ComfyUI knows"),
     ],
 )
 async def test_a_checkpoint_that_can_not_be_used_is_named(
