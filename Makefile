@@ -13,7 +13,7 @@ test: ## all tests, and nothing else
 	./test.sh tests
 
 coverage: ## which lines of worker/ the tests run, without those that start ComfyUI; the page is build/coverage
-	./test.sh -n 2 --dist loadgroup -m "not engine" --cov --cov-report=term --cov-report=html
+	./test.sh -n 2 -m "not engine" --cov --cov-report=term --cov-report=html
 
 fmt: ## put style right where a tool can
 	./update-runtime.sh --dev

@@ -50,7 +50,7 @@ sys.exit(any("error" in row for row in rows.values()))'
 chosen=()
 case "${1:-}" in
     "") ;;
-    --quick) chosen=(tests/unit) ;;
+    --quick) chosen=(-n 2 tests/unit) ;;
     --bench)
         case "${2:-}" in
             all) all_benches; exit ;;
@@ -79,7 +79,5 @@ if [ ${#failed[@]} -gt 0 ]; then
     echo "== Failed so far: ${failed[*]}"
 fi
 # Last, so that the last line is pytest's summary.
-# Two processes: the engines in one, all that runs beside them in the other. One thread an engine leaves each its core.
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-step "pytest" "$bin/python" -m pytest -n 2 --dist loadgroup ${chosen[@]+"${chosen[@]}"}
+step "pytest" "$bin/python" -m pytest ${chosen[@]+"${chosen[@]}"}
 exit $((${#failed[@]} > 0))

@@ -23,13 +23,6 @@ PLATFORM_REASONS = frozenset(
 )
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests with the real engine run one after the other: several engines at a time need more memory than cores."""
-    for item in items:
-        if item.get_closest_marker("engine") and config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group("engine"))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A skipped test fails unless the platform is the reason: what was not run must not look like success."""

@@ -27,8 +27,7 @@ BATCH_FILES = sorted(ROOT.glob("*.cmd"))
 TOOLS = ("bash", "env", "readlink", "dirname", "sed", "cat", "grep", "paste", "tail", "mkdir", "chmod")
 #: Nothing here takes longer than a second; a script that waits for a key would take for ever.
 PATIENCE_S = 60
-#: All tests, on two cores.
-PYTEST = "-m pytest -n 2 --dist loadgroup"
+PYTEST = "-m pytest"
 
 TELLING_INSTALLER = """
 import json, os, sys
@@ -368,7 +367,7 @@ def test_quick_is_all_checks_and_the_unit_tests(place):
     assert done.returncode == 0, done.stderr
     calls = [line.partition(" ")[0] for line in done.stdout.splitlines() if not line.startswith("==")]
     assert calls == ["setting", "ruff", "ruff", "mypy", "lint-imports", "python"]
-    assert done.stdout.splitlines()[-1] == f"python {PYTEST} tests/unit"
+    assert done.stdout.splitlines()[-1] == f"python {PYTEST} -n 2 tests/unit"
 
 
 def test_arguments_go_to_pytest_alone(place):
