@@ -319,7 +319,8 @@ def worker_side(
 ) -> Iterator[WorkerSide]:
     """The whole worker with `settings` (keys of bridgeData.yaml) and a Horde, until the end of the block."""
     with horde(api_latency=arguments.api_latency, upload_latency=arguments.upload_latency) as requester:
-        logs = rig.scratch / "worker"
+        # A folder of its own: logs and timeline of another worker would count as this one's.
+        logs = Path(tempfile.mkdtemp(prefix="worker-", dir=rig.scratch))
         command = [str(WORKER), "--horde", requester.url, "--logs", str(logs), "--models", *rig.names]
         command += ["--engine-threads", str(arguments.engine_threads), "--device", rig.device.accelerator.value]
         command += [

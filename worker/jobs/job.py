@@ -69,6 +69,8 @@ class Job:
     delivered: int = 0
     #: images reported as faulted
     faulted: int = 0
+    #: of these, images that the Horde does not know: it counts no fault for them
+    unknown: int = 0
     #: why, if any was
     fault: str = ""
     #: the error behind `fault`, where there is one
@@ -106,6 +108,11 @@ class Job:
     def fail(self, error: WorkerError) -> None:
         """Note why its images will not come."""
         self.error, self.fault = error, str(error)
+
+    @property
+    def counted_faults(self) -> int:
+        """Reported images that the Horde counts towards its limit of faults."""
+        return self.faulted - self.unknown
 
     @property
     def prompt(self) -> str:

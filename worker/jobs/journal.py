@@ -87,7 +87,7 @@ class Journal:
             self._write({"popped": job.pop.job_ids, "until": round(until, 3)})
             self._sync_soon()
         elif event.stage is Stage.FAULTED:
-            self.note_faults(job.faulted)
+            self.note_faults(job.counted_faults)
 
     def note_faults(self, count: int) -> None:
         """`count` images were reported as faulted."""

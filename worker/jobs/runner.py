@@ -263,6 +263,7 @@ class JobRunner:
             job.kudos += answer.reward or 0.0
             job.delivered += submission.state != "faulted"
         except JobGone as error:
+            job.unknown += submission.state == "faulted" and error.rc == "InvalidJobID"
             logger.bind(action="job_gone", job_id=submission.id).warning("Job {} is gone: {}", job.name, error)
         self._services.events.answer(job, submission.id)
 

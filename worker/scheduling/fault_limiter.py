@@ -44,11 +44,11 @@ class FaultLimiter:
         job = event.job
         if event.stage is Stage.FAULTED:
             now = self.clock()
-            if job.faulted and job.brakes:
+            if job.counted_faults and job.brakes:
                 self._recent.append(True)
                 self._row.failed(now)
             # Of those still owed the Horde heard nothing: no fault of the worker's, but late all the same.
-            self.count(job.faulted + len(job.owed))
+            self.count(job.counted_faults + len(job.owed))
         elif event.stage is Stage.DONE:
             self._recent.append(False)
             self._row.succeeded()

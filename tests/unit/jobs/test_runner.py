@@ -179,6 +179,16 @@ async def test_images_that_arrived_are_counted_and_those_nobody_wants_any_more_a
     assert [(job.delivered, job.owed) for job in jobs] == [(2, []), (0, [])]
 
 
+@pytest.mark.parametrize(("rc", "counted"), [("InvalidJobID", 0), ("AbortedGen", 2)])
+async def test_faults_of_images_that_the_horde_does_not_know_are_not_counted(rc: str, counted: int) -> None:
+    horde, job = Horde(), Job(popped(2))
+    horde.failure = JobGone("no such job", rc=rc)
+
+    await runner_of(horde).give_back(job, "The worker is shutting down.")
+
+    assert (job.faulted, job.counted_faults) == (2, counted)
+
+
 @pytest.mark.parametrize(("short", "seeds"), [(False, [7, 7, 7]), (True, [7, 8, 9])])
 async def test_an_image_is_delivered_with_the_seed_it_was_made_from(short: bool, seeds: list[int]) -> None:
     horde, pop = Horde(), popped(3)
