@@ -63,7 +63,7 @@ def test_a_failure_shows_the_end_of_its_own_log_and_the_remedy(shell):
     assert "install-engine.log" in message
     assert message.rstrip().endswith("98")
     assert "    84\n" in message
-    assert "83" not in message
+    assert "    83\n" not in message
     assert "earlier" not in message
     assert failed.value.remedy == "Do this."
 
