@@ -65,12 +65,13 @@ class SettingsWatch:
 
     async def _wait(self) -> bool:
         assert self._asked is not None
-        self._asked.clear()
         try:
             async with timeout(self._poll_s):
                 await self._asked.wait()
         except TimeoutError:
             return False
+        # Only now: a request that came while the last one was served must not be lost.
+        self._asked.clear()
         return True
 
     def _stamp(self) -> Stamp:

@@ -179,3 +179,11 @@ async def test_a_name_without_an_address_is_an_error_of_the_network(monkeypatch)
 async def test_a_name_longer_than_names_can_be_is_an_error_of_the_network():
     with pytest.raises(httpx.ConnectError):
         await get(f"http://{'a' * 64}.example/")
+
+
+@pytest.mark.parametrize(("found", "inside"), [(["8.8.8.8", "127.0.0.1"], True), (["8.8.8.8", "1.1.1.1"], False)])
+async def test_a_name_leads_inside_when_one_of_its_addresses_does(found, inside):
+    async def resolve(host, port):
+        return found
+
+    assert await address_module.is_inside("https://models.example/x", resolve) is inside
