@@ -243,4 +243,4 @@ async def test_under_random_faults_every_job_ends_and_nothing_is_left(
     # Two hits end a job, and no fault hits more than the two jobs of one engine.
     assert len(failed) <= sum(faults.values())
     await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
-    assert not [thread for thread in threading.enumerate() if thread.name == "engine-reader"]
+    await until(lambda: not any(thread.name == "engine-reader" for thread in threading.enumerate()))
