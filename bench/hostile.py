@@ -186,8 +186,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
         sides.horde() as requester,
         between(requester.url, arguments.rounds) as stranger,
     ):
-        # A model has to be there to be asked for, though the engines only pretend.
-        asyncio.run(sides.Rig(Path(folder), [sides.ONE_MODEL]).build())
+        sides.build_one_model()
         command = [str(sides.WORKER), "--horde", stranger.url, "--logs", folder, "--pulse"]
         with sides.started(*command, "--simulated", str(ENGINES), "--seconds", str(JOB_S)) as child:
             for _ in range(ENGINES):

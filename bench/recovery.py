@@ -9,7 +9,6 @@ again and again are started later and later, on purpose.
 """
 
 import argparse
-import asyncio
 import json
 import sys
 import tempfile
@@ -56,7 +55,7 @@ def main() -> None:
     arguments = parser.parse_args()
     took = []
     with tempfile.TemporaryDirectory() as folder, sides.horde() as requester:
-        asyncio.run(sides.Rig(Path(folder), [sides.ONE_MODEL]).build())
+        sides.build_one_model()
         for turn in range(arguments.turns):
             with sides.started(str(sides.WORKER), "--horde", requester.url, "--logs", str(Path(folder))) as child:
                 took.append(measure(requester, child.pid, turn, arguments))

@@ -145,6 +145,11 @@ class Rig:
         return materialise(select(self.library, request), request)
 
 
+def build_one_model() -> None:
+    """Make ONE_MODEL where it is missing: a worker asks for models whose files are there, whatever its engines."""
+    asyncio.run(Rig(Path(), [ONE_MODEL]).build())
+
+
 @contextlib.asynccontextmanager
 async def bare_engine(rig: Rig, threads: int) -> AsyncIterator[EngineClient]:
     process = EngineProcess(rig.engine(threads))

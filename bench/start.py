@@ -7,7 +7,6 @@ that reaches the Horde those are taken off in which the engine started; what is 
 """
 
 import argparse
-import asyncio
 import json
 import statistics
 import sys
@@ -40,7 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     ours, engines = [], []
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(sides.Rig(Path(folder), [sides.ONE_MODEL]).build())
+        sides.build_one_model()
         for turn in range(arguments.turns + 1):
             first_pop_s, engine_s = measure(Path(folder) / str(turn))
             print(f"turn {turn}: first pop after {first_pop_s:.2f} s, engine {engine_s:.2f} s", file=sys.stderr)
