@@ -69,14 +69,14 @@ def is_web_address(url: str) -> bool:
     if not url.isascii() or not url.isprintable() or " " in url:
         return False
     try:
-        httpx.URL(url)
+        readable = bool(httpx.URL(url).host)  # raises UnicodeError where xn-- begins no international name
         parts = urlsplit(url)
         port, host = parts.port, parts.hostname or ""
     except (ValueError, httpx.InvalidURL):
         return False
     # The resolver raises what is no network error at labels of another length, and so does a socket at port 0.
     sound = all(0 < len(label) <= LONGEST_LABEL for label in host.removesuffix(".").split("."))
-    return parts.scheme in {"http", "https"} and sound and port != 0
+    return parts.scheme in {"http", "https"} and readable and sound and port != 0
 
 
 async def only_web(request: httpx.Request) -> None:

@@ -138,7 +138,8 @@ async def _fetch(http: httpx.AsyncClient, url: str, *, etag: str, timeout_s: flo
             return await read_json_aside(body, _BOUNDS), response.headers.get("etag", "")
     except TimeoutError as error:
         raise HostUnreachable(f"{url} gives no whole answer within {timeout_s:g} s.") from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        # UnicodeError: from httpx, at a host such as xn--a, which is no international name.
         raise HostUnreachable(f"{url} can't be reached: {str(error) or type(error).__name__}.") from error
     except InputRefused as error:
         raise HostUnreachable(f"{url} sends what can't be read: {error.message}") from error

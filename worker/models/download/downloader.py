@@ -170,7 +170,8 @@ class Downloader:
             except asyncio.CancelledError:
                 self._report(DownloadProgress(download, DownloadState.STOPPED))
                 raise
-            except (DownloadError, OSError, httpx.InvalidURL) as error:
+            except (DownloadError, OSError, httpx.InvalidURL, UnicodeError) as error:
+                # UnicodeError: from httpx, at a host such as xn--a, which is no international name.
                 failure = _as_failure(download, error)
                 if failure.retry is Retry.NO and failure.status not in _KEEP_PART:
                     await asyncio.to_thread(PartFile(download.target).discard)
@@ -312,5 +313,5 @@ def _existing(folder: Path) -> Path:
 def _shown(url: str) -> str:
     try:
         return str(httpx.URL(url).copy_with(query=None, fragment=None, userinfo=b""))
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, UnicodeError):
         return "an unreadable address"
