@@ -58,6 +58,8 @@ class Engine:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         (base / "custom_nodes").mkdir(parents=True)
+        # An empty front end: the environment has no package of ComfyUI's own page.
+        (base / "web").mkdir()
         folders = {
             "base_path": str(tiny.models),
             "checkpoints": "compvis",
@@ -80,7 +82,8 @@ class Engine:
             "--disable-auto-launch",
             "--disable-api-nodes",
         ]
-        options += ["--base-directory", str(base), "--extra-model-paths-config", str(paths)]
+        options += ["--base-directory", str(base), "--front-end-root", str(base / "web")]
+        options += ["--extra-model-paths-config", str(paths)]
         self._log = log.open("wb")
         self.log = log
         self._read = 0
