@@ -4,8 +4,9 @@
 #   ./test.sh --quick              the same with the unit tests alone
 #   ./test.sh tests/unit -k name   only pytest, with these arguments
 #   ./test.sh --bench NAME|all     a measurement of bench/ in the tests' environment; its JSON is the last line
-#   ./test.sh --soak SECONDS       a worker under random faults for so long (--json, --seed N, --engines N, --real);
-#                                  the last line says whether every popped job was answered once and nothing leaked
+#   ./test.sh --soak SECONDS       a worker under random faults and hostile traffic for so long (--json, --seed N,
+#                                  --engines N, --real); the last line says whether every popped job was answered
+#                                  once, no good job was lost and nothing leaked
 #   ./test.sh --card [cuda|rocm|cpu] [options of bench/card.py]   the engine tests on this machine's card, then its
 #                                  measurement: for owners of cards that nobody here has; the JSON is in card.json
 set -u -o pipefail

@@ -10,17 +10,14 @@ of the pictures that hostile jobs name. The engines are simulated: what is measu
 import argparse
 import asyncio
 import contextlib
-import gzip
-import io
 import json
 import signal
-import struct
 import tempfile
 import threading
 import time
 import uuid
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,52 +25,13 @@ import httpx
 import idle
 import psutil
 import sides
-from PIL import Image
+
+from worker.demo.horde import hostile
 
 GOAL = {"stall_ms": 100.0, "rss_mb": 300.0, "good_jobs_lost": 0.0}
 ENGINES, JOB_S = 2, 0.2
 #: Lost is a good job that is not delivered so many seconds after the last hostile answer.
 PATIENCE_S = 240.0
-
-
-def png(width: int, height: int) -> bytes:
-    """A PNG of nothing: small on the wire, large in memory."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    packer = zlib.compressobj(9)
-    rows = b"".join(packer.compress(bytes(width + 1)) for _ in range(min(height, 8192))) + packer.flush()
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-
-
-def webp(side: int) -> bytes:
-    out = io.BytesIO()
-    Image.effect_noise((side, side), 90).convert("RGB").save(out, "WEBP", quality=50)
-    return out.getvalue()
-
-
-def ok(body: bytes, *lines: str) -> bytes:
-    return "\r\n".join(("HTTP/1.1 200 OK", f"Content-Length: {len(body)}", *lines, "", "")).encode() + body
-
-
-TWICE = gzip.compress(gzip.compress(bytes(400_000_000)))
-OPEN = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-#: What hostile hosts give out in the place of a picture.
-PICTURES: dict[str, bytes] = {
-    "packed-twice": ok(TWICE, "Content-Encoding: gzip, gzip"),
-    "packed-brotli": ok(b"\x8b\x03", "Content-Encoding: br"),
-    "64-megapixels": ok(png(8000, 8000)),
-    "one-row": ok(png(64_000_000, 1)),
-    "largest-honest": ok(webp(3072)),
-    "postscript": ok(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
-    "endless": OPEN + b"10000\r\n" + bytes(65536) + b"\r\n" + b"1\r\nx\r\n" * 200_000,
-    "headers": b"HTTP/1.1 200 OK\r\n" + b"a:b\r\n" * 15_000 + b"\r\n",
-    "interim": b"HTTP/1.1 100 Continue\r\n\r\n" * 60_000,
-    "redirect": b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest\r\nContent-Length: 0\r\n\r\n",
-    "announces-much": b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
-}
 
 
 class Stranger:
@@ -82,51 +40,39 @@ class Stranger:
     def __init__(self, behind: str, rounds: int) -> None:
         self._behind = behind
         self.url = ""
-        self.kinds = [*self.answers(), *(f"picture:{name}" for name in PICTURES)] * rounds
+        self.kinds = [*self.answers(), *(f"picture:{kind}" for kind in hostile.PICTURES)] * rounds
         self.served: list[str] = []
         self._pops = 0
 
-    def answers(self) -> dict[str, Any]:
-        """Whole answers to a pop by the name of their kind."""
-        ids = [str(uuid.uuid4()) for _ in range(5_000)]
-        numbers = json.dumps(self.job(payload={"prompt": "a fox", "seed": "@", "cfg_scale": "@", "n_iter": "@"}))
-        names = {"prompt": "a", "loras": [{"name": "\x1b]0;x\x07\nINFO forged", "model": 1.0}], "workflow": "\x1b[2J"}
+    def answers(self) -> dict[str, Callable[[], bytes]]:
+        """What makes whole answers to a pop, by the name of their kind."""
         return {
-            "packed-twice": ok(TWICE, "Content-Encoding: gzip, gzip"),
-            "60-megabytes": ok(json.dumps(self.job(payload={"prompt": "x" * 60_000_000})).encode()),
-            "many-lists": ok(b"[" + b"[]," * 2_000_000 + b"[]]"),
-            "nested": ok(json.dumps(self.job()).encode().replace(b'"a fox"', b"[" * 400_000)),
-            "5000-ids": ok(
-                json.dumps(
-                    {**self.job(), "ids": ids, "r2_uploads": [f"{self.url}/kept/{each}" for each in ids]}
-                ).encode()
-            ),
-            "numbers": ok(numbers.replace('"@"', "1" + "0" * 400).encode()),
-            "not-a-number": ok(numbers.replace('"@"', "NaN").encode()),
-            "escapes": ok(json.dumps(self.job(payload=names)).encode()),
-            "brackets": ok(json.dumps(self.job(payload={"prompt": "(" * 5000 + "embedding:"})).encode()),
-            "pause": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nRetry-After: 99999999\r\n\r\n{}",
-            "headers": PICTURES["headers"],
-            "interim": PICTURES["interim"],
+            **{kind: partial(hostile.empty_handed, kind) for kind in hostile.EMPTY_HANDED},
+            **{f"job:{kind}": partial(self._hostile_job, make) for kind, make in hostile.JOBS.items()},
+            "5000-ids": self._many_ids,
         }
 
-    def job(self, **fields: Any) -> dict[str, Any]:
+    def _hostile_job(self, make: Callable[[dict[str, Any]], bytes]) -> bytes:
+        return make(self.job())
+
+    def _many_ids(self) -> bytes:
+        ids = [str(uuid.uuid4()) for _ in range(5_000)]
+        uploads = [f"{self.url}/kept/{each}" for each in ids]
+        return hostile.ok(json.dumps({**self.job(), "ids": ids, "r2_uploads": uploads}).encode())
+
+    def job(self) -> dict[str, Any]:
         """A job whose upload goes to this server."""
         id_ = str(uuid.uuid4())
         plain = {"payload": {"prompt": "a fox", "width": 64, "height": 64, "ddim_steps": 2}, "model": sides.ONE_MODEL}
-        return {"id": id_, "ids": [id_], "ttl": 60, **plain, "r2_uploads": [f"{self.url}/kept/{id_}"], **fields}
+        return {"id": id_, "ids": [id_], "ttl": 60, **plain, "r2_uploads": [f"{self.url}/kept/{id_}"]}
 
     def hostile_pop(self) -> bytes:
         """The next hostile answer."""
         kind = self.kinds.pop(0)
         self.served.append(kind)
         if not kind.startswith("picture:"):
-            answer: bytes = self.answers()[kind]
-            return answer
-        address = f"{self.url}/picture/{kind.partition(':')[2]}"
-        extras = [{"image": address, "strength": 1.0}] * 4_000
-        fields = {"source_image": address, "source_mask": address, "source_processing": "img2img"}
-        return ok(json.dumps(self.job(**fields, extra_source_images=extras)).encode())
+            return self.answers()[kind]()
+        return hostile.with_pictures(self.job(), f"{self.url}/picture/{kind.partition(':')[2]}")
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection: one request, one answer."""
@@ -138,13 +84,17 @@ class Stranger:
             body = await reader.readexactly(length)
             writer.write(await self._answer(method, path, headers, body))
             await writer.drain()
+            while path.rpartition("/")[2] in hostile.ENDLESS:
+                await asyncio.sleep(hostile.CHUNK_EVERY_S)
+                writer.write(hostile.CHUNK)
+                await writer.drain()
         writer.close()
 
     async def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
         if path.startswith("/picture/"):
-            return PICTURES[path.rpartition("/")[2]]
+            return await asyncio.to_thread(hostile.picture, path.rpartition("/")[2])
         if path.startswith("/kept/"):
-            return ok(b"", "Connection: close")
+            return hostile.ok(b"", "Connection: close")
         if path.endswith("/generate/pop"):
             self._pops += 1
             if self.kinds and self._pops % 2:
@@ -166,9 +116,15 @@ def between(behind: str, rounds: int) -> Iterator[Stranger]:
         stranger.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         ready.set()
 
+    async def leave() -> None:
+        for connection in (left := asyncio.all_tasks() - {asyncio.current_task()}):
+            connection.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
     def run() -> None:
         loop.run_until_complete(start())
         loop.run_forever()
+        loop.run_until_complete(leave())
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()

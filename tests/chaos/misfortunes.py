@@ -1,8 +1,8 @@
 """What befalls a worker in a soak: one misfortune at a time, by a seeded chance, each harmless in the end.
 
 Engines are killed and stopped, jobs fail inside them, the Horde answers nonsense or not at all, the network is gone
-for a while, pictures can't be fetched, the safety checker dies and hangs. What is done is undone; nothing outlives
-`calm`.
+for a while, pictures can't be fetched, the safety checker dies and hangs, and strangers send what is hostile. What is
+done is undone; nothing outlives `calm`.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
 from worker.engine.process import LAUNCHER
 
 from .rig import Rig
+from .strangers import Strangers
 
 #: Pace of the engines, in seconds; jobs overlap and wait as in earnest.
 PACE = {"seconds": 0.4, "load_seconds": 0.1}
@@ -89,8 +90,9 @@ class Misfortunes:
     chance: random.Random
     #: requests that their requester may take back
     waiting: Callable[[], Sequence[str]]
+    strangers: Strangers
     #: middle of the pause between two, in seconds
-    pause_s: float = 0.7
+    pause_s: float = 0.5
     struck: Counter[str] = field(default_factory=Counter)
     _stopped: set[int] = field(default_factory=set)
 
@@ -112,6 +114,7 @@ class Misfortunes:
             (3, self._stop_an_engine),
             (1, self._kill_the_checker),
             (20, self._spoil_an_answer),
+            (15, self._send_a_stranger),
             (1, self._cut_the_network),
             (1, self._set_maintenance),
             (2, self._withdraw_a_request),
@@ -171,6 +174,9 @@ class Misfortunes:
         self.rig.horde.faults.inject(
             route, self.chance.choice(HORDE_FAULTS[route]), times=self.chance.choice((1, 1, 2))
         )
+
+    async def _send_a_stranger(self) -> None:
+        self.rig.horde.faults.inject(Route.POP, self.strangers.next())
 
     async def _cut_the_network(self) -> None:
         self.struck["network/gone"] += 1

@@ -1,10 +1,14 @@
-"""A whole worker, at work for a given time while everything around it fails at random; then the books are balanced.
+"""A whole worker, at work for a given time while everything around it fails at random and strangers are hostile.
+
+Then the books are balanced.
 
     python -m tests.chaos.soak SECONDS [--json] [--seed N] [--engines N] [--real]
 
 The last line is JSON: ids that were popped and answered, ids lost (unanswered, or too late), needless second answers,
-how often something was made to fail, and what the worker left behind. Exit 1 when the books do not balance or
-anything leaked. The time is spent in sessions of one worker each: some end by a drain, some are broken off.
+ids of hostile jobs, how often something was made to fail, and what the worker left behind. Good jobs are those without
+hostile parts: `good_delivered`, `good_hit` by something that was injected, and `good_lost` without such a reason. Exit
+1 when the books do not balance, a good job was lost or anything leaked. The time is spent in sessions of one worker
+each: some end by a drain, some are broken off.
 `--real` puts the real ComfyUI with a tiny model in the place of one scripted engine.
 """
 
@@ -46,9 +50,11 @@ from worker.scheduling.estimates.cooldowns import ModelCooldowns
 from worker.scheduling.estimates.memory import OutOfMemoryLimits
 from worker.scheduling.horde_status import PopPauses
 
-from .leaks import GROWTH_BYTES, Holdings, Readings, leaks_since, listening, remains, resident_bytes
+from .good_jobs import GoodJobs
+from .leaks import GROWTH_BYTES, Holdings, Readings, bytes_in_use, leaks_since, listening, remains
 from .misfortunes import Misfortunes
 from .rig import MODEL, UNLIMITED, OneModel, Rig
+from .strangers import Strangers
 
 #: A session of one worker, in seconds.
 SHORTEST_SESSION_S, LONGEST_SESSION_S = 15.0, 120.0
@@ -86,12 +92,16 @@ class Balance:
     answered: int
     lost: int
     duplicate: int
+    hostile: int
+    good_delivered: int
+    good_hit: int
+    good_lost: int
     faults_injected: int
     leaks: list[str]
 
     @property
     def holds(self) -> bool:
-        return self.popped == self.answered and not (self.lost or self.duplicate or self.leaks)
+        return self.popped == self.answered and not (self.lost or self.duplicate or self.good_lost or self.leaks)
 
 
 @dataclass
@@ -146,11 +156,15 @@ class Soak:
         self._tell = tell
         self._chance = random.Random(seed)
         self._requester = Requester(rig, random.Random(seed + 2))
-        self._misfortunes = Misfortunes(rig, random.Random(seed + 3), lambda: list(self._requester.ids))
+        self._strangers = Strangers(random.Random(seed + 4))
+        self._misfortunes = Misfortunes(
+            rig, random.Random(seed + 3), lambda: list(self._requester.ids), self._strangers
+        )
+        self._good = GoodJobs()
         self._real = real
         self._ports: set[int] = set()
         self._leaks: list[str] = []
-        self._readings = Readings(resident_bytes)
+        self._readings = Readings(bytes_in_use)
 
     async def run(self, seconds: float) -> Balance:
         """Keep it up for so long, then tell what came of it."""
@@ -177,8 +191,9 @@ class Soak:
             self._leaks.append(f"memory grew by {growth / 1024**2:.0f} MiB")
         if self.rig.journal and (left_open := Journal(self.rig.journal).open_ids):
             self._leaks.append(f"journal {sorted(left_open)}")
-        counts = self._misfortunes.counts
-        self._tell(json.dumps({"faults": dict(sorted(counts.items())), "memory_growth_bytes": growth}))
+        counts = {"faults": self._misfortunes.counts, "hostile": self._strangers.sent, "good_lost": self._good.lost}
+        told = {name: dict(sorted(each.items())) for name, each in counts.items()}
+        self._tell(json.dumps({**told, "memory_growth_bytes": growth}))
         return self._balance()
 
     async def _warm_up(self) -> None:
@@ -186,6 +201,7 @@ class Soak:
         self.rig.play()
         async with self.rig.working():
             await self.rig.done(self.rig.ask(2))
+        self._judge(broken_off=False)
 
     async def _session(self, seconds: float, *, broken_off: bool) -> None:
         misfortunes = self._misfortunes
@@ -213,6 +229,13 @@ class Soak:
                 [end] = await asyncio.gather(serving, return_exceptions=True)
         if isinstance(end, Exception):
             raise end
+        self._judge(broken_off=broken_off)
+
+    def _judge(self, *, broken_off: bool) -> None:
+        """What became of the jobs that were begun since the last time."""
+        books = self.rig.horde.state.accounting()
+        self._good.judge(books, self.rig.jobs, hostile=self._strangers.ids, broken_off=broken_off)
+        self.rig.jobs.clear()
 
     def _setup(self) -> Setup:
         checker = scripted_safety(
@@ -254,6 +277,10 @@ class Soak:
             answered=books.answered,
             lost=books.lost,
             duplicate=books.duplicates + books.late + books.unknown,
+            hostile=len(self._strangers.ids & books.outcomes.keys() - books.undelivered),
+            good_delivered=len(self._good.delivered),
+            good_hit=len(self._good.hit),
+            good_lost=len(self._good.lost),
             faults_injected=self._misfortunes.counts.total(),
             leaks=list(self._leaks),
         )

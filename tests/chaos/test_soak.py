@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60
 
 
-async def test_the_books_balance_and_nothing_is_left_after_a_minute_of_random_faults() -> None:
+async def test_the_books_balance_and_no_good_job_is_lost_in_a_minute_of_random_faults_and_hostile_traffic() -> None:
     soak = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.chaos.soak", str(SECONDS), "--seed", "1"),
         cwd=ROOT,
@@ -33,3 +33,6 @@ async def test_the_books_balance_and_nothing_is_left_after_a_minute_of_random_fa
     assert balance["popped"] == balance["answered"] > 0
     assert (balance["lost"], balance["duplicate"], balance["leaks"]) == (0, 0, [])
     assert balance["faults_injected"] >= 10
+    assert balance["hostile"] > 0
+    assert balance["good_delivered"] > 0
+    assert balance["good_lost"] == 0

@@ -2,17 +2,20 @@
 
 import io
 import json
+import math
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
-from worker.demo.horde.app import Latencies
+from worker.demo.horde import hostile
+from worker.demo.horde.app import HOSTILE_PICTURES, Latencies
 from worker.demo.horde.directory import OWNER_KEY
 from worker.demo.horde.faults import Fault, FaultKind, Route
 from worker.demo.horde.records import ImageRequest, Outcome
@@ -217,3 +220,35 @@ def _is_closed(connection: socket.socket) -> bool:
         return connection.recv(1) == b""
     except ConnectionResetError:
         return True
+
+
+def test_a_hostile_answer_brings_the_popped_job_in_its_own_words(horde: RunningHorde, client: httpx.Client) -> None:
+    horde.state.enqueue(FOX)
+    rewrite = partial(hostile.with_payload, kind="not-a-number")
+    fault = Fault(FaultKind.HOSTILE, after_effect=True, rewrite=lambda body: rewrite(json.loads(body)))
+    horde.faults.inject(Route.POP, fault)
+    popped = json.loads(pop(client).content)
+    assert math.isnan(popped["payload"]["cfg_scale"])
+    assert horde.state.accounting().outcomes == {popped["id"]: Outcome.OPEN}
+    assert not horde.state.accounting().undelivered
+
+
+def test_a_hostile_answer_leaves_a_pop_without_a_job_as_it_is(horde: RunningHorde, client: httpx.Client) -> None:
+    horde.faults.inject(Route.POP, Fault(FaultKind.HOSTILE, after_effect=True, rewrite=lambda _: b"never sent"))
+    assert pop(client).json()["ids"] == []
+
+
+def test_a_hostile_answer_in_the_place_of_a_pop_hands_out_nothing(horde: RunningHorde, client: httpx.Client) -> None:
+    horde.state.enqueue(FOX)
+    horde.faults.inject(Route.POP, Fault(FaultKind.HOSTILE, rewrite=lambda _: hostile.empty_handed("pause")))
+    assert pop(client).headers["retry-after"] == "99999999"
+    assert horde.state.accounting().popped == 0
+
+
+def test_hostile_pictures_come_as_they_stand_and_an_endless_one_until_its_client_leaves(horde: RunningHorde) -> None:
+    with httpx.Client(base_url=horde.url, timeout=5) as client:
+        packed = client.get(f"{HOSTILE_PICTURES}packed-once")
+        assert packed.headers["content-encoding"] == "gzip"
+        assert packed.content.startswith(b"\x89PNG")
+        with client.stream("GET", f"{HOSTILE_PICTURES}drip") as dripping:
+            assert next(dripping.iter_raw()) == b"x"

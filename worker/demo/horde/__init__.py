@@ -11,5 +11,6 @@ storage     presigned uploads and downloads, in memory
 views       answers as JSON
 state       all of that as one state machine, `EmbeddedHorde`
 faults, broken   what shall go wrong, and how it is made real
+hostile     what hostile requesters and hosts send
 app, server, __main__    HTTP, a thread, a process
 """

@@ -13,7 +13,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from worker.demo.horde.broken import BrokenResponse, DrippingResponse
+from worker.demo.horde import hostile
+from worker.demo.horde.broken import BrokenResponse, DrippingResponse, RawResponse
 from worker.demo.horde.faults import Fault, FaultKind, FaultPlan, Route
 from worker.demo.horde.records import Refused
 from worker.demo.horde.state import EmbeddedHorde
@@ -22,6 +23,9 @@ from worker.demo.horde.storage import UPLOADS
 #: Larger bodies are refused; no WebP of an image that the Horde allows comes near.
 _LARGEST_BODY_BYTES = 64 * 1024 * 1024
 _GARBAGE = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
+
+#: Where hostile pictures are, by their kinds; for answers of pops that a fault rewrites.
+HOSTILE_PICTURES = "/hostile/"
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -73,6 +77,7 @@ class HordeApp:
             self._path(Route.UPLOAD, "PUT", "/r2/{bucket}/{name}", self._upload),
             self._path(Route.DOWNLOAD, "GET", "/r2/{bucket}/{name}", self._download),
             Path("/accounting", self._accounting, methods=["GET"]),
+            Path(f"{HOSTILE_PICTURES}{{kind}}", self._hostile_picture, methods=["GET"]),
         ]
 
     def _path(self, route: Route, method: str, path: str, handler: Handler) -> Path:
@@ -160,6 +165,11 @@ class HordeApp:
         del request
         return JSONResponse({**self._state.accounting().as_dict(), "faults_injected": self._faults.struck})
 
+    async def _hostile_picture(self, request: Request) -> Response:
+        """Not a part of the Horde: a host that a hostile requester names."""
+        kind = request.path_params["kind"]
+        return RawResponse(hostile.picture(kind), self._pause, endless=kind in hostile.ENDLESS)
+
     # Faults
 
     async def _spoil(self, request: Request, handler: Handler, fault: Fault) -> Response:
@@ -176,7 +186,15 @@ class HordeApp:
                 return answer
             case FaultKind.DRIP:
                 return DrippingResponse(answer, fault.seconds, self._pause, lost)
+            case FaultKind.HOSTILE if fault.takes_effect and not _handed_out(request):
+                return answer
+            case FaultKind.HOSTILE:
+                return RawResponse(fault.rewrite(bytes(answer.body)), self._pause)
         lost()
+        return await self._failed(request, answer, fault)
+
+    async def _failed(self, request: Request, answer: Response, fault: Fault) -> Response:
+        """What stands in the place of an answer that is lost."""
         match fault.kind:
             case FaultKind.STATUS:
                 return _failure(fault)

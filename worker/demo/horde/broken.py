@@ -1,4 +1,4 @@
-"""Answers that go wrong on the wire: dripped, or never given. Pure ASGI responses.
+"""Answers that go wrong on the wire: dripped, never given, or no HTTP. Pure ASGI responses.
 
 A broken connection needs the server's transport, which `worker.demo.horde.server` leaves in the request's state;
 under another server such a fault is an empty 500.
@@ -13,11 +13,15 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from worker.demo.horde.hostile import CHUNK, CHUNK_EVERY_S
+
 #: Key of the transport in the request's state.
 TRANSPORT = "horde_transport"
 #: SO_LINGER on, with no time: closing sends a reset instead of a farewell.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _DRIP_PIECES = 20
+#: Longer than any client waits.
+_MOST_CHUNKS = 1200
 
 #: Waits so many seconds, or less when the server stops.
 Pause = Callable[[float], Coroutine[Any, Any, None]]
@@ -70,6 +74,37 @@ class DrippingResponse(Response):
         finally:
             gone.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class RawResponse(Response):
+    """These bytes in the place of an HTTP answer, then the end of the connection.
+
+    `endless`: before that end, chunks of one byte until the client leaves.
+    """
+
+    def __init__(self, raw: bytes, pause: Pause, *, endless: bool = False) -> None:
+        super().__init__(status_code=500)
+        self._raw = raw
+        self._pause = pause
+        self._endless = endless
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        transport: asyncio.Transport | None = scope.get("state", {}).get(TRANSPORT)
+        if transport is None:
+            await super().__call__(scope, receive, send)
+            return
+        transport.write(self._raw)
+        if self._endless:
+            await _either(self._drip(transport), _disconnected(receive))
+        transport.close()
+        await _disconnected(receive)
+
+    async def _drip(self, transport: asyncio.Transport) -> None:
+        for _ in range(_MOST_CHUNKS):
+            await self._pause(CHUNK_EVERY_S)
+            if transport.is_closing():
+                return
+            transport.write(CHUNK)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -7,7 +7,7 @@ same order of requests the same faults strike.
 import random
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -46,6 +46,8 @@ class FaultKind(str, Enum):
     EXPIRED = "expired"
     #: pop: its URLs are dated `seconds` off the present; negative ones are stale
     CLOCK_SKEW = "clock_skew"
+    #: in the place of the HTTP answer, the bytes that `rewrite` makes of its body
+    HOSTILE = "hostile"
 
 
 #: Kinds that spoil the server's own answer, so that the request takes its effect in any case.
@@ -60,10 +62,13 @@ class Fault:
     status: int = 500
     #: how long it hangs or drips, or how far the clock is off
     seconds: float = 30.0
-    #: for STATUS, HANG and RESET: the request takes its effect and only the answer is lost
+    #: for STATUS, HANG and RESET: the request takes its effect and only the answer is lost; for HOSTILE: it takes its
+    #: effect, and an answer without job ids stays as it is
     after_effect: bool = False
     #: with status 429
     retry_after_s: int = 1
+    #: for HOSTILE; job ids in the answer must stay readable, for the books expect an answer to them
+    rewrite: Callable[[bytes], bytes] = bytes
 
     @property
     def takes_effect(self) -> bool:
