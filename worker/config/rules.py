@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from worker.config.dashboard_keys import LOOPBACK, is_loopback
 from worker.config.schema import BridgeData
 from worker.config.serving_keys import DEFAULT_MODELS, PUBLIC_HORDE, is_public_horde
 
@@ -103,6 +104,12 @@ RULES = (
     _mode_timeout("moderate_performance_mode", 150),
     Rule("high_memory_mode", _is_on("very_high_memory_mode"), True, "very_high_memory_mode is on"),
     Rule("cycle_process_on_model_change", _is_on("high_memory_mode"), False, "high_memory_mode is on"),
+    Rule(
+        "dashboard_address",
+        lambda data: not is_loopback(data.dashboard_address) and data.dashboard_token is None,
+        LOOPBACK,
+        "other machines may reach the page only with a dashboard_token of your own",
+    ),
 )
 
 #: (applies, warning): combinations that work, but probably not as intended.
@@ -122,6 +129,10 @@ CAUTIONS: tuple[tuple[Condition, str], ...] = (
     (
         lambda data: data.high_memory_mode and data.unload_models_from_vram_often,
         "high_memory_mode keeps models in memory, unload_models_from_vram_often removes them; turn the latter off.",
+    ),
+    (
+        lambda data: data.dashboard_announce_to and not data.dashboard_announce_token,
+        "dashboard_announce_to has no effect without dashboard_announce_token, the dashboard_token of that worker.",
     ),
 )
 

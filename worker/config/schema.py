@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le
 
+from worker.config.dashboard_keys import DashboardKeys
 from worker.config.key_types import Effect, KeyDoc, KeyGroup, Text, TextList, WorkerName, key_doc
 from worker.config.machine_keys import EngineKeys, OutputKeys, PerformanceKeys, TimeoutKeys
 from worker.config.serving_keys import MEGABYTE, DownloadKeys, FeatureKeys, ModelKeys, WorkerKeys
@@ -83,12 +84,22 @@ GROUPS: tuple[type[KeyGroup], ...] = (
     EngineKeys,
     TimeoutKeys,
     OutputKeys,
+    DashboardKeys,
     IgnoredKeys,
 )
 
 
 class BridgeData(
-    WorkerKeys, ModelKeys, DownloadKeys, FeatureKeys, PerformanceKeys, EngineKeys, TimeoutKeys, OutputKeys, IgnoredKeys
+    WorkerKeys,
+    ModelKeys,
+    DownloadKeys,
+    FeatureKeys,
+    PerformanceKeys,
+    EngineKeys,
+    TimeoutKeys,
+    OutputKeys,
+    DashboardKeys,
+    IgnoredKeys,
 ):
     """The settings of one worker. Secrets are `SecretStr`: `data.api_key.get_secret_value()`."""
 
