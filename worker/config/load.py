@@ -93,12 +93,13 @@ def config_files(loaded: LoadedConfig) -> tuple[Path, ...]:
 
 def from_file(path: Path) -> tuple[dict[str, Setting], tuple[str, ...]]:
     """The settings of a file by the attribute they set, and warnings. Raises ConfigError."""
-    written = read_document(_text(path), str(path))
+    written = read_document(read_text(path), str(path))
     settings, warnings = by_field(written)
     return settings, warnings if written else (f"{path}: the file sets nothing; every key has its default.",)
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a settings file, whatever editors save it as. Raises ConfigError."""
     if path.suffix == ".py":
         raise ConfigError(f"{path}: the file is a Python program, as very old workers used.", remedy=_COPY_TEMPLATE)
     try:
