@@ -1,10 +1,10 @@
-"""Generate docs/faults.md from `worker/consequences.py`: `python -m tools.faults_page > docs/faults.md`."""
+"""Generate docs/faults.md from `worker/fault_table.py`: `python -m tools.faults_page > docs/faults.md`."""
 
 import sys
 from collections.abc import Iterator
 
-from worker.consequences import TABLE, Consequence
 from worker.errors import Retry, WorkerError
+from worker.fault_table import FAULT_TABLE, AfterFault
 
 _INTRODUCTION = """\
 # When a job fails
@@ -38,14 +38,14 @@ def faults_page() -> str:
     return "\n".join((_INTRODUCTION, head, *(_row(kind, row) for kind, row in _rows()))) + "\n"
 
 
-def _rows() -> Iterator[tuple[type[WorkerError], Consequence]]:
+def _rows() -> Iterator[tuple[type[WorkerError], AfterFault]]:
     """By whose failure it is, in the order of the table."""
-    blames = list(dict.fromkeys(kind.blame for kind in TABLE))
+    blames = list(dict.fromkeys(kind.blame for kind in FAULT_TABLE))
     for blame in blames:
-        yield from ((kind, row) for kind, row in TABLE.items() if kind.blame is blame)
+        yield from ((kind, row) for kind, row in FAULT_TABLE.items() if kind.blame is blame)
 
 
-def _row(kind: type[WorkerError], row: Consequence) -> str:
+def _row(kind: type[WorkerError], row: AfterFault) -> str:
     what = (kind.__doc__ or "").split("\n\n")[0].split(". ")[0].strip().rstrip(".")
     cells = (
         f"`{kind.__name__}`", kind.blame.value, " ".join(what.split()), _RETRIES[row.retry],

@@ -45,7 +45,7 @@
     └── SafetyUnavailable            no verdict to be had, so no image may leave
 
 `blame` says whose failure it is, and `retry` whether the same call may be made again (of a job's tries
-`worker.consequences` decides).
+`worker.fault_table` decides).
 """
 
 from dataclasses import dataclass

@@ -1,12 +1,12 @@
-"""docs/faults.md says what the table of consequences says, and the table has every failure of a job."""
+"""docs/faults.md says what the fault table says, and the table has every failure of a job."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 from worker import errors
-from worker.consequences import TABLE, SetsAside, consequence_of
 from worker.errors import Blame, EngineError, JobError, WorkerError
+from worker.fault_table import FAULT_TABLE, SetsAside, after_fault
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,13 +22,13 @@ def test_the_page_is_generated_from_the_table() -> None:
 
 def test_every_error_of_a_job_or_an_engine_has_a_row_of_its_own() -> None:
     wanted = {kind for base in (JobError, EngineError) for kind in kinds(base) if kind.__module__ == errors.__name__}
-    assert wanted <= TABLE.keys()
+    assert wanted <= FAULT_TABLE.keys()
 
 
 def test_what_requesters_cause_neither_pauses_the_worker_nor_sets_a_model_aside() -> None:
     for kind in kinds(WorkerError):
         if kind.blame in (Blame.REQUESTER, Blame.ADDITION):
-            row = next(TABLE[base] for base in kind.__mro__ if base in TABLE)
+            row = next(FAULT_TABLE[base] for base in kind.__mro__ if base in FAULT_TABLE)
             assert not row.brakes, kind
             assert row.sets_aside in (SetsAside.NOTHING, SetsAside.ADDITION), kind
 
@@ -37,5 +37,5 @@ def test_an_error_without_a_row_has_that_of_its_nearest_base() -> None:
     class Odd(errors.OutOfMemory):
         pass
 
-    assert consequence_of(Odd("…")) is TABLE[errors.OutOfMemory]
-    assert consequence_of(errors.ConfigError("…")) is TABLE[WorkerError]
+    assert after_fault(Odd("…")) is FAULT_TABLE[errors.OutOfMemory]
+    assert after_fault(errors.ConfigError("…")) is FAULT_TABLE[WorkerError]

@@ -15,7 +15,6 @@ from functools import partial
 from loguru import logger
 
 from worker.aio import TaskGroup, ungrouped
-from worker.consequences import consequence_of
 from worker.engine.card_watch import CARD_CHECK_S, CardWatch
 from worker.engine.events import Progress
 from worker.engine.process import EngineSettings
@@ -23,6 +22,7 @@ from worker.engine.render_task import Conditions, NoEstimates, PoolEstimates, Re
 from worker.engine.slot import EngineSlot, SlotState
 from worker.engine.stall_detector import StallWatch
 from worker.errors import Blame, EngineError, EngineStartFailed, Retry
+from worker.fault_table import after_fault
 from worker.images import RawImage
 from worker.process.supervisor import RestartPolicy
 
@@ -140,7 +140,7 @@ class EnginePool:
                     now, took_s = loop.time(), 0.0
                     if watched.begun_at is not None:
                         # A broken addition fails within milliseconds: such a try does not count.
-                        begun += consequence_of(error).retry is not Retry.WITHOUT
+                        begun += after_fault(error).retry is not Retry.WITHOUT
                         took_s = now - watched.begun_at
                         self._estimates.engine_failed(slot, task, error)
                     if watched.begun_at is not None or error.blame in FILES_BLAMED:

@@ -4,12 +4,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from worker.consequences import consequence_of
 from worker.engine.events import MemoryNeed, Progress
 from worker.engine.graph_trace import Graph
 from worker.engine.slot import EngineSlot
 from worker.engine.stall_detector import StallLimits
 from worker.errors import Addition, AdditionBroken, EngineError, Retry
+from worker.fault_table import after_fault
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class RenderRetries:
         """
         if attempt >= self.attempts or left_s <= took_s * self.share_of_first:
             return Retry.NO
-        return consequence_of(error).retry
+        return after_fault(error).retry
 
 
 class PoolEstimates(Protocol):

@@ -9,10 +9,10 @@ from typing import Any
 from loguru import logger
 
 from worker.clock import Clock, monotonic
-from worker.consequences import consequence_of
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.errors import EngineDied, EngineError, EngineNotRunnable, EngineStartFailed, ImageNotFinite, WorkerError
+from worker.fault_table import after_fault
 from worker.process.supervisor import RestartPolicy, Supervisor
 
 #: Seconds between two looks at the size of a running engine's log.
@@ -110,7 +110,7 @@ class EngineSlot:
             return
         if isinstance(error, ImageNotFinite):
             self._not_finite += 1
-        if consequence_of(error).restarts_engine or self._not_finite >= MOST_NOT_FINITE:
+        if after_fault(error).restarts_engine or self._not_finite >= MOST_NOT_FINITE:
             self.restart(error, of=of)
 
     def succeeded(self) -> None:

@@ -9,8 +9,8 @@ from functools import partial
 from loguru import logger
 
 from worker.clock import monotonic
-from worker.consequences import consequence_of
 from worker.errors import WorkerError
+from worker.fault_table import after_fault
 from worker.horde.messages import GenMetadata, PopResponse
 from worker.jobs.rendering import Sampling, Upscaling
 from worker.workflows import coerce
@@ -103,7 +103,7 @@ class Job:
     @property
     def brakes(self) -> bool:
         """Whether its fault counts towards the pause after faults in a row: not where its requester is to blame."""
-        return self.error is None or consequence_of(self.error).brakes
+        return self.error is None or after_fault(self.error).brakes
 
     def fail(self, error: WorkerError) -> None:
         """Note why its images will not come."""

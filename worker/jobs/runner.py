@@ -15,7 +15,6 @@ from typing import NamedTuple
 from loguru import logger
 
 from worker.aio import timeout, timeout_at
-from worker.consequences import SetsAside, consequence_of
 from worker.engine.events import Progress
 from worker.engine.pool import EnginePool
 from worker.engine.render_task import RenderTask
@@ -31,6 +30,7 @@ from worker.errors import (
     UploadFailed,
     WorkerError,
 )
+from worker.fault_table import SetsAside, after_fault
 from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata, SubmitRequest
 from worker.images import RawImage, encode_webp
@@ -208,7 +208,7 @@ class JobRunner:
                 self._broken.note(error.additions)
                 self._services.models.broken(request, error)
                 logger.bind(action="addition_broken").warning("{}", error)
-            case _ if consequence_of(error).sets_aside is SetsAside.MODEL_BY_EVIDENCE:
+            case _ if after_fault(error).sets_aside is SetsAside.MODEL_BY_EVIDENCE:
                 self._broken.suspect(additions_in(request))
 
     async def _deliver_all(self, job: Job, made: list[Made]) -> None:

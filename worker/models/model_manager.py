@@ -19,8 +19,8 @@ import httpx
 from loguru import logger
 
 from worker.config.schema import BridgeData
-from worker.consequences import SetsAside, consequence_of
 from worker.errors import AdditionBroken, DiskFull, JobError, ModelBroken, Retry, WorkerError
+from worker.fault_table import SetsAside, after_fault
 from worker.models.catalog.custom import CustomModels, write_custom_file
 from worker.models.catalog.model_commands import needs_statistics
 from worker.models.catalog.model_selection import ModelSelection, choose, load_lists, load_month, store_of
@@ -437,7 +437,7 @@ class ModelManager:
         if not isinstance(blame, ModelBroken) or blame.file not in ("", *request.model.files.values()):
             return
         model.unreadable += 1
-        if consequence_of(blame).sets_aside is SetsAside.MODEL:
+        if after_fault(blame).sets_aside is SetsAside.MODEL:
             model.unreadable, model.flaw = MAX_UNREADABLE, blame.message.rstrip(".")
         if model.unreadable >= MAX_UNREADABLE:
             await self._examine(model)

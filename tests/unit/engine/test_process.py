@@ -16,7 +16,6 @@ import psutil
 import pytest
 import yaml
 
-from worker.consequences import consequence_of
 from worker.demo.engine import FOLDER
 from worker.demo.engine.script import Fault, FaultKind
 from worker.engine import process as process_module
@@ -31,6 +30,7 @@ from worker.engine.process import (
     model_paths_yaml,
 )
 from worker.errors import EngineStartFailed
+from worker.fault_table import after_fault
 from worker.process import child
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -211,7 +211,7 @@ async def test_a_failed_start_carries_the_end_of_the_log_and_leaves_no_process(
     with pytest.raises(EngineStartFailed, match=r"(?s)ended with code 1\.\n.*Found no NVIDIA driver") as caught:
         await process.start()
 
-    assert consequence_of(caught.value).restarts_engine
+    assert after_fault(caught.value).restarts_engine
     assert not process.alive
     assert not psutil.pid_exists(process.pid)
 

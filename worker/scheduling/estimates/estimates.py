@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from worker.clock import Clock, monotonic
-from worker.consequences import SetsAside, consequence_of
 from worker.engine.events import MemoryNeed
 from worker.engine.render_task import Rendering, RenderTask
 from worker.engine.slot import EngineSlot
 from worker.engine.stall_detector import Phase, StallLimits
 from worker.errors import EngineError, OutOfMemory
+from worker.fault_table import SetsAside, after_fault
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.scheduling.device_limits import SizeLimit, tightest
 from worker.scheduling.estimates.cooldowns import ModelCooldowns
@@ -92,7 +92,7 @@ class Estimates:
         if isinstance(error, OutOfMemory) and error.node_type in POST_PROCESSING_NODES:
             # A requester's chain did not fit; the model's own pictures may.
             return
-        follows = consequence_of(error)
+        follows = after_fault(error)
         if follows.sets_aside is SetsAside.SIZE:
             device = slot.settings.device
             self._out_of_memory.ran_out(task.model, device, now, pixels=task.pixels, batch=task.batch)

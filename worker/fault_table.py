@@ -1,6 +1,6 @@
-"""What follows from each failure of a job: one table, and nobody decides by the class of an error but here. Pure.
+"""The fault table: what follows from each failure of a job, out-of-memory included. Pure.
 
-docs/faults.md is generated from it (tools/faults_page.py).
+Nobody decides by the class of an error but here. docs/faults.md is generated from it (tools/faults_page.py).
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ class SetsAside(str, Enum):
 
 
 @dataclass(frozen=True)
-class Consequence:
+class AfterFault:
     """What follows from one failure of a job."""
 
     #: how the job is tried again, where its time allows
@@ -74,71 +74,69 @@ class Consequence:
 
 
 #: By class; a class without a row has that of its nearest base.
-TABLE: Final[Mapping[type[WorkerError], Consequence]] = {
-    WorkerError: Consequence(owner="a defect of this program: please report it with the log"),
-    JobError: Consequence(brakes=False),
-    JobNotUnderstood: Consequence(brakes=False),
-    JobNotServable: Consequence(owner="the log names the file or template that is missing"),
-    JobLate: Consequence(owner="lower max_power, or use smaller models"),
-    UploadFailed: Consequence(owner="check the network"),
-    TemplateError: Consequence(owner="run `workflows check`"),
-    HordeError: Consequence(owner="check the network; nothing else if the Horde is down"),
-    JobGone: Consequence(brakes=False),
-    SafetyUnavailable: Consequence(owner="the log of the safety checker says why"),
-    EngineError: Consequence(retry=Retry.SAME),
-    EngineStartFailed: Consequence(retry=Retry.SAME, restarts_engine=True, owner="the engine's log says why"),
-    EngineNotRunnable: Consequence(owner="mend the installation: run update-runtime"),
-    EngineDied: Consequence(
+FAULT_TABLE: Final[Mapping[type[WorkerError], AfterFault]] = {
+    WorkerError: AfterFault(owner="a defect of this program: please report it with the log"),
+    JobError: AfterFault(brakes=False),
+    JobNotUnderstood: AfterFault(brakes=False),
+    JobNotServable: AfterFault(owner="the log names the file or template that is missing"),
+    JobLate: AfterFault(owner="lower max_power, or use smaller models"),
+    UploadFailed: AfterFault(owner="check the network"),
+    TemplateError: AfterFault(owner="run `workflows check`"),
+    HordeError: AfterFault(owner="check the network; nothing else if the Horde is down"),
+    JobGone: AfterFault(brakes=False),
+    SafetyUnavailable: AfterFault(owner="the log of the safety checker says why"),
+    EngineError: AfterFault(retry=Retry.SAME),
+    EngineStartFailed: AfterFault(retry=Retry.SAME, restarts_engine=True, owner="the engine's log says why"),
+    EngineNotRunnable: AfterFault(owner="mend the installation: run update-runtime"),
+    EngineDied: AfterFault(
         retry=Retry.SAME,
         restarts_engine=True,
         sets_aside=SetsAside.MODEL_BY_EVIDENCE,
         owner="the fault holds the exit code and the end of the engine's log",
     ),
-    EngineStalled: Consequence(
+    EngineStalled: AfterFault(
         retry=Retry.SAME,
         restarts_engine=True,
         sets_aside=SetsAside.MODEL_BY_EVIDENCE,
         owner="raise process_timeout where the disk is slow",
     ),
-    OutOfMemory: Consequence(
+    OutOfMemory: AfterFault(
         retry=Retry.DEGRADED,
         sets_aside=SetsAside.SIZE,
         owner="lower max_power or max_batch if it happens often",
     ),
-    DeviceLost: Consequence(
+    DeviceLost: AfterFault(
         retry=Retry.SAME,
         restarts_engine=True,
         sets_aside=SetsAside.MODEL_BY_EVIDENCE,
         owner="look at the card's driver, cooling and power if it returns",
     ),
-    ImageNotFinite: Consequence(
+    ImageNotFinite: AfterFault(
         retry=Retry.SAME,
         sets_aside=SetsAside.MODEL_BY_EVIDENCE,
         owner="an engine that does it twice in a row is restarted; with every model: the card or its driver",
     ),
-    PayloadFailed: Consequence(brakes=False),
-    AdditionBroken: Consequence(
+    PayloadFailed: AfterFault(brakes=False),
+    AdditionBroken: AfterFault(
         retry=Retry.WITHOUT,
         sets_aside=SetsAside.ADDITION,
         brakes=False,
         requester="lora or ti: parse_failed, with its name",
         owner="nothing; the log names the file",
     ),
-    AdditionMismatch: Consequence(
+    AdditionMismatch: AfterFault(
         retry=Retry.WITHOUT, brakes=False, requester="lora: baseline_mismatch, with its name", owner="nothing"
     ),
-    ModelBroken: Consequence(sets_aside=SetsAside.MODEL_FILE, owner="nothing where the file can be fetched again"),
-    ModelIncomplete: Consequence(sets_aside=SetsAside.MODEL, owner="take a file that has all parts"),
-    ModelMismatch: Consequence(
-        sets_aside=SetsAside.MODEL_BY_EVIDENCE, owner="correct the baseline of the custom model"
-    ),
-    ModelHoldsCode: Consequence(sets_aside=SetsAside.MODEL, owner="take the model as .safetensors"),
-    GraphRejected: Consequence(owner="run `workflows check`"),
-    NodeFailed: Consequence(retry=Retry.SAME, owner="the engine's log has the traceback"),
-    RenderCancelled: Consequence(brakes=False),
+    ModelBroken: AfterFault(sets_aside=SetsAside.MODEL_FILE, owner="nothing where the file can be fetched again"),
+    ModelIncomplete: AfterFault(sets_aside=SetsAside.MODEL, owner="take a file that has all parts"),
+    ModelMismatch: AfterFault(sets_aside=SetsAside.MODEL_BY_EVIDENCE, owner="correct the baseline of the custom model"),
+    ModelHoldsCode: AfterFault(sets_aside=SetsAside.MODEL, owner="take the model as .safetensors"),
+    GraphRejected: AfterFault(owner="run `workflows check`"),
+    NodeFailed: AfterFault(retry=Retry.SAME, owner="the engine's log has the traceback"),
+    RenderCancelled: AfterFault(brakes=False),
 }
 
 
-def consequence_of(error: WorkerError) -> Consequence:
+def after_fault(error: WorkerError) -> AfterFault:
     """What follows from this error."""
-    return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
+    return next(FAULT_TABLE[kind] for kind in type(error).__mro__ if kind in FAULT_TABLE)
