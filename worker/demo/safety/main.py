@@ -10,7 +10,7 @@ from typing import Any
 
 from worker.demo.safety.script import LOOK_FAULTS, START_FAULTS, SafetyFaultKind, claim_fault, read_script
 from worker.engine.launch import kill_with_parent
-from worker.safety.child.service import PREFIX, Failed, Look, Say, pack, serve
+from worker.safety.child.service import PREFIX, Failed, CheckImage, Say, pack, serve
 
 FOR_EVER_S = 1e6
 #: Deeper than Python's parser goes, and short enough for one frame.
@@ -25,7 +25,7 @@ def main() -> None:
     serve(partial(_build, script, os.dup(1)))
 
 
-def _build(script: Path | None, pipe_out: int, say: Say) -> Look:
+def _build(script: Path | None, pipe_out: int, say: Say) -> CheckImage:
     match claim_fault(script, START_FAULTS):
         case SafetyFaultKind.START_CRASH:
             sys.stderr.write("OSError: libtorch.so: cannot open shared object file\n")

@@ -26,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     sys.path.insert(0, options.child)
     import clip_interrogator.clip_interrogator as captions
-    import lookout
+    import image_checks
     import service
     import torch
     from horde_safety import deep_danbooru_model as danbooru
@@ -52,7 +52,7 @@ def main() -> None:
     captions.open_clip.create_model_and_transforms = make_random
     danbooru.get_deep_danbooru_model = blank_drawings
     torch.manual_seed(1)
-    service.serve(partial(lookout.build, options.device))
+    service.serve(partial(image_checks.build, options.device))
 
 
 if __name__ == "__main__":

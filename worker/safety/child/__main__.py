@@ -5,7 +5,7 @@ import runpy
 from functools import partial
 from pathlib import Path
 
-import lookout
+import image_checks
 import service
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     # By its path: the engine's environment has no package `worker`.
     launch = Path(__file__).resolve().parents[2] / "engine" / "launch.py"
     runpy.run_path(str(launch))["kill_with_parent"]()
-    service.serve(partial(lookout.build, device))
+    service.serve(partial(image_checks.build, device))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ WAITING_IMAGES = 1
 Message = Mapping[str, Any]
 Say = Callable[[str], None]
 #: Takes header and pixels, returns the answer.
-Look = Callable[[Message, bytes], Message]
+CheckImage = Callable[[Message, bytes], Message]
 
 
 def pack(message: Message, body_bytes: int = 0) -> bytes:
@@ -63,7 +63,7 @@ class Failed(Exception):
         self.remedy = remedy
 
 
-def serve(build: Callable[[Say], Look]) -> None:
+def serve(build: Callable[[Say], CheckImage]) -> None:
     """Answer frames on standard input until it ends. `build` loads what is needed and may raise Failed."""
     pipe_in, pipe_out = _take_pipes()
     lock = threading.Lock()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from service import Failed, Look, Say
+from service import Failed, CheckImage, Say
 
 #: Seconds between two reports on a download.
 TELL_EVERY_S = 5.0
@@ -25,7 +25,7 @@ NO_WEIGHTS = (
 )
 
 
-def build(device: str, say: Say) -> Look:
+def build(device: str, say: Say) -> CheckImage:
     """Load everything and use each model once. Returns the function that checks an image. Raises Failed."""
     try:
         import clip_interrogator.clip_interrogator as captions
