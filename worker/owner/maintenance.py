@@ -22,10 +22,10 @@ async def watch_maintenance(running: RunningWorker) -> None:
         await _at_start(running, await running.horde.worker_by_name(name))
     except HordeError as error:
         logger.warning("Whether the worker is in maintenance mode is not known: {}", error)
-    keeper = BrokenWorker()
+    maintenance = AutoMaintenance()
     while True:
         await asyncio.sleep(TICK_S)
-        await keeper.look(running, now=asyncio.get_running_loop().time())
+        await maintenance.look(running, now=asyncio.get_running_loop().time())
 
 
 async def _at_start(running: RunningWorker, worker: WorkerDetails | None) -> None:
@@ -42,7 +42,7 @@ async def _at_start(running: RunningWorker, worker: WorkerDetails | None) -> Non
     logger.bind(action="maintenance_left").info("The worker was in maintenance mode and is taken out of it.")
 
 
-class BrokenWorker:
+class AutoMaintenance:
     """Enters maintenance while no engine runs, if the owner wants that, and leaves it when one does."""
 
     def __init__(self) -> None:

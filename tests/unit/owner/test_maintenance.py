@@ -9,7 +9,7 @@ from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.errors import HordeRefused, HordeUnreachable
 from worker.horde.messages import WorkerDetails
-from worker.owner.maintenance import BROKEN, BrokenWorker, switch, watch_maintenance
+from worker.owner.maintenance import BROKEN, AutoMaintenance, switch, watch_maintenance
 
 
 class Horde:
@@ -75,7 +75,7 @@ async def test_a_horde_that_does_not_answer_is_no_reason_to_stop(said):
 
 
 async def test_after_so_long_without_an_engine_the_worker_goes_into_maintenance_once_and_comes_out_again():
-    horde, keeper = Horde(), BrokenWorker()
+    horde, keeper = Horde(), AutoMaintenance()
     broken = running(horde, engines=0, maintenance_when_broken_minutes=10)
     for now in range(0, 3600, 60):
         await keeper.look(broken, now=float(now))
@@ -88,7 +88,7 @@ async def test_after_so_long_without_an_engine_the_worker_goes_into_maintenance_
 
 
 async def test_a_maintenance_of_the_owners_is_left_to_its_owner():
-    horde, keeper = Horde(maintenance=True), BrokenWorker()
+    horde, keeper = Horde(maintenance=True), AutoMaintenance()
     for now in range(0, 3600, 60):
         await keeper.look(running(horde, engines=0, maintenance_when_broken_minutes=10), now=float(now))
     await keeper.look(running(horde, engines=1, maintenance_when_broken_minutes=10), now=4000.0)
@@ -96,7 +96,7 @@ async def test_a_maintenance_of_the_owners_is_left_to_its_owner():
 
 
 async def test_a_short_failure_is_no_reason():
-    horde, keeper = Horde(), BrokenWorker()
+    horde, keeper = Horde(), AutoMaintenance()
     for now in range(0, 36000, 300):
         engines = 0 if now % 600 else 1
         await keeper.look(running(horde, engines=engines, maintenance_when_broken_minutes=10), now=float(now))
@@ -104,14 +104,14 @@ async def test_a_short_failure_is_no_reason():
 
 
 async def test_by_default_it_never_does():
-    horde, keeper = Horde(), BrokenWorker()
+    horde, keeper = Horde(), AutoMaintenance()
     for now in (0.0, 1e6):
         await keeper.look(running(horde, engines=0), now=now)
     assert horde.switched == []
 
 
 async def test_a_switch_that_fails_is_tried_again_after_a_while():
-    horde, keeper = Horde(error=HordeUnreachable("No answer.")), BrokenWorker()
+    horde, keeper = Horde(error=HordeUnreachable("No answer.")), AutoMaintenance()
     broken = running(horde, engines=0, maintenance_when_broken_minutes=1)
     await keeper.look(broken, now=0.0)
     await keeper.look(broken, now=100.0)
