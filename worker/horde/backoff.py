@@ -1,4 +1,4 @@
-"""When to send: the pace the server allows, and the waits between tries of the same request.
+"""When to send: the rate the server allows, and the waits between tries of the same request.
 
 What a 429 says of the wait is read by `worker.untrusted.retry_after`. After one, submits wait here and pops in
 `worker.scheduling.horde_status`.
@@ -42,7 +42,7 @@ class RetryPolicy:
 
 
 @dataclass
-class Pace:
+class RateLimit:
     """At most `count` requests in any `per_s` seconds."""
 
     count: int

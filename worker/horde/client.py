@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from worker.errors import ConfigError, HordeError, HordeRefused, HordeUnreachable, HostUnreachable, JobGone
 from worker.horde.agent import is_header_text
-from worker.horde.backoff import Pace, repeat
+from worker.horde.backoff import RateLimit, repeat
 from worker.horde.error_mapping import Endpoint, refusal, unreadable
 from worker.horde.http import Answer, Connections, exchange, is_loopback
 from worker.horde.limits import Limits
@@ -78,13 +78,13 @@ class HordeClient:
         self._pops, self._others = connect(), connect()
         self._stored = connect(hooks=[only_public(unless=partial(is_inside, base_url))])
         self._storage = Storage(self._stored, limits)
-        lookups = Pace(limits.lookups_per_min, 60.0)
-        self._paces = {
-            Endpoint.POP: Pace(limits.pops_per_s, 1.0),
-            Endpoint.SUBMIT: Pace(limits.submits_per_s, 1.0),
+        lookups = RateLimit(limits.lookups_per_min, 60.0)
+        self._rate_limits = {
+            Endpoint.POP: RateLimit(limits.pops_per_s, 1.0),
+            Endpoint.SUBMIT: RateLimit(limits.submits_per_s, 1.0),
             Endpoint.USER: lookups,
             Endpoint.WORKER: lookups,
-            Endpoint.MAINTENANCE: Pace(limits.changes_per_min, 60.0),
+            Endpoint.MAINTENANCE: RateLimit(limits.changes_per_min, 60.0),
         }
 
     async def aclose(self) -> None:
@@ -210,7 +210,7 @@ class HordeClient:
         self, endpoint: Endpoint, method: str, path: str, message: Sent | None, *, within_s: float
     ) -> Answer:
         """One request to the API, in its turn, and whatever it answers."""
-        await asyncio.sleep(self._paces[endpoint].reserve(asyncio.get_running_loop().time()))
+        await asyncio.sleep(self._rate_limits[endpoint].reserve(asyncio.get_running_loop().time()))
         connections = self._pops if endpoint is Endpoint.POP else self._others
         request = connections.build_request(
             method,

@@ -16,7 +16,7 @@ from worker.engine.install.machine import Accelerator, Card, Interpreter
 from worker.engine.install.plan import Found, Step, check, ingredients, look, plan, plan_for, project_tables
 from worker.engine.install.record import Choices, Part, PartRecord, Record
 from worker.engine.install.shell import Screen, Shell
-from worker.engine.install.steps import Works
+from worker.engine.install.steps import InstallContext
 
 MADE = {"python": "3.11", "folder": "/runtime/engine", "accelerator": "cuda", "torch": "2.14.1", "lock": "aa"}
 READY = PartRecord(ready=True, made_from=MADE, packages=("torch-2.14.1.dist-info", "numpy-2.dist-info"))
@@ -230,10 +230,10 @@ def test_a_moved_environment_works_at_its_new_place(tmp_path):
     runtime = Runtime.of(new, new, Record())
     interpreter = Interpreter(Path(sys.executable), f"3.{sys.version_info.minor}")
     shell = Shell(Screen(io.StringIO()), tmp_path / "logs", tmp_path / "scratch")
-    works = Works(runtime, Choices(), Card(Accelerator.CPU, ""), interpreter, shell)
+    context = InstallContext(runtime, Choices(), Card(Accelerator.CPU, ""), interpreter, shell)
     moved = {str(old / "worker"): str(new / "worker"), str(old): str(new)}
     began = []
-    works.make(Step(Part.WORKER, "", anew=False, moved=moved, only_moved=True), lambda: began.append(True))
+    context.make(Step(Part.WORKER, "", anew=False, moved=moved, only_moved=True), lambda: began.append(True))
     assert began
     done = subprocess.run([new / "worker" / "bin" / "tool"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(new / "worker")

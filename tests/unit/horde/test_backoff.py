@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.horde.backoff import Pace, RetryPolicy
+from worker.horde.backoff import RateLimit, RetryPolicy
 
 
 @given(
@@ -9,11 +9,11 @@ from worker.horde.backoff import Pace, RetryPolicy
     st.lists(st.floats(0, 2), min_size=1, max_size=60),
 )
 def test_no_window_holds_more_requests_than_allowed(count: int, gaps: list[float]) -> None:
-    pace = Pace(count, 1.0)
+    rate_limit = RateLimit(count, 1.0)
     now, sent = 0.0, []
     for gap in gaps:
         now += gap
-        wait = pace.reserve(now)
+        wait = rate_limit.reserve(now)
         assert wait >= 0
         sent.append(now + wait)
     assert sent == sorted(sent)
@@ -22,8 +22,8 @@ def test_no_window_holds_more_requests_than_allowed(count: int, gaps: list[float
 
 
 def test_the_first_requests_go_at_once() -> None:
-    pace = Pace(3, 60.0)
-    assert [pace.reserve(5.0) for _ in range(4)] == [0.0, 0.0, 0.0, 60.0]
+    rate_limit = RateLimit(3, 60.0)
+    assert [rate_limit.reserve(5.0) for _ in range(4)] == [0.0, 0.0, 0.0, 60.0]
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))

@@ -75,50 +75,50 @@ async def test_a_horde_that_does_not_answer_is_no_reason_to_stop(said):
 
 
 async def test_after_so_long_without_an_engine_the_worker_goes_into_maintenance_once_and_comes_out_again():
-    horde, keeper = Horde(), AutoMaintenance()
+    horde, maintenance = Horde(), AutoMaintenance()
     broken = running(horde, engines=0, maintenance_when_broken_minutes=10)
     for now in range(0, 3600, 60):
-        await keeper.look(broken, now=float(now))
+        await maintenance.look(broken, now=float(now))
         assert bool(horde.switched) == (now >= 600)
     assert horde.switched == [("w1", True, BROKEN)]
     mended = running(horde, engines=1, maintenance_when_broken_minutes=10)
     for _ in range(3):
-        await keeper.look(mended, now=3700.0)
+        await maintenance.look(mended, now=3700.0)
     assert horde.switched[1:] == [("w1", False, "")]
 
 
 async def test_a_maintenance_of_the_owners_is_left_to_its_owner():
-    horde, keeper = Horde(maintenance=True), AutoMaintenance()
+    horde, maintenance = Horde(maintenance=True), AutoMaintenance()
     for now in range(0, 3600, 60):
-        await keeper.look(running(horde, engines=0, maintenance_when_broken_minutes=10), now=float(now))
-    await keeper.look(running(horde, engines=1, maintenance_when_broken_minutes=10), now=4000.0)
+        await maintenance.look(running(horde, engines=0, maintenance_when_broken_minutes=10), now=float(now))
+    await maintenance.look(running(horde, engines=1, maintenance_when_broken_minutes=10), now=4000.0)
     assert horde.switched == []
 
 
 async def test_a_short_failure_is_no_reason():
-    horde, keeper = Horde(), AutoMaintenance()
+    horde, maintenance = Horde(), AutoMaintenance()
     for now in range(0, 36000, 300):
         engines = 0 if now % 600 else 1
-        await keeper.look(running(horde, engines=engines, maintenance_when_broken_minutes=10), now=float(now))
+        await maintenance.look(running(horde, engines=engines, maintenance_when_broken_minutes=10), now=float(now))
     assert horde.switched == []
 
 
 async def test_by_default_it_never_does():
-    horde, keeper = Horde(), AutoMaintenance()
+    horde, maintenance = Horde(), AutoMaintenance()
     for now in (0.0, 1e6):
-        await keeper.look(running(horde, engines=0), now=now)
+        await maintenance.look(running(horde, engines=0), now=now)
     assert horde.switched == []
 
 
 async def test_a_switch_that_fails_is_tried_again_after_a_while():
-    horde, keeper = Horde(error=HordeUnreachable("No answer.")), AutoMaintenance()
+    horde, maintenance = Horde(error=HordeUnreachable("No answer.")), AutoMaintenance()
     broken = running(horde, engines=0, maintenance_when_broken_minutes=1)
-    await keeper.look(broken, now=0.0)
-    await keeper.look(broken, now=100.0)
+    await maintenance.look(broken, now=0.0)
+    await maintenance.look(broken, now=100.0)
     horde.error = None
-    await keeper.look(broken, now=105.0)
+    await maintenance.look(broken, now=105.0)
     assert horde.switched == []
-    await keeper.look(broken, now=200.0)
+    await maintenance.look(broken, now=200.0)
     assert horde.switched == [("w1", True, BROKEN)]
 
 

@@ -23,7 +23,7 @@ from worker.safety.verdict import Finding, Rules
 
 PATIENCE_S = 120.0
 IMAGE = RawImage(64, 32, "RGB", bytes(64 * 32 * 3))
-LOOK_FAULTS = [
+CHECK_FAULTS = [
     SafetyFaultKind.CRASH, SafetyFaultKind.HANG, SafetyFaultKind.GARBAGE, SafetyFaultKind.NO_VERDICT,
     SafetyFaultKind.WRONG_IMAGE, SafetyFaultKind.ERROR, SafetyFaultKind.NESTED,
 ]  # fmt: skip
@@ -93,7 +93,7 @@ async def test_the_models_facts_decide_with_the_owners_rules(rig):
             assert (verdict.replacement is not None) is withheld
 
 
-@pytest.mark.parametrize("kind", LOOK_FAULTS, ids=lambda kind: kind.value)
+@pytest.mark.parametrize("kind", CHECK_FAULTS, ids=lambda kind: kind.value)
 async def test_a_look_that_fails_once_is_taken_again(rig, kind):
     rig.play(SafetyFault(kind))
     checker = rig.checker(check_timeout_s=2.0 if kind is SafetyFaultKind.HANG else 60.0)
@@ -102,7 +102,7 @@ async def test_a_look_that_fails_once_is_taken_again(rig, kind):
         assert not (await look(checker)).nsfw
 
 
-@pytest.mark.parametrize("kind", LOOK_FAULTS, ids=lambda kind: kind.value)
+@pytest.mark.parametrize("kind", CHECK_FAULTS, ids=lambda kind: kind.value)
 async def test_an_image_on_which_the_child_fails_twice_gets_no_verdict_and_the_next_does(rig, kind):
     rig.play(SafetyFault(kind, times=2))
     checker = rig.checker(check_timeout_s=2.0 if kind is SafetyFaultKind.HANG else 60.0)

@@ -1,4 +1,4 @@
-"""The scripted safety child: `worker.safety.child.service` with a made-up look."""
+"""The scripted safety child: `worker.safety.child.service` with a made-up check."""
 
 import os
 import sys
@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from worker.demo.safety.script import LOOK_FAULTS, START_FAULTS, SafetyFaultKind, claim_fault, read_script
+from worker.demo.safety.script import CHECK_FAULTS, START_FAULTS, SafetyFaultKind, claim_fault, read_script
 from worker.engine.launch import kill_with_parent
-from worker.safety.child.service import PREFIX, Failed, CheckImage, Say, pack, serve
+from worker.safety.child.service import PREFIX, CheckImage, Failed, Say, pack, serve
 
 FOR_EVER_S = 1e6
 #: Deeper than Python's parser goes, and short enough for one frame.
@@ -36,17 +36,17 @@ def _build(script: Path | None, pipe_out: int, say: Say) -> CheckImage:
             time.sleep(FOR_EVER_S)
     say("loading nothing")
     time.sleep(read_script(script).start_seconds)
-    return partial(_look, script, pipe_out)
+    return partial(_check, script, pipe_out)
 
 
-def _look(script: Path | None, pipe_out: int, header: Mapping[str, Any], pixels: bytes) -> Mapping[str, Any]:
+def _check(script: Path | None, pipe_out: int, header: Mapping[str, Any], pixels: bytes) -> Mapping[str, Any]:
     time.sleep(read_script(script).seconds)
     wanted = header["width"] * header["height"] * len(header["mode"])
     if len(pixels) != wanted:
         raise ValueError(f"{len(pixels)} bytes instead of {wanted}")
     csam = "[csam]" in header["prompt"]
     verdict = {"nsfw": csam or "[nsfw]" in header["prompt"], "csam": csam}
-    match claim_fault(script, LOOK_FAULTS):
+    match claim_fault(script, CHECK_FAULTS):
         case SafetyFaultKind.CRASH:
             os._exit(3)
         case SafetyFaultKind.HANG:

@@ -36,7 +36,7 @@ class SafetyFaultKind(str, Enum):
 
 
 START_FAULTS = frozenset({SafetyFaultKind.START_CRASH, SafetyFaultKind.NO_WEIGHTS, SafetyFaultKind.START_HANG})
-LOOK_FAULTS = frozenset(SafetyFaultKind) - START_FAULTS
+CHECK_FAULTS = frozenset(SafetyFaultKind) - START_FAULTS
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from worker.engine.install.machine import Accelerator, Card, Host, Interpreter, 
 from worker.engine.install.plan import Step, ingredients, plan_for
 from worker.engine.install.record import Choices, Part, PartRecord, Record
 from worker.engine.install.shell import Screen, Shell, exclusive
-from worker.engine.install.steps import Works
+from worker.engine.install.steps import InstallContext
 from worker.engine.launch import kill_with_parent
 from worker.errors import RuntimeMissing
 
@@ -174,11 +174,13 @@ def _set_up(folder: Path, options: argparse.Namespace, screen: Screen) -> int:
         card = found if accelerator is found.accelerator else Card(accelerator, "chosen earlier or by option")
         if steps:
             screen.say(f"Setting up {folder} for {accelerator.value} ({card.found}), Python {interpreter.version}.")
-        works = Works(runtime, choices, card, interpreter, Shell(screen, runtime.logs, runtime.scratch, lock))
+        context = InstallContext(
+            runtime, choices, card, interpreter, Shell(screen, runtime.logs, runtime.scratch, lock)
+        )
         try:
             for number, step in enumerate(steps, 1):
                 screen.say(f"[{number}/{len(steps)}] {TITLES[step.part]}: {step.reason}")
-                record = _carry_out(works, step, record)
+                record = _carry_out(context, step, record)
         finally:
             shutil.rmtree(runtime.scratch, ignore_errors=True)
         if record != before:
@@ -207,19 +209,19 @@ def refuse_python(version: str) -> None:
         )
 
 
-def _carry_out(works: Works, step: Step, record: Record) -> Record:
+def _carry_out(context: InstallContext, step: Step, record: Record) -> Record:
     began = time.monotonic()
-    accelerator, version = works.card.accelerator, works.interpreter.version
-    made_from = ingredients(works.runtime, works.choices, accelerator, version)[step.part]
-    works.make(
+    accelerator, version = context.card.accelerator, context.interpreter.version
+    made_from = ingredients(context.runtime, context.choices, accelerator, version)[step.part]
+    context.make(
         step,
         begin=lambda: record.with_part(step.part, PartRecord(ready=False, made_from=made_from)).save(
-            works.runtime.state
+            context.runtime.state
         ),
     )
-    record = record.with_part(step.part, PartRecord(True, made_from, works.packages(step.part)))
-    record.save(works.runtime.state)
-    works.shell.screen.say(f"      done in {time.monotonic() - began:.0f} s")
+    record = record.with_part(step.part, PartRecord(True, made_from, context.packages(step.part)))
+    record.save(context.runtime.state)
+    context.shell.screen.say(f"      done in {time.monotonic() - began:.0f} s")
     return record
 
 

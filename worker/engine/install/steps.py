@@ -38,7 +38,7 @@ NO_DEVICE = 3
 
 
 @dataclass(frozen=True)
-class Works:
+class InstallContext:
     """Everything that the making of parts needs to know. `card`'s accelerator is the one that was decided on."""
 
     runtime: Runtime

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from service import Failed, CheckImage, Say
+from service import CheckImage, Failed, Say
 
 #: Seconds between two reports on a download.
 TELL_EVERY_S = 5.0
@@ -49,20 +49,20 @@ def build(device: str, say: Say) -> CheckImage:
         raise Failed(f"The safety checker's weights in {folder} cannot be loaded: {why}", NO_WEIGHTS) from error
     interrogator.image_to_features = once_per_image(interrogator.image_to_features)
     checker = NSFWChecker(interrogator, drawings)
-    say("its first look")
+    say("its first check")
     # Encodes the phrases that images are compared with now, not while the first job waits.
     blank = Image.new("RGB", (64, 64))
     checker.check_for_nsfw(blank)
     checker.check_for_nsfw_anime_only(blank)
 
-    def look(header: Mapping[str, Any], pixels: bytes) -> Mapping[str, Any]:
+    def check(header: Mapping[str, Any], pixels: bytes) -> Mapping[str, Any]:
         image = Image.frombytes(header["mode"], (header["width"], header["height"]), pixels).convert("RGB")
         result = checker.check_for_nsfw(image, prompt=header["prompt"], model_info=header["model"])
         if result is None:
             raise ValueError("horde-safety has no result")
         return {"nsfw": result.is_nsfw, "csam": result.is_csam}
 
-    return look
+    return check
 
 
 def _drawings(danbooru: Any, device: str) -> Any:

@@ -75,7 +75,7 @@ def serve(build: Callable[[Say], CheckImage]) -> None:
     waiting: queue.Queue[tuple[dict[str, Any], bytes]] = queue.Queue(WAITING_IMAGES)
     threading.Thread(target=_read, args=(pipe_in, waiting), name="requests", daemon=True).start()
     try:
-        look = build(lambda text: send({"said": text}))
+        check = build(lambda text: send({"said": text}))
     except Failed as error:
         send({"failed": str(error), "remedy": error.remedy})
         sys.exit(1)
@@ -83,7 +83,7 @@ def serve(build: Callable[[Say], CheckImage]) -> None:
     while True:
         header, pixels = waiting.get()
         try:
-            answer = look(header, pixels)
+            answer = check(header, pixels)
         except Exception as error:  # one image must not end the checker for the others
             answer = {"error": f"{type(error).__name__}: {error}"}
         send({"id": header["id"], **answer})

@@ -19,7 +19,7 @@ from worker.scheduling.device_limits import SizeLimit, tightest
 from worker.scheduling.estimates.cooldowns import ModelCooldowns
 from worker.scheduling.estimates.forecast import Forecast
 from worker.scheduling.estimates.memory import MemoryNeeds, OutOfMemoryLimits
-from worker.scheduling.estimates.speed import JobTimes, SamplerPace, UpscalePace, work_of
+from worker.scheduling.estimates.speed import JobTimes, SamplerSpeed, UpscaleSpeed, work_of
 from worker.scheduling.estimates.ttl import TimeLimits
 from worker.workflows.request import RenderRequest, ServedModel
 
@@ -64,8 +64,8 @@ class Estimates:
         self._clock = clock
         self._extra_slow = extra_slow
         self._times = JobTimes()
-        self._pace = SamplerPace()
-        self._upscale_pace = UpscalePace()
+        self._speed = SamplerSpeed()
+        self._upscale_pace = UpscaleSpeed()
         self._forecast = Forecast(self._times, clock)
         self._memory = MemoryNeeds()
         self._cooldowns = cooldowns or ModelCooldowns()
@@ -135,8 +135,8 @@ class Estimates:
         unit_s, now = self._upscale_pace.unit_s, self._clock()
         if unit_s is None:
             return float("inf")
-        pace = self._pace.of(request.model, now)
-        sampling_s = pace.unit_s * work_of(request) if pace else 0.0
+        speed = self._speed.of(request.model, now)
+        sampling_s = speed.unit_s * work_of(request) if speed else 0.0
         return max(0.0, deadline - now - sampling_s - DELIVERY_S) / unit_s * 1e6
 
     # What follows for pops
@@ -159,9 +159,9 @@ class Estimates:
     def batch_limit(self, model: ServedModel, device: str, *, pixels: int, start_s: float, most: int) -> BatchLimit:
         """How many images of `pixels` each one job may ask for, at most `most`."""
         now = self._clock()
-        pace = self._pace.of(model, now)
-        time = TimeLimits(model.family, pace.unit_s if pace else None, start_s, self._extra_slow())
-        slow = "more take longer than the Horde gives" if pace else f"how fast {model.name} is here is not known yet"
+        speed = self._speed.of(model, now)
+        time = TimeLimits(model.family, speed.unit_s if speed else None, start_s, self._extra_slow())
+        slow = "more take longer than the Horde gives" if speed else f"how fast {model.name} is here is not known yet"
         limits = [
             BatchLimit(most, ""),
             BatchLimit(time.most_images(pixels, most), slow),
@@ -177,19 +177,19 @@ class Estimates:
         return min(limits, key=lambda limit: limit.images)
 
     def _time_limit(self, model: ServedModel, max_pixels: int, start_s: float, now: float) -> SizeLimit | None:
-        pace = self._pace.of(model, now)
-        if pace is None:
+        speed = self._speed.of(model, now)
+        if speed is None:
             return None
-        pixels = TimeLimits(model.family, pace.unit_s, start_s, self._extra_slow()).largest_pixels(max_pixels)
-        if pixels < TRIAL_PIXELS and not pace.may_withdraw and start_s <= TRIAL_START_S:
+        pixels = TimeLimits(model.family, speed.unit_s, start_s, self._extra_slow()).largest_pixels(max_pixels)
+        if pixels < TRIAL_PIXELS and not speed.may_withdraw and start_s <= TRIAL_START_S:
             pixels = min(TRIAL_PIXELS, max_pixels)
         if pixels >= max_pixels:
             return None
-        return SizeLimit(pixels, f"a larger picture takes longer than the Horde gives, at {pace.unit_s:.1f} s a unit")
+        return SizeLimit(pixels, f"a larger picture takes longer than the Horde gives, at {speed.unit_s:.1f} s a unit")
 
     def _learn_pace(self, job: Job, *, finished: bool) -> None:
         if job.request is not None:
             now = self._clock()
             self._upscale_pace.learn(job.request, job.upscaling.measured())
             steps, seconds = job.sampling.measured(now)
-            self._pace.learn(job.request, now, steps=steps, seconds=seconds, finished=finished)
+            self._speed.learn(job.request, now, steps=steps, seconds=seconds, finished=finished)

@@ -1,8 +1,8 @@
 """How fast jobs are, learned from earlier ones. Pure: seconds and requests in, seconds out.
 
 Work is counted in megapixelsteps. `JobTimes` learns how long a whole job keeps an engine busy, by model, features and
-size; it predicts when an engine runs dry. `SamplerPace` learns how fast a model samples, from the steps of samplers
-alone, so that loads and post-processing do not count as slowness; it decides what is asked for. `UpscalePace` learns
+size; it predicts when an engine runs dry. `SamplerSpeed` learns how fast a model samples, from the steps of samplers
+alone, so that loads and post-processing do not count as slowness; it decides what is asked for. `UpscaleSpeed` learns
 how fast pictures are enlarged.
 """
 
@@ -76,7 +76,7 @@ class JobTimes:
         return None
 
 
-class Pace(NamedTuple):
+class ModelSpeed(NamedTuple):
     """Seconds per megapixelstep, and whether that may withdraw a model or only make its pictures smaller."""
 
     unit_s: float
@@ -101,7 +101,7 @@ class _Samples:
         self.at = now
 
 
-class SamplerPace:
+class SamplerSpeed:
     """How fast models sample. Times are seconds of a monotonic clock.
 
     The faster of a model's last two jobs counts: one that was slow by accident changes nothing, and one fast job ends
@@ -130,21 +130,21 @@ class SamplerPace:
         if len(kin.units) > 1:
             self._known[family] = min(kin.units)
 
-    def of(self, model: ServedModel, now: float) -> Pace | None:
-        """The model's pace, else by its family, else by other families; None while too little is known."""
+    def of(self, model: ServedModel, now: float) -> ModelSpeed | None:
+        """The model's speed, else by its family, else by other families; None while too little is known."""
         own = self._models.get(model.name)
         if own and own.units:
-            return Pace(min(own.units), len(own.units) > 1 and now - own.at < own.retry_s)
+            return ModelSpeed(min(own.units), len(own.units) > 1 and now - own.at < own.retry_s)
         if model.family in self._known:
-            return Pace(self._known[model.family], may_withdraw=False)
+            return ModelSpeed(self._known[model.family], may_withdraw=False)
         kin = [unit * TRAITS[model.family].cost / TRAITS[family].cost for family, unit in self._known.items()]
-        return Pace(max(kin), may_withdraw=False) if kin else None
+        return ModelSpeed(max(kin), may_withdraw=False) if kin else None
 
 
-class UpscalePace:
+class UpscaleSpeed:
     """How fast pictures are enlarged: seconds per megapixel that an upscaler of cost 1 reads.
 
-    The faster of the last two jobs counts, as with `SamplerPace`.
+    The faster of the last two jobs counts, as with `SamplerSpeed`.
     """
 
     def __init__(self) -> None:

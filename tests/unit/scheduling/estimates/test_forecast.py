@@ -9,7 +9,7 @@ from worker.horde.messages import PopResponse
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.jobs.rendering import Sampling
 from worker.scheduling.estimates.forecast import Forecast, share_out
-from worker.scheduling.estimates.speed import MOST_KINDS, RETRY_S, JobTimes, SamplerPace, work_of
+from worker.scheduling.estimates.speed import MOST_KINDS, RETRY_S, JobTimes, SamplerSpeed, work_of
 from worker.workflows.payload import read_request
 from worker.workflows.request import RenderRequest, ServedModel
 from worker.workflows.types import Family
@@ -139,30 +139,30 @@ async def test_a_model_load_does_not_count_as_slowness():
     assert forecast.idle_in_s([1])[1] < 3.0
 
 
-def sampled(*jobs: tuple[RenderRequest, float], finished: bool = True) -> SamplerPace:
+def sampled(*jobs: tuple[RenderRequest, float], finished: bool = True) -> SamplerSpeed:
     """What is known after jobs whose every step took so many seconds."""
-    pace = SamplerPace()
+    speed = SamplerSpeed()
     for asked, step_s in jobs:
-        pace.learn(asked, 0.0, steps=asked.steps - 1, seconds=(asked.steps - 1) * step_s, finished=finished)
-    return pace
+        speed.learn(asked, 0.0, steps=asked.steps - 1, seconds=(asked.steps - 1) * step_s, finished=finished)
+    return speed
 
 
 def test_pace_is_seconds_of_a_megapixelstep_whatever_share_of_the_steps_was_done():
-    pace = SamplerPace()
-    pace.learn(request(), 0.0, steps=5, seconds=10.0, finished=False)
-    assert pace.of(MODEL, 0.0).unit_s == pytest.approx(10.0 / (5 * 512 * 512 / 1e6))
+    speed = SamplerSpeed()
+    speed.learn(request(), 0.0, steps=5, seconds=10.0, finished=False)
+    assert speed.of(MODEL, 0.0).unit_s == pytest.approx(10.0 / (5 * 512 * 512 / 1e6))
 
 
 def test_a_model_never_seen_is_as_fast_as_its_family_or_as_another_by_its_weight():
-    assert SamplerPace().of(MODEL, 0.0) is None
+    assert SamplerSpeed().of(MODEL, 0.0) is None
     one, unit = (request(), 0.4), 0.4 / (512 * 512 / 1e6)
     assert sampled(one).of(KIN, 0.0) is None, "one job alone says nothing of other models"
-    pace = sampled(one, one)
-    assert pace.of(KIN, 0.0).unit_s == pytest.approx(unit)
-    assert pace.of(STRANGER, 0.0).unit_s == pytest.approx(10 * unit)
-    assert not pace.of(KIN, 0.0).may_withdraw
-    pace = sampled(one, one, *[(request(STRANGER), 0.8)] * 2)
-    assert pace.of(STRANGER, 0.0).unit_s == pytest.approx(2 * unit)
+    speed = sampled(one, one)
+    assert speed.of(KIN, 0.0).unit_s == pytest.approx(unit)
+    assert speed.of(STRANGER, 0.0).unit_s == pytest.approx(10 * unit)
+    assert not speed.of(KIN, 0.0).may_withdraw
+    speed = sampled(one, one, *[(request(STRANGER), 0.8)] * 2)
+    assert speed.of(STRANGER, 0.0).unit_s == pytest.approx(2 * unit)
 
 
 def test_the_faster_of_the_last_two_jobs_counts():
