@@ -39,7 +39,7 @@ from worker.workflows.library import Library
 from worker.workflows.materialise import Materialised, materialise
 from worker.workflows.payload import read_request
 from worker.workflows.request import RenderRequest
-from worker.workflows.select import select
+from worker.workflows.template_selection import select
 
 #: Jobs rendered before anything is counted: loading the model is not what is measured.
 WARM_UP_JOBS = 3

@@ -18,7 +18,7 @@ from worker.workflows.materialise import materialise
 from worker.workflows.payload import read_request
 from worker.workflows.request import LoraFile, SourceImage
 from worker.workflows.request import ServedModel as Model
-from worker.workflows.select import select
+from worker.workflows.template_selection import select
 from worker.workflows.types import Family
 
 GOAL = {"p50_ms": 1.0, "p99_ms": 5.0}

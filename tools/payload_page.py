@@ -11,7 +11,7 @@ from worker.workflows.library import Library
 from worker.workflows.payload import read_request
 from worker.workflows.request import ExtraSource, RenderRequest, ServedModel, SourceImage
 from worker.workflows.samplers import DEFAULT_SAMPLER, RENAMED, SAME_NAME, SCHEDULERS
-from worker.workflows.select import Selection, select
+from worker.workflows.template_selection import Selection, select
 from worker.workflows.types import Dialect, Family, Feature, Mode
 
 #: Beyond every bound, to learn the bounds.

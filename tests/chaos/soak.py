@@ -48,7 +48,7 @@ from worker.process.supervisor import RestartPolicy
 from worker.safety.gate import SafetyGate
 from worker.scheduling.estimates.cooldowns import ModelCooldowns
 from worker.scheduling.estimates.memory import OutOfMemoryLimits
-from worker.scheduling.horde_status import PopPauses
+from worker.scheduling.pop_backoff import PopPauses
 
 from .good_jobs import GoodJobs
 from .leaks import GROWTH_BYTES, Holdings, Readings, bytes_in_use, leaks_since, listening, remains

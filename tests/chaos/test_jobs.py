@@ -21,7 +21,7 @@ from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
 from worker.scheduling.device_limits import RotationTimes
 from worker.scheduling.fault_limiter import FaultLimiter
-from worker.scheduling.horde_status import PopPauses
+from worker.scheduling.pop_backoff import PopPauses
 from worker.workflows.request import GenMetadataNote
 
 from .rig import OTHER

@@ -17,7 +17,7 @@ from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
 from worker.workflows.payload import read_request
 from worker.workflows.request import ExtraSource, LoraFile, RenderRequest, SourceImage
-from worker.workflows.select import select
+from worker.workflows.template_selection import select
 from worker.workflows.types import Dialect
 
 #: The device that ComfyUI computes on: `cpu`, or `auto` for the card that torch sees.

@@ -14,7 +14,7 @@ from worker.jobs.preview import read_pop_file, request_for
 from worker.models.catalog.reference import read_folder
 from worker.workflows.materialise import Materialised, materialise
 from worker.workflows.request import RenderRequest
-from worker.workflows.select import select
+from worker.workflows.template_selection import select
 from worker.workflows.types import Family
 
 from .studio import Studio

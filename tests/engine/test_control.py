@@ -8,7 +8,7 @@ from worker.demo.tiny.recipes import TINY_LORAS
 from worker.workflows.graph import Graph
 from worker.workflows.materialise import materialise
 from worker.workflows.request import LoraFile
-from worker.workflows.select import select
+from worker.workflows.template_selection import select
 
 from .studio import VISIBLE, difference, pixels
 

@@ -14,7 +14,7 @@ from worker.workflows.audit import audit_library
 from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
 from worker.workflows.request import LoraFile
-from worker.workflows.select import select
+from worker.workflows.template_selection import select
 from worker.workflows.types import Dialect
 
 from .studio import VISIBLE, difference, pixels

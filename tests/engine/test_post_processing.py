@@ -14,7 +14,7 @@ from worker.workflows.manifest import TemplateManifest
 from worker.workflows.materialise import materialise
 from worker.workflows.payload import read_request
 from worker.workflows.request import PostProcessorModel, ServedModel, SourceImage
-from worker.workflows.select import Selection
+from worker.workflows.template_selection import Selection
 from worker.workflows.templates import Template
 from worker.workflows.types import Dialect, Family
 

@@ -15,8 +15,8 @@ from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.inputs import ModelSource
 from worker.jobs.job import JobEvents
 from worker.jobs.session_stats import SessionStats
-from worker.scheduling.admission import Admission
 from worker.scheduling.intake import Intake
+from worker.scheduling.pop_or_wait import Admission
 
 
 @dataclass(frozen=True)

@@ -27,17 +27,17 @@ from worker.jobs.runner import JobRunner, Services
 from worker.jobs.session_stats import SessionStats
 from worker.process.supervisor import RestartPolicy
 from worker.safety.checker import SafetyChecker
-from worker.scheduling.admission import Admission, AdmissionParts, MachineLimits
 from worker.scheduling.device_limits import RotationTimes
 from worker.scheduling.drain import DRAIN_LIMIT_S, until_drained
 from worker.scheduling.estimates import Estimates
 from worker.scheduling.estimates.cooldowns import ModelCooldowns
 from worker.scheduling.estimates.memory import OutOfMemoryLimits
 from worker.scheduling.fault_limiter import FaultLimiter
-from worker.scheduling.horde_status import HordeStatus, PopPauses
 from worker.scheduling.intake import Intake
 from worker.scheduling.offer import Capabilities, CapabilityWatch
 from worker.scheduling.planner import Planner, stall_limits_s
+from worker.scheduling.pop_backoff import PopBackoff, PopPauses
+from worker.scheduling.pop_or_wait import Admission, AdmissionParts, MachineLimits
 from worker.workflows.audit import audit_library, files_absent, is_listed
 from worker.workflows.library import Library
 from worker.workflows.node_classes import keep_answer, with_any_file
@@ -171,7 +171,7 @@ def _begin(
         faults.count(1, ago_s=ago_s)
     planner = Planner(lambda: setup.config, setup.models, pool, estimates, rotation=setup.tolerance.rotation)
     watch = CapabilityWatch(library, setup.agent, setup.models.has)
-    status = HordeStatus(setup.tolerance.pauses)
+    pop_backoff = PopBackoff(setup.tolerance.pauses)
 
     def capabilities() -> Capabilities | None:
         # Of all models, not of those planned for now: the server takes note of switches only now and then.
@@ -186,7 +186,7 @@ def _begin(
             planner=planner,
             capabilities=capabilities,
             in_flight=in_flight,
-            status=status,
+            pop_backoff=pop_backoff,
             faults=faults,
             safety=setup.safety,
             machine=MachineLimits(setup.engines[0].base_directory),
@@ -200,7 +200,7 @@ def _begin(
             Services(horde, pool, setup.safety, library, setup.models, setup.events, estimates.upscale_budget_px)
         ),
         admission,
-        status=status,
+        pop_backoff=pop_backoff,
         in_flight=in_flight,
         events=setup.events,
     )

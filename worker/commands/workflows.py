@@ -40,9 +40,9 @@ from worker.workflows.capabilities import Ability, Survey, survey
 from worker.workflows.library import Library
 from worker.workflows.node_classes import ObjectInfo, kept_answer, snapshot, with_any_file
 from worker.workflows.request import ServedModel
-from worker.workflows.select import explain
 from worker.workflows.template_check import rehearse
 from worker.workflows.template_reader import GRAPH_FILE
+from worker.workflows.template_selection import explain
 from worker.workflows.types import Family
 
 app = typer.Typer(help="Look at the workflow templates.", no_args_is_help=True)

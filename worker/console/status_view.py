@@ -15,7 +15,7 @@ from worker.app.context import RunningWorker
 from worker.console.status import RULE, read_status, status_lines
 from worker.errors import HordeError
 from worker.jobs.job import JobEvent, Stage
-from worker.scheduling.admission import Admission
+from worker.scheduling.pop_or_wait import Admission
 from worker.untrusted.text import visible
 
 #: Interval for checking whether a block is due, in seconds; also the refresh of the live view.

@@ -1,7 +1,7 @@
 """When to send: the rate the server allows, and the waits between tries of the same request.
 
 What a 429 says of the wait is read by `worker.untrusted.retry_after`. After one, submits wait here and pops in
-`worker.scheduling.horde_status`.
+`worker.scheduling.pop_backoff`.
 """
 
 import asyncio

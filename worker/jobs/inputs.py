@@ -25,7 +25,7 @@ from worker.workflows.request import (
     RenderRequest,
     ServedModel,
 )
-from worker.workflows.select import Selection
+from worker.workflows.template_selection import Selection
 
 #: Of a job's time, what its additions may take to arrive; the rest is for making and delivering the picture.
 ADDITIONS_SHARE = 0.4

@@ -14,7 +14,7 @@ from worker.workflows.library import Library
 from worker.workflows.materialise import Materialised, materialise
 from worker.workflows.payload import embedding_wishes, lora_wishes, read_request
 from worker.workflows.request import Embedding, ExtraSource, LoraFile, RenderRequest, ServedModel, SourceImage
-from worker.workflows.select import select
+from worker.workflows.template_selection import select
 from worker.workflows.types import Mode
 
 #: As large as an answer of the API may be: a pop may hold pictures in base64.

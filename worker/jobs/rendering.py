@@ -9,7 +9,7 @@ from worker.jobs.additions import leave_out
 from worker.workflows.features import evaluations_of
 from worker.workflows.materialise import materialise, parts_of, tiled
 from worker.workflows.request import RenderRequest
-from worker.workflows.select import Selection
+from worker.workflows.template_selection import Selection
 from worker.workflows.types import Dialect
 
 #: Node classes of upscalers, the node pack's and ComfyUI's own.

@@ -45,7 +45,7 @@ from worker.safety.verdict import Verdict
 from worker.untrusted.pictures import MemoryBudget, Reservation
 from worker.workflows.library import Library
 from worker.workflows.request import RenderRequest
-from worker.workflows.select import select
+from worker.workflows.template_selection import select
 
 #: The server takes 50 entries per image.
 MAX_METADATA = 50

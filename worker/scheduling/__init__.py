@@ -1,5 +1,5 @@
-"""Which job next, and whether one: `admission` gives the one answer, `intake` pops by it.
+"""Which job next, and whether one: `pop_or_wait` gives the one answer, `intake` pops by it.
 
-`planner` and `offer` decide what to ask for, `fault_limiter` and `horde_status` when to pause; `wait` holds the
+`planner` and `offer` decide what to ask for, `fault_limiter` and `pop_backoff` when to pause; `wait_report` tells the
 reasons, `estimates/` what was learned per model and device.
 """

@@ -16,9 +16,9 @@ from worker.horde.messages import PopRequest, PopResponse
 from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import Job, JobEvent, JobEvents
 from worker.jobs.runner import JobRunner
-from worker.scheduling.admission import Admission, Admitted, Wait
 from worker.scheduling.estimates.speed import RunningAverage
-from worker.scheduling.horde_status import HordeStatus
+from worker.scheduling.pop_backoff import PopBackoff
+from worker.scheduling.pop_or_wait import Admission, Admitted, Wait
 
 #: Seconds until the next look after a defect.
 DEFECT_PAUSE_S = 60.0
@@ -34,14 +34,14 @@ class Intake:
         runner: JobRunner,
         admission: Admission,
         *,
-        status: HordeStatus,
+        pop_backoff: PopBackoff,
         in_flight: JobsInFlight,
         events: JobEvents,
     ) -> None:
         self._horde = horde
         self._runner = runner
         self._admission = admission
-        self._status = status
+        self._pop_backoff = pop_backoff
         self._in_flight = in_flight
         #: why it ends by itself
         self._given_up: WorkerError | None = None
@@ -97,16 +97,16 @@ class Intake:
         try:
             answer = await self._ask(admitted.request)
         except HordeError as error:
-            if isinstance(error, HordeRefused) and not self._status.is_passing(error, now=loop.time()):
+            if isinstance(error, HordeRefused) and not self._pop_backoff.is_passing(error, now=loop.time()):
                 self._given_up = self._given_up or error
             else:
-                self._status.failed(error, now=loop.time())
+                self._pop_backoff.failed(error, now=loop.time())
         else:
             if self._in_flight.has(answer.job_ids):
                 # Each id has one answer: a second rendering would be thrown away.
                 logger.bind(action="job_again").warning("The Horde sent job {} once more.", answer.job_ids[0][:8])
                 answer = PopResponse()
-            self._status.answered(answer, now=loop.time(), for_idle_engine=admitted.for_idle_engine)
+            self._pop_backoff.answered(answer, now=loop.time(), for_idle_engine=admitted.for_idle_engine)
             if answer.job_ids:
                 self._fetching.add(loop.time() - began)
                 # The Horde's clock runs since it chose the job; how long its answer took is not known exactly.

@@ -5,7 +5,8 @@
   break text encoders), `post_processing`, `qr`.
 - `api_export`, `manifest`, `template_reader`, `templates`, `library`, `bind`, `transforms`: the graphs in
   comfy_workflows/ and an owner's folder, checked and compiled.
-- `features`, `select`, `graph`, `materialise`: which template serves a request, with which fragments, as one graph.
+- `features`, `template_selection`, `graph`, `materialise`: which template serves a request, with which fragments, as
+  one graph.
 - `node_classes`, `audit`, `template_check`, `capabilities`: what node classes take, what is wrong with templates, and
   which kinds of jobs they can do.
 - `auxiliary_files`: files beside the models, and which a request needs.

@@ -15,7 +15,7 @@ from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
 from worker.workflows.payload import read_request
 from worker.workflows.request import ExtraSource, LoraFile, RenderRequest, ServedModel, SourceImage
-from worker.workflows.select import TemplateMatch, explain, select
+from worker.workflows.template_selection import TemplateMatch, explain, select
 from worker.workflows.types import QR_CODE, Dialect, Family
 
 #: Post-processors that the Horde sends to every worker, and those it sends to newer feature levels only.

@@ -6,7 +6,7 @@ from worker.errors import JobNotServable, TemplateError
 from worker.workflows import graph as graphs
 from worker.workflows.graph import Graph, Input, Link
 from worker.workflows.request import MAX_SEED, RenderRequest
-from worker.workflows.select import Selection
+from worker.workflows.template_selection import Selection
 from worker.workflows.templates import Fragment, LibraryEntry
 from worker.workflows.types import Dialect, Feature
 

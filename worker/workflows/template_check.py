@@ -11,8 +11,8 @@ from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
 from worker.workflows.node_classes import ObjectInfo
 from worker.workflows.request import RenderRequest, ServedModel
-from worker.workflows.select import select
 from worker.workflows.template_reader import GRAPH_FILE
+from worker.workflows.template_selection import select
 from worker.workflows.templates import Template
 from worker.workflows.types import Dialect, Family
 

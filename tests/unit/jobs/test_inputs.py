@@ -18,7 +18,7 @@ from worker.workflows.auxiliary_files import needs
 from worker.workflows.library import Library
 from worker.workflows.payload import read_request
 from worker.workflows.request import Embedding, LoraFile, ServedModel, SourceImage
-from worker.workflows.select import select
+from worker.workflows.template_selection import select
 from worker.workflows.types import Family
 
 MODEL = ServedModel("M", Family.STABLE_DIFFUSION_1, {"checkpoint": "m.safetensors"})

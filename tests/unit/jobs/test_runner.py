@@ -19,9 +19,9 @@ from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.runner import JobRunner, ReportTimes, Services
 from worker.models.progress import ModelsState
 from worker.safety.checker import NoChecker
-from worker.scheduling.admission import Admitted, Wait
-from worker.scheduling.horde_status import HordeStatus
 from worker.scheduling.intake import Intake
+from worker.scheduling.pop_backoff import PopBackoff
+from worker.scheduling.pop_or_wait import Admitted, Wait
 from worker.workflows.auxiliary_files import AuxiliaryFile
 from worker.workflows.library import Library
 from worker.workflows.request import (
@@ -323,7 +323,7 @@ def intake_of(horde: Any, runner: JobRunner | None = None, events: JobEvents | N
     in_flight, events = JobsInFlight(), events or JobEvents()
     admission: Any = OneAtATime(in_flight)
     runner = runner or runner_of(horde, events)
-    return Intake(horde, runner, admission, status=HordeStatus(), in_flight=in_flight, events=events)
+    return Intake(horde, runner, admission, pop_backoff=PopBackoff(), in_flight=in_flight, events=events)
 
 
 async def test_the_time_to_live_counts_from_the_question_for_its_answer_may_be_slow() -> None:

@@ -15,7 +15,7 @@ from worker.workflows.node_classes import snapshot
 from worker.workflows.payload import embedding_wishes, lora_wishes, read_request
 from worker.workflows.prompt_syntax import is_harmless
 from worker.workflows.request import Embedding, LoraFile, ServedModel, SourceImage
-from worker.workflows.select import select
+from worker.workflows.template_selection import select
 from worker.workflows.types import Dialect, Family
 
 LIBRARY = Library.load()

@@ -9,10 +9,10 @@ from worker.errors import HordeBusy, HordeKeyUnknown, HordeRefused, WorkerError
 from worker.horde.messages import PopRequest, PopResponse
 from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import JobEvents, Stage
-from worker.scheduling.admission import Admitted, Wait
-from worker.scheduling.horde_status import HordeStatus, PopPauses
 from worker.scheduling.intake import Intake
-from worker.scheduling.wait import WaitKind, WaitReason, WaitReport
+from worker.scheduling.pop_backoff import PopBackoff, PopPauses
+from worker.scheduling.pop_or_wait import Admitted, Wait
+from worker.scheduling.wait_report import WaitKind, WaitReason, WaitReport
 
 #: For everything a test waits for.
 PATIENCE_S = 60.0
@@ -43,21 +43,21 @@ class Horde:
 class Always:
     """An admission that wants one pop at a time, and tells of the Horde's troubles."""
 
-    def __init__(self, status):
-        self.status = status
+    def __init__(self, pop_backoff):
+        self.pop_backoff = pop_backoff
         self.report = WaitReport()
 
     def decide(self, *, asking, fetch_s):
-        self.report.note([self.status.trouble] if self.status.trouble else [], 0.0)
+        self.report.note([self.pop_backoff.trouble] if self.pop_backoff.trouble else [], 0.0)
         return ENOUGH if asking else POP
 
 
 def intake_of(horde, runner=None, decide=None):
-    status = HordeStatus(AT_ONCE)
-    admission = Always(status)
+    pop_backoff = PopBackoff(AT_ONCE)
+    admission = Always(pop_backoff)
     admission.decide = decide or admission.decide
     in_flight = JobsInFlight()
-    intake = Intake(horde, runner, admission, status=status, in_flight=in_flight, events=JobEvents())
+    intake = Intake(horde, runner, admission, pop_backoff=pop_backoff, in_flight=in_flight, events=JobEvents())
     return intake, in_flight
 
 

@@ -11,7 +11,7 @@ from worker.workflows.bind import PICTURE_FIELDS, PURPOSES, STAND_INS
 from worker.workflows.library import Library
 from worker.workflows.node_classes import snapshot
 from worker.workflows.request import LoraFile, RenderRequest
-from worker.workflows.select import select
+from worker.workflows.template_selection import select
 from worker.workflows.transforms import TRANSFORMS
 from worker.workflows.types import Feature, Mode
 

@@ -22,8 +22,8 @@ from worker.workflows.materialise import materialise
 from worker.workflows.node_classes import snapshot
 from worker.workflows.payload import read_request
 from worker.workflows.request import ServedModel
-from worker.workflows.select import select
 from worker.workflows.template_check import rehearse
+from worker.workflows.template_selection import select
 from worker.workflows.types import Family
 
 KREA = """

@@ -26,7 +26,7 @@ from worker.workflows.request import (
     ServedModel,
     SourceImage,
 )
-from worker.workflows.select import select
+from worker.workflows.template_selection import select
 from worker.workflows.types import Dialect, Family
 
 from .conftest import CASCADE, FILES, FUSED, ONE_ENCODER, SPLIT

@@ -8,7 +8,7 @@ from worker.errors import TemplateError
 from worker.workflows import packaged_folder
 from worker.workflows.library import Library
 from worker.workflows.request import RenderRequest
-from worker.workflows.select import select
+from worker.workflows.template_selection import select
 
 Folder = Callable[..., Path]
 

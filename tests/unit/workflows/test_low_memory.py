@@ -10,7 +10,7 @@ from worker.workflows.materialise import materialise, one_by_one, parts_of, tile
 from worker.workflows.node_classes import snapshot
 from worker.workflows.payload import read_request
 from worker.workflows.request import MAX_SEED, ServedModel
-from worker.workflows.select import select
+from worker.workflows.template_selection import select
 from worker.workflows.types import Family
 
 MODEL = ServedModel("m", Family.STABLE_DIFFUSION_1, {"checkpoint": "m.safetensors"})

@@ -24,7 +24,7 @@ from worker.workflows.request import (
     ServedModel,
     SourceImage,
 )
-from worker.workflows.select import Selection, select
+from worker.workflows.template_selection import Selection, select
 from worker.workflows.types import Dialect, Family, Feature, Mode
 
 from .conftest import FILES, FUSED, SPLIT

@@ -1,7 +1,7 @@
 """The worker's node pack, loaded by ComfyUI itself. Nothing here may import the worker.
 
-`auth` (only the worker may talk to this engine), `inputs` (pictures in memory, never on disk), `output` (raw pixels
-over the websocket instead of PNG files), `annotators` and `regions` (maps for ControlNets), `upscale`, `faces`,
+`engine_token` (only the worker may talk to this engine), `inputs` (pictures in memory, never on disk), `output` (raw
+pixels over the websocket instead of PNG files), `annotators` and `regions` (maps for ControlNets), `upscale`, `faces`,
 `background`, `tiling` (seamless pictures), `layers` and `transparency` (LayerDiffuse), `qr` (QR codes in layers),
 `loras` (those that change nothing are errors), and `memory` (card memory that sampling takes, sent with the pictures).
 
@@ -12,7 +12,7 @@ A class lists the libraries that it needs in PACKAGES. Without them it is not re
 import logging
 from importlib.util import find_spec
 
-from . import auth, loras
+from . import engine_token, loras
 from .annotators import HordeAnnotator
 from .background import HordeStripBackground
 from .faces import HordeFaceModelLoader, HordeFaceRestore
@@ -49,7 +49,7 @@ NODES = {
 NODE_CLASS_MAPPINGS = {node.__name__: node for node in NODES if _usable(node)}
 NODE_DISPLAY_NAME_MAPPINGS = {name: NODES[node] for name, node in NODE_CLASS_MAPPINGS.items()}
 
-auth.install()
+engine_token.install()
 add_input_routes()
 loras.install()
 meter.install()

@@ -12,7 +12,11 @@ from worker.horde.messages import PopResponse
 from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.models.progress import ModelsState
-from worker.scheduling.admission import (
+from worker.scheduling.fault_limiter import FaultLimiter
+from worker.scheduling.offer import Capabilities
+from worker.scheduling.planner import Capacity, PopPlan
+from worker.scheduling.pop_backoff import PopBackoff
+from worker.scheduling.pop_or_wait import (
     FILES_PATIENCE_S,
     GIB,
     LONGEST_WAIT_S,
@@ -24,11 +28,7 @@ from worker.scheduling.admission import (
     MachineLimits,
     Wait,
 )
-from worker.scheduling.fault_limiter import FaultLimiter
-from worker.scheduling.horde_status import HordeStatus
-from worker.scheduling.offer import Capabilities
-from worker.scheduling.planner import Capacity, PopPlan
-from worker.scheduling.wait import WaitKind
+from worker.scheduling.wait_report import WaitKind
 
 FULL = 1024 * 1024
 #: More jobs than any of these workers takes: who takes more takes without end.
@@ -52,7 +52,7 @@ class Stand:
         self.shortages = {}
         self.slots = [SimpleNamespace(number=1, state=SimpleNamespace(value="resting"))]
         self.jobs = JobsInFlight()
-        self.status = HordeStatus()
+        self.pop_backoff = PopBackoff()
         self.faults = FaultLimiter(clock=self.clock)
         machine = SimpleNamespace(wait=lambda _: MachineLimits("folder").reason(self.memory, self.disk))
         self.admission = Admission(
@@ -68,7 +68,7 @@ class Stand:
                 ),
                 capabilities=lambda: self.found,
                 in_flight=self.jobs,
-                status=self.status,
+                pop_backoff=self.pop_backoff,
                 faults=self.faults,
                 safety=SimpleNamespace(hold=lambda: self.hold),
                 machine=machine,
@@ -143,7 +143,7 @@ def test_one_pop_is_under_way_until_pops_bring_jobs():
     stand = Stand()
     stand.capacity = Capacity(8, 0, 0.0)
     assert stand.kinds(asking=1) == [WaitKind.ENOUGH]
-    stand.status.answered(PopResponse(id="j"), now=stand.clock.now)
+    stand.pop_backoff.answered(PopResponse(id="j"), now=stand.clock.now)
     assert stand.kinds(asking=1) == []
     assert stand.kinds(asking=2) == [WaitKind.ENOUGH]
 
@@ -175,7 +175,7 @@ def three_faults(stand):
 
 
 def horde_away(stand):
-    stand.status.failed(HordeUnreachable("No answer."), now=stand.clock.now)
+    stand.pop_backoff.failed(HordeUnreachable("No answer."), now=stand.clock.now)
 
 
 def no_model(stand):
@@ -257,8 +257,8 @@ def test_what_comes_and_goes_with_every_job_is_not_told(said):
 
 def test_a_reason_whose_end_is_known_is_waited_for_and_any_other_looked_at_again_soon():
     stand = Stand()
-    stand.status.answered(PopResponse(), now=stand.clock.now)
-    assert stand.decide().seconds == stand.status.pauses.empty_s
+    stand.pop_backoff.answered(PopResponse(), now=stand.clock.now)
+    assert stand.decide().seconds == stand.pop_backoff.pauses.empty_s
     safety_down(stand)
     assert stand.decide().seconds == LOOK_AGAIN_S
 

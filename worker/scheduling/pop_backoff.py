@@ -1,4 +1,4 @@
-"""How the Horde answers pops: how long to pause after each, how many at once, and what its owner should know."""
+"""The back-off of pops, after a 429 and other answers of the Horde; how many at once; what the owner should know."""
 
 from dataclasses import dataclass, field
 
@@ -7,11 +7,10 @@ from loguru import logger
 from worker.bounded_dict import BoundedDict
 from worker.errors import HordeBusy, HordeError, HordeKeyUnknown, HordeMaintenance, HordeRefused
 from worker.horde.messages import PopResponse
-from worker.scheduling.wait import WaitKind, WaitReason
+from worker.scheduling.wait_report import WaitKind, WaitReason
+from worker.untrusted.retry_after import MAX_RETRY_AFTER_S
 from worker.untrusted.text import quote
 
-#: Longest pause, whatever the Horde asks for: it may have changed its mind meanwhile.
-LONGEST_PAUSE_S = 3600.0
 #: To wait for less than this because the Horde says so is the ordinary course of things.
 LONG_PAUSE_S = 60.0
 #: So long a key that was known may be unknown before that is believed.
@@ -64,7 +63,7 @@ class PopPauses:
 
 
 @dataclass
-class HordeStatus:
+class PopBackoff:
     """Follows the answers to pops. Times are seconds of a monotonic clock."""
 
     pauses: PopPauses = field(default_factory=PopPauses)
@@ -161,7 +160,7 @@ class HordeStatus:
             return self.pauses.maintenance_s
         if isinstance(error, HordeBusy):
             # Written so that what is no number, too, gives the longest.
-            return min(LONGEST_PAUSE_S, error.retry_after_s)
+            return min(MAX_RETRY_AFTER_S, error.retry_after_s)
         pause_s = self.pauses.error_s * 2.0 ** min(self._errors, MOST_DOUBLINGS)
         self._errors += 1
         return min(pause_s, self.pauses.longest_error_s)

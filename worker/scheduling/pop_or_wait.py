@@ -1,4 +1,4 @@
-"""The one answer to "pop now?": this pop, or wait so long because.
+"""The one answer to "pop now?": this pop, or wait so long because. Why nothing is popped right now is decided here.
 
 Jobs are popped just in time: one for every engine that takes jobs, and one more for the owner's queue when an engine
 is about to run dry. A job leaves room again as soon as it needs no engine any more, so that delivery never holds up
@@ -23,10 +23,10 @@ from worker.jobs.inputs import ModelSource
 from worker.jobs.job import Stage
 from worker.safety.checker import SafetyChecker
 from worker.scheduling.fault_limiter import FaultLimiter
-from worker.scheduling.horde_status import HordeStatus
 from worker.scheduling.offer import Capabilities, build_offer
 from worker.scheduling.planner import Capacity, Planner
-from worker.scheduling.wait import WaitKind, WaitReason, WaitReport
+from worker.scheduling.pop_backoff import PopBackoff
+from worker.scheduling.wait_report import WaitKind, WaitReason, WaitReport
 from worker.units import GIB
 
 #: A job that has waited so long for its files makes room for one that can begin at once.
@@ -108,7 +108,7 @@ class AdmissionParts:
     #: what can be served now; None while that is being found out
     capabilities: Callable[[], Capabilities | None]
     in_flight: JobsInFlight
-    status: HordeStatus
+    pop_backoff: PopBackoff
     faults: FaultLimiter
     safety: SafetyChecker
     machine: MachineLimits
@@ -130,12 +130,12 @@ class Admission:
     @property
     def in_vain_s(self) -> float:
         """Seconds in which an engine was idle and no job came although it was asked for, since the last one."""
-        return self._parts.status.in_vain_s
+        return self._parts.pop_backoff.in_vain_s
 
     @property
     def passed_over(self) -> str:
         """A sentence on requests that the Horde has and that are not for this worker; may be empty."""
-        return self._parts.status.passed_over
+        return self._parts.pop_backoff.passed_over
 
     def decide(self, *, asking: int, fetch_s: float) -> Admitted | Wait:
         """The next pop, or why there is none, with `asking` pops under way that take `fetch_s` seconds each.
@@ -146,7 +146,7 @@ class Admission:
         decision = self._decide(asking, fetch_s, now)
         reasons = decision.reasons if isinstance(decision, Wait) else ()
         # To ask the Horde once more does not end its trouble; an answer does.
-        self._report.note((*reasons, *((parts.status.trouble,) if parts.status.trouble else ())), now)
+        self._report.note((*reasons, *((parts.pop_backoff.trouble,) if parts.pop_backoff.trouble else ())), now)
         if parts.config().exit_on_unhandled_faults and parts.faults.is_in_a_row():
             raise WorkerError(
                 f"{parts.faults.in_a_row} jobs in a row were faulted, and exit_on_unhandled_faults is on.",
@@ -159,7 +159,7 @@ class Admission:
         hold = parts.safety.hold()
         capacity = parts.planner.capacity()
         reasons = [
-            *_some(parts.status.wait(now)),
+            *_some(parts.pop_backoff.wait(now)),
             *_some(parts.machine.wait(now)),
             *_some(WaitReason(WaitKind.SAFETY, _sentence(hold), tell_after_s=PASSING_S) if hold else None),
             *_some(parts.faults.wait()),
@@ -180,7 +180,7 @@ class Admission:
 
     def _enough(self, capacity: Capacity, asking: int, fetch_s: float, now: float) -> str:
         """Why the jobs and pops under way suffice; empty when they do not."""
-        if asking >= self._parts.status.pops_at_once:
+        if asking >= self._parts.pop_backoff.pops_at_once:
             return "A pop is under way."
         jobs = self._parts.in_flight.needing_engine
         waiting = sum(job.stage is Stage.FETCHING and now - job.received_at >= FILES_PATIENCE_S for job in jobs)

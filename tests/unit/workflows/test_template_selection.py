@@ -9,8 +9,8 @@ from worker.errors import JobNotServable
 from worker.workflows import packaged_folder
 from worker.workflows.library import Library
 from worker.workflows.request import LoraFile, RenderRequest, ServedModel, SourceImage
-from worker.workflows.select import explain, select
 from worker.workflows.template_reader import read_fragment
+from worker.workflows.template_selection import explain, select
 from worker.workflows.types import Dialect, Family
 
 from .conftest import FILES, FUSED, SPLIT
