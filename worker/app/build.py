@@ -13,7 +13,7 @@ from worker.config.live import LiveConfig
 from worker.config.load import LoadedConfig, config_files
 from worker.config.paths import cache_home, models_root
 from worker.config.schema import BridgeData
-from worker.console.job_log import log_job_event
+from worker.console.job_log import log_jobs
 from worker.console.status_view import StatusView
 from worker.engine.cards import card_count, find_cards
 from worker.engine.devices import Device, choose_devices, engine_settings
@@ -23,7 +23,6 @@ from worker.engine.process import EngineSettings
 from worker.errors import ConfigError, RuntimeMissing
 from worker.horde.agent import bridge_agent
 from worker.horde.feature_levels import HIGHEST_LEVEL
-from worker.jobs.job import JobEvents
 from worker.jobs.journal import FILE_NAME as JOURNAL_FILE
 from worker.jobs.journal import Journal
 from worker.models.catalog.custom import CustomModels
@@ -100,8 +99,6 @@ def compose(
             ),
         )
 
-    events = JobEvents()
-    events.subscribe(log_job_event)
     watch = SettingsWatch(loaded, config_files(loaded), reread, engines_for)
     return Setup(
         live=live,
@@ -115,14 +112,9 @@ def compose(
             rules=lambda: safety_rules(live.data),
             facts=lambda name: model_facts(models.record(name)),
         ),
-        events=events,
         journal=_journal(home),
-        background=(
-            watch,
-            watch_maintenance,
-            ClockWatch(),
-            StatusView([lambda: f"{models.state()}."], at_bottom=at_bottom),
-        ),
+        background=(watch, watch_maintenance, ClockWatch()),
+        readers=(log_jobs, StatusView(live, at_bottom=at_bottom)),
         reload=watch.ask,
     )
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from loguru import logger
@@ -14,9 +15,9 @@ from worker.horde.client import HordeClient
 from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.inputs import ModelSource
 from worker.jobs.job import JobEvents
-from worker.jobs.session_stats import SessionStats
 from worker.scheduling.intake import Intake
 from worker.scheduling.pop_or_wait import Admission
+from worker.status.board import StatusBoard
 
 
 @dataclass(frozen=True)
@@ -31,27 +32,43 @@ class RunningWorker:
     models: ModelSource
     events: JobEvents
     in_flight: JobsInFlight
-    stats: SessionStats
+    status: StatusBoard
 
 
 #: Runs beside the jobs until it is cancelled. An exception ends this task only.
 BackgroundTask = Callable[[RunningWorker], Coroutine[Any, Any, None]]
+#: The same, from before the first engine is ready until the last has ended: terminal, page, notifications.
+StatusReader = Callable[[StatusBoard], Coroutine[Any, Any, None]]
 
 
 @asynccontextmanager
 async def background_tasks(running: RunningWorker, background: Sequence[BackgroundTask]) -> AsyncIterator[None]:
     """Run the tasks while the block lasts."""
-    running_tasks = [asyncio.ensure_future(_guarded(task, running)) for task in background]
+    async with _beside([partial(task, running) for task in background]):
+        yield
+
+
+@asynccontextmanager
+async def readers(status: StatusBoard, reading: Sequence[StatusReader]) -> AsyncIterator[None]:
+    """Keep the status up to date and run its readers while the block lasts."""
+    async with _beside([status.run, *(partial(reader, status) for reader in reading)]):
+        yield
+
+
+@asynccontextmanager
+async def _beside(tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> AsyncIterator[None]:
+    running = [asyncio.ensure_future(_guarded(task)) for task in tasks]
     try:
         yield
     finally:
-        for each in running_tasks:
+        for each in running:
             each.cancel()
-        await asyncio.gather(*running_tasks, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _guarded(task: BackgroundTask, running: RunningWorker) -> None:
+async def _guarded(task: Callable[[], Coroutine[Any, Any, None]]) -> None:
     try:
-        await task(running)
+        await task()
     except Exception:  # jobs go on without it
-        logger.exception("A defect in the worker: {} has ended", getattr(task, "__qualname__", task))
+        what = task.func if isinstance(task, partial) else task
+        logger.exception("A defect in the worker: {} has ended", getattr(what, "__qualname__", what))

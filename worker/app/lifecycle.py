@@ -14,8 +14,8 @@ from loguru import logger
 from worker.app.run import Setup, serve
 from worker.errors import WorkerError
 from worker.jobs.job import JobEvent, Stage
-from worker.jobs.session_stats import SessionStats
 from worker.process.signals import signals
+from worker.status.session import SessionStats
 
 #: Seconds after the third signal in which everything must end; then the process is killed.
 END_LIMIT_S = 20.0

@@ -9,7 +9,7 @@ from typing import Any
 from loguru import logger
 
 from worker.aio import ungrouped
-from worker.app.context import BackgroundTask, RunningWorker, background_tasks
+from worker.app.context import BackgroundTask, RunningWorker, StatusReader, background_tasks, readers
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.engine.pool import EnginePool
@@ -24,7 +24,6 @@ from worker.jobs.job import JobEvents
 from worker.jobs.journal import Journal, journalled
 from worker.jobs.prefetch import Prefetch
 from worker.jobs.runner import JobRunner, Services
-from worker.jobs.session_stats import SessionStats
 from worker.process.supervisor import RestartPolicy
 from worker.safety.checker import SafetyChecker
 from worker.scheduling.device_limits import RotationTimes
@@ -38,6 +37,9 @@ from worker.scheduling.offer import Capabilities, CapabilityWatch
 from worker.scheduling.planner import Planner, stall_limits_s
 from worker.scheduling.pop_backoff import PopBackoff, PopPauses
 from worker.scheduling.pop_or_wait import Admission, AdmissionParts, MachineLimits
+from worker.status.board import StatusBoard, StatusParts
+from worker.status.session import SessionStats
+from worker.status.steering import Steering
 from worker.workflows.audit import audit_library, files_absent, is_listed
 from worker.workflows.library import Library
 from worker.workflows.node_classes import keep_answer, with_any_file
@@ -78,6 +80,8 @@ class Setup:
     limits: Limits = field(default_factory=Limits)
     tolerance: Tolerance = field(default_factory=Tolerance)
     background: Sequence[BackgroundTask] = ()
+    #: what shows the status, from before the first engine is ready until the last has ended
+    readers: Sequence[StatusReader] = ()
     #: makes the worker read its settings again
     reload: Callable[[], None] = lambda: None
 
@@ -99,8 +103,6 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
             f"Without a safety checker this worker does not serve {setup.horde_url}.",
             remedy="Use `horde-bridge demo`, which brings a Horde of its own.",
         )
-    stats = SessionStats()
-    setup.events.subscribe(stats.note)
     api_key = setup.config.api_key.get_secret_value()
     estimates = Estimates(
         lambda: stall_limits_s(setup.config),
@@ -122,23 +124,43 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
             journalled(setup.journal, setup.events, horde),
             setup.models.running(),
             Prefetch(setup.models, pool).running(setup.events),
-            pool.running(),
         ):
-            first = await _first_engine(pool, stop)
-            if first is None:
-                return stats
-            if setup.config.comfyui_path is not None:
-                await _keep_node_classes(setup.engines[0], first)
-            running = _begin(setup, horde, pool, estimates, stats=stats, first=first)
-            async with background_tasks(running, setup.background):
-                stats.given_back = await until_drained(
-                    running.intake,
-                    running.in_flight,
-                    stop=stop,
-                    hasten=hasten or asyncio.Event(),
-                    limit_s=setup.drain_limit_s,
-                )
-    return stats
+            status = _status(setup, horde, pool, estimates, stop)
+            async with readers(status, setup.readers), pool.running():
+                first = await _first_engine(pool, stop)
+                if first is None:
+                    return status.stats
+                if setup.config.comfyui_path is not None:
+                    await _keep_node_classes(setup.engines[0], first)
+                running = _begin(setup, horde, pool, estimates, status=status, first=first)
+                async with background_tasks(running, setup.background):
+                    status.stats.given_back = await until_drained(
+                        running.intake,
+                        running.in_flight,
+                        stop=stop,
+                        hasten=hasten or asyncio.Event(),
+                        limit_s=setup.drain_limit_s,
+                    )
+    return status.stats
+
+
+def _status(
+    setup: Setup, horde: HordeClient, pool: EnginePool, estimates: Estimates, stop: asyncio.Event
+) -> StatusBoard:
+    steering = Steering(horde, lambda: setup.config.dreamer_name, stop, setup.reload)
+    return StatusBoard(
+        StatusParts(
+            live=setup.live,
+            horde=horde,
+            pool=pool,
+            models=setup.models,
+            events=setup.events,
+            in_flight=JobsInFlight(),
+            estimates=estimates,
+            agent=setup.agent,
+            steering=steering,
+        )
+    )
 
 
 async def _keep_node_classes(settings: EngineSettings, first: EngineSlot) -> None:
@@ -162,11 +184,11 @@ async def _first_engine(pool: EnginePool, stop: asyncio.Event) -> EngineSlot | N
 
 
 def _begin(
-    setup: Setup, horde: HordeClient, pool: EnginePool, estimates: Estimates, *, stats: SessionStats, first: EngineSlot
+    setup: Setup, horde: HordeClient, pool: EnginePool, estimates: Estimates, *, status: StatusBoard, first: EngineSlot
 ) -> RunningWorker:
     """Connect the parts that serve jobs, with the templates that the engine can run."""
     library = _live(setup.library, first.object_info)
-    in_flight, faults = JobsInFlight(), setup.tolerance.faults()
+    in_flight, faults = status.in_flight, setup.tolerance.faults()
     for ago_s in setup.journal.faults_ago_s() if setup.journal else ():
         faults.count(1, ago_s=ago_s)
     planner = Planner(lambda: setup.config, setup.models, pool, estimates, rotation=setup.tolerance.rotation)
@@ -190,6 +212,7 @@ def _begin(
             faults=faults,
             safety=setup.safety,
             machine=MachineLimits(setup.engines[0].base_directory),
+            pause=status.steering.pause_state,
         )
     )
     setup.events.subscribe(planner.note)
@@ -205,7 +228,9 @@ def _begin(
         events=setup.events,
     )
     logger.info("Serving {}; {} model(s) are here so far.", setup.horde_url, len(setup.models.names()))
-    return RunningWorker(setup.live, horde, pool, intake, admission, setup.models, setup.events, in_flight, stats)
+    status.serving(admission)
+    status.steering.on_change(intake.look_again)
+    return RunningWorker(setup.live, horde, pool, intake, admission, setup.models, setup.events, in_flight, status)
 
 
 def _live(library: Library, object_info: Mapping[str, Any]) -> Library:

@@ -12,9 +12,9 @@ from worker.app.build import AGENT
 from worker.commands.options import ConfigFile, FromEnvironment, WorkerName, load_settings
 from worker.commands.output import answer
 from worker.config.schema import BridgeData
+from worker.horde.account import switch_maintenance
 from worker.horde.client import HordeClient
 from worker.network_variables import check_network_variables
-from worker.owner.maintenance import switch
 
 app = typer.Typer(
     help="Take the worker out of service on the Horde, or back into it; it may run meanwhile.", no_args_is_help=True
@@ -33,7 +33,7 @@ def on(
 ) -> None:
     """Get the owner's own jobs only from now on."""
     settings = load_settings(config, from_environment=from_environment, name=name, warn=False).data
-    _ask(settings, lambda horde: switch(horde, settings.dreamer_name, on=True, message=message))
+    _ask(settings, lambda horde: switch_maintenance(horde, settings.dreamer_name, on=True, message=message))
     answer(f"{settings.dreamer_name} is in maintenance mode.")
 
 
@@ -41,7 +41,7 @@ def on(
 def off(*, config: ConfigFile = None, from_environment: FromEnvironment = False, name: WorkerName = None) -> None:
     """Get everybody's jobs again."""
     settings = load_settings(config, from_environment=from_environment, name=name, warn=False).data
-    _ask(settings, lambda horde: switch(horde, settings.dreamer_name, on=False))
+    _ask(settings, lambda horde: switch_maintenance(horde, settings.dreamer_name, on=False))
     answer(f"{settings.dreamer_name} is in service.")
 
 

@@ -1,4 +1,4 @@
-"""Whether the Horde would let this key serve under this name, asked before anything is started or downloaded."""
+"""The account of a key and the worker of a name: whether the Horde would let it serve, and its maintenance mode."""
 
 from dataclasses import dataclass
 
@@ -29,3 +29,14 @@ async def check_account(horde: HordeClient, name: str) -> Account:
             remedy="Choose another name (dreamer_name, or -n NAME); or use the key of the account that owns it.",
         )
     return Account(user, worker)
+
+
+async def switch_maintenance(horde: HordeClient, name: str, *, on: bool, message: str = "") -> None:
+    """Switch maintenance of the worker with this name. Raises HordeError."""
+    worker = await horde.worker_by_name(name)
+    if worker is None:
+        raise HordeRefused(
+            f"The Horde knows no worker named {name!r}.",
+            remedy="A worker exists from its first request for jobs on; is the name right?",
+        )
+    await horde.set_maintenance(worker.id, on=on, message=message)

@@ -176,8 +176,16 @@ class UserDetails(Received):
     username: str = ""
     id: int = 0
     kudos: float = 0.0
+    #: held back until the account is trusted; shown to its owner only
+    evaluating_kudos: float | None = None
     trusted: bool = False
     worker_ids: list[str] = []
+
+
+class TeamDetails(Received):
+    """A worker's team, as its details name it."""
+
+    name: str = ""
 
 
 class WorkerDetails(Received):
@@ -190,6 +198,7 @@ class WorkerDetails(Received):
     maintenance_mode: bool = False
     paused: bool = False
     online: bool = False
+    team: TeamDetails = TeamDetails()
     kudos_rewards: float = 0.0
     requests_fulfilled: float = 0.0
     uncompleted_jobs: float = 0.0

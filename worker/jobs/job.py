@@ -1,7 +1,8 @@
 """A job: what was popped, its deadline, and which of its images still need an answer."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -9,9 +10,9 @@ from functools import partial
 from loguru import logger
 
 from worker.clock import monotonic
-from worker.errors import WorkerError
+from worker.errors import HordeError, WorkerError
 from worker.fault_table import after_fault
-from worker.horde.messages import GenMetadata, PopResponse
+from worker.horde.messages import GenMetadata, PopRequest, PopResponse
 from worker.jobs.rendering import Sampling, Upscaling
 from worker.workflows import coerce
 from worker.workflows.request import RenderRequest
@@ -65,6 +66,8 @@ class Job:
     started_at: float | None = None
     rendered_at: float | None = None
     ended_at: float | None = None
+    #: seconds of the parts of its delivery: safety, encode, upload, submit
+    delivery_s: dict[str, float] = field(default_factory=dict)
     #: images that the Horde accepted
     delivered: int = 0
     #: images reported as faulted
@@ -105,6 +108,15 @@ class Job:
         """Whether its fault counts towards the pause after faults in a row: not where its requester is to blame."""
         return self.error is None or after_fault(self.error).brakes
 
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Note the seconds of the block as those of a part of the delivery; of several images the longest counts."""
+        began = monotonic()
+        try:
+            yield
+        finally:
+            self.delivery_s[part] = max(self.delivery_s.get(part, 0.0), monotonic() - began)
+
     def fail(self, error: WorkerError) -> None:
         """Note why its images will not come."""
         self.error, self.fault = error, str(error)
@@ -138,7 +150,22 @@ class JobEvent:
     stage: Stage
 
 
+@dataclass(frozen=True)
+class PopEvent:
+    """A pop came back."""
+
+    request: PopRequest
+    #: None: it was turned down, or got no answer
+    answer: PopResponse | None
+    error: HordeError | None = None
+    #: seconds from the request to the answer
+    took_s: float = 0.0
+    #: an engine had nothing to do; else it was for the queue
+    for_idle_engine: bool = True
+
+
 Listener = Callable[[JobEvent], None]
+PopListener = Callable[[PopEvent], None]
 #: called with the job and one of its ids that has its answer
 AnswerListener = Callable[[Job, str], None]
 
@@ -149,6 +176,7 @@ class JobEvents:
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
         self._answer_listeners: list[AnswerListener] = []
+        self._pop_listeners: list[PopListener] = []
 
     def subscribe(self, listener: Listener) -> None:
         self._listeners.append(listener)
@@ -156,6 +184,15 @@ class JobEvents:
     def subscribe_answers(self, listener: AnswerListener) -> None:
         """For subscribers that need every single image."""
         self._answer_listeners.append(listener)
+
+    def subscribe_pops(self, listener: PopListener) -> None:
+        """For subscribers that follow what the Horde answers, with or without a job."""
+        self._pop_listeners.append(listener)
+
+    def popped(self, event: PopEvent) -> None:
+        """A pop came back."""
+        for listener in self._pop_listeners:
+            _tell(partial(listener, event))
 
     def enter(self, job: Job, stage: Stage) -> None:
         """Move a job to a stage and publish it."""

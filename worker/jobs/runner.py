@@ -114,7 +114,7 @@ class JobRunner:
             job.fail(error)
         except Exception as error:  # a defect of ours must not cost the requester the whole time to live
             logger.exception("A defect in the worker: job {} failed", job.name)
-            job.fault = f"internal error: {type(error).__name__}"
+            job.fail(WorkerError(f"internal error: {type(error).__name__}"))
         finally:
             if job.owed:
                 events.enter(job, Stage.REPORTING)
@@ -229,14 +229,17 @@ class JobRunner:
     async def _deliver(self, job: Job, index: int, made: Made) -> None:
         """Check, encode, upload and submit one image."""
         services, job_id = self._services, job.pop.job_ids[index]
-        verdict = await services.safety.check(
-            made.image, prompt=job.prompt, model=job.pop.model, censor_nsfw=job.censors_nsfw, deadline=job.deadline
-        )
-        async with self._encoders:
-            data = await asyncio.to_thread(encode_webp, verdict.replacement or made.image)
+        with job.timed("safety"):
+            verdict = await services.safety.check(
+                made.image, prompt=job.prompt, model=job.pop.model, censor_nsfw=job.censors_nsfw, deadline=job.deadline
+            )
+        with job.timed("encode"):
+            async with self._encoders:
+                data = await asyncio.to_thread(encode_webp, verdict.replacement or made.image)
         if index >= len(job.pop.uploads):
             raise UploadFailed("The Horde gave no upload URL for this image.")
-        await services.horde.upload(job.pop.uploads[index], data, deadline=job.deadline)
+        with job.timed("upload"):
+            await services.horde.upload(job.pop.uploads[index], data, deadline=job.deadline)
         submission = SubmitRequest(
             id=job_id,
             generation="R2",
@@ -244,7 +247,8 @@ class JobRunner:
             seed=made.seed,
             gen_metadata=self._metadata(job, index, verdict),
         )
-        await self._submit(job, submission, deadline=job.deadline)
+        with job.timed("submit"):
+            await self._submit(job, submission, deadline=job.deadline)
 
     async def _submit(self, job: Job, submission: SubmitRequest, *, deadline: float) -> None:
         sending = asyncio.ensure_future(self._send(job, submission, deadline=deadline))

@@ -5,8 +5,7 @@ import asyncio
 from loguru import logger
 
 from worker.app.context import RunningWorker
-from worker.errors import HordeError, HordeRefused
-from worker.horde.client import HordeClient
+from worker.errors import HordeError
 from worker.horde.messages import WorkerDetails
 
 #: Seconds between two looks at the engines, and before a switch that failed is tried again.
@@ -87,14 +86,3 @@ async def _switch(running: RunningWorker, *, on: bool) -> bool:
         logger.warning("The maintenance mode can't be switched: {}", error)
         return False
     return True
-
-
-async def switch(horde: HordeClient, name: str, *, on: bool, message: str = "") -> None:
-    """Switch maintenance of the worker with this name. Raises HordeError."""
-    worker = await horde.worker_by_name(name)
-    if worker is None:
-        raise HordeRefused(
-            f"The Horde knows no worker named {name!r}.",
-            remedy="A worker exists from its first request for jobs on; is the name right?",
-        )
-    await horde.set_maintenance(worker.id, on=on, message=message)

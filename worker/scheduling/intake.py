@@ -14,7 +14,7 @@ from worker.errors import HordeError, HordeRefused, WorkerError
 from worker.horde.client import HordeClient
 from worker.horde.messages import PopRequest, PopResponse
 from worker.jobs.in_flight import JobsInFlight
-from worker.jobs.job import Job, JobEvent, JobEvents
+from worker.jobs.job import Job, JobEvent, JobEvents, PopEvent
 from worker.jobs.runner import JobRunner
 from worker.scheduling.estimates.speed import RunningAverage
 from worker.scheduling.pop_backoff import PopBackoff
@@ -49,7 +49,12 @@ class Intake:
         self._unbegun: list[Job] = []
         self._changed = asyncio.Event()
         self._fetching = RunningAverage()
+        self._events = events
         events.subscribe(self._note)
+
+    def look_again(self) -> None:
+        """Decide anew at once, since what held it back may be over."""
+        self._changed.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Pop until told to stop, then wait for the jobs that are under way. Cancelling faults them.
@@ -97,6 +102,7 @@ class Intake:
         try:
             answer = await self._ask(admitted.request)
         except HordeError as error:
+            self._events.popped(PopEvent(admitted.request, None, error, loop.time() - began, admitted.for_idle_engine))
             if isinstance(error, HordeRefused) and not self._pop_backoff.is_passing(error, now=loop.time()):
                 self._given_up = self._given_up or error
             else:
@@ -106,6 +112,7 @@ class Intake:
                 # Each id has one answer: a second rendering would be thrown away.
                 logger.bind(action="job_again").warning("The Horde sent job {} once more.", answer.job_ids[0][:8])
                 answer = PopResponse()
+            self._events.popped(PopEvent(admitted.request, answer, None, loop.time() - began, admitted.for_idle_engine))
             self._pop_backoff.answered(answer, now=loop.time(), for_idle_engine=admitted.for_idle_engine)
             if answer.job_ids:
                 self._fetching.add(loop.time() - began)

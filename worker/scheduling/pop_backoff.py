@@ -75,8 +75,10 @@ class PopBackoff:
     trouble: WaitReason | None = field(default=None, init=False)
     #: seconds in which an engine was idle and asked for and no job came, since the last one
     in_vain_s: float = field(default=0.0, init=False)
+    #: the same since the start
+    all_in_vain_s: float = field(default=0.0, init=False)
     #: requests that the last pop passed over, by the Horde's reasons
-    _skipped: dict[str, int] = field(default_factory=dict, init=False)
+    skipped: dict[str, int] = field(default_factory=dict, init=False)
     _empty_at: float | None = field(default=None, init=False)
     #: errors in a row other than busy and maintenance
     _errors: int = field(default=0, init=False)
@@ -137,18 +139,19 @@ class PopBackoff:
     @property
     def passed_over(self) -> str:
         """Which requests wait at the Horde and are not for this worker, most frequent reasons first; may be empty."""
-        counts = sorted(self._skipped.items(), key=lambda item: -item[1])
+        counts = sorted(self.skipped.items(), key=lambda item: -item[1])
         named = "; ".join(f"{count} {SKIPPED[reason]}" for reason, count in counts[:MOST_REASONS])
         return f"Of the requests that wait at the Horde, {named}." if named else ""
 
     def _note_vain(self, answer: PopResponse, now: float, *, for_idle_engine: bool) -> None:
         if answer.job_ids:
-            self.in_vain_s, self._empty_at, self._skipped = 0.0, None, {}
+            self.in_vain_s, self._empty_at, self.skipped = 0.0, None, {}
             return
         if self._empty_at is not None and for_idle_engine and now - self._empty_at <= IN_VAIN_GAP_S:
             self.in_vain_s += now - self._empty_at
+            self.all_in_vain_s += now - self._empty_at
         self._empty_at = now if for_idle_engine else None
-        self._skipped = {
+        self.skipped = {
             reason: min(count, LARGEST_COUNT)
             for reason, count in answer.skipped.items()
             if reason in SKIPPED and isinstance(count, int) and count > 0

@@ -24,6 +24,7 @@ from worker.jobs.job import Stage
 from worker.safety.checker import SafetyChecker
 from worker.scheduling.fault_limiter import FaultLimiter
 from worker.scheduling.offer import Capabilities, build_offer
+from worker.scheduling.owner_pause import OwnerPause
 from worker.scheduling.planner import Capacity, Planner
 from worker.scheduling.pop_backoff import PopBackoff
 from worker.scheduling.wait_report import WaitKind, WaitReason, WaitReport
@@ -112,6 +113,7 @@ class AdmissionParts:
     faults: FaultLimiter
     safety: SafetyChecker
     machine: MachineLimits
+    pause: OwnerPause = field(default_factory=OwnerPause)
     clock: Clock = monotonic
 
 
@@ -121,6 +123,7 @@ class Admission:
     def __init__(self, parts: AdmissionParts) -> None:
         self._parts = parts
         self._report = WaitReport()
+        self._capabilities: Capabilities | None = None
 
     @property
     def reasons(self) -> tuple[WaitReason, ...]:
@@ -131,6 +134,30 @@ class Admission:
     def in_vain_s(self) -> float:
         """Seconds in which an engine was idle and no job came although it was asked for, since the last one."""
         return self._parts.pop_backoff.in_vain_s
+
+    @property
+    def all_in_vain_s(self) -> float:
+        """The same since the start."""
+        return self._parts.pop_backoff.all_in_vain_s
+
+    def since(self, reason: WaitReason) -> float | None:
+        """When one of `reasons` came up, on the monotonic clock."""
+        return self._report.since(reason)
+
+    @property
+    def withdrawn(self) -> Mapping[str, str]:
+        """Models that are here and offered for no device, with the reason."""
+        return self._parts.planner.withdrawn
+
+    @property
+    def not_offered(self) -> Mapping[str, str]:
+        """Switches that the owner left on, models and kinds of jobs that can't be offered, with the reason."""
+        return dict(self._capabilities.off) if self._capabilities else {}
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """Requests that the last pop passed over, by the Horde's reasons."""
+        return self._parts.pop_backoff.skipped
 
     @property
     def passed_over(self) -> str:
@@ -159,6 +186,7 @@ class Admission:
         hold = parts.safety.hold()
         capacity = parts.planner.capacity()
         reasons = [
+            *_some(parts.pause.wait(now)),
             *_some(parts.pop_backoff.wait(now)),
             *_some(parts.machine.wait(now)),
             *_some(WaitReason(WaitKind.SAFETY, _sentence(hold), tell_after_s=PASSING_S) if hold else None),
@@ -204,7 +232,7 @@ class Admission:
     def _request(self, asking: int, images: int, now: float) -> tuple[PopRequest | None, WaitReason | None]:
         """The pop to send, or why there is none."""
         parts, config = self._parts, self._parts.config()
-        capabilities = parts.capabilities()
+        self._capabilities = capabilities = parts.capabilities()
         if capabilities is None:
             return None, WaitReason(WaitKind.ENOUGH, "What can be served is being found out.", now + SURVEY_LOOK_S)
         if not parts.models.names():

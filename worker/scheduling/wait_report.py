@@ -22,6 +22,8 @@ class WaitKind(str, Enum):
     #: the Horde turned the last pop down, or gave no answer
     HORDE = "horde"
     MAINTENANCE = "maintenance"
+    #: the owner paused it
+    OWNER = "owner"
     #: too many images were faulted
     FAULTS = "faults"
     #: memory or disk of this machine
@@ -75,9 +77,14 @@ class WaitReport:
         #: those that hold now and were told
         self.told: tuple[WaitReason, ...] = ()
 
+    def since(self, reason: WaitReason) -> float | None:
+        """When a reason that holds now came up; None for any other."""
+        lasting = self._lasting.get(_topic(reason))
+        return lasting.since if lasting else None
+
     def note(self, reasons: Iterable[WaitReason], now: float) -> None:
         """These hold now, and no others."""
-        holding = {reason.topic or reason.kind.value: reason for reason in reasons if reason.kind not in ORDINARY}
+        holding = {_topic(reason): reason for reason in reasons if reason.kind not in ORDINARY}
         self._lasting = {topic: self._lasting.get(topic) or _Lasting(now) for topic in holding}
         for topic, reason in holding.items():
             lasting = self._lasting[topic]
@@ -94,6 +101,10 @@ class WaitReport:
             lasted = duration(now - self._told_since)
             logger.bind(action="popping_again").info("Asking for jobs again, after {}.", lasted)
             self._told_since = None
+
+
+def _topic(reason: WaitReason) -> str:
+    return reason.topic or reason.kind.value
 
 
 def _tell(reason: WaitReason, now: float) -> None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from tests.unit.console.views import snapshot
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.console import status_view
@@ -45,25 +46,18 @@ def test_a_file_a_dumb_terminal_and_a_ci_have_no_live_view(monkeypatch):
 
 async def test_the_live_view_vanishes_when_the_status_is_turned_off_while_the_worker_runs(monkeypatch):
     shown: list[list[str]] = []
-    running = SimpleNamespace(
-        live=LiveConfig(BridgeData(stats_output_frequency=30)), admission=SimpleNamespace(in_vain_s=0.0, passed_over="")
-    )
-    view = StatusView(at_bottom=True)
-
-    async def no_account(_):
-        return ""
-
+    live = LiveConfig(BridgeData(stats_output_frequency=30))
+    status = SimpleNamespace(in_vain=lambda: (0.0, ""), snapshot=snapshot)
     monkeypatch.setattr(status_view, "TICK_S", 0.0)
-    monkeypatch.setattr(status_view, "account_line", no_account)
-    monkeypatch.setattr(view, "_lines", lambda _: ["my worker: 5 min"])
 
     def show(lines):
         shown.append(list(lines))
         if len(shown) == 1:
-            running.live.change(BridgeData(stats_output_frequency=0))
+            live.change(BridgeData(stats_output_frequency=0))
         else:
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await view._attend(running, SimpleNamespace(show=show))
-    assert shown == [["my worker: 5 min"], []]
+        await StatusView(live, at_bottom=True)._attend(status, SimpleNamespace(show=show))
+    assert shown[0][0].startswith("my worker: 60 min")
+    assert shown[1] == []

@@ -8,8 +8,9 @@ import pytest
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.errors import HordeRefused, HordeUnreachable
+from worker.horde.account import switch_maintenance
 from worker.horde.messages import WorkerDetails
-from worker.owner.maintenance import BROKEN, AutoMaintenance, switch, watch_maintenance
+from worker.owner.maintenance import BROKEN, AutoMaintenance, watch_maintenance
 
 
 class Horde:
@@ -124,5 +125,5 @@ async def test_a_switch_that_fails_is_tried_again_after_a_while():
 
 async def test_a_worker_that_the_horde_does_not_know_can_not_be_switched():
     with pytest.raises(HordeRefused, match="'me'") as caught:
-        await switch(Horde(known=False), "me", on=True)
+        await switch_maintenance(Horde(known=False), "me", on=True)
     assert caught.value.remedy

@@ -116,6 +116,10 @@ class Estimates:
         """Seconds until each of these slots has nothing to do, jobs that wait for a place counted in."""
         return self._forecast.idle_in_s(slots)
 
+    def left_s(self, job: Job) -> float | None:
+        """Seconds of an engine that the job still needs; None while nothing is known."""
+        return self._forecast.left_s(job)
+
     def work_in_s(self, slots: Collection[int]) -> Mapping[int, float]:
         """Seconds of work that each of these slots has taken."""
         return self._forecast.work_in_s(slots)

@@ -41,6 +41,11 @@ class Forecast:
         """The same without those who have no place yet."""
         return share_out(slots, [(slot, seconds) for slot, seconds in self._left() if slot is not None])
 
+    def left_s(self, job: Job) -> float | None:
+        """Seconds of an engine that the job still needs; None while nothing is known."""
+        need = self._needs.get(job)
+        return None if need is None else _left_s(job, need, self._clock())
+
     def _left(self) -> list[tuple[int | None, float]]:
         now = self._clock()
         return [(job.slot, _left_s(job, need, now)) for job, need in self._needs.items()]

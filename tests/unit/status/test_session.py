@@ -2,7 +2,7 @@
 
 from worker.horde.messages import PopResponse
 from worker.jobs.job import Job, JobEvent, Stage
-from worker.jobs.session_stats import SessionStats
+from worker.status.session import SessionStats
 
 
 def ended(stats, stage, *, images, delivered, faulted=0, kudos=0.0):

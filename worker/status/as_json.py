@@ -1,0 +1,52 @@
+"""A snapshot as JSON: every field under its own name, moments and spans in seconds."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+from worker.status.model import SCHEMA_VERSION, HourOfWork, JobRecord, Snapshot
+
+#: Digits after the point of seconds and kudos: enough for people and machines.
+DIGITS = 3
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses as objects, tuples as lists, enumerations by their values."""
+    if isinstance(value, float):
+        return round(value, DIGITS)
+    if isinstance(value, Enum):
+        return value.value
+    if is_dataclass(value):
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, tuple):
+        return [plain(each) for each in value]
+    return value
+
+
+def snapshot_object(snapshot: Snapshot) -> dict[str, Any]:
+    """The snapshot as what `json.dumps` takes, with the version of its form."""
+    return {"schema": SCHEMA_VERSION, **plain(snapshot)}
+
+
+def snapshot_json(snapshot: Snapshot) -> str:
+    """The snapshot as one line of JSON."""
+    return dumps(snapshot_object(snapshot))
+
+
+def history_json(jobs: tuple[JobRecord, ...], total: int) -> str:
+    """A part of the history, and how many jobs the whole of it has."""
+    return dumps({"schema": SCHEMA_VERSION, "total": total, "jobs": plain(jobs)})
+
+
+def hours_json(hours: tuple[HourOfWork, ...]) -> str:
+    """Hours of work, the earliest first."""
+    return dumps({"schema": SCHEMA_VERSION, "hours": plain(hours)})
+
+
+def dumps(value: Any) -> str:
+    """One line of JSON without blanks."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,75 @@
+"""Counts of this session, by the Horde's answers."""
+
+from dataclasses import dataclass, field
+
+from worker.bounded_dict import BoundedDict
+from worker.jobs.job import Job, JobEvent, Stage
+from worker.status.asked import LONGEST_NAME
+from worker.status.model import Outcome, Tally
+from worker.untrusted.text import visible
+
+#: Models counted apart; an owner who serves more sees those of the latest jobs.
+MOST_MODELS = 500
+
+
+@dataclass
+class SessionStats:
+    """Counts of this session. Subscribe `note` to the job events.
+
+    A batch is one job. Its images are paid, and their faults counted by the Horde, one by one.
+    """
+
+    done: int = 0
+    #: jobs of which at least one image did not come
+    faulted: int = 0
+    #: images that the Horde has taken
+    images: int = 0
+    faulted_images: int = 0
+    kudos: float = 0.0
+    #: of engines, rendering
+    render_s: float = 0.0
+    #: jobs that were not done because the worker had to stop
+    given_back: int = 0
+    models: BoundedDict[str, Tally] = field(default_factory=lambda: BoundedDict(MOST_MODELS))
+    #: faulted jobs by whose failure it was
+    faults: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Tally:
+        return Tally(self.done, self.faulted, self.images, self.kudos, self.render_s)
+
+    def note(self, event: JobEvent) -> None:
+        job = event.job
+        if event.stage not in {Stage.DONE, Stage.FAULTED}:
+            return
+        one = tally_of(job, event.stage)
+        self.done += one.jobs
+        self.faulted += one.faulted
+        self.images += one.images
+        self.faulted_images += job.faulted
+        self.kudos += one.kudos
+        self.render_s += one.render_s
+        model = visible(job.pop.model, longest=LONGEST_NAME)
+        self.models[model] = self.models.get(model, Tally()) + one
+        if one.faulted:
+            blame = blame_of(job)
+            self.faults[blame] = self.faults.get(blame, 0) + 1
+
+
+def tally_of(job: Job, stage: Stage) -> Tally:
+    """What one job that has ended adds to a sum."""
+    render_s = max(0.0, (job.rendered_at or 0.0) - (job.started_at or 0.0)) if job.rendered_at else 0.0
+    faulted = stage is Stage.FAULTED
+    return Tally(int(not faulted), int(faulted), job.delivered, job.kudos, render_s)
+
+
+def outcome_of(job: Job, stage: Stage) -> Outcome:
+    """How a job that has ended did so."""
+    if stage is not Stage.FAULTED:
+        return Outcome.DONE
+    return Outcome.FAULTED if job.error is not None else Outcome.GIVEN_BACK
+
+
+def blame_of(job: Job) -> str:
+    """Whose failure it was: a value of `worker.errors.Blame`, or what ended the job from outside."""
+    return job.error.blame.value if job.error is not None else Outcome.GIVEN_BACK.value

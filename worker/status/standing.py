@@ -1,0 +1,97 @@
+"""What the Horde thinks of this worker and of its owner: looked up now and then, and followed pop by pop."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from loguru import logger
+
+from worker.bounded_dict import BoundedDict
+from worker.errors import HordeError, HordeMaintenance, HordeUnreachable
+from worker.horde.client import HordeClient
+from worker.jobs.job import PopEvent
+from worker.status.asked import LONGEST_NAME
+from worker.status.model import MessageView, Standing
+from worker.untrusted.text import quote, visible
+
+#: Seconds between two look-ups of account and worker.
+LOOK_EVERY_S = 300.0
+#: Messages kept, and characters of one.
+MOST_MESSAGES, LONGEST_MESSAGE = 50, 4000
+
+
+class StandingWatch:
+    """Subscribe `note` to the pops; `run` is its life. `current` may be read at any time."""
+
+    def __init__(self, horde: HordeClient, name: Callable[[], str], *, wall: Callable[[], float] = time.time) -> None:
+        self.current = Standing()
+        self._horde = horde
+        self._name = name
+        self._wall = wall
+        self._messages: BoundedDict[str, MessageView] = BoundedDict(MOST_MESSAGES)
+        self._look = asyncio.Event()
+
+    def note(self, event: PopEvent) -> None:
+        """What a pop says beside its job."""
+        maintenance = self.current.maintenance
+        if isinstance(event.error, HordeMaintenance):
+            maintenance = True
+        elif event.answer is not None:
+            # In maintenance its owner's jobs come all the same; an empty answer comes out of it alone.
+            maintenance = maintenance and bool(event.answer.job_ids)
+            for message in event.answer.messages:
+                key = message.id or message.message
+                if key not in self._messages:
+                    self._messages[key] = MessageView(quote(message.message, longest=LONGEST_MESSAGE), self._wall())
+        reachable = not isinstance(event.error, HordeUnreachable)
+        if (reachable, maintenance, len(self._messages)) != (
+            self.current.reachable,
+            self.current.maintenance,
+            len(self.current.messages),
+        ):
+            self.current = replace(
+                self.current,
+                reachable=reachable,
+                maintenance=maintenance,
+                messages=tuple(reversed(self._messages.values())),
+            )
+
+    def look_soon(self) -> None:
+        """Look up account and worker without delay."""
+        self._look.set()
+
+    async def run(self) -> None:
+        """Look up account and worker until cancelled."""
+        while True:
+            self._look.clear()
+            await self._look_up()
+            try:
+                await asyncio.wait_for(self._look.wait(), LOOK_EVERY_S)
+            except asyncio.TimeoutError:
+                continue
+
+    async def _look_up(self) -> None:
+        try:
+            user = await self._horde.find_user()
+            worker = await self._horde.worker_by_name(self._name())
+        except HordeError as error:
+            logger.debug("The account cannot be looked up: {}", error)
+            return
+        self.current = replace(
+            self.current,
+            asked_at=self._wall(),
+            account=visible(user.username, longest=LONGEST_NAME),
+            account_kudos=user.kudos,
+            evaluating_kudos=user.evaluating_kudos,
+            trusted=user.trusted,
+        )
+        if worker is not None:
+            self.current = replace(
+                self.current,
+                worker_id=visible(worker.id, longest=LONGEST_NAME),
+                team=visible(worker.team.name, longest=LONGEST_NAME),
+                maintenance=worker.maintenance_mode,
+                paused=worker.paused,
+                worker_kudos=worker.kudos_rewards,
+            )

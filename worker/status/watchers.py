@@ -1,0 +1,59 @@
+"""Hands snapshots to whoever looks, when something has changed and not more often than they can use.
+
+Nothing is made while nobody looks, one snapshot serves all who look, and a slow reader misses snapshots in place of
+piling them up.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+from worker.status.model import Snapshot
+
+#: Seconds between two snapshots at least, and at most while only progress moves.
+LEAST_S, MOST_S = 0.5, 1.0
+
+
+class Watchers:
+    """Readers that wait for changes."""
+
+    def __init__(self, make: Callable[[], Snapshot], *, least_s: float = LEAST_S, most_s: float = MOST_S) -> None:
+        self._make = make
+        self._least_s = least_s
+        self._most_s = most_s
+        self._readers: set[asyncio.Queue[Snapshot]] = set()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def changed(self) -> None:
+        """Something is different: readers should see it soon."""
+        if self._readers:
+            self._changed.set()
+
+    async def watch(self) -> AsyncIterator[Snapshot]:
+        """The present snapshot, then one after each change, until the reader stops."""
+        queue: asyncio.Queue[Snapshot] = asyncio.Queue(maxsize=1)
+        self._readers.add(queue)
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._serve())
+        try:
+            yield self._make()
+            while True:
+                yield await queue.get()
+        finally:
+            self._readers.discard(queue)
+            if not self._readers and self._task is not None:
+                self._task.cancel()
+                self._task = None
+
+    async def _serve(self) -> None:
+        while True:
+            self._changed.clear()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), self._most_s - self._least_s)
+            snapshot = self._make()
+            for queue in self._readers:
+                if queue.full():
+                    queue.get_nowait()
+                queue.put_nowait(snapshot)
+            await asyncio.sleep(self._least_s)
