@@ -29,6 +29,7 @@ FILE_NAME = "bridgeData.yaml"
 TEMPLATE = Path(__file__).resolve().parents[2] / "bridgeData_template.yaml"
 #: Size limit of the file, in bytes; the commented template has 8 kB.
 MAX_FILE_BYTES = 250_000
+BYTE_ORDER_MARK = "\ufeff"
 #: Characters of a wrong value shown in an error.
 SHOWN_LENGTH = 60
 
@@ -62,14 +63,17 @@ def load_config(
     environment: Mapping[str, str],
     from_env: bool = False,
     overrides: Mapping[str, Any] = MappingProxyType({}),
+    text: str | None = None,
 ) -> LoadedConfig:
     """Read and check the settings and apply the rules. `overrides` are values from the command line, by key.
+
+    `text`: what the file is to have, in place of what it has.
 
     Raises ConfigError for a file that is missing or not YAML, and one ConfigError for all wrong values together.
     """
     path = path or Path(FILE_NAME)
     environment = variables.with_dotenv(path.parent, environment)
-    written, warnings = variables.from_environment(environment) if from_env else from_file(path)
+    written, warnings = variables.from_environment(environment) if from_env else from_file(path, text)
     if from_env and not written:
         warnings = (*warnings, f"{variables.PLACE}: -e is given, but no {variables.PREFIX}* variable sets a key.")
     settings = written | variables.always(environment, written) | _from_command_line(overrides)
@@ -91,9 +95,9 @@ def config_files(loaded: LoadedConfig) -> tuple[Path, ...]:
     return (Path(loaded.source), Path(loaded.source).parent / ".env")
 
 
-def from_file(path: Path) -> tuple[dict[str, Setting], tuple[str, ...]]:
-    """The settings of a file by the attribute they set, and warnings. Raises ConfigError."""
-    written = read_document(read_text(path), str(path))
+def from_file(path: Path, text: str | None = None) -> tuple[dict[str, Setting], tuple[str, ...]]:
+    """The settings of a file, or of `text`, by the attribute they set, and warnings. Raises ConfigError."""
+    written = read_document(read_text(path) if text is None else text, str(path))
     settings, warnings = by_field(written)
     return settings, warnings if written else (f"{path}: the file sets nothing; every key has its default.",)
 
@@ -118,7 +122,7 @@ def read_text(path: Path) -> str:
     if len(data) > MAX_FILE_BYTES:
         raise ConfigError(f"{path}: the file is larger than {MAX_FILE_BYTES} bytes.", remedy="Is it the right file?")
     try:
-        return data.decode(_encoding(data))
+        return data.decode(file_encoding(data)).removeprefix(BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigError(f"{path}:{line}: a character is not UTF-8.", remedy="Save the file as UTF-8.") from error
@@ -134,13 +138,14 @@ def _not_a_file(path: Path, mode: int) -> ConfigError:
     return ConfigError(f"{path} is {what}, not a file.", remedy=f"Name a file such as {FILE_NAME}.")
 
 
-def _encoding(data: bytes) -> str:
-    """UTF-16 if a byte order mark or zero bytes say so, as some Windows editors save; else UTF-8."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "utf-16"
-    if data[1:2] == b"\0":
+def file_encoding(data: bytes) -> str:
+    """UTF-16 if a byte order mark or zero bytes say so, as some Windows editors save; else UTF-8.
+
+    Where there is a mark, it is decoded as the first character of the text.
+    """
+    if data[:2] == b"\xff\xfe" or data[1:2] == b"\0":
         return "utf-16-le"
-    return "utf-16-be" if data[:1] == b"\0" else "utf-8-sig"
+    return "utf-16-be" if data[:2] == b"\xfe\xff" or data[:1] == b"\0" else "utf-8"
 
 
 def _missing(path: Path) -> ConfigError:

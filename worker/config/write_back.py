@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from worker.config.document import read_document
 from worker.config.key_types import KeyGroup
-from worker.config.load import read_text
+from worker.config.load import BYTE_ORDER_MARK, file_encoding, read_text
 from worker.config.schema import FIELDS
 from worker.config.setting import by_field
 from worker.errors import ConfigError
@@ -43,7 +43,12 @@ def change_settings(file: Path, changes: Mapping[str, Any]) -> Path | None:
     """
     text = read_text(file)
     changed = with_changes(text, changes, str(file))
-    return None if changed == text else write_settings(file, changed)
+    if changed == text:
+        return None
+    data = file.read_bytes()
+    encoding = file_encoding(data)
+    mark = BYTE_ORDER_MARK if data.startswith(BYTE_ORDER_MARK.encode(encoding)) else ""
+    return write_settings(file, mark + changed, encoding=encoding)
 
 
 def with_changes(text: str, changes: Mapping[str, Any], file: str = "bridgeData.yaml") -> str:
@@ -53,22 +58,29 @@ def with_changes(text: str, changes: Mapping[str, Any], file: str = "bridgeData.
     (`#key: value`, as in the template) is taken into use there; any other comes at the end.
     """
     text = text.removeprefix("\ufeff")
-    before, _ = by_field(read_document(text, file))
     newline = "\r\n" if "\r\n" in text else "\n"
     result = text
     for key, value in changes.items():
-        result = _with_one(result, key, value, newline)
-    try:
-        after, _ = by_field(read_document(result, file))
-    except ConfigError:  # such as an alias whose anchor was in a value that is replaced
-        after = {}
-    strangers = {name for name in before.keys() | after.keys() if name not in changes}
-    if any(_value(before, name) != _value(after, name) for name in strangers) or not changes.keys() <= after.keys():
-        raise ConfigError(
-            f"{file}: the keys {', '.join(changes)} can't be set without a change to others.",
-            remedy="Write them by hand; an anchor (&, *) or an odd indent is in the way.",
-        )
+        texts = (_with_one(result, key, value, newline), _appended(result, key, value, newline))
+        found = next((each for each in texts if _differs_in_one(result, each, key, value, file)), None)
+        if found is None:
+            raise ConfigError(
+                f"{file}: the key {key} can't be set without a change to others.",
+                remedy="Write it by hand; an anchor (&, *) or an odd indent is in the way.",
+            )
+        result = found
     return result
+
+
+def _differs_in_one(before: str, after: str, key: str, value: Any, file: str) -> bool:
+    """Whether a text says the same as another but for this key, and of this key what is meant."""
+    old, _ = by_field(read_document(before, file))
+    try:
+        new, _ = by_field(read_document(after, file))
+        meant, _ = by_field(read_document(f"{key}:{as_yaml(value)}\n", file))
+    except ConfigError:  # such as an alias whose anchor was in a value that is replaced
+        return False
+    return all(_value(new, name) == _value(meant if name == key else old, name) for name in {*old, *new, key})
 
 
 def as_yaml(value: Any, newline: str = "\n") -> str:
@@ -91,10 +103,11 @@ def as_yaml(value: Any, newline: str = "\n") -> str:
             return "".join(f"{newline}  -{as_yaml(each)}" for each in elements) if elements else " []"
 
 
-def write_settings(file: Path, text: str, *, mode: int | None = None) -> Path | None:
+def write_settings(file: Path, text: str, *, mode: int | None = None, encoding: str = "utf-8") -> Path | None:
     """Write a settings file whole or not at all; where the file as it was is kept, if there was one.
 
-    `mode`: the rights of the file; without it those it has, or its owner's alone. Raises OSError.
+    `mode`: the rights of the file; without it those it has, or its owner's alone. `encoding` as Python names it. Raises
+    OSError.
     """
     file = file.resolve() if file.is_symlink() else file
     kept = _keep(file) if file.exists() else None
@@ -102,7 +115,7 @@ def write_settings(file: Path, text: str, *, mode: int | None = None) -> Path | 
         mode = file.stat().st_mode & 0o777 if kept else PRIVATE
     handle, temporary = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+        with os.fdopen(handle, "w", encoding=encoding, newline="") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -154,7 +167,10 @@ def _value(settings: Mapping[str, Any], name: str) -> Any:
 
 def _quoted(text: str) -> str:
     """Double quotes as in JSON; single ones around backslashes, which people know from Windows."""
-    if "\\" in text and text.isprintable():
+    if not text.isprintable():
+        # Line breaks of other kinds than JSON's are among them; only YAML's own escapes keep them.
+        return str(yaml.safe_dump(text, default_style='"', width=float("inf"))).strip()
+    if "\\" in text:
         return "'" + text.replace("'", "''") + "'"
     return json.dumps(text, ensure_ascii=False)
 
@@ -169,10 +185,17 @@ def _with_one(text: str, key: str, value: Any, newline: str) -> str:
             if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.start_mark.index >= start:
                 return _with_block(text, start, node, value, newline)
             start, end = _span(text, start, node)
-            return text[:start] + as_yaml(value, newline) + text[end:]
+            remarks = "".join(f"{each}{newline}" for each in _remarks(text, node))
+            line = max(text.rfind("\n", 0, name.start_mark.index), text.rfind("\r", 0, name.start_mark.index)) + 1
+            return text[:line] + remarks + text[line:start] + as_yaml(value, newline) + text[end:]
     new = as_yaml(value, newline)
     if found := re.search(rf"^#{re.escape(key)}:[^\r\n]*", text, re.MULTILINE):
         return text[: found.start()] + f"{key}:{new}" + text[found.end() :]
+    return _appended(text, key, value, newline)
+
+
+def _appended(text: str, key: str, value: Any, newline: str) -> str:
+    new = as_yaml(value, newline)
     gap = "" if not text or text.endswith(("\n", "\r")) else newline
     heading = "" if _ADDED in text else f"{newline}{_ADDED}{newline}"
     return f"{text}{gap}{heading}{key}:{new}{newline}"
@@ -185,6 +208,16 @@ def _span(text: str, start: int, node: yaml.Node) -> tuple[int, int]:
         return start, line_end.start() if line_end else len(text)
     end = max(start, *_ends(node))
     return start, start + len(text[start:end].rstrip())
+
+
+def _remarks(text: str, node: yaml.Node) -> list[str]:
+    """Comments between the elements of a list in brackets, which goes as a whole."""
+    if not isinstance(node, yaml.SequenceNode) or not node.flow_style:
+        return []
+    ends = [node.start_mark.index, *(each.end_mark.index for each in node.value)]
+    starts = [*(each.start_mark.index for each in node.value), node.end_mark.index]
+    gaps = (text[end:start] for end, start in zip(ends, starts, strict=True))
+    return [found[0] for gap in gaps for found in re.finditer(r"(?<![^\s,\[])#[^\r\n]*", gap)]
 
 
 def _with_block(text: str, start: int, node: yaml.CollectionNode, value: Any, newline: str) -> str:

@@ -170,3 +170,39 @@ def test_a_link_to_the_settings_stays_a_link(tmp_path):
     change_settings(link, {"max_power": 18})
     assert link.is_symlink()
     assert "max_power: 18" in real.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\nnsfw: false", "a: b", "x # y", "'", '"', "it's", "]", "}, {", "- a", "*alias", "&anchor", "%TAG", "@at",
+        "!!python/object/apply:os.system [id]", "`tick`", "|", ">", "? a", ": a", "null", "~", "no", "007", "1e3",
+        "0x1f", "12:30:00", "2001-01-01", "<<", "--- a", "...", "#", "\u2028nsfw: false", "\x85nsfw: false",
+        "\u201cquoted\u201d", "a,", "a\\nb", "${HOME}", "\U0001f600", "[a, b]", "{a: b}",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("before", ["blacklist: [x]\nnsfw: true\n", "blacklist:\n  - x\nnsfw: true\n", "nsfw: true\n"])
+def test_a_value_is_one_value_whatever_it_contains(before, text):
+    values = yaml.safe_load(with_changes(before, {"blacklist": [text, "y"]}))
+    assert values == {"blacklist": [text, "y"], "nsfw": True}
+
+
+def test_a_commented_key_in_the_midst_of_a_list_is_no_place_for_it():
+    before = "blacklist:\n  - a\n#max_power: 8\n  - b\n"
+    assert with_changes(before, {"max_power": 32}).startswith(before)
+
+
+def test_comments_inside_brackets_move_above_the_key():
+    before = "nsfw: true\nblacklist: [\n  a, # first\n  'b # no'  # second\n]\n"
+    assert with_changes(before, {"blacklist": ["c"]}) == 'nsfw: true\n# first\n# second\nblacklist:\n  - "c"\n'
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_encoding_mark_and_line_ends_stay(tmp_path, encoding, mark, end):
+    file = tmp_path / "bridgeData.yaml"
+    file.write_bytes(f"{mark}max_power: 8{end}# für mich{end}blacklist:{end}  - a{end}".encode(encoding))
+    change_settings(file, {"max_power": 16, "blacklist": ["a", "ö"]})
+    wanted = f'{mark}max_power: 16{end}# für mich{end}blacklist:{end}  - a{end}  - "ö"{end}'
+    assert file.read_bytes() == wanted.encode(encoding)
