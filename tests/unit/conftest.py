@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 from loguru import logger
 
-from worker.workflows import types
+from worker.workflows import families, types
 from worker.workflows.families import BASELINES, TRAITS
 
 # A loaded machine is slow, and slow is no defect here.
@@ -39,7 +39,7 @@ def warnings() -> Iterator[list[str]]:
 @pytest.fixture
 def forgetful() -> Iterator[None]:
     """What a test makes known is forgotten after it."""
-    known: tuple[dict[Any, Any], ...] = (types._FAMILIES, TRAITS, BASELINES)
+    known: tuple[dict[Any, Any], ...] = (types._FAMILIES, TRAITS, BASELINES, families._READ)
     before = [dict(each) for each in known]
     yield
     for each, content in zip(known, before, strict=True):

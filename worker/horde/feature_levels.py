@@ -59,9 +59,6 @@ GATES: Final = MappingProxyType(
 #: Below it there are no jobs at all, so no worker goes lower.
 LOWEST_LEVEL: Final = 2
 HIGHEST_LEVEL: Final = max(GATES)
-#: A worker below these that lists such a model is offered no job of any model, or none with a hires fix.
-FLUX_LEVEL: Final = 9
-CASCADE_LEVEL: Final = 6
 
 
 def level_without(closed: Collection[Gate]) -> int:

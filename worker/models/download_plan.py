@@ -24,12 +24,13 @@ from worker.models.download.downloader import Download, Downloader, estimate_byt
 from worker.units import GIB
 from worker.workflows.auxiliary_files import (
     ANNOTATORS,
-    CONTROLNETS,
-    LAYER_DIFFUSE,
-    QR_CONTROLNETS,
     AuxiliaryFile,
+    controlnets,
+    layer_diffuse,
     of_feature,
+    qr_controlnet,
 )
+from worker.workflows.families import TRAITS
 from worker.workflows.types import Family, Feature
 
 #: Seconds that one model has the whole bandwidth; then the next one is fetched beside it.
@@ -93,22 +94,20 @@ class DownloadPlan:
 
 def wanted_files(config: BridgeData, families: Iterable[Family]) -> tuple[AuxiliaryFile, ...]:
     """The auxiliary files of everything the settings allow for models of these families, each once. Pure."""
-    served = frozenset(families)
+    served = tuple(dict.fromkeys(families))
     files: list[AuxiliaryFile] = []
     if config.allow_post_processing:
         files += [file for feature in _POST_PROCESSING for file in of_feature(feature)]
     if config.allow_controlnet:
-        controlled = {family: types for family, types in CONTROLNETS.items() if family in served}
-        types = dict.fromkeys(name for types in controlled.values() for name in types)
-        files += [file for name in types for file in ANNOTATORS[name]]
-        files += [file for types in controlled.values() for file in types.values()]
-    # QR codes come without a switch, unless a model of SDXL is in the list.
-    if config.allow_sdxl_controlnet or Family.STABLE_DIFFUSION_XL not in served:
-        files += [file for family, file in QR_CONTROLNETS.items() if family in served]
+        controlled = [controlnets(family) for family in served if not TRAITS[family].controlnets_if_here]
+        types = dict.fromkeys(name for types in controlled for name in types)
+        files += [file for name in types for file in ANNOTATORS.get(name, ())]
+        files += [file for types in controlled for file in types.values()]
+    # QR codes come without a switch, unless a model is in the list for which the server wants that one.
+    if config.allow_sdxl_controlnet or not any(TRAITS[family].qr_code_by_switch for family in served):
+        files += filter(None, map(qr_controlnet, served))
     if config.allow_sdxl_controlnet:
-        files += [
-            file for family, both in LAYER_DIFFUSE.items() if family in served for file in (both.model, both.decoder)
-        ]
+        files += [file for both in map(layer_diffuse, served) if both for file in (both.model, both.decoder)]
     return tuple(dict.fromkeys(files))
 
 

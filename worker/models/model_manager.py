@@ -41,7 +41,7 @@ from worker.models.loras.civitai import Kind
 from worker.models.loras.lora_fetcher import LoraFetcher, LoraHosts
 from worker.models.progress import DownloadReport, ModelsState
 from worker.untrusted.http_head import bounded_head
-from worker.workflows.auxiliary_files import ALL_FILES, AuxiliaryFile, needs
+from worker.workflows.auxiliary_files import AuxiliaryFile, all_files, needs
 from worker.workflows.request import (
     Embedding,
     EmbeddingWish,
@@ -448,7 +448,7 @@ class ModelManager:
 
     def _read_auxiliary(self) -> None:
         """Read the headers of all auxiliary files, so that `has` need not do it on the event loop."""
-        for file in ALL_FILES:
+        for file in all_files():
             self.store.check(as_model_file(file))
 
     async def _log_progress(self) -> None:

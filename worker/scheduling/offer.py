@@ -14,19 +14,18 @@ from loguru import logger
 from worker.clock import Clock, monotonic
 from worker.config.schema import BridgeData
 from worker.horde.agent import level_of, lowered
-from worker.horde.feature_levels import CASCADE_LEVEL, FLUX_LEVEL, GATES, HIGHEST_LEVEL, Gate, level_without
+from worker.horde.feature_levels import GATES, HIGHEST_LEVEL, Gate, level_without
 from worker.horde.messages import PopRequest
-from worker.workflows.auxiliary_files import ALL_FILES, AuxiliaryFile
+from worker.workflows.auxiliary_files import AuxiliaryFile, all_files
 from worker.workflows.capabilities import Ability, Survey, survey
+from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
 from worker.workflows.request import ServedModel
-from worker.workflows.types import Family
 
 #: Models in a pop; the server uses no more.
 MAX_MODELS = 300
 #: Threads in a pop. The server uses them for queue estimates only, and refuses more.
 MAX_THREADS = 50
-FLUX: Final = frozenset({Family.FLUX_1, Family.FLUX_SCHNELL, Family.FLUX_DEV})
 #: Seconds between two looks for files that came or went.
 LOOK_EVERY_S: Final = 5.0
 
@@ -58,13 +57,13 @@ def decide(config: BridgeData, found: Survey, agent: str) -> Capabilities:
     """What to offer. `agent` claims the highest level; `bridge_agent` in the settings replaces it."""
     off = [(name, reason) for name, reason in found.lacking.get(Ability.PICTURES, {}).items()]
     families = {model.name: model.family for model in found.models}
-    # Stable Cascade's second pass comes without a switch; its further pictures come with those of img2img.
+    # Where a second pass comes without a switch, further pictures come with those of img2img.
     own = [Ability.HIRES] + ([Ability.REMIX] if config.allow_img2img else [])
     for ability in own:
         off += [
             (name, reason)
             for name, reason in found.lacking.get(ability, {}).items()
-            if families[name] is Family.STABLE_CASCADE and name not in dict(off)
+            if TRAITS[families[name]].hires_unasked and name not in dict(off)
         ]
     found = found.among(name for name in families if name not in dict(off))
     switches = set()
@@ -81,7 +80,8 @@ def decide(config: BridgeData, found: Survey, agent: str) -> Capabilities:
     agent = config.bridge_agent or lowered(agent, level)
     claimed = level_of(agent) or 0
     for name, family in families.items():
-        least = FLUX_LEVEL if family in FLUX else CASCADE_LEVEL if family is Family.STABLE_CASCADE else 0
+        # Below it the server offers no job of any model to a worker that lists such a one, or none with a hires fix.
+        least = TRAITS[family].feature_level
         if claimed < least and name not in dict(off):
             off.append((name, f"needs the feature level {least}, and the agent claims {claimed}"))
     names = tuple(name for name in families if name not in dict(off))
@@ -91,9 +91,9 @@ def decide(config: BridgeData, found: Survey, agent: str) -> Capabilities:
 def _closed_gates(found: Survey, switches: Iterable[str]) -> dict[Gate, str]:
     """Gates to close: kinds of jobs without a switch that would come and can't be served → why."""
     closed = {}
-    sdxl = any(model.family is Family.STABLE_DIFFUSION_XL for model in found.models)
-    # With a model of SDXL in the list, the server asks for that switch before it offers a QR code.
-    comes = not sdxl or "allow_sdxl_controlnet" in switches
+    # With such a model in the list, the server asks for that switch before it offers a QR code.
+    asks = any(TRAITS[model.family].qr_code_by_switch for model in found.models)
+    comes = not asks or "allow_sdxl_controlnet" in switches
     if comes and not found.works(Ability.QR_CODE):
         closed[Gate.QR_CODE] = found.reason(Ability.QR_CODE)
     if "allow_post_processing" in switches and not found.works(Ability.NEW_POST_PROCESSING):
@@ -132,7 +132,7 @@ class CapabilityWatch:
         now = self._clock()
         if now - self._looked_at > LOOK_EVERY_S:
             self._looked_at = now
-            self._absent = frozenset(file for file in ALL_FILES if not self._has(file))
+            self._absent = frozenset(file for file in all_files() if not self._has(file))
         known_for = (models, self._absent)
         if known_for != self._known_for and self._surveying is None:
             self._known_for = known_for

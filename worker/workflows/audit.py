@@ -7,7 +7,7 @@ would refuse, or run otherwise than the author meant; what it ignores or convert
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from worker.workflows.auxiliary_files import of_feature
+from worker.workflows.auxiliary_files import all_files
 from worker.workflows.graph import PINNED, Graph, Input, Link, as_link, circle
 from worker.workflows.library import Library
 from worker.workflows.node_classes import (
@@ -22,10 +22,6 @@ from worker.workflows.node_classes import (
 )
 from worker.workflows.template_reader import GRAPH_FILE, MANIFEST_FILE
 from worker.workflows.templates import Fragment, LibraryEntry, Template
-from worker.workflows.types import Feature
-
-#: Files that the worker fetches by itself when a job needs them.
-FETCHED = frozenset(file.name for feature in Feature for file in of_feature(feature))
 
 #: Port → its type.
 PORT_TYPES = {
@@ -73,7 +69,7 @@ MODEL_FOLDERS: Mapping[str, tuple[str, ...]] = {
 
 def files_named(entry: LibraryEntry) -> list[NamedFile]:
     """The files that an entry names as constants; without those that the worker fetches by itself."""
-    free = _unchecked(entry)
+    free, fetched = _unchecked(entry), {file.name for file in all_files()}
     return [
         NamedFile(f"{_title(entry.graph, node_id)}:{name}", node["class_type"], name, value)
         for node_id, node in entry.graph.items()
@@ -81,7 +77,7 @@ def files_named(entry: LibraryEntry) -> list[NamedFile]:
         for name, spec in declared_inputs(info).items()
         if spec.is_file
         and isinstance(value := node["inputs"].get(name), str)
-        and value not in FETCHED
+        and value not in fetched
         and Input(node_id, name) not in free
     ]
 

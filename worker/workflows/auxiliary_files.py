@@ -1,7 +1,7 @@
 """Files beside the image models: post-processors, ControlNets, annotators, LayerDiffuse; and which a request needs.
 
-The lists are data, in comfy_workflows/auxiliary_files.yaml. Where the model reference has a record, address and
-checksum come from there; other files have their address in the list.
+The lists are data, in comfy_workflows/auxiliary_files.yaml and in the families' files. Where the model reference has
+a record, address and checksum come from there; other files have their address in the list.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -13,6 +13,7 @@ import yaml
 
 from worker.errors import JobNotServable
 from worker.workflows import packaged_folder
+from worker.workflows.families import TRAITS, ListedFile
 from worker.workflows.request import RenderRequest, ServedModel
 from worker.workflows.types import QR_CODE, Family, Feature
 
@@ -44,9 +45,13 @@ class LayerDiffuse:
     decoder: AuxiliaryFile
 
 
+def _of(listed: ListedFile) -> AuxiliaryFile:
+    category, _, record = listed.record.partition("/")
+    return AuxiliaryFile(listed.folder, listed.name, category, record, listed.url, listed.sha256)
+
+
 def _file(entry: Mapping[str, Any]) -> AuxiliaryFile:
-    category, _, record = entry.get("record", "").partition("/")
-    return AuxiliaryFile(entry["folder"], entry["name"], category, record, entry.get("url"), entry.get("sha256"))
+    return _of(ListedFile.model_validate({key: entry[key] for key in entry if key in ListedFile.model_fields}))
 
 
 def _files(entries: Mapping[str, Any]) -> Mapping[str, AuxiliaryFile]:
@@ -66,23 +71,27 @@ COSTS: Final[Mapping[str, float]] = {name: entry.get("cost", 1.0) for name, entr
 FACE_DETECTOR: Final = _file(_DATA["face_detector"])
 FACE_PARSER: Final = _file(_DATA["face_parser"])
 BACKGROUND: Final = _file(_DATA[STRIP_BACKGROUND])
-LAYER_DIFFUSE: Final[Mapping[Family, LayerDiffuse]] = MappingProxyType(
-    {
-        Family(family): LayerDiffuse(_file(both["model"]), _file(both["decoder"]))
-        for family, both in _DATA["layer_diffuse"].items()
-    }
-)
-#: Family → control type as RenderRequest has it → its ControlNet. A pair that is not there is not served.
-CONTROLNETS: Final[Mapping[Family, Mapping[str, AuxiliaryFile]]] = MappingProxyType(
-    {Family(family): _files(types) for family, types in _DATA["controlnets"].items()}
-)
-QR_CONTROLNETS: Final[Mapping[Family, AuxiliaryFile]] = MappingProxyType(
-    {Family(family): file for family, file in _files(_DATA["qr_controlnets"]).items()}
-)
 #: Control type → the networks that make its map from a picture; none where arithmetic does it.
 ANNOTATORS: Final[Mapping[str, tuple[AuxiliaryFile, ...]]] = MappingProxyType(
     {kind: tuple(map(_file, entries)) for kind, entries in _DATA["annotators"].items()}
 )
+
+
+def controlnets(family: Family) -> Mapping[str, AuxiliaryFile]:
+    """Control type as RenderRequest has it → the family's ControlNet. A type that is not there is not served."""
+    return {kind: _of(listed) for kind, listed in TRAITS[family].controlnets.items()}
+
+
+def qr_controlnet(family: Family) -> AuxiliaryFile | None:
+    """The family's ControlNet of the workflow qr_code."""
+    listed = TRAITS[family].qr_controlnet
+    return _of(listed) if listed else None
+
+
+def layer_diffuse(family: Family) -> LayerDiffuse | None:
+    """What the family's transparent pictures are made with; None where it has none."""
+    both = TRAITS[family].layer_diffuse
+    return LayerDiffuse(_of(both.model), _of(both.decoder)) if both else None
 
 
 def needs(request: RenderRequest, *, but_for: Collection[Feature] = ()) -> tuple[AuxiliaryFile, ...]:
@@ -101,8 +110,8 @@ def needs(request: RenderRequest, *, but_for: Collection[Feature] = ()) -> tuple
         if file is None:
             raise JobNotServable(f"There is no ControlNet for {guidance} on {request.model.kind}.")
         files.append(file)
-    if request.transparent and Feature.TRANSPARENT not in but_for:
-        layers = LAYER_DIFFUSE[request.model.family]
+    layers = layer_diffuse(request.model.family) if request.transparent else None
+    if layers and Feature.TRANSPARENT not in but_for:
         files += [layers.model, layers.decoder]
     for name in request.post_processing:
         files += () if feature_of_post_processor(name) in but_for else of_post_processor(name)
@@ -114,7 +123,7 @@ def controlnet(model: ServedModel, use: str | None) -> AuxiliaryFile | None:
     # An inpainting model's first layer also takes the mask and the picture, and no ControlNet was made for one.
     if model.inpainting:
         return None
-    return QR_CONTROLNETS.get(model.family) if use == QR_CODE else CONTROLNETS.get(model.family, {}).get(use or "")
+    return qr_controlnet(model.family) if use == QR_CODE else controlnets(model.family).get(use or "")
 
 
 def feature_of_post_processor(name: str) -> Feature:
@@ -136,11 +145,11 @@ def of_feature(feature: Feature) -> tuple[AuxiliaryFile, ...]:
     match feature:
         case Feature.CONTROL | Feature.ANNOTATE | Feature.CONTROL_MAP:
             found: Iterable[AuxiliaryFile] = (
-                *(file for files in CONTROLNETS.values() for file in files.values()),
+                *(file for family in Family for file in controlnets(family).values()),
                 *(file for files in ANNOTATORS.values() for file in files),
             )
         case Feature.TRANSPARENT:
-            found = (file for both in LAYER_DIFFUSE.values() for file in (both.model, both.decoder))
+            found = (file for both in map(layer_diffuse, Family) if both for file in (both.model, both.decoder))
         case Feature.UPSCALE:
             found = UPSCALERS.values()
         case Feature.FACE_FIX:
@@ -152,7 +161,7 @@ def of_feature(feature: Feature) -> tuple[AuxiliaryFile, ...]:
     return tuple(dict.fromkeys(found))
 
 
-#: All files beside the models that any kind of job needs.
-ALL_FILES: Final = tuple(
-    dict.fromkeys([*(file for feature in Feature for file in of_feature(feature)), *QR_CONTROLNETS.values()])
-)
+def all_files() -> tuple[AuxiliaryFile, ...]:
+    """All files beside the models that any kind of job needs, each once."""
+    of_features = (file for feature in Feature for file in of_feature(feature))
+    return tuple(dict.fromkeys([*of_features, *filter(None, map(qr_controlnet, Family))]))

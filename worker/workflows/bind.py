@@ -11,7 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from worker.workflows.graph import Input
 from worker.workflows.request import RenderRequest
-from worker.workflows.transforms import TRANSFORMS
+from worker.workflows.transforms import TRANSFORMS, Transform
 
 #: In a fragment with `each`: the name of the element that an instance stands for.
 ITEM = "item"
@@ -42,8 +42,8 @@ class Binding:
     optional: bool
 
 
-def bound(place: Input, path: str, *, via: str | None = None, each: str | None = None) -> Binding:
-    """A field, perhaps through a transform. `each`: the tuple whose elements `item.…` means.
+def bound(place: Input, path: str, *, via: str | Transform | None = None, each: str | None = None) -> Binding:
+    """A field, perhaps through a transform, named or itself. `each`: the tuple whose elements `item.…` means.
 
     Raises ValueError with a sentence for whoever wrote the manifest.
     """
@@ -51,11 +51,12 @@ def bound(place: Input, path: str, *, via: str | None = None, each: str | None =
     optional = any(hint != _without_none(hint) for hint in _hints(path, each))
     read = _reader(path)
     if via is not None:
-        transform = TRANSFORMS.get(via)
+        transform = via if isinstance(via, Transform) else TRANSFORMS.get(via)
         if transform is None:
             raise ValueError(f"there is no transform {via!r}; known are {', '.join(sorted(TRANSFORMS))}")
         if transform.takes is not kind:
-            raise ValueError(f"{via} takes {transform.takes.__name__}, but {path} is {kind.__name__}")
+            what = via if isinstance(via, str) else "it"
+            raise ValueError(f"{what} takes {transform.takes.__name__}, but {path} is {kind.__name__}")
         plain, apply = read, transform.apply
         return Binding(place, transform.gives, lambda request, item: _of(apply, plain(request, item)), path, optional)
     return Binding(place, kind, read, path, optional)

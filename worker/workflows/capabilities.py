@@ -9,14 +9,14 @@ from enum import Enum
 from typing import Any, Final
 
 from worker.errors import JobNotServable, TemplateError
-from worker.workflows.auxiliary_files import CONTROLNETS, LAYER_DIFFUSE, QR_CONTROLNETS, AuxiliaryFile, needs
+from worker.workflows.auxiliary_files import AuxiliaryFile, controlnets, layer_diffuse, needs, qr_controlnet
 from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
 from worker.workflows.payload import read_request
 from worker.workflows.request import ExtraSource, LoraFile, RenderRequest, ServedModel, SourceImage
 from worker.workflows.template_selection import TemplateMatch, explain, select
-from worker.workflows.types import QR_CODE, Dialect, Family
+from worker.workflows.types import QR_CODE, Dialect
 
 #: Post-processors that the Horde sends to every worker, and those it sends to newer feature levels only.
 OLD_PROCESSORS: Final = (
@@ -97,14 +97,14 @@ def probes_for(ability: Ability, model: ServedModel) -> tuple[Probe, ...]:
             flags = ("return_control_map",) if model.inpainting else ("", "image_is_control", "return_control_map")
             return tuple(
                 Probe({"control_type": kind, flag: True} if flag else {"control_type": kind}, "img2img", False)
-                for kind in CONTROLNETS.get(family, {})
+                for kind in controlnets(family)
                 for flag in flags
             )
-        case Ability.REMIX if family is not Family.STABLE_CASCADE:
+        case Ability.REMIX if not TRAITS[family].blends_pictures:
             return ()
-        case Ability.QR_CODE if family not in QR_CONTROLNETS or model.inpainting:
+        case Ability.QR_CODE if model.inpainting or not qr_controlnet(family):
             return ()
-        case Ability.TRANSPARENT if family not in LAYER_DIFFUSE or model.inpainting:
+        case Ability.TRANSPARENT if model.inpainting or not layer_diffuse(family):
             return ()
         case Ability.HIRES if not TRAITS[family].hires:
             return ()

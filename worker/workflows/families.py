@@ -1,32 +1,108 @@
 """What sets the model families apart: data in comfy_workflows/families/, and in an owner's workflows_dir/families/.
 
 A file is called after the family, which is a baseline of the Horde's model reference. With a file, a template, and a
-model of that baseline, an owner serves a family that this project never heard of.
+model of that baseline, an owner serves a family that this project never heard of; where it is `like` another one, the
+file alone is enough.
 """
 
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from worker.workflows import packaged_folder
 from worker.workflows.types import Family
 
 FOLDER = "families"
-#: The largest file that is read; ours have 200 bytes.
+#: The largest file that is read; ours have up to 4 kB.
 MAX_FILE_BYTES = 64 * 1024
 
 Purpose = Literal["checkpoint", "unet", "text_encoder", "text_encoder_2", "vae", "stage_b", "stage_c"]
 
 
-class Traits(BaseModel):
-    """One family's file."""
-
+class _Data(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+
+class ListedFile(_Data):
+    """A file beside the models, as auxiliary_files.yaml and a family's file write it."""
+
+    folder: str = Field(min_length=1)
+    #: path within the folder, as ComfyUI lists it
+    name: str = Field(min_length=1)
+    #: category/name in the Horde's model reference, which then has address and checksum
+    record: str = ""
+    url: str | None = Field(default=None, pattern="^https://")
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+
+
+class ListedLayerDiffuse(_Data):
+    model: ListedFile
+    decoder: ListedFile
+
+
+class FirstPass(_Data):
+    """Size of the first pass of a hires fix. One of three ways."""
+
+    #: the one of these with the nearest shape, as [width, height] in pixels
+    sizes: list[tuple[int, int]] = []
+    #: the shorter side, in pixels
+    shorter_px: int = Field(default=0, ge=0, le=8192)
+    #: the longer side, in pixels
+    longer_px: int = Field(default=0, ge=0, le=8192)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "FirstPass":
+        if sum(map(bool, (self.sizes, self.shorter_px, self.longer_px))) != 1:
+            raise ValueError("name one of sizes, shorter_px and longer_px")
+        if any(side < 64 or side % 64 for size in self.sizes for side in size):  # noqa: PLR2004 - the Horde's step
+            raise ValueError("sizes are multiples of 64")
+        return self
+
+
+class Marks(_Data):
+    """Names of tensors by which files of the family are told from those of others."""
+
+    #: parts of names in a LoRA, with underscores for dots; one is enough
+    lora: list[str] = []
+    #: sets of names in a diffusion model, without the prefix of a whole checkpoint; one set is enough
+    model: list[list[str]] = []
+    #: names that no diffusion model of the family has
+    model_lacks: list[str] = []
+    #: columns of the projections by which a U-Net reads the text
+    text_width: int | None = None
+
+
+def _texts(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class EngineNeeds(_Data):
+    """What an engine must have to run the family's models."""
+
+    #: node classes
+    nodes: list[str] = []
+    #: `NodeClass.input` → choices that the input must list
+    choices: dict[str, Annotated[list[str], BeforeValidator(_texts)]] = {}
+    #: the least version of ComfyUI, where no node tells it
+    comfyui: str = Field(default="", pattern=r"^(\d+(\.\d+)*)?$")
+
+
+class Traits(_Data):
+    """One family's file."""
+
+    #: the family whose file holds for everything that this one does not say, and whose templates serve this one too
+    like: str = ""
+    #: name as a person writes it; without one the family's own
+    title: str = ""
     #: further names of the baseline in model references, in lower case, words joined by underscores
     baselines: list[str] = []
+    #: names that a person may write after ALL in models_to_load
+    groups: list[str] = []
+    #: beginnings of CivitAI's names of the base models whose LoRAs work with the family, in lower case
+    civitai: list[str] = []
     #: side of the squares that the models were trained on, in pixels
     native_px: int = Field(ge=64, le=8192)
     #: the smallest side that works, in pixels
@@ -35,23 +111,54 @@ class Traits(BaseModel):
     hires: bool = True
     #: no second pass for pictures with a side of this many pixels or fewer
     hires_above_px: int = 0
+    first_pass: FirstPass = FirstPass(shorter_px=512)
+    #: the second pass reads the negative prompt even at cfg 1, for it has a cfg of its own
+    hires_reads_negative: bool = False
+    #: the Horde sends jobs with a second pass without asking, so a worker that has none serves no such model
+    hires_unasked: bool = False
     #: the one scheduler that the models work well with; None for any
     scheduler: str | None = None
     #: a payload's `scheduler` overrides it all the same
     scheduler_may_be_asked: bool = False
+    #: scheduler of the Horde → the name that the engine has for this family; without it that scheduler is not taken
+    schedulers: dict[str, str] = {}
     #: inpainting without an inpainting model starts from a greyed-out part; the other families sample the part anew
     fills_grey: bool = False
+    #: source pictures can be blended with the prompt (remix)
+    blends_pictures: bool = False
+    #: a payload's `flow_shift` moves where the steps are spent
+    flow_shift: bool = False
     #: time of a megapixelstep as a multiple of SD 1.5's, roughly: assumed until a speed is measured
     cost: float = Field(default=1.0, gt=0, le=1000)
-    #: the Horde gives three times the time
-    long_ttl: bool = False
+    #: the Horde gives this many times the time
+    ttl: float = Field(default=1.0, ge=1, le=100)
+    #: files of 12 GB and more: commands such as TOP 5 choose its models only with load_large_models
+    large: bool = False
+    #: the Horde sends no jobs of a model to workers that claim less
+    feature_level: int = Field(default=0, ge=0, le=1000)
+    #: QR codes come only with allow_sdxl_controlnet
+    qr_code_by_switch: bool = False
     #: sets of files, by their purposes, that make a whole model
     files: list[list[Purpose]] = Field(default=[["checkpoint"]], min_length=1)
+    marks: Marks = Marks()
+    #: control type as a request has it → its ControlNet. A type that is not here is not served.
+    controlnets: dict[str, ListedFile] = {}
+    #: the ControlNets are offered where their files are, and never fetched
+    controlnets_if_here: bool = False
+    #: the ControlNet of the workflow qr_code
+    qr_controlnet: ListedFile | None = None
+    #: for transparent pictures
+    layer_diffuse: ListedLayerDiffuse | None = None
+    #: an engine without these is offered no job of the family
+    needs: EngineNeeds = EngineNeeds()
 
 
 TRAITS: dict[Family, Traits] = {}
 #: Other name of a baseline → its family.
 BASELINES: dict[str, Family] = {}
+#: Each family's file as it was read, for those that are `like` it. The names are a family's own.
+_READ: dict[str, dict[str, Any]] = {}
+_OWN_NAMES = frozenset({"like", "title", "baselines", "groups"})
 
 
 def load(folder: Path) -> list[str]:
@@ -59,27 +166,91 @@ def load(folder: Path) -> list[str]:
 
     Returns what is wrong, as `file:key: what`; a file with a mistake changes nothing.
     """
-    wrong = []
+    wrong: list[str] = []
+    found: dict[str, dict[str, Any]] = {}
     for path in sorted((folder / FOLDER).glob("*.yaml")):
-        place = f"{FOLDER}/{path.name}"
         try:
             if path.stat().st_size > MAX_FILE_BYTES:
                 raise ValueError(f"is larger than {MAX_FILE_BYTES} bytes")
-            traits = Traits.model_validate(yaml.safe_load(path.read_text("utf-8-sig")))
-        except ValidationError as error:
-            found = error.errors(include_url=False)
-            wrong += [f"{place}:{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found]
+            content = yaml.safe_load(path.read_text("utf-8-sig"))
+            if not isinstance(content, dict):
+                raise ValueError("holds no keys with values")  # noqa: TRY004 - bad data, not a bad call
+            found[path.stem] = content
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            wrong.append(f"{place}:: can't be read: {' '.join(str(error).split())}")
+            wrong.append(f"{FOLDER}/{path.name}:: can't be read: {' '.join(str(error).split())}")
+    for name, content in found.items():
+        place = f"{FOLDER}/{name}.yaml"
+        try:
+            traits = Traits.model_validate(_with_likeness(name, found))
+        except ValidationError as error:
+            for each in error.errors(include_url=False):
+                key = ".".join(map(str, each["loc"]))
+                wrong.append(f"{place}:{key}: {each['msg'].removeprefix('Value error, ')}")
+        except ValueError as error:
+            wrong.append(f"{place}:like: {error}")
         else:
-            _add(Family.register(path.stem), traits)
+            _READ[name] = content
+            _add(Family.register(name), traits)
     return wrong
+
+
+def _with_likeness(name: str, found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """A family's file, completed by those that it is like. Raises ValueError for one that does not exist."""
+    whole, at, seen = dict(found[name]), found[name], {name}
+    while like := at.get("like"):
+        if not isinstance(like, str) or (like not in found and like not in _READ):
+            raise ValueError(f"there is no family {like!r}; there are {', '.join(sorted({*found, *_READ} - {name}))}")
+        if like in seen:
+            raise ValueError(f"it leads back to {like}")
+        seen.add(like)
+        at = found[like] if like in found else _READ[like]
+        whole = {**{key: value for key, value in at.items() if key not in _OWN_NAMES}, **whole}
+    return whole
 
 
 def _add(family: Family, traits: Traits) -> None:
     TRAITS[family] = traits
     BASELINES.update(dict.fromkeys(traits.baselines, family))
 
+
+def lineage(family: Family) -> Iterator[Family]:
+    """The family, and those that it is like, the nearest first."""
+    seen: set[Family] = set()
+    while family not in seen:
+        seen.add(family)
+        yield family
+        if like := TRAITS[family].like:
+            family = Family(like)
+
+
+def title_of(family: Family) -> str:
+    """The family's name as a person writes it."""
+    return TRAITS[family].title or family.value
+
+
+def of_group(name: str) -> frozenset[Family]:
+    """The families that a person means by a name after ALL; none for an unknown one."""
+    return frozenset(family for family, traits in TRAITS.items() if name in traits.groups)
+
+
+def groups() -> tuple[str, ...]:
+    """All names after ALL that stand for families, each once."""
+    return tuple(dict.fromkeys(group for traits in TRAITS.values() for group in traits.groups))
+
+
+def is_for(families: Iterable[Family], family: Family) -> bool:
+    """Whether what is made for `families` is for this one too: it is one of them, or like one."""
+    wanted = set(families)
+    return any(each in wanted for each in lineage(family))
+
+
+def _other_models() -> dict[str, Marks]:
+    listed = yaml.safe_load((packaged_folder() / "other_models.yaml").read_text("utf-8"))
+    return {each["title"]: Marks.model_validate(each["marks"]) for each in listed}
+
+
+#: Kinds of models that are no family here, by the name a person knows, and how their files are told.
+OTHER_MODELS: Mapping[str, Marks] = _other_models()
 
 if _mistakes := load(packaged_folder()):
     raise ValueError(f"the packaged families have mistakes: {'; '.join(_mistakes)}")

@@ -6,7 +6,7 @@ from worker.workflows.auxiliary_files import STRIP_BACKGROUND
 from worker.workflows.families import TRAITS
 from worker.workflows.request import RenderRequest
 from worker.workflows.samplers import is_cfg_plus_plus
-from worker.workflows.types import QR_CODE, Family, Feature, Mode
+from worker.workflows.types import QR_CODE, Feature, Mode
 
 #: Speed-ups: a template without them still serves the request.
 OPTIONAL = frozenset({Feature.UNREAD_NEGATIVE})
@@ -62,9 +62,8 @@ def features_of(request: RenderRequest) -> frozenset[Feature]:
 
 def _leaves_negative_unread(request: RenderRequest) -> bool:
     """ComfyUI skips the negative prompt at exactly cfg 1."""
-    # Stable Cascade's second pass has a cfg of its own.
-    also_read = is_cfg_plus_plus(request.sampler) or (request.hires and request.model.family is Family.STABLE_CASCADE)
-    return request.cfg == 1.0 and not also_read
+    reads_later = request.hires and TRAITS[request.model.family].hires_reads_negative
+    return request.cfg == 1.0 and not is_cfg_plus_plus(request.sampler) and not reads_later
 
 
 def always_given(

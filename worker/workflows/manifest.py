@@ -12,6 +12,7 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
+    model_validator,
 )
 
 from worker.workflows.types import Dialect, Family, Feature, Mode
@@ -33,17 +34,33 @@ class ManifestModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Plain = StrictBool | StrictInt | StrictFloat | StrictStr
+
+
 class FieldRef(ManifestModel):
-    """A field of the request, seen through a transform."""
+    """A field of the request, seen through a transform: a named one, a share of it, or one of two values."""
 
     from_: str = Field(alias="from")
     via: str | None = None
+    #: this part of a number of steps, at least 1
+    share: float | None = Field(default=None, gt=0, le=1)
+    #: for a field that is true or false: the value in either case
+    if_true: Plain | None = None
+    if_false: Plain | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "FieldRef":
+        if (self.if_true is None) is not (self.if_false is None) or type(self.if_true) is not type(self.if_false):
+            raise ValueError("if_true and if_false go together, and are of one kind")
+        if sum(each is not None for each in (self.via, self.share, self.if_true)) > 1:
+            raise ValueError("name one of via, share, and if_true with if_false")
+        return self
 
 
 class Constant(ManifestModel):
     """The same value for every request."""
 
-    value: StrictBool | StrictInt | StrictFloat | StrictStr
+    value: Plain
 
 
 BindValue = str | FieldRef | Constant

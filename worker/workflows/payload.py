@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from worker.workflows import coerce, hires, post_processing, prompts, samplers
-from worker.workflows.auxiliary_files import FACE_FIXERS, LAYER_DIFFUSE, UPSCALERS, controlnet
+from worker.workflows.auxiliary_files import FACE_FIXERS, UPSCALERS, controlnet, layer_diffuse
 from worker.workflows.families import TRAITS
 from worker.workflows.prompt_syntax import MAX_PROMPT_CHARACTERS, harmless
 from worker.workflows.qr import read_qr
@@ -29,7 +29,7 @@ from worker.workflows.request import (
     ServedModel,
     SourceImage,
 )
-from worker.workflows.types import QR_CODE, Family, Mode
+from worker.workflows.types import QR_CODE, Mode
 
 MAX_SIDE_PX, SIDE_STEP_PX = 8192, 64
 MAX_STEPS = 500
@@ -107,7 +107,7 @@ def read_request(
     control_type = _control_type(payload) if has_picture else None
     notes: list[GenMetadataNote] = []
     transparent = coerce.flag(payload.get("transparent"))
-    if transparent and model.family not in LAYER_DIFFUSE:
+    if transparent and not layer_diffuse(model.family):
         notes.append(_information(f"{model.family.value} has no transparent pictures"))
     mode = _mode(model, source_processing, source, control_type)
     if mode is Mode.TXT2IMG and not control_type:
@@ -169,7 +169,7 @@ def read_request(
         batch=batch,
         clip_skip=coerce.whole(payload.get("clip_skip"), 1, 1, 20),
         tiling=coerce.flag(payload.get("tiling")),
-        transparent=transparent and model.family in LAYER_DIFFUSE,
+        transparent=transparent and layer_diffuse(model.family) is not None,
         control_type=control_type,
         control_file=network.name if network else None,
         control_strength=coerce.number(payload.get("control_strength"), 1.0, 0.01, 3),
@@ -231,8 +231,8 @@ def _mode(model: ServedModel, processing: str, source: SourceImage | None, contr
         mode = Mode(str(processing).strip().lower())
     except ValueError:
         return Mode.TXT2IMG
-    # Only Cascade can blend pictures; elsewhere the first one is painted over.
-    return Mode.IMG2IMG if mode is Mode.REMIX and model.family is not Family.STABLE_CASCADE else mode
+    # Where pictures can't be blended, the first one is painted over.
+    return Mode.IMG2IMG if mode is Mode.REMIX and not TRAITS[model.family].blends_pictures else mode
 
 
 def _prompts(

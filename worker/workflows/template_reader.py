@@ -19,9 +19,10 @@ from worker.workflows.api_export import NotAnExport, read_export
 from worker.workflows.bind import PICTURE_FIELDS, Binding, bound
 from worker.workflows.features import COMES_WITH, always_given
 from worker.workflows.graph import Graph, Input, Link
-from worker.workflows.manifest import Constant, FragmentManifest, Manifest, TemplateManifest
+from worker.workflows.manifest import Constant, FieldRef, FragmentManifest, Manifest, TemplateManifest
 from worker.workflows.request import RenderRequest
 from worker.workflows.templates import IMAGE_PORT, Fragment, LibraryEntry, Template, files_read, unread_fields
+from worker.workflows.transforms import Transform, one_of, share_of
 from worker.workflows.types import Feature
 
 GRAPH_FILE = "graph.json"
@@ -205,7 +206,7 @@ class _Reader:
             if place:
                 self._input_to_set(graph, place, text)
             if not isinstance(source, Constant):
-                path, via = (source, None) if isinstance(source, str) else (source.from_, source.via)
+                path, via = (source, None) if isinstance(source, str) else (source.from_, _transform(source))
                 binding = self._binding(graph, place, text, path, via=via, each=each)
                 result += [binding] if binding else []
             elif place:
@@ -221,7 +222,7 @@ class _Reader:
             self.wrong(MANIFEST_FILE, f"bind.{text}", "is fed by another node; bind that node's input instead")
 
     def _binding(
-        self, graph: Graph, place: Input | None, text: str, path: str, *, via: str | None, each: str | None
+        self, graph: Graph, place: Input | None, text: str, path: str, *, via: str | Transform | None, each: str | None
     ) -> Binding | None:
         self.fields.append(path)
         if place is None:
@@ -289,6 +290,12 @@ class _Reader:
     def at(graph: Graph, place: Input, *, joint: str = ":") -> str:
         """A node by its title, or its id without one, and the input."""
         return f"{graph[place.node].get('_meta', {}).get('title') or place.node}{joint}{place.name}"
+
+
+def _transform(ref: FieldRef) -> str | Transform | None:
+    if ref.share is not None:
+        return share_of(ref.share)
+    return one_of(ref.if_true, ref.if_false) if ref.if_true is not None else ref.via
 
 
 def near(word: str, words: Iterable[str]) -> str:

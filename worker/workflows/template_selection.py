@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from worker.errors import JobNotServable
 from worker.workflows.auxiliary_files import ANNOTATORS
+from worker.workflows.families import is_for
 from worker.workflows.features import OPTIONAL, features_of
 from worker.workflows.graph import with_pinned
 from worker.workflows.library import Library
@@ -122,7 +123,7 @@ def _select(
 
 def _is_for(template: Template, request: RenderRequest) -> bool:
     families = template.manifest.serves.families
-    return not families or request.model.family in families
+    return not families or is_for(families, request.model.family)
 
 
 def _mismatches(template: Template, request: RenderRequest) -> list[str]:
@@ -154,7 +155,7 @@ def _fragments(
             continue
         manifest = fragment.manifest
         fits = manifest.dialect in {None, dialect} and (
-            not manifest.families or request.model.family in manifest.families
+            not manifest.families or is_for(manifest.families, request.model.family)
         )
         reads = {*fragment.takes, *(source for source in fragment.gives.values() if isinstance(source, str))}
         if fits and reads <= ports:

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from enum import Enum
-from typing import ClassVar
 
 #: The one workflow of the Horde that is more than a plain picture, as the payload's `workflow` names it.
 QR_CODE = "qr_code"
 
 
 class _Registry(type):
-    """Makes the class a collection of its registered instances."""
+    """Makes the class a collection of its registered instances, each also by its name in capitals."""
 
     def __iter__(cls) -> "Iterator[Family]":
         return iter(tuple(_FAMILIES.values()))
@@ -20,27 +19,20 @@ class _Registry(type):
     def __contains__(cls, name: object) -> bool:
         return isinstance(name, str) and name in _FAMILIES
 
+    def __getattr__(cls, name: str) -> "Family":
+        if name.lower() in _FAMILIES and name.isupper():
+            return _FAMILIES[name.lower()]
+        raise AttributeError(f"{name} is no known family; known are {', '.join(_FAMILIES)}")
+
 
 class Family(str, metaclass=_Registry):
     """A model's baseline, by its name in the model reference. One object for each name, so that `is` compares.
 
     Open, unlike an enumeration: `families` registers what the data in comfy_workflows/ and an owner's folder names.
-    `Family(name)` raises ValueError for a name that is not registered.
+    `Family(name)` raises ValueError for a name that is not registered. No code here tells families apart by name.
     """
 
     __slots__ = ()
-
-    #: the families that code names; what else sets them apart is data
-    STABLE_DIFFUSION_1: "ClassVar[Family]"
-    STABLE_DIFFUSION_2_512: "ClassVar[Family]"
-    STABLE_DIFFUSION_2_768: "ClassVar[Family]"
-    STABLE_DIFFUSION_XL: "ClassVar[Family]"
-    STABLE_CASCADE: "ClassVar[Family]"
-    FLUX_1: "ClassVar[Family]"
-    FLUX_SCHNELL: "ClassVar[Family]"
-    FLUX_DEV: "ClassVar[Family]"
-    QWEN_IMAGE: "ClassVar[Family]"
-    Z_IMAGE_TURBO: "ClassVar[Family]"
 
     def __new__(cls, name: object) -> "Family":  # noqa: PYI034 - the registered object, not a new one
         if not isinstance(name, str) or name not in _FAMILIES:
@@ -61,8 +53,6 @@ class Family(str, metaclass=_Registry):
 
 
 _FAMILIES: dict[str, Family] = {}
-for _name in Family.__annotations__:
-    setattr(Family, _name, Family.register(_name.lower()))
 
 
 class Mode(str, Enum):
@@ -91,7 +81,7 @@ class Feature(str, Enum):
     INPAINT_MODEL = "inpaint_model"
     #: a batch that starts from one picture
     REPEAT = "repeat"
-    #: the picture conditions the model, beside the prompt (Stable Cascade)
+    #: the picture conditions the model, beside the prompt
     REMIX = "remix"
     #: so do further pictures
     EXTRA_SOURCES = "extra_sources"

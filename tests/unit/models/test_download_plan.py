@@ -27,15 +27,17 @@ from worker.models.download_plan import (
 from worker.models.installed import InstalledModels
 from worker.workflows.auxiliary_files import (
     ANNOTATORS,
-    CONTROLNETS,
     FACE_DETECTOR,
-    LAYER_DIFFUSE,
-    QR_CONTROLNETS,
     UPSCALERS,
+    controlnets,
+    layer_diffuse,
+    qr_controlnet,
 )
 from worker.workflows.types import Family
 
 SD1, SDXL = Family.STABLE_DIFFUSION_1, Family.STABLE_DIFFUSION_XL
+QR_SD1, QR_SDXL = (file for file in map(qr_controlnet, (SD1, SDXL)) if file)
+[LAYERS_SDXL] = (both for both in [layer_diffuse(SDXL)] if both)
 
 
 def record(name, url, content, **more):
@@ -191,17 +193,17 @@ def test_post_processing_brings_upscalers_face_fixers_and_the_background_remover
 
 def test_controlnets_come_for_the_families_served_only():
     files = wanted(SD1, allow_controlnet=True)
-    assert set(CONTROLNETS[SD1].values()) <= set(files)
-    assert not set(CONTROLNETS[Family.STABLE_DIFFUSION_2_768].values()) & set(files)
-    assert {file for name in CONTROLNETS[SD1] for file in ANNOTATORS[name]} <= set(files)
-    assert QR_CONTROLNETS[SD1] in files
+    assert set(controlnets(SD1).values()) <= set(files)
+    assert not set(controlnets(Family.STABLE_DIFFUSION_2_768).values()) & set(files)
+    assert {file for name in controlnets(SD1) for file in ANNOTATORS[name]} <= set(files)
+    assert QR_SD1 in files
     assert wanted(Family.FLUX_1, allow_controlnet=True) == ()
 
 
-@pytest.mark.parametrize(("sdxl", "there"), [(False, set()), (True, {QR_CONTROLNETS[SDXL], LAYER_DIFFUSE[SDXL].model})])
+@pytest.mark.parametrize(("sdxl", "there"), [(False, set()), (True, {QR_SDXL, LAYERS_SDXL.model})])
 def test_what_is_for_sdxl_needs_its_own_permission(sdxl, there):
     files = wanted(SDXL, allow_controlnet=True, allow_sdxl_controlnet=sdxl)
-    assert {QR_CONTROLNETS[SDXL], LAYER_DIFFUSE[SDXL].model} & set(files) == there
+    assert {QR_SDXL, LAYERS_SDXL.model} & set(files) == there
 
 
 def test_address_and_checksum_come_from_the_reference_where_it_lists_the_file():
@@ -223,7 +225,7 @@ def test_every_file_has_an_address_in_the_real_reference(model_lists):
 
 
 def test_a_file_is_here_when_it_is_whole(tmp_path, put):
-    file = LAYER_DIFFUSE[SDXL].decoder
+    file = LAYERS_SDXL.decoder
     assert not InstalledModels(Store(tmp_path), []).has(file)
     path = put(tmp_path / file.folder / file.name)
     assert InstalledModels(Store(tmp_path), []).has(file)
@@ -232,7 +234,7 @@ def test_a_file_is_here_when_it_is_whole(tmp_path, put):
 
 
 def test_models_of_sd15_alone_bring_the_file_of_qr_codes_that_the_highest_level_needs():
-    assert wanted(SD1) == (QR_CONTROLNETS[SD1],)
+    assert wanted(SD1) == (QR_SD1,)
 
 
 def test_wanted_files_that_no_list_has_are_named_until_they_are_there(tmp_path, put):
@@ -240,7 +242,7 @@ def test_wanted_files_that_no_list_has_are_named_until_they_are_there(tmp_path, 
     custom = ModelRecord("M", Category.IMAGE, (model,), "stable_diffusion_1", SD1, custom=True)
     selection = choose(BridgeData(), Reference({}, {}), CustomModels({"M": custom}), month=None)
     assert auxiliary_records(BridgeData(), selection) == []
-    file, store = QR_CONTROLNETS[SD1], Store(tmp_path)
+    file, store = QR_SD1, Store(tmp_path)
     assert unlisted_files(store, BridgeData(), selection) == (f"controlnet/{file.name}",)
     put(tmp_path / "controlnet" / file.name)
     assert unlisted_files(store, BridgeData(), selection) == ()

@@ -22,7 +22,7 @@ from worker.errors import (
 from worker.models.catalog.model_selection import custom_of
 from worker.models.disk import store as store_module
 from worker.models.model_manager import ManagerTimes, ModelManager
-from worker.workflows.auxiliary_files import LAYER_DIFFUSE
+from worker.workflows.auxiliary_files import layer_diffuse
 from worker.workflows.types import Family
 
 #: nothing here waits for a clock
@@ -330,7 +330,8 @@ async def test_lists_that_are_gone_cost_no_model_that_is_served(place, put):
 
 
 async def test_files_for_what_the_owner_allows_are_fetched_too(place, serve, put):
-    both = LAYER_DIFFUSE[Family.STABLE_DIFFUSION_XL]
+    both = layer_diffuse(Family.STABLE_DIFFUSION_XL)
+    assert both
     async with serve(place.whole) as server:
         place.list("m", url=server.base)
         put(place.own("m"))
@@ -364,7 +365,8 @@ async def test_a_defect_costs_no_model_that_is_served(place, put, monkeypatch):
 async def test_headers_of_auxiliary_files_are_read_before_the_event_loop_asks_for_them(place, put, monkeypatch):
     place.list("a")
     put(place.own("a"))
-    both = LAYER_DIFFUSE[Family.STABLE_DIFFUSION_XL]
+    both = layer_diffuse(Family.STABLE_DIFFUSION_XL)
+    assert both
     put(place.root / both.model.folder / both.model.name)
     async with place.room() as room:
         await until(lambda: room.names() == ("a",))

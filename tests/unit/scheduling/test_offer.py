@@ -13,7 +13,7 @@ from worker.config.schema import BridgeData
 from worker.horde.agent import bridge_agent
 from worker.horde.feature_levels import GATES, Gate, opened_by
 from worker.scheduling.offer import LOOK_EVERY_S, SWITCHES, Capabilities, CapabilityWatch, _tell, build_offer, decide
-from worker.workflows.auxiliary_files import FACE_FIXERS, QR_CONTROLNETS, STRIP_BACKGROUND, UPSCALERS
+from worker.workflows.auxiliary_files import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS, qr_controlnet
 from worker.workflows.capabilities import (
     NEW_PROCESSORS,
     OLD_PROCESSORS,
@@ -37,6 +37,7 @@ SD1 = ServedModel("SD1", Family.STABLE_DIFFUSION_1, FUSED)
 SD2 = ServedModel("SD2", Family.STABLE_DIFFUSION_2_512, FUSED)
 SDXL = ServedModel("SDXL", Family.STABLE_DIFFUSION_XL, FUSED)
 FLUX = ServedModel("Flux", Family.FLUX_SCHNELL, FUSED)
+QR_SD1 = next(filter(None, [qr_controlnet(SD1.family)])).name
 CASCADE = ServedModel("Cascade", Family.STABLE_CASCADE, {"stage_b": "b", "stage_c": "c"})
 EVERYTHING = dict.fromkeys(SWITCHES, True)
 
@@ -168,7 +169,7 @@ def test_cascade_without_a_second_pass_is_not_offered_and_costs_no_level(offered
 
 
 def test_qr_codes_that_no_switch_holds_back_hold_the_level_down(offered: Callable[..., Capabilities]):
-    without = [QR_CONTROLNETS[Family.STABLE_DIFFUSION_1].name]
+    without = [QR_SD1]
     made = offered(SD1, without=without)
     assert (made.level, made.agent) == (6, bridge_agent("6.0.0", "https://example.invalid"))
     assert without[0] in dict(made.off)["QR codes"]
@@ -196,7 +197,7 @@ def test_no_flux_is_listed_under_a_name_that_may_not_have_it(own):
 
 
 def test_no_flux_is_listed_when_the_level_is_held_down(offered: Callable[..., Capabilities]):
-    made = offered(SD1, FLUX, without=[QR_CONTROLNETS[Family.STABLE_DIFFUSION_1].name])
+    made = offered(SD1, FLUX, without=[QR_SD1])
     assert (made.models, made.level) == (("SD1",), 6)
 
 
@@ -272,7 +273,7 @@ async def test_a_file_that_comes_changes_the_offer_and_nothing_is_tried_twice_fo
     first = await settled(watch, settings, SD1)
     assert watch.capabilities(settings, (SD1,)) is first
     assert len(tried) == 1
-    here.add(QR_CONTROLNETS[Family.STABLE_DIFFUSION_1].name)
+    here.add(QR_SD1)
     clock.advance(LOOK_EVERY_S + 1.0)
     assert (await settled(watch, settings, SD1)).level > first.level
     changed = watch.capabilities(config(allow_lora=False), (SD1,))
@@ -303,5 +304,5 @@ async def test_the_event_loop_goes_on_while_it_is_tried_what_works_and_what_was_
 
 
 def test_what_a_lower_level_costs_is_told(offered: Callable[..., Capabilities], said: list[str]):
-    _tell(offered(SD1, without=[QR_CONTROLNETS[SD1.family].name]))
+    _tell(offered(SD1, without=[QR_SD1]))
     assert any("no jobs with QR codes" in line and "90 % of the kudos" in line for line in said)

@@ -38,7 +38,7 @@ def test_every_post_processor_has_a_file():
 
 def test_every_control_type_has_its_annotators_named_and_a_network_for_sd15():
     assert set(auxiliary.ANNOTATORS) == set(CONTROL_TYPES.values())
-    assert set(auxiliary.CONTROLNETS[Family.STABLE_DIFFUSION_1]) == set(CONTROL_TYPES.values())
+    assert set(auxiliary.controlnets(Family.STABLE_DIFFUSION_1)) == set(CONTROL_TYPES.values())
 
 
 @pytest.mark.parametrize("file", EVERY_FILE, ids=lambda file: file.name)

@@ -13,33 +13,9 @@ from types import MappingProxyType
 from typing import Final
 
 from worker.models.catalog.records import ModelRecord, fold_baseline
+from worker.workflows.families import TRAITS, groups, of_group
 from worker.workflows.types import Family
 
-#: Families whose files have 12 GB and more: commands choose them only with `load_large_models`.
-LARGE_FAMILIES: Final = frozenset(
-    {
-        Family.STABLE_CASCADE, Family.FLUX_1, Family.FLUX_SCHNELL, Family.FLUX_DEV,
-        Family.QWEN_IMAGE, Family.Z_IMAGE_TURBO,
-    }
-)  # fmt: skip
-
-#: Names of groups after ALL; every family's own name and every baseline of the reference work too.
-FAMILY_GROUPS: Final[Mapping[str, frozenset[Family]]] = MappingProxyType(
-    {
-        "sd1": frozenset({Family.STABLE_DIFFUSION_1}),
-        "sd15": frozenset({Family.STABLE_DIFFUSION_1}),
-        "sd1.5": frozenset({Family.STABLE_DIFFUSION_1}),
-        "sd2": frozenset({Family.STABLE_DIFFUSION_2_512, Family.STABLE_DIFFUSION_2_768}),
-        "sd21": frozenset({Family.STABLE_DIFFUSION_2_512, Family.STABLE_DIFFUSION_2_768}),
-        "sd2.1": frozenset({Family.STABLE_DIFFUSION_2_512, Family.STABLE_DIFFUSION_2_768}),
-        "sdxl": frozenset({Family.STABLE_DIFFUSION_XL}),
-        "cascade": frozenset({Family.STABLE_CASCADE}),
-        "flux": frozenset({Family.FLUX_1, Family.FLUX_SCHNELL, Family.FLUX_DEV}),
-        "qwen": frozenset({Family.QWEN_IMAGE}),
-        "z_image": frozenset({Family.Z_IMAGE_TURBO}),
-        "zimage": frozenset({Family.Z_IMAGE_TURBO}),
-    }
-)
 #: Names of groups after ALL that stand for a flag of the record.
 FLAG_GROUPS: Final[Mapping[str, Callable[[ModelRecord], bool]]] = MappingProxyType(
     {
@@ -115,7 +91,7 @@ def resolve(
         allowed = [
             (name, reason)
             for name, reason in entry.candidates
-            if name not in out and not (entry.is_command and not large and models[name].family in LARGE_FAMILIES)
+            if name not in out and not (entry.is_command and not large and _is_large(models[name]))
         ][: entry.limit]
         if entry.candidates and not allowed:
             warnings.append(_explain_nothing(text, entry, out))
@@ -177,7 +153,7 @@ def _read_ranked(text: str, kind: str, count: int, known: _Known, warnings: list
 def _read_all(group: str, known: _Known) -> _Entry | None:
     folded = fold_baseline(group)
     joined = folded.replace("_", "")
-    families = FAMILY_GROUPS.get(folded) or FAMILY_GROUPS.get(joined)
+    families = of_group(folded) or of_group(joined)
     accepts: Callable[[ModelRecord], bool]
     if not folded:
         accepts = lambda _: True  # noqa: E731
@@ -194,6 +170,10 @@ def _read_all(group: str, known: _Known) -> _Entry | None:
     return _Entry(tuple((name, reason) for name in offered if accepts(known.models[name])))
 
 
+def _is_large(record: ModelRecord) -> bool:
+    return record.family is not None and TRAITS[record.family].large
+
+
 def _offered(models: Mapping[str, ModelRecord], names: Iterable[str]) -> list[str]:
     return [name for name in names if name in models and models[name].family is not None]
 
@@ -203,7 +183,7 @@ def _suggest(text: str, names: Iterable[str]) -> list[str]:
     folded = text.casefold()[:MAX_COMPARED]
     count = re.search(r"\d{1,6}", folded)
     commands = [f"{kind} {count[0] if count else 5}" for kind in ("TOP", "BOTTOM")]
-    commands += ["ALL", *(f"ALL {group.upper()}" for group in (*FAMILY_GROUPS, *FLAG_GROUPS))]
+    commands += ["ALL", *(f"ALL {group.upper()}" for group in (*groups(), *FLAG_GROUPS))]
     by_folded = {other.casefold(): other for other in (*commands, *names)}
     return [by_folded[near] for near in difflib.get_close_matches(folded, by_folded, n=3, cutoff=NEAR)]
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose, family_of, place
+from worker.workflows.families import TRAITS
 from worker.workflows.types import Family
 
 #: File roles of both schemas.
@@ -29,6 +30,8 @@ PURPOSES: Final = MappingProxyType(
         "stable_cascade_stage_c": Purpose.STAGE_C,
     }
 )
+#: Purposes of which a file's name may tell.
+STAGES: Final = (Purpose.STAGE_B, Purpose.STAGE_C)
 #: Role in the newer service → folder; files of other roles are in their category's folder.
 SERVICE_FOLDERS: Final = MappingProxyType(
     {
@@ -157,8 +160,7 @@ def assign_purposes(
     if category is not Category.IMAGE:
         return tuple(file for _, file in listed)
     known: list[tuple[Purpose | None, ModelFile]] = [
-        (PURPOSES.get(role) or PURPOSES.get(file.folder) or _cascade_stage(file.name, family), file)
-        for role, file in listed
+        (PURPOSES.get(role) or PURPOSES.get(file.folder) or _stage(file.name, family), file) for role, file in listed
     ]
     is_split = any(purpose in {Purpose.VAE, Purpose.TEXT_ENCODER} for purpose, _ in known)
     left = Purpose.UNET if is_split else Purpose.CHECKPOINT
@@ -173,8 +175,10 @@ def assign_purposes(
     return tuple(result.values())
 
 
-def _cascade_stage(name: str, family: Family | None) -> Purpose | None:
-    if family is not Family.STABLE_CASCADE:
+def _stage(name: str, family: Family | None) -> Purpose | None:
+    """For families of several diffusion models, whose files are called after what they are."""
+    if family is None:
         return None
+    purposes = {purpose for whole in TRAITS[family].files for purpose in whole}
     folded = name.casefold()
-    return next((stage for stage in (Purpose.STAGE_B, Purpose.STAGE_C) if stage.value in folded), None)
+    return next((stage for stage in STAGES if stage.value in purposes and stage.value in folded), None)

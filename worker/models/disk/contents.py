@@ -8,37 +8,14 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from worker.errors import InputRefused
 from worker.models.disk.pickles import find_code
 from worker.untrusted.safetensors_header import DTYPE_BITS, SafetensorsHeader, read_safetensors_header
+from worker.workflows.families import OTHER_MODELS, TRAITS, Marks, is_for, title_of
 from worker.workflows.types import Family
 
-_SD2: Final = frozenset({Family.STABLE_DIFFUSION_2_512, Family.STABLE_DIFFUSION_2_768})
-_FLUX: Final = frozenset({Family.FLUX_1, Family.FLUX_SCHNELL, Family.FLUX_DEV})
-#: Width of the text that cross-attention reads → families, by the name a person knows.
-_TEXT_WIDTHS: Final[Mapping[int, tuple[str, frozenset[Family]]]] = {
-    768: ("Stable Diffusion 1.x", frozenset({Family.STABLE_DIFFUSION_1})),
-    1024: ("Stable Diffusion 2.x", _SD2),
-    2048: ("Stable Diffusion XL", frozenset({Family.STABLE_DIFFUSION_XL})),
-}
-#: Part of a tensor's name in a LoRA, with underscores for dots → name of the family, and those of ours. The first that
-#: is found counts.
-_LORA_MARKS: Final = (
-    ("img_mlp_net", "Qwen-Image", frozenset({Family.QWEN_IMAGE})),
-    ("joint_blocks_", "Stable Diffusion 3", frozenset[Family]()),
-    ("single_transformer_blocks_", "Flux", _FLUX),
-    ("lora_unet_single_blocks_", "Flux", _FLUX),
-    ("lora_unet_double_blocks_", "Flux", _FLUX),
-    ("diffusion_model_single_blocks_", "Flux", _FLUX),
-    ("double_blocks_0_processor_", "Flux", _FLUX),
-    ("diffusion_model_double_blocks_", "Flux", _FLUX),
-    ("layers_0_feed_forward_w1", "Z-Image", frozenset({Family.Z_IMAGE_TURBO})),
-    ("cross_attn_k_img", "Wan", frozenset[Family]()),
-    ("self_attn_norm_k", "Wan", frozenset[Family]()),
-    ("lora_prior_unet_", "Stable Cascade", frozenset({Family.STABLE_CASCADE})),
-)
 #: Endings of the tensors that ComfyUI 0.3.75 takes from a LoRA file (LoRA, LoHa, LoKr, OFT, GLoRA, full differences).
 _LORA_ENDINGS: Final = re.compile(
     r"(?:[._]lora[12]?[._](?:up|down|A|B)(?:\.default)?(?:\.weight)?|\.lora_linear_layer\.(?:up|down)\.weight|"
@@ -58,12 +35,29 @@ _TEXT_ENCODERS: Final = ("cond_stage_model.", "conditioner.", "text_encoders.", 
 _VECTOR_WIDTHS: Final = frozenset({768, 1024, 1280, 4096, 3584, 2560})
 _UNET: Final = "model.diffusion_model."
 
-#: Families whose files are told apart by the names above.
-_JUDGED: Final = frozenset(
-    {Family.STABLE_DIFFUSION_1, *_SD2, Family.STABLE_DIFFUSION_XL, *_FLUX}
-    | {Family.STABLE_CASCADE, Family.QWEN_IMAGE, Family.Z_IMAGE_TURBO}
-)
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+class _Kind(NamedTuple):
+    """A kind of models: its name as a person knows it, what tells its files, and which of our families it is."""
+
+    title: str
+    marks: Marks
+    families: frozenset[Family]
+
+
+def _kinds() -> tuple[_Kind, ...]:
+    """All kinds whose files can be told. Families with the same marks are one kind."""
+    alike: dict[str, list[Family]] = {}
+    for family, traits in TRAITS.items():
+        if traits.marks != Marks():
+            alike.setdefault(traits.marks.model_dump_json(), []).append(family)
+    families = (_Kind(title_of(same[0]), TRAITS[same[0]].marks, frozenset(same)) for same in alike.values())
+    return (*families, *(_Kind(title, marks, frozenset()) for title, marks in OTHER_MODELS.items()))
+
+
+def _told(kind: _Kind | None) -> tuple[str, frozenset[Family]]:
+    return (kind.title, kind.families) if kind else ("", frozenset())
 
 
 @dataclass(frozen=True)
@@ -84,8 +78,8 @@ class Contents:
     has_vectors: bool | None = None
 
     def fits(self, family: Family) -> bool:
-        """Whether it may be for this family, unless known to be for others. Families that owners add are not judged."""
-        return not self.family or family in self.families or family not in _JUDGED
+        """Whether it may be for this family, unless known to be for others. Families without marks are not judged."""
+        return not self.family or is_for(self.families, family) or TRAITS[family].marks == Marks()
 
 
 def read_contents(path: Path, *, suffix: str = "") -> Contents:
@@ -134,10 +128,11 @@ def checkpoint_damage(contents: Contents, family: Family) -> str:
         return ""
     if not contents.fits(family):
         return f"it is a model of {contents.family}, not of {family.value}: correct the baseline"
-    if family is Family.STABLE_CASCADE or family not in _JUDGED or not contents.family:
+    traits = TRAITS[family]
+    if ["checkpoint"] not in traits.files or traits.marks == Marks() or not contents.family:
         return ""
     lacks = [name for name, has in (("VAE", contents.has_vae), ("text encoder", contents.has_text_encoder)) if not has]
-    parts = ", or list its parts under `files`" if family in _FLUX else ""
+    parts = ", or list its parts under `files`" if len(traits.files) > 1 else ""
     return f"it holds no {' and no '.join(lacks)}; take a full checkpoint of this model{parts}" if lacks else ""
 
 
@@ -195,14 +190,14 @@ def _of_lora(shapes: Shapes) -> Contents:
 
 def _lora_family(shapes: Shapes) -> tuple[str, frozenset[Family]]:
     joined = [name.replace(".", "_") for name in shapes]
-    for mark, family, families in _LORA_MARKS:
-        if any(mark in name for name in joined):
-            return family, families
-    found = {_TEXT_WIDTHS[width] for width in _text_widths(shapes) if width in _TEXT_WIDTHS}
-    # The first text encoder is CLIP-L in Flux too, and the second one T5; CLIP-G is SDXL's alone.
-    if not found and any(name.startswith("lora_te2_text_model_") for name in joined):
-        found = {_TEXT_WIDTHS[2048]}
-    return found.pop() if len(found) == 1 else ("", frozenset())
+    marked = (kind for kind in _kinds() if any(mark in name for mark in kind.marks.lora for name in joined))
+    return _told(next(marked, None) or _by_width(_text_widths(shapes)))
+
+
+def _by_width(widths: Iterable[int]) -> "_Kind | None":
+    """The one kind that reads texts of these widths; None for none, or several."""
+    found = {kind.title: kind for width in set(widths) for kind in _kinds() if kind.marks.text_width == width}
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
 def _text_widths(shapes: Shapes) -> Iterator[int]:
@@ -231,22 +226,14 @@ def _model_family(shapes: Shapes, prefix: str) -> tuple[str, frozenset[Family]]:
     def has(name: str) -> bool:
         return prefix + name in shapes
 
-    if has("joint_blocks.0.context_block.attn.qkv.weight"):
-        return "Stable Diffusion 3", frozenset()
-    if has("clf.1.weight") and (has("clip_txt_mapper.weight") or has("clip_mapper.weight")):
-        return "Stable Cascade", frozenset({Family.STABLE_CASCADE})
-    if has("double_blocks.0.img_attn.norm.key_norm.scale"):
-        if has("distilled_guidance_layer.0.norms.0.scale") or has("distilled_guidance_layer.norms.0.scale"):
-            return "Chroma", frozenset()
-        return "Flux", _FLUX
-    if has("txt_norm.weight") and has("transformer_blocks.0.attn.add_k_proj.weight"):
-        return "Qwen-Image", frozenset({Family.QWEN_IMAGE})
-    if has("head.modulation"):
-        return "Wan", frozenset()
+    for kind in _kinds():
+        marks = kind.marks
+        if any(all(map(has, names)) for names in marks.model) and not any(map(has, marks.model_lacks)):
+            return _told(kind)
     if has("input_blocks.0.0.weight"):
         widths = {width for width in _text_widths(_below(shapes, prefix)) if width}
         if len(widths) == 1:
-            return _TEXT_WIDTHS.get(widths.pop(), ("", frozenset()))
+            return _told(_by_width(widths))
     return "", frozenset()
 
 

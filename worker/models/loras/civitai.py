@@ -6,10 +6,8 @@ A job names a model id, a version id, or a name, possibly as A1111 writes it in 
 import asyncio
 import difflib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -18,6 +16,7 @@ import httpx
 from worker.errors import DownloadRefused, HostUnreachable
 from worker.models.catalog.documents import fetch_json
 from worker.models.catalog.schemas import read_sha256
+from worker.workflows.families import TRAITS, is_for
 from worker.workflows.types import Family
 
 API: Final = "https://civitai.com/api/v1"
@@ -68,27 +67,11 @@ class CivitaiFile:
     words: tuple[str, ...] = ()
 
 
-#: Start of CivitAI's name of a base model → families that its LoRAs work with. Others are not judged.
-BASE_MODELS: Final[Mapping[str, frozenset[Family]]] = MappingProxyType(
-    {
-        "sd 1": frozenset({Family.STABLE_DIFFUSION_1}),
-        "sd 2": frozenset({Family.STABLE_DIFFUSION_2_512, Family.STABLE_DIFFUSION_2_768}),
-        "sdxl": frozenset({Family.STABLE_DIFFUSION_XL}),
-        "pony": frozenset({Family.STABLE_DIFFUSION_XL}),
-        "illustrious": frozenset({Family.STABLE_DIFFUSION_XL}),
-        "noobai": frozenset({Family.STABLE_DIFFUSION_XL}),
-        "stable cascade": frozenset({Family.STABLE_CASCADE}),
-        "flux.1": frozenset({Family.FLUX_1, Family.FLUX_SCHNELL, Family.FLUX_DEV}),
-        "qwen": frozenset({Family.QWEN_IMAGE}),
-        "zimage": frozenset({Family.Z_IMAGE_TURBO}),
-    }
-)
-
-
 def fits(base_model: str, family: Family) -> bool:
     """Whether a LoRA for this base model has an effect on this family; True where that is not known."""
     folded = base_model.casefold()
-    return next((family in families for start, families in BASE_MODELS.items() if folded.startswith(start)), True)
+    made_for = {each for each, traits in TRAITS.items() if any(map(folded.startswith, traits.civitai))}
+    return not made_for or is_for(made_for, family)
 
 
 def read_name(name: str) -> str:

@@ -1,6 +1,6 @@
 """What can be done within a job's time to live, on an engine of known speed. Pure.
 
-    ttl = max(150, g * (30 + 2 * steps * pixels / 512²)) seconds,    g = 3 for Flux, Qwen, Z-Image, else 1
+    ttl = max(150, g * (30 + 2 * steps * pixels / 512²)) seconds,    g: the `ttl` of the family
 
 whatever the size of the batch (measured on the server); three times that for an extra slow worker. Work and ttl both
 grow with pixels and steps, so that only the ends of the range and the point where more than the least ttl is given
@@ -24,8 +24,8 @@ STEPS = 30
 
 def ttl_s(work: float, family: Family, *, extra_slow: bool = False) -> float:
     """Seconds that the Horde gives for one image of `work` megapixelsteps."""
-    generosity = 3.0 if TRAITS[family].long_ttl else 1.0
-    return max(LEAST_TTL_S, generosity * (BASE_TTL_S + TTL_S_PER_UNIT * work)) * (EXTRA_SLOW if extra_slow else 1.0)
+    given = TRAITS[family].ttl * (BASE_TTL_S + TTL_S_PER_UNIT * work)
+    return max(LEAST_TTL_S, given) * (EXTRA_SLOW if extra_slow else 1.0)
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ class TimeLimits:
     def _corners(self, pixels: int) -> tuple[float, ...]:
         """Work of the largest job, and of the largest that still gets the least ttl, if that is smaller."""
         largest = pixels * STEPS / 1e6
-        generosity = 3.0 if TRAITS[self.family].long_ttl else 1.0
-        corner = (LEAST_TTL_S / generosity - BASE_TTL_S) / TTL_S_PER_UNIT
+        corner = (LEAST_TTL_S / TRAITS[self.family].ttl - BASE_TTL_S) / TTL_S_PER_UNIT
         return (corner, largest) if corner < largest else (largest,)
 
     def _left_s(self, work: float) -> float:

@@ -9,6 +9,7 @@ from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purp
 from worker.models.disk.contents import checkpoint_damage, embedding_damage, lora_damage, read_contents
 from worker.models.disk.store import Store
 from worker.workflows import types
+from worker.workflows.families import TRAITS, Traits
 from worker.workflows.types import Family
 
 SD1, SD2, SDXL = Family.STABLE_DIFFUSION_1, Family.STABLE_DIFFUSION_2_768, Family.STABLE_DIFFUSION_XL
@@ -205,6 +206,7 @@ def test_a_checkpoint_with_a_checksum_of_the_reference_is_taken_as_it_is(tmp_pat
 def test_a_family_that_an_owner_adds_is_not_judged(look, monkeypatch):
     monkeypatch.setattr(types, "_FAMILIES", dict(types._FAMILIES))
     chroma = Family.register("chroma")
+    monkeypatch.setitem(TRAITS, chroma, Traits(native_px=1024))
     contents = look(
         {"double_blocks.0.img_attn.norm.key_norm.scale": (1,), "distilled_guidance_layer.0.norms.0.scale": (1,)}
     )
