@@ -43,8 +43,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
             ended = time.time()
             rss = supervisor.memory_info().rss
             child.send_signal(signal.SIGTERM)
-            stalls = [late for at, late in last_words(child)["stalls"] if began <= at <= ended]
-    return {"idle_cpu": idle, "rss_mb": rss / 1e6, "stall_ms": 1000 * max(stalls)}
+            stalls = [late for at, late, _ in last_words(child)["stalls"] if began <= at <= ended]
+    return {"idle_cpu": idle, "rss_mb": rss / 1e6, "stall_ms": 1000 * max(stalls, default=0.0)}
 
 
 def last_words(child: Any) -> dict[str, Any]:

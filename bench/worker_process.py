@@ -35,8 +35,8 @@ from worker.jobs.job import JobEvent, Stage
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
 
-#: The event loop is asked for an answer this often, and how late it is is noted so many times.
-BEAT_S, MOST_NOTED = 0.005, 20_000
+#: The event loop is asked for an answer this often, and how late it is is noted from so many seconds on, so many times.
+BEAT_S, LATE_S, MOST_NOTED = 0.005, 0.001, 50_000
 
 
 def with_threads(settings: EngineSettings, threads: int) -> EngineSettings:
@@ -63,8 +63,8 @@ class Listener(NoChecker):
 
     def __init__(self) -> None:
         self._begun = asyncio.Event()
-        #: when, and how late; seconds
-        self.stalls: list[tuple[float, float]] = []
+        #: when, how late, and how much the loop's own thread computed meanwhile; seconds
+        self.stalls: list[tuple[float, float, float]] = []
 
     def running(self) -> AbstractAsyncContextManager[object]:
         return self._listening()
@@ -86,11 +86,11 @@ class Listener(NoChecker):
     async def _beat(self) -> None:
         await self._begun.wait()
         while True:
-            expected = time.perf_counter() + BEAT_S
+            expected, before = time.perf_counter() + BEAT_S, time.thread_time()
             await asyncio.sleep(BEAT_S)
             late = time.perf_counter() - expected
-            if len(self.stalls) < MOST_NOTED:
-                self.stalls.append((time.time(), late))
+            if late > LATE_S and len(self.stalls) < MOST_NOTED:
+                self.stalls.append((time.time(), late, time.thread_time() - before))
 
 
 class Timeline:

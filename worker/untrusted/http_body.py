@@ -16,8 +16,13 @@ from worker.errors import InputRefused
 
 #: The header of every request whose answer is read here.
 IDENTITY: Final = {"Accept-Encoding": "identity"}
-#: Longest time between two looks at the event loop while pieces come from a buffer: a peer may send bytes one by one.
-TURN_S: Final = 0.01
+#: Longest time between two looks at the event loop while pieces come from a buffer. Short, for some dozens of bodies
+#: may come at once.
+TURN_S: Final = 0.002
+#: A body of more pieces than this, of fewer bytes on average, is refused: each costs the parser of HTTP some 20 us, so
+#: that a megabyte of one byte each costs half a minute. Servers send pieces of kilobytes.
+MOST_CRUMBS: Final = 1000
+CRUMB_BYTES: Final = 64
 
 
 class SlowWatch:
@@ -63,16 +68,19 @@ def refuse_length(response: httpx.Response, max_bytes: int) -> None:
 async def iter_body(response: httpx.Response, *, max_bytes: int | None = None) -> AsyncIterator[bytes]:
     """The body's bytes as they come over the wire. Raises InputRefused, httpx.RequestError.
 
-    More than `max_bytes` are refused when they have come; what is within the bound is handed out before.
+    More than `max_bytes` are refused when they have come; what is within the bound is handed out before. So are pieces
+    of a few bytes each.
     """
     refuse_coding(response)
     if response.is_stream_consumed:  # a response made in memory, without a network
         yield response.content
         return
-    count = 0
+    count = pieces = 0
     turn_ends_s = time.monotonic() + TURN_S
     async for piece in response.aiter_raw():
-        count += len(piece)
+        count, pieces = count + len(piece), pieces + 1
+        if pieces > MOST_CRUMBS and count < pieces * CRUMB_BYTES:
+            raise InputRefused(f"The answer comes in more than {MOST_CRUMBS} pieces of less than {CRUMB_BYTES} bytes.")
         if max_bytes is not None and count > max_bytes:
             if kept := piece[: len(piece) - (count - max_bytes)]:
                 yield kept

@@ -106,7 +106,7 @@ def _encoded(data: bytes | str) -> bytes:
 
 def _count_values(data: bytes, bounds: JsonBounds) -> int:
     """An upper bound of the document's values. Raises InputRefused as soon as a bound is passed."""
-    depth, values, position = 0, 1, 0
+    depth, values, texts, position = 0, 1, 0, 0
     while token := _TOKEN.search(data, position):
         first, position = data[token.start()], token.end()
         if first == _QUOTE:
@@ -115,6 +115,9 @@ def _count_values(data: bytes, bounds: JsonBounds) -> int:
             if data[position : position + 1] != b'"':
                 raise InputRefused("The JSON has a text without an end.")
             position += 1
+            texts += 1
+            if texts > 2 * bounds.max_values:  # a key and a value each, if it is JSON
+                raise InputRefused(f"The JSON has more than {2 * bounds.max_values} texts.")
             continue
         depth += (first in _OPENING) - (first in _CLOSING)
         values += first in _OPENING or first == _COMMA

@@ -140,11 +140,6 @@ class MemoryBudget:
             raise InputRefused("The job of these pictures is over.")
         self._reserved[reservation] += count
 
-    def _must_wait(self, reservation: "Reservation", count: int) -> bool:
-        is_oldest = next(iter(self._reserved), None) is reservation
-        is_over = reservation not in self._reserved
-        return not is_oldest and not is_over and self.used_bytes + count > self.max_bytes
-
     def free(self, reservation: "Reservation", count: int) -> None:
         """Take so many bytes off a reservation."""
         if reservation in self._reserved:

@@ -136,6 +136,20 @@ async def test_a_flood_of_tiny_pieces_lets_others_have_their_turns(monkeypatch):
     assert turns >= 99
 
 
+async def test_a_body_in_crumbs_is_refused_long_before_its_bound():
+    """A megabyte of chunks of one byte each takes the parser of HTTP half a minute."""
+    sent = 50_000
+    async with answering(head("Transfer-Encoding: chunked") + b"1\r\nx\r\n" * sent) as url:
+        with pytest.raises(InputRefused, match="pieces of less than"):
+            await body_of(url, max_bytes=sent)
+
+
+async def test_a_short_answer_may_come_line_by_line():
+    lines = b"3\r\n{}\n\r\n" * 900 + b"0\r\n\r\n"
+    async with answering(head("Transfer-Encoding: chunked") + lines) as url:
+        assert len(await body_of(url)) == 2700
+
+
 def test_a_transfer_that_drips_is_told_by_the_bytes_of_a_window(monkeypatch):
     now_s = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now_s)

@@ -105,6 +105,12 @@ def test_many_values_are_refused_before_they_are_built(piece):
         read_json("[" + piece * 200_001)
 
 
+@pytest.mark.parametrize("data", [b'"' * 1000, b"{" + b'"":""' * 500, b'["" ' + b'"" ' * 500])
+def test_texts_that_no_comma_separates_are_refused_when_they_are_too_many_for_the_values(data):
+    with pytest.raises(InputRefused, match="more than 200 texts"):
+        read_json(data, JsonBounds(max_values=100))
+
+
 def test_more_bytes_than_allowed_are_refused():
     with pytest.raises(InputRefused, match="bytes"):
         read_json(b'"' + b"a" * 100 + b'"', JsonBounds(max_bytes=100))
