@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from worker import __version__, logs
-from worker.commands import config, maintenance, models, workflows
+from worker.commands import config, maintenance, models, steer, workflows
 from worker.commands.demo import demo
 from worker.commands.doctor import doctor
 from worker.commands.output import accept_any_character, answer, complain
@@ -28,6 +28,10 @@ app = typer.Typer(
 app.command()(run)
 app.command()(demo)
 app.command()(doctor)
+app.command()(steer.status)
+app.command()(steer.pause)
+app.command()(steer.resume)
+app.command()(steer.finish)
 app.command()(workflows.render)
 app.add_typer(maintenance.app, name="maintenance")
 app.add_typer(config.app, name="config")
@@ -39,10 +43,7 @@ ShowVersion = Annotated[bool, typer.Option("--version", help="Show the version a
 #: What owners type for something that has another name here.
 _OTHER_WORDS = {
     "start": "`horde-bridge run` starts the worker",
-    "status": "the running worker shows its status in its terminal; `horde-bridge maintenance show` asks the Horde",
-    "stop": "press Ctrl+C in the worker's terminal, or send SIGTERM to its process",
-    "pause": "`horde-bridge maintenance on` takes the worker out of service",
-    "resume": "`horde-bridge maintenance off` takes it back into service",
+    "stop": "`horde-bridge finish` ends the worker when its jobs are done; Ctrl+C in its terminal does the same",
     "check": "`horde-bridge config check` checks the settings, `horde-bridge doctor` everything",
     "download": "`horde-bridge models download` fetches the models",
     "install": "update-runtime sets everything up",

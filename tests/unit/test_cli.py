@@ -41,7 +41,7 @@ def test_each_command_has_help_of_its_own(typed, arguments):
     [
         (("modles",), "did you mean `horde-bridge models`?"),
         (("models", "lst"), "did you mean `horde-bridge models list`?"),
-        (("status",), "maintenance show"),
+        (("stop",), "horde-bridge finish"),
         (("stop",), "Ctrl+C"),
         (("xyzzy",), "The commands of horde-bridge are: config, demo,"),
         (("-n", "x", "doctor"), "Write the command doctor first"),

@@ -15,6 +15,7 @@ from worker.config.paths import cache_home, models_root
 from worker.config.schema import BridgeData
 from worker.console.job_log import log_jobs
 from worker.console.status_view import StatusView
+from worker.dashboard.reader import Dashboard
 from worker.engine.cards import card_count, find_cards
 from worker.engine.devices import Device, choose_devices, engine_settings
 from worker.engine.install.layout import Runtime
@@ -114,7 +115,7 @@ def compose(
         ),
         journal=_journal(home),
         background=(watch, watch_maintenance, ClockWatch()),
-        readers=(log_jobs, StatusView(live, at_bottom=at_bottom)),
+        readers=(log_jobs, StatusView(live, at_bottom=at_bottom), Dashboard(live, home)),
         reload=watch.ask,
     )
 

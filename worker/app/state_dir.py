@@ -19,10 +19,15 @@ LOG_LOCK = ".lock"
 _LONGEST_HOLDER = 100
 
 
+def workers_folder(runtime: Path, environment: Mapping[str, str]) -> Path:
+    """Where the folders of all workers of this installation are; need not exist."""
+    elsewhere = environment.get(VARIABLE, "").strip()
+    return Path(elsewhere).expanduser().absolute() if elsewhere else runtime / "workers"
+
+
 def worker_folder(runtime: Path, environment: Mapping[str, str], *, name: str, horde_url: str) -> Path:
     """Where the worker of this name on this Horde keeps its journal and its engines' files; need not exist."""
-    elsewhere = environment.get(VARIABLE, "").strip()
-    base = Path(elsewhere).expanduser().absolute() if elsewhere else runtime / "workers"
+    base = workers_folder(runtime, environment)
     readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] or "worker"
     return base / f"{readable}-{_digest(name, horde_url)}"
 

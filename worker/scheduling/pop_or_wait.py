@@ -71,6 +71,9 @@ class MachineLimits:
     folder: Path
     memory: int = GIB
     disk: int = GIB
+    #: bytes that were free at the last look; None: not known
+    memory_free: int | None = field(default=None, init=False)
+    disk_free: int | None = field(default=None, init=False)
     _readings_at: float = field(default=float("-inf"), init=False)
     _reason: WaitReason | None = field(default=None, init=False)
 
@@ -79,12 +82,13 @@ class MachineLimits:
         if now - self._readings_at > READINGS_EVERY_S:
             self._readings_at = now
             try:
-                disk_free = shutil.disk_usage(self.folder).free
+                self.disk_free = shutil.disk_usage(self.folder).free
             except OSError as error:
                 # An engine that can't write there fails by itself, and says so.
                 logger.debug("The disk of {} can't be looked at: {}", self.folder, error)
-                disk_free = self.disk
-            self._reason = self.reason(psutil.virtual_memory().available, disk_free)
+                self.disk_free = None
+            self.memory_free = psutil.virtual_memory().available
+            self._reason = self.reason(self.memory_free, self.disk if self.disk_free is None else self.disk_free)
         return self._reason
 
     def reason(self, memory_free: int, disk_free: int) -> WaitReason | None:
@@ -139,6 +143,11 @@ class Admission:
     def all_in_vain_s(self) -> float:
         """The same since the start."""
         return self._parts.pop_backoff.all_in_vain_s
+
+    @property
+    def machine(self) -> MachineLimits:
+        """What is free on this machine, and must be."""
+        return self._parts.machine
 
     def since(self, reason: WaitReason) -> float | None:
         """When one of `reasons` came up, on the monotonic clock."""

@@ -4,8 +4,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import cache
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from worker.errors import InputRefused
 from worker.status.model import SCHEMA_VERSION, HourOfWork, JobRecord, Snapshot
 
 #: Digits after the point of seconds and kudos: enough for people and machines.
@@ -35,6 +39,23 @@ def snapshot_object(snapshot: Snapshot) -> dict[str, Any]:
 def snapshot_json(snapshot: Snapshot) -> str:
     """The snapshot as one line of JSON."""
     return dumps(snapshot_object(snapshot))
+
+
+def read_snapshot(fields: Mapping[str, Any]) -> Snapshot:
+    """The snapshot that another process wrote as JSON. Raises InputRefused."""
+    if fields.get("schema") != SCHEMA_VERSION:
+        raise InputRefused(
+            "The running worker is of another version than this command.", remedy="Restart the worker; or use --json."
+        )
+    try:
+        return _snapshots().validate_python(fields)
+    except ValidationError as error:
+        raise InputRefused(f"The worker's status can't be read: {error.error_count()} fields are wrong.") from error
+
+
+@cache
+def _snapshots() -> "TypeAdapter[Snapshot]":
+    return TypeAdapter(Snapshot)
 
 
 def history_json(jobs: tuple[JobRecord, ...], total: int) -> str:

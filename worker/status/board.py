@@ -23,12 +23,14 @@ from worker.status.model import (
     HourOfWork,
     JobRecord,
     JobView,
+    Machine,
     ModelView,
     PauseView,
     Phase,
     Session,
     SlotView,
     Snapshot,
+    StageTimes,
     Versions,
 )
 from worker.status.session import SessionStats
@@ -86,6 +88,7 @@ class StatusBoard:
         self.versions = Versions(__version__, parts.agent, platform.python_version())
         parts.events.subscribe(self._book.note)
         parts.events.subscribe(self._note)
+        parts.events.subscribe_pops(self.stats.note_pop)
         parts.events.subscribe_pops(self._standing.note)
         parts.steering.on_change(self._steered)
 
@@ -186,6 +189,7 @@ class StatusBoard:
             not_offered=dict(admission.not_offered) if admission else {},
             pauses=pauses,
             standing=standing,
+            machine=self._machine(),
             skipped=dict(admission.skipped) if admission else {},
             passed_over=admission.passed_over if admission else "",
             in_vain_s=admission.in_vain_s if admission else 0.0,
@@ -200,6 +204,9 @@ class StatusBoard:
             faulted_images=stats.faulted_images,
             models=dict(stats.models),
             faults=dict(stats.faults),
+            stages=StageTimes(**stats.stages),
+            pops=dict(stats.pops),
+            pop_s=stats.pop_s,
             uptime_s=uptime_s,
             idle_s=self._admission.all_in_vain_s if self._admission else 0.0,
             kudos_per_hour=stats.kudos * HOUR_S / uptime_s if uptime_s >= LEAST_S else None,
@@ -228,6 +235,12 @@ class StatusBoard:
             held = slot.process.memory_bytes() if slot.process else 0
             self._memory[slot.number] = now, held
         return held
+
+    def _machine(self) -> Machine:
+        if self._admission is None:
+            return Machine()
+        limits = self._admission.machine
+        return Machine(limits.memory_free, limits.disk_free, limits.disk)
 
     def _models(self) -> tuple[ModelView, ...]:
         state = self._parts.models.state()

@@ -50,6 +50,7 @@ class JobBook:
         self.session.note(event)
         if stage in {Stage.DONE, Stage.FAULTED}:
             record = self._record(job, stage)
+            self.session.note_stages(record.stages)
             self._asked.pop(job, None)
             self._entered.pop(job, None)
             self._ended.appendleft(record)

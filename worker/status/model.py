@@ -135,8 +135,6 @@ class SlotView:
     reason: str = ""
     remedy: str = ""
     job: JobView | None = None
-    #: of its ComfyUI; empty before the first start
-    engine_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -254,6 +252,16 @@ class WarningView:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """What is free on this machine, and how much must be. None: not known."""
+
+    memory_free_bytes: int | None = None
+    #: of the disk that the engines write to
+    disk_free_bytes: int | None = None
+    disk_needed_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Session:
     """Totals since this run began."""
 
@@ -263,6 +271,12 @@ class Session:
     models: Mapping[str, Tally] = field(default_factory=lambda: MappingProxyType({}))
     #: jobs by whose failure it was
     faults: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    #: seconds of all jobs in each stage
+    stages: StageTimes = StageTimes()
+    #: pops by what they brought: job, nothing, refused, unreachable
+    pops: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    #: seconds that all pops took
+    pop_s: float = 0.0
     uptime_s: float = 0.0
     #: in which an engine stood ready, jobs were asked for and none came
     idle_s: float = 0.0
@@ -301,6 +315,7 @@ class Snapshot:
     not_offered: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     pauses: tuple[PauseView, ...] = ()
     standing: Standing = Standing()
+    machine: Machine = Machine()
     #: requests that the Horde passed over at the last pop, by its reasons; empty after one that brought a job
     skipped: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     #: the same as a sentence; may be empty

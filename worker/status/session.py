@@ -1,15 +1,17 @@
 """Counts of this session, by the Horde's answers."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from worker.bounded_dict import BoundedDict
-from worker.jobs.job import Job, JobEvent, Stage
+from worker.errors import HordeUnreachable
+from worker.jobs.job import Job, JobEvent, PopEvent, Stage
 from worker.status.asked import LONGEST_NAME
-from worker.status.model import Outcome, Tally
+from worker.status.model import Outcome, StageTimes, Tally
 from worker.untrusted.text import visible
 
 #: Models counted apart; an owner who serves more sees those of the latest jobs.
 MOST_MODELS = 500
+POP_RESULTS = ("job", "nothing", "refused", "unreachable")
 
 
 @dataclass
@@ -33,6 +35,11 @@ class SessionStats:
     models: BoundedDict[str, Tally] = field(default_factory=lambda: BoundedDict(MOST_MODELS))
     #: faulted jobs by whose failure it was
     faults: dict[str, int] = field(default_factory=dict)
+    #: seconds of all jobs by stage
+    stages: dict[str, float] = field(default_factory=dict)
+    #: pops by what they brought: job, nothing, refused, unreachable; and the seconds that all took
+    pops: dict[str, int] = field(default_factory=lambda: dict.fromkeys(POP_RESULTS, 0))
+    pop_s: float = 0.0
 
     @property
     def total(self) -> Tally:
@@ -54,6 +61,22 @@ class SessionStats:
         if one.faulted:
             blame = blame_of(job)
             self.faults[blame] = self.faults.get(blame, 0) + 1
+
+    def note_pop(self, event: PopEvent) -> None:
+        """A pop came back."""
+        self.pops[_result(event)] += 1
+        self.pop_s += event.took_s
+
+    def note_stages(self, seconds: StageTimes) -> None:
+        """A job has ended that spent so long in its stages."""
+        for name, spent_s in asdict(seconds).items():
+            self.stages[name] = self.stages.get(name, 0.0) + spent_s
+
+
+def _result(event: PopEvent) -> str:
+    if event.answer is not None:
+        return "job" if event.answer.job_ids else "nothing"
+    return "unreachable" if isinstance(event.error, HordeUnreachable) else "refused"
 
 
 def tally_of(job: Job, stage: Stage) -> Tally:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from loguru import logger
 
-from worker.clock import duration
 from worker.errors import ConfigError
 from worker.horde.account import switch_maintenance
 from worker.horde.client import HordeClient
@@ -48,15 +47,11 @@ class Steering:
                 "A pause lasts from one second to thirty days.", remedy="Leave its length out to pause until `resume`."
             )
         self.pause_state.begin(None if for_s is None else self.wall() + for_s)
-        span = "until it is resumed" if for_s is None else f"for {duration(for_s)}"
-        logger.bind(action="paused").success("Paused by its owner {}; jobs under way are finished.", span)
         self._changed()
 
     def resume(self) -> None:
         """End the pause, if there is one."""
-        if self.pause_state.is_on:
-            self.pause_state.end()
-            logger.bind(action="resumed").success("The pause is over.")
+        self.pause_state.end()
         self._changed()
 
     def finish(self) -> None:

@@ -1,0 +1,84 @@
+"""`status`, `pause`, `resume`, `finish`: the running worker of this folder, from outside."""
+
+import os
+import re
+from typing import Annotated
+
+import typer
+
+from worker.app.state_dir import workers_folder
+from worker.commands.options import AsJson, WorkerName
+from worker.commands.output import answer, answer_json
+from worker.console.status import status_lines
+from worker.dashboard.client import ask
+from worker.dashboard.whereabouts import Whereabouts, running_workers
+from worker.engine.install import Runtime
+from worker.errors import WorkerError
+from worker.status.as_json import read_snapshot
+
+#: Seconds of each unit that a span can be written with.
+UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+SPAN = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)\s*([a-z]*)")
+
+For = Annotated[
+    str | None, typer.Option("--for", metavar="SPAN", help="So long: 90s, 10m, 2h. If not given, until `resume`.")
+]
+
+
+def status(*, as_json: AsJson = False, name: WorkerName = None) -> None:
+    """Show what the running worker does and earns, and why nothing comes if so."""
+    found = ask(find_worker(name), "GET", "/api/status")
+    if as_json:
+        answer_json(found)
+    else:
+        for line in status_lines(read_snapshot(found)):
+            answer(line)
+
+
+def pause(*, for_: For = None, name: WorkerName = None) -> None:
+    """Ask for no new jobs; those under way are finished. The worker goes on running."""
+    seconds = None if for_ is None else span_s(for_)
+    worker = find_worker(name)
+    ask(worker, "POST", "/api/pause", {} if seconds is None else {"for_s": seconds})
+    until = "until `horde-bridge resume`" if for_ is None else f"for {for_}"
+    answer(f"{worker.name} is paused {until}; jobs under way are finished.")
+
+
+def resume(*, name: WorkerName = None) -> None:
+    """End a pause."""
+    worker = find_worker(name)
+    ask(worker, "POST", "/api/resume")
+    answer(f"{worker.name} asks for jobs again.")
+
+
+def finish(*, name: WorkerName = None) -> None:
+    """Finish the jobs under way, then end the worker."""
+    worker = find_worker(name)
+    ask(worker, "POST", "/api/finish")
+    answer(f"{worker.name} finishes its jobs and ends.")
+
+
+def span_s(text: str) -> float:
+    """Seconds of a span as people write it. Raises BadParameter."""
+    found = SPAN.fullmatch(text.strip().lower())
+    if found is None or (found[2] or "s") not in UNITS or not float(found[1]):
+        raise typer.BadParameter(f"{text!r} is no span of time; write it as 90s, 10m, 2h or 1d.", param_hint="--for")
+    return float(found[1]) * UNITS[found[2] or "s"]
+
+
+def find_worker(name: str | None) -> Whereabouts:
+    """The worker that runs from this installation, of that name if one is given. Raises WorkerError."""
+    folder = workers_folder(Runtime.locate().folder, os.environ)
+    running = running_workers(folder)
+    wanted = [worker for worker in running if name is None or worker.name == name]
+    if len(wanted) == 1:
+        return wanted[0]
+    names = ", ".join(repr(worker.name) for worker in wanted or running)
+    if wanted:
+        raise WorkerError(f"{len(wanted)} workers run here: {names}.", remedy="Name one of them with -n NAME.")
+    if running:
+        raise WorkerError(f"No worker named {name!r} runs here.", remedy=f"These do: {names}.")
+    raise WorkerError(
+        "No worker of this installation runs.",
+        remedy=f"Start it with `horde-bridge`. (Looked for in {folder}.)",
+    )

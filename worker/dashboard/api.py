@@ -1,0 +1,126 @@
+"""The interface for programs: the status as JSON, and the steps that steer the worker. Every answer is one object."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from worker.errors import HordeError, InputRefused, WorkerError
+from worker.status.as_json import dumps, history_json, hours_json, snapshot_json
+from worker.status.board import StatusBoard
+from worker.status.model import SCHEMA_VERSION, JobRecord
+from worker.untrusted.json_reader import JsonBounds, read_json_object
+
+#: What a request may hold.
+BODY_BOUNDS = JsonBounds(max_bytes=4096, max_depth=2)
+#: Jobs of one answer, and hours.
+MOST_JOBS, MOST_HOURS = 500, 168
+#: Digits of a number in a query.
+LONGEST_NUMBER = 9
+
+Step = Callable[[StatusBoard, dict[str, Any]], Awaitable[None]]
+
+
+def routes(status: StatusBoard) -> list[Route]:
+    """All of it, below /api."""
+
+    async def show(_: Request) -> Response:
+        return _json(snapshot_json(status.snapshot()))
+
+    async def history(request: Request) -> Response:
+        query = request.query_params
+        wanted = _wanted(query.get("model"), query.get("outcome"), query.get("blame"), query.get("feature"))
+        offset, limit = _number(query.get("offset"), 0, 10**6), _number(query.get("limit"), 100, MOST_JOBS)
+        return _json(history_json(*status.history(offset=offset, limit=limit, wanted=wanted)))
+
+    async def hours(request: Request) -> Response:
+        return _json(hours_json(status.hours(max(1, _number(request.query_params.get("count"), 24, MOST_HOURS)))))
+
+    def step(do: Step) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            try:
+                await do(status, await _body(request))
+            except WorkerError as error:
+                code = 502 if isinstance(error, HordeError) else 400
+                return _json(dumps({"error": error.message, "remedy": error.remedy}), code)
+            return _json(dumps({"schema": SCHEMA_VERSION, "phase": status.phase().value}))
+
+        return answer
+
+    return [
+        Route("/api/status", show),
+        Route("/api/history", history),
+        Route("/api/hours", hours),
+        *(Route(f"/api/{name}", step(do), methods=["POST"]) for name, do in STEPS.items()),
+    ]
+
+
+async def _pause(status: StatusBoard, body: dict[str, Any]) -> None:
+    for_s = body.get("for_s")
+    if for_s is not None and (isinstance(for_s, bool) or not isinstance(for_s, (int, float))):
+        raise InputRefused("for_s is no number of seconds.", remedy="Leave it out to pause until `resume`.")
+    status.steering.pause(for_s)
+
+
+async def _resume(status: StatusBoard, _: dict[str, Any]) -> None:
+    status.steering.resume()
+
+
+async def _finish(status: StatusBoard, _: dict[str, Any]) -> None:
+    status.steering.finish()
+
+
+async def _maintenance(status: StatusBoard, body: dict[str, Any]) -> None:
+    if not isinstance(body.get("on"), bool):
+        raise InputRefused("on is neither true nor false.", remedy='Send {"on": true} or {"on": false}.')
+    await status.steering.set_maintenance(on=body["on"], message=str(body.get("message") or "")[:1000])
+
+
+async def _reload(status: StatusBoard, _: dict[str, Any]) -> None:
+    status.steering.reload_settings()
+
+
+#: Path below /api → what it does. Each takes an object, which may be empty.
+STEPS: dict[str, Step] = {
+    "pause": _pause,
+    "resume": _resume,
+    "finish": _finish,
+    "maintenance": _maintenance,
+    "reload": _reload,
+}
+
+
+def _wanted(
+    model: str | None, outcome: str | None, blame: str | None, feature: str | None
+) -> Callable[[JobRecord], bool]:
+    def wanted(job: JobRecord) -> bool:
+        return (
+            (not model or job.model == model)
+            and (not outcome or job.outcome.value == outcome)
+            and (not blame or job.blame == blame)
+            and (not feature or feature in job.features)
+        )
+
+    return wanted
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """The object that was sent; none at all is an empty one. Raises InputRefused."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > BODY_BOUNDS.max_bytes:
+            raise InputRefused(f"The request is larger than {BODY_BOUNDS.max_bytes} bytes.")
+    return read_json_object(body, BODY_BOUNDS) if body.strip() else {}
+
+
+def _number(text: str | None, default: int, most: int) -> int:
+    if not text or not text.isdecimal() or len(text) > LONGEST_NUMBER:
+        return default
+    return min(int(text), most)
+
+
+def _json(text: str, code: int = 200) -> Response:
+    return Response(text, code, {"Cache-Control": "no-store"}, media_type="application/json")

@@ -1,0 +1,133 @@
+"""The HTTP server inside the worker's event loop. Imported when it is started: its libraries take a while."""
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hmac import compare_digest
+
+import uvicorn
+from loguru import logger
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from worker.aio import to_the_end
+from worker.dashboard import api, metrics, probes
+from worker.status.board import StatusBoard
+
+#: Ports tried after the one in the settings.
+MORE_PORTS = 20
+#: Seconds for open requests when the server ends.
+GRACE_S = 1
+#: Seconds after which an idle connection is closed, connections that may wait to be taken, requests under way at most.
+KEEP_ALIVE_S, BACKLOG, MOST_REQUESTS = 20, 64, 100
+#: Paths that are answered without a token.
+OPEN = frozenset({"/healthz", "/startupz", "/readyz"})
+
+
+def application(status: StatusBoard, token: str) -> ASGIApp:
+    """Everything that is served."""
+    routes = [*probes.routes(status), *metrics.routes(status), *api.routes(status)]
+    return bearer_only(Starlette(routes=routes), token)
+
+
+def bearer_only(app: ASGIApp, token: str) -> ASGIApp:
+    """The application behind the token."""
+    expected = f"Bearer {token}".encode()
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        given = dict(scope.get("headers", ())).get(b"authorization", b"")
+        if scope["path"] in OPEN or compare_digest(given, expected):
+            await app(scope, receive, send)
+        else:
+            await PlainTextResponse("The token is missing or wrong.\n", 401)(scope, receive, send)
+
+    return guarded
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to the worker, and sleeps while nobody asks."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ended = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def main_loop(self) -> None:
+        await self.ended.wait()
+
+
+async def serve(app: ASGIApp, listening: socket.socket) -> None:
+    """Serve at this socket until cancelled; it is closed then."""
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        loop="none",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        limit_concurrency=MOST_REQUESTS,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = _Server(config)
+    serving = asyncio.ensure_future(server.serve([listening]))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        server.ended.set()
+        with contextlib.suppress(Exception):
+            await to_the_end(_ended(serving))
+        raise
+    finally:
+        listening.close()
+
+
+async def _ended(serving: "asyncio.Future[None]") -> None:
+    _, late = await asyncio.wait([serving], timeout=GRACE_S + 2)
+    if late:
+        serving.cancel()
+
+
+def listen(address: str, port: int) -> socket.socket:
+    """A listening socket at this port, or at one of the next if it is taken, or at any. Raises OSError."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    ports = [*range(port, min(port + MORE_PORTS, 65_536))] if port else []
+    for wanted in [*ports, 0]:
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        if sys.platform != "win32":  # there it would let two programs share the port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((address, wanted))
+            listening.listen(BACKLOG)
+        except OSError as error:
+            listening.close()
+            if not wanted:
+                raise
+            logger.debug("Port {} of {} is taken: {}", wanted, address, error)
+        else:
+            listening.setblocking(False)
+            return listening
+    raise AssertionError("port 0 is bound or raises")
+
+
+def url_of(listening: socket.socket, *, secure: bool = False) -> str:
+    """Where this machine reaches it."""
+    host, port = listening.getsockname()[:2]
+    if host in {"0.0.0.0", "::"}:
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'https' if secure else 'http'}://{shown}:{port}"

@@ -1,0 +1,122 @@
+"""Where a running worker is reached, and with what token: two files in its folder, which only its owner may read.
+
+The token outlives the worker, so that a link that was kept goes on working. The address is there while the worker
+runs; what a killed one left is recognised by its pid and start time.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+from loguru import logger
+
+from worker.errors import InputRefused
+from worker.untrusted.json_reader import JsonBounds, read_json_file
+
+ADDRESS_FILE, TOKEN_FILE = "dashboard.json", "dashboard-token"
+ADDRESS_BOUNDS = JsonBounds(max_bytes=8192)
+#: Bytes of randomness in a token of ours, and characters read of one.
+TOKEN_BYTES, LONGEST_TOKEN = 32, 1024
+#: Tolerance between two readings of a process's start time, in seconds.
+BIRTH_TOLERANCE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """A running worker. `url` ends without a slash; `born` is its process's start in seconds since 1970."""
+
+    name: str
+    pid: int
+    born: float
+    url: str
+    token: str
+
+    @property
+    def runs(self) -> bool:
+        """Whether that very process is there, and not another with its pid."""
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.born) <= BIRTH_TOLERANCE_S
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.Error:  # somebody else's, so it is there
+            return True
+
+
+def own_token(home: Path) -> str:
+    """The token of the worker with this folder, made at its first start. One that can't be kept lasts for this run."""
+    file = home / TOKEN_FILE
+    try:
+        with file.open(encoding="ascii") as stream:
+            kept = stream.read(LONGEST_TOKEN).strip()
+        if len(kept) >= TOKEN_BYTES:
+            return kept
+    except (OSError, ValueError):
+        pass
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    try:
+        write_private(file, token)
+    except OSError as error:
+        logger.bind(action="token_not_kept").warning(
+            "The dashboard's token can't be kept in {}, so its link is another at each start: {}", file, error
+        )
+    return token
+
+
+@contextmanager
+def announced(home: Path, *, name: str, url: str, token: str) -> Iterator[None]:
+    """Keep the address in the worker's folder while the block lasts."""
+    here = Whereabouts(name, os.getpid(), psutil.Process().create_time(), url, token)
+    file = home / ADDRESS_FILE
+    try:
+        write_private(file, json.dumps(asdict(here)))
+    except OSError as error:
+        logger.bind(action="address_not_kept").warning(
+            "{} can't be written, so `horde-bridge status` does not find this worker: {}", file, error
+        )
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            file.unlink()
+
+
+def running_workers(base: Path) -> list[Whereabouts]:
+    """The workers that run now, of all whose folders are in `base`, by name. Files that make no sense are skipped."""
+    found = []
+    with contextlib.suppress(OSError):
+        for file in sorted(base.glob(f"*/{ADDRESS_FILE}")):
+            here = _read(file)
+            if here is not None and here.runs:
+                found.append(here)
+    return sorted(found, key=lambda each: each.name)
+
+
+def write_private(file: Path, text: str) -> None:
+    """Replace the file by one that only its owner may read, from its first byte on. Raises OSError."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    draft.replace(file)
+
+
+def _read(file: Path) -> Whereabouts | None:
+    try:
+        content = read_json_file(file, ADDRESS_BOUNDS)
+        return Whereabouts(
+            str(content["name"]),
+            int(content["pid"]),
+            float(content["born"]),
+            str(content["url"]),
+            str(content["token"]),
+        )
+    except (OSError, InputRefused, ValueError, TypeError, KeyError, OverflowError):
+        return None
