@@ -1,13 +1,17 @@
 """Fixtures every kind of test may use, and the rule that nothing is skipped."""
 
+import os
 import sys
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from worker.engine.install.layout import Runtime
 
+#: Another ComfyUI than the installed one, and the Python that runs it.
+OTHER_COMFYUI, OTHER_PYTHON = "AIWORKER_TEST_COMFYUI", "AIWORKER_TEST_COMFYUI_PYTHON"
 FIXTURES = Path(__file__).with_name("fixtures")
 #: Why a test may be skipped, and only on a system other than Linux.
 PLATFORM_REASONS = frozenset(
@@ -39,8 +43,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(scope="session")
 def runtime() -> Runtime:
-    """What update-runtime installs: ComfyUI and its environment. Fails where they are missing."""
+    """What update-runtime installs: ComfyUI and its environment, or another ComfyUI that is to be tested (`./test.sh
+    --comfyui PATH`). Fails where they are missing.
+    """
     found = Runtime.locate()
+    if tree := os.environ.get(OTHER_COMFYUI):
+        python = os.environ.get(OTHER_PYTHON) or found.engine_python
+        found = replace(found, comfyui=Path(tree).absolute(), engine_python=Path(python).absolute())
     for path in (found.engine_python, found.comfyui):
         if not path.exists():
             pytest.fail(f"{path} does not exist: ./test.sh makes it; without it, deselect by -m 'not engine'")

@@ -1,5 +1,6 @@
 """The real ComfyUI with tiny models, for every test of this folder."""
 
+import hashlib
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -43,8 +44,9 @@ def comfyui_source(runtime: Runtime) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(runtime: Runtime) -> Tiny:
-    """Tiny models in the runtime folder, built where missing."""
-    out = runtime.folder / "tiny"
+    """Tiny models in the runtime folder, built where missing; for another ComfyUI in a folder of its own."""
+    own = runtime.comfyui == Runtime.locate().comfyui
+    out = runtime.folder / ("tiny" if own else f"tiny-{hashlib.sha256(bytes(runtime.comfyui)).hexdigest()[:12]}")
     command = build_command(runtime.engine_python, runtime.comfyui, out)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=600)
     return Tiny(engine_tree(out), models_folder(out), runtime.engine_python)

@@ -25,6 +25,7 @@ from worker.engine.events import Progress
 from worker.engine.pool import EnginePool
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.engine.render_task import Rendering, RenderTask
+from worker.engine.versions.tree import version_of
 from worker.errors import GraphRejected, PayloadFailed
 
 from .studio import DEVICE_ARGUMENTS
@@ -121,7 +122,7 @@ class Nodes:
             self.begun.set()
 
 
-async def test_only_who_has_the_token_gets_in(room: Room) -> None:
+async def test_only_who_has_the_token_gets_in(room: Room, comfyui_source: Path) -> None:
     url = room.process.url
     async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
         for method, path in [("GET", "/system_stats"), ("GET", "/"), ("POST", "/prompt"), ("PUT", "/horde/inputs/a")]:
@@ -132,7 +133,7 @@ async def test_only_who_has_the_token_gets_in(room: Room) -> None:
     with pytest.raises(websocket.WebSocketBadStatusException, match="401"):
         await asyncio.to_thread(websocket.create_connection, url.replace("http", "ws") + "/ws", timeout=PATIENCE_S)
 
-    assert (await room.client.system_stats())["system"]["comfyui_version"] == "0.3.75"
+    assert (await room.client.system_stats())["system"]["comfyui_version"] == version_of(comfyui_source)
 
 
 async def test_the_token_is_in_no_environment_a_node_could_read_later(room: Room) -> None:

@@ -33,6 +33,8 @@ LOOK_S = 5.0
 FORGET_EVERY_S = 10.0
 #: Attempts to stop a running prompt, and seconds between them.
 CANCEL_ATTEMPTS, CANCEL_PAUSE_S = 10, 0.2
+#: Answers to a request to cancel a job: done, and those of versions without it.
+CANCEL_ANSWERS = (httpx.codes.OK, httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED)
 #: Longest time that a cancelled caller is held up until the engine has noticed; the job must still be reported.
 GIVING_UP_S = 2.0
 
@@ -56,6 +58,8 @@ class EngineClient:
         self._over: list[str] = []
         #: work that is finished without its caller
         self._detached: set[asyncio.Task[None]] = set()
+        #: until the engine says that it knows no such request
+        self._cancels_jobs = True
         self.object_info: dict[str, Any] = {}
 
     async def open(self) -> None:
@@ -157,8 +161,7 @@ class EngineClient:
         """
         try:
             for _ in range(CANCEL_ATTEMPTS):
-                await self._connection.request("POST", "/queue", json={"delete": [prompt_id]})
-                await self._connection.request("POST", "/interrupt", json={"prompt_id": prompt_id})
+                await self._ask_to_stop(prompt_id)
                 if prompt_id not in await self._ids_in_queue():
                     self._given_up.discard(prompt_id)
                     await self._forget(prompt_id)
@@ -166,6 +169,15 @@ class EngineClient:
                 await asyncio.sleep(CANCEL_PAUSE_S)
         except EngineError as error:
             logger.debug("Could not cancel a prompt: {}", error)
+
+    async def _ask_to_stop(self, prompt_id: str) -> None:
+        """By the one request for it, which hits this prompt whatever begins meanwhile; older versions need two."""
+        if self._cancels_jobs:
+            answer = await self._connection.request("POST", f"/api/jobs/{prompt_id}/cancel", accept=CANCEL_ANSWERS)
+            self._cancels_jobs = answer.status_code == httpx.codes.OK
+        if not self._cancels_jobs:
+            await self._connection.request("POST", "/queue", json={"delete": [prompt_id]})
+            await self._connection.request("POST", "/interrupt", json={"prompt_id": prompt_id})
 
     async def free(self, *, unload_models: bool = True) -> None:
         """Free cached results, and models if `unload_models`, before the next prompt."""

@@ -10,6 +10,7 @@ import secrets
 import socket
 import subprocess
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ import psutil
 import yaml
 from loguru import logger
 
+from worker.engine.command_flags import LAUNCHER, flags_of, taken
 from worker.engine.loopback import loopback_client
 from worker.errors import EngineDied, EngineNotRunnable, EngineStartFailed
 from worker.process.child import (
@@ -40,7 +42,6 @@ START_TIMEOUT_S = 600.0
 PORTS = range(20_000, 32_768)
 PORTS_TRIED = 20
 
-LAUNCHER = Path(__file__).with_name("launch.py")
 NODE_PACK = Path(__file__).with_name("nodes")
 #: The file among ComfyUI's custom nodes that imports the node pack from its own folder.
 PACK_FILE = "horde_nodes.py"
@@ -107,20 +108,21 @@ def free_port() -> int:
     raise EngineStartFailed("The system has no free port.", remedy="See what holds so many connections.")
 
 
-def command_line(settings: EngineSettings, *, port: int, model_paths_file: Path) -> list[str]:
-    """The command that runs ComfyUI by the launcher."""
-    command = [str(settings.python), str(LAUNCHER), str(settings.comfyui)]
-    command += ["--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch", "--disable-api-nodes"]
-    command += ["--disable-metadata", "--base-directory", str(settings.base_directory)]
+def command_line(
+    settings: EngineSettings, *, port: int, model_paths_file: Path, flags: Collection[str] | None = None
+) -> list[str]:
+    """The command that runs ComfyUI by the launcher. `flags`: those it has, None where that is not known."""
+    wanted = ["--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch", "--disable-api-nodes"]
+    wanted += ["--disable-metadata", "--base-directory", str(settings.base_directory)]
     # Two engines that start at once would race for the database of the ComfyUI folder, which may be the owner's own.
-    command += ["--database-url", "sqlite:///:memory:"]
+    wanted += ["--database-url", "sqlite:///:memory:"]
     # An empty page: the packages of ComfyUI's own one (some 40 MB) need not be installed.
-    command += ["--front-end-root", str(settings.base_directory / "web")]
-    command += ["--extra-model-paths-config", str(model_paths_file)]
+    wanted += ["--front-end-root", str(settings.base_directory / "web")]
+    wanted += ["--extra-model-paths-config", str(model_paths_file)]
     if not settings.own_custom_nodes:
         packs = [PACK_FILE] if settings.with_node_pack else []
-        command += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", "websocket_image_save.py", *packs]
-    return [*command, *settings.arguments]
+        wanted += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", "websocket_image_save.py", *packs]
+    return [str(settings.python), str(LAUNCHER), str(settings.comfyui), *taken([*wanted, *settings.arguments], flags)]
 
 
 def model_paths_yaml(settings: EngineSettings) -> str:
@@ -203,6 +205,7 @@ class EngineProcess:
             raise EngineNotRunnable(
                 f"There is no ComfyUI in {settings.comfyui}.", remedy="Run update-runtime, or mend comfyui_path."
             )
+        flags = await flags_of(settings.python, settings.comfyui, settings.environment)
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         await self.trim_log()
@@ -220,7 +223,7 @@ class EngineProcess:
             try:
                 # From this very thread: Linux ends the engine when the thread that started it ends.
                 self._child = await asyncio.create_subprocess_exec(
-                    *command_line(settings, port=port, model_paths_file=model_paths_file),
+                    *command_line(settings, port=port, model_paths_file=model_paths_file, flags=flags),
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,

@@ -17,6 +17,7 @@ from typing import Any
 from loguru import logger
 
 from worker.aio import timeout, to_the_end
+from worker.untrusted.text import without_colours
 
 #: Seconds that a child gets to end by itself before it is killed.
 STOP_TIMEOUT_S = 5.0
@@ -110,7 +111,7 @@ def log_tail(log_file: Path) -> str:
             lines = log.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
-    return "\n".join(lines[-LOG_TAIL_LINES:])
+    return "\n".join(without_colours(line) for line in lines[-LOG_TAIL_LINES:])
 
 
 def describe_exit(code: int | None) -> tuple[str, str]:

@@ -22,6 +22,7 @@ _INVISIBLE: Final = (
 #: Combining marks as they are used to flood lines.
 _MARK: Final = "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
 _SUSPECT: Final = re.compile(rf"[{_INVISIBLE}]|(?<=[{_MARK}]{{{MOST_MARKS}}})[{_MARK}]")
+_COLOUR: Final = re.compile(r"\x1b\[[\d;]{0,20}m")
 _SHORT_ESCAPES: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 #: scheme, user part, host and path, then what is secret
@@ -59,6 +60,11 @@ def quote(text: str, *, longest: int = LONGEST_QUOTE) -> str:
 def redact_links(text: str) -> str:
     """The text with every URL in it cut before its query and without a user part: both may be secret."""
     return _LINK.sub(lambda link: f"{link['scheme']}{link['place']}{'?…' if link['secret'] else ''}", text)
+
+
+def without_colours(line: str) -> str:
+    """A line of a program's log without the codes that set colours on a terminal."""
+    return _COLOUR.sub("", line)
 
 
 def _shown(character: str) -> str:

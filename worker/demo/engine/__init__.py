@@ -13,6 +13,8 @@ from worker.engine.process import EngineSettings
 FOLDER = Path(__file__).parent
 #: Names the script where the command line does not, as for an engine that an owner's `comfyui_path` starts.
 SCRIPT_VARIABLE = "SCRIPTED_ENGINE_SCRIPT"
+#: The same for the version of ComfyUI whose dialect it speaks.
+DIALECT_VARIABLE = "SCRIPTED_ENGINE_DIALECT"
 
 
 def scripted_settings(
@@ -20,18 +22,22 @@ def scripted_settings(
     *,
     script: Path | None = None,
     object_info: Path | None = None,
+    dialect: str | None = None,
     with_node_pack: bool = True,
     start_timeout_s: float = 60.0,
 ) -> EngineSettings:
     """Settings that run the double on this very Python, its log beside the base directory's files.
 
-    `script` may be written before or after the start; `object_info` replaces the snapshot of node classes.
+    `script` may be written before or after the start; `object_info` replaces the snapshot of node classes,
+    `dialect` is one of `worker.demo.engine.dialect.DIALECTS`.
     """
     arguments: list[str] = []
     if script is not None:
         arguments += ["--script", str(script)]
     if object_info is not None:
         arguments += ["--object-info", str(object_info)]
+    if dialect is not None:
+        arguments += ["--dialect", dialect]
     return EngineSettings(
         python=Path(sys.executable),
         comfyui=FOLDER,

@@ -90,12 +90,21 @@ class NodeError(Exception):
 class Executor:
     """The queue and the one prompt that runs. `run` is its life."""
 
-    def __init__(self, outbox: Outbox, script: Path | None, pictures: Mapping[str, Size | None]) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        script: Path | None,
+        pictures: Mapping[str, Size | None],
+        *,
+        keeps_results: bool = False,
+    ) -> None:
+        """`keeps_results`: those of all earlier prompts, not of the last alone."""
         self.pending: deque[Prompt] = deque()
         self.running: Prompt | None = None
         self.history: dict[str, dict[str, Any]] = {}
         self._outbox = outbox
         self._script = script
+        self._keeps_results = keeps_results
         self._pictures = pictures
         self._wake = asyncio.Event()
         self._cached: set[str] = set()
@@ -170,7 +179,8 @@ class Executor:
         workflow = prompt.workflow
         await self._say(prompt, "execution_start")
         signatures = workflow.signatures
-        self._cached &= set(signatures.values())
+        if not self._keeps_results:
+            self._cached &= set(signatures.values())
         cached = [id_ for id_, signature in signatures.items() if signature in self._cached]
         await self._say(prompt, "execution_cached", nodes=cached)
         prompt.fault = claim_fault(self._script, JOB_FAULTS, workflow.checkpoint)

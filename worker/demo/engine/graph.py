@@ -12,6 +12,8 @@ Node = Mapping[str, Any]
 SENDERS = frozenset({"HordeImageOutput", "SaveImageWebsocket"})
 #: Inputs that name the weights a job runs on.
 WEIGHTS = ("ckpt_name", "unet_name")
+#: What ComfyUI 0.3.75 says of a node class that it does not have.
+NO_SUCH_NODE = ("invalid_prompt", "Cannot execute because node {node} does not exist.")
 #: Steps of a sampler that does not say how many.
 DEFAULT_STEPS = 4
 
@@ -31,6 +33,8 @@ class Workflow:
 
     nodes: Mapping[str, Node]
     classes: Mapping[str, Mapping[str, Any]]
+    #: type and text of the refusal where a node class is not there
+    no_such_node: tuple[str, str] = NO_SUCH_NODE
 
     @property
     def outputs(self) -> list[str]:
@@ -103,11 +107,8 @@ class Workflow:
         """ComfyUI's 400 answer when the graph is not acceptable, else None. `pictures`: keys handed in so far."""
         for id_, node in self.nodes.items():
             if node.get("class_type") not in self.classes:
-                return _refusal(
-                    "invalid_prompt",
-                    f"Cannot execute because node {node.get('class_type')} does not exist.",
-                    f"Node ID '#{id_}'",
-                )
+                kind, text = self.no_such_node
+                return _refusal(kind, text.format(node=node.get("class_type")), f"Node ID '#{id_}'")
         if not self.outputs:
             return _refusal("prompt_no_outputs", "Prompt has no outputs", "")
         errors = {id_: found for id_ in self.order if (found := list(self._mistakes(id_, pictures)))}

@@ -17,7 +17,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[3])
 import uvicorn  # noqa: E402 - after the path is right
 from loguru import logger  # noqa: E402
 
-from worker.demo.engine import SCRIPT_VARIABLE  # noqa: E402
+from worker.demo.engine import DIALECT_VARIABLE, SCRIPT_VARIABLE  # noqa: E402
+from worker.demo.engine.dialect import DIALECTS, OLDER, Dialect, add_flags  # noqa: E402
 from worker.demo.engine.script import FaultKind, claim_fault, read_script  # noqa: E402
 from worker.demo.engine.server import Engine  # noqa: E402
 from worker.workflows.node_classes import SNAPSHOT_FILE  # noqa: E402
@@ -27,14 +28,16 @@ PACKS = {"websocket_image_save.py": "SaveImageWebsocket", "horde_nodes.py": "Hor
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Ends the process for a flag that this version does not have, as ComfyUI does."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--dialect", choices=DIALECTS, default=os.environ.get(DIALECT_VARIABLE) or OLDER)
+    dialect = DIALECTS[parser.parse_known_args([word for word in sys.argv[1:] if word != "--help"])[0].dialect]
     parser.add_argument("--listen", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8188)
-    parser.add_argument("--disable-all-custom-nodes", action="store_true")
-    parser.add_argument("--whitelist-custom-nodes", nargs="*", default=[])
     parser.add_argument("--script", type=Path, default=os.environ.get(SCRIPT_VARIABLE))
     parser.add_argument("--object-info", type=Path, default=SNAPSHOT_FILE)
-    return parser.parse_known_args()[0]
+    add_flags(parser, dialect)
+    return parser.parse_args()
 
 
 def node_classes(file: Path, packs: list[str]) -> dict[str, Any]:
@@ -44,15 +47,26 @@ def node_classes(file: Path, packs: list[str]) -> dict[str, Any]:
     return {name: info for name, info in classes.items() if not name.startswith(absent)}
 
 
+def refuse_places(arguments: argparse.Namespace, dialect: Dialect) -> None:
+    """End as a newer ComfyUI does that is to use its own database beside another, or a page that is not installed."""
+    if dialect.needs_places and not (arguments.database_url and arguments.front_end_root):
+        sys.exit("[ERROR] Could not acquire lock on database, or comfyui-frontend-package is not installed.")
+
+
 def main() -> None:
     arguments = parse_arguments()
+    dialect = DIALECTS[arguments.dialect]
+    logger.remove()
+    logger.add(sys.stderr, format=dialect.log_format, colorize=False)
+    refuse_places(arguments, dialect)
     packs = arguments.whitelist_custom_nodes if arguments.disable_all_custom_nodes else list(PACKS)
     script = read_script(arguments.script)
     if claim_fault(arguments.script, frozenset({FaultKind.START_FAILURE})):
         logger.error("RuntimeError: Found no NVIDIA driver on your system.")
         sys.exit(1)
     time.sleep(script.start_seconds)
-    engine = Engine(node_classes(arguments.object_info, packs), arguments.script)
+    keeps = dialect.keeps_results and not arguments.cache_classic
+    engine = Engine(node_classes(arguments.object_info, packs), arguments.script, dialect=dialect, keeps_results=keeps)
     token = os.environ.pop("HORDE_ENGINE_TOKEN", "") if "horde_nodes.py" in packs else ""
     uvicorn.run(
         engine.application(token),

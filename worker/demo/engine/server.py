@@ -26,17 +26,18 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from worker.demo.engine.dialect import Dialect
 from worker.demo.engine.executor import Executor, Prompt
 from worker.demo.engine.graph import Size, Workflow
 from worker.demo.engine.outbox import Outbox
 from worker.demo.engine.script import FaultKind, claim_fault, read_script
 
-#: The version of ComfyUI whose protocol this is.
-COMFYUI_VERSION = "0.3.75"
-
 
 def is_canonical(prompt_id: object) -> bool:
-    """Whether newer ComfyUI takes this as the id of a prompt: a UUID with hyphens, in small letters."""
+    """Whether ComfyUI takes this as the id of a prompt: a UUID with hyphens, in small letters.
+
+    Older ones take any text; no dialect does here, so that nothing is sent that a newer one refuses.
+    """
     try:
         return isinstance(prompt_id, str) and str(UUID(prompt_id)) == prompt_id
     except ValueError:
@@ -68,12 +69,20 @@ class Gate:
 class Engine:
     """All that the routes share."""
 
-    def __init__(self, classes: Mapping[str, Mapping[str, Any]], script: Path | None) -> None:
+    def __init__(
+        self,
+        classes: Mapping[str, Mapping[str, Any]],
+        script: Path | None,
+        *,
+        dialect: Dialect,
+        keeps_results: bool = False,
+    ) -> None:
         self.classes = classes
+        self.dialect = dialect
         self.script = script
         self.outbox = Outbox()
         self.pictures: dict[str, Size | None] = {}
-        self.executor = Executor(self.outbox, script, self.pictures)
+        self.executor = Executor(self.outbox, script, self.pictures, keeps_results=keeps_results)
         self._number = 0
 
     def application(self, token: str) -> Starlette:
@@ -89,6 +98,8 @@ class Engine:
             Route("/free", self.free, methods=["POST"]),
             WebSocketRoute("/ws", self.websocket),
         ]
+        if self.dialect.cancels_jobs:
+            routes.append(Route("/api/jobs/{job_id}/cancel", self.cancel_job, methods=["POST"]))
         if "HordeImageInput" in self.classes:
             routes += [
                 Route("/horde/inputs/{key}", self.put_picture, methods=["PUT"]),
@@ -117,7 +128,7 @@ class Engine:
     async def system_stats(self, _: Request) -> Response:
         memory = psutil.virtual_memory()
         total, free = memory.total, memory.available
-        system = {"os": os.name, "ram_total": total, "ram_free": free, "comfyui_version": COMFYUI_VERSION}
+        system = {"os": os.name, "ram_total": total, "ram_free": free, "comfyui_version": self.dialect.version}
         vram = {"vram_total": total, "vram_free": free, "torch_vram_total": total, "torch_vram_free": free}
         return JSONResponse({"system": system, "devices": [{"name": "cpu", "type": "cpu", "index": None, **vram}]})
 
@@ -131,7 +142,7 @@ class Engine:
             text = "prompt_id must be a UUID in its canonical form"
             error = {"type": "invalid_prompt_id", "message": text, "details": "", "extra_info": {}}
             return JSONResponse({"error": error, "node_errors": {}}, 400)
-        workflow = Workflow(body["prompt"], self.classes)
+        workflow = Workflow(body["prompt"], self.classes, self.dialect.no_such_node)
         refusal = workflow.refusal(self.pictures)
         if refusal is None and claim_fault(self.script, frozenset({FaultKind.REFUSAL}), workflow.checkpoint):
             error = {"type": "invalid_prompt", "message": "Refused by the script", "details": "", "extra_info": {}}
@@ -163,6 +174,17 @@ class Engine:
     async def interrupt(self, request: Request) -> Response:
         self.executor.interrupt(json.loads(await request.body() or b"{}").get("prompt_id"))
         return Response()
+
+    async def cancel_job(self, request: Request) -> Response:
+        prompt_id = request.path_params["job_id"]
+        waits = any(prompt.id == prompt_id for prompt in self.executor.pending)
+        runs = self.executor.running is not None and self.executor.running.id == prompt_id
+        logger.info("Cancelling {} prompt {}", "running" if runs else "pending" if waits else "unknown", prompt_id)
+        if waits:
+            await self.executor.delete(prompt_id)
+        elif runs:
+            self.executor.interrupt(prompt_id)
+        return JSONResponse({"cancelled": waits or runs})
 
     async def history(self, request: Request) -> Response:
         prompt_id = request.path_params["prompt_id"]
@@ -205,7 +227,11 @@ class Engine:
             while True:
                 message = json.loads(await socket.receive_text())
                 if message.get("type") == "feature_flags":
-                    flags = {"supports_preview_metadata": True, "max_upload_size": 104857600}
+                    flags = {
+                        "supports_preview_metadata": True,
+                        "max_upload_size": 104857600,
+                        **self.dialect.features,
+                    }
                     await self.outbox.tell(client_id, "feature_flags", flags)
         except (WebSocketDisconnect, RuntimeError):
             pass

@@ -29,12 +29,13 @@ SMALL_CASCADE_B = {
 
 
 class Change(NamedTuple):
-    """In `file`, the first `old` behind the first `where` becomes `new`."""
+    """In `file`, the first `old` behind the first `where` becomes `new`. `newer`: older ComfyUI has no such place."""
 
     file: str
     where: str
     old: str
     new: str
+    newer: bool = False
 
 
 DETECTION, LLAMA = "comfy/model_detection.py", "comfy/text_encoders/llama.py"
@@ -68,6 +69,13 @@ CODE_CHANGES = (
     Change(LLAMA, "class Qwen3_4BConfig", "layers: int = 36", "layers: int = 3"),
     Change(LLAMA, "class Qwen3_4BConfig", "attention_heads: int = 32", "attention_heads: int = 4"),
     Change(LLAMA, "class Qwen3_4BConfig", "value_heads: int = 8", "value_heads: int = 2"),
+    Change(
+        "comfy/sd.py",
+        "def detect_te_model",
+        "== 2560:\n                return TEModel.QWEN3_4B",
+        "== 64:\n                return TEModel.QWEN3_4B",
+        newer=True,
+    ),
     # Text encoder of Qwen-Image, which is known by its 4 key-value heads of 128; and the eye that comes with it.
     Change(LLAMA, "class Qwen25_7BVLI_Config", "hidden_size: int = 3584", "hidden_size: int = 64"),
     Change(LLAMA, "class Qwen25_7BVLI_Config", "intermediate_size: int = 18944", "intermediate_size: int = 128"),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from comfy import supported_models
+from comfy.ldm.flux.model import FluxParams
 from comfy.ldm.wan.vae import WanVAE
 from comfy.supported_models_base import BASE
 
@@ -44,6 +45,12 @@ SHAPE_FLUX = {
     "vec_in_dim": 768,
     "depth": 1,
     "depth_single_blocks": 1,
+}
+#: What newer versions of ComfyUI also tell of it.
+SHAPE_FLUX |= {
+    name: value
+    for name, value in {"txt_ids_dims": [], "yak_mlp": False, "txt_norm": False}.items()
+    if name in FluxParams.__dataclass_fields__
 }
 SHAPE_QWEN = {"image_model": "qwen_image", "in_channels": PATCH, "num_layers": 1}
 SHAPE_Z_IMAGE = {

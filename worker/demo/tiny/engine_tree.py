@@ -50,6 +50,8 @@ def _apply(change: Change, tree: Path) -> None:
     code = path.read_text()
     start = code.find(change.where)
     at = code.find(change.old, start)
+    if (start < 0 or at < 0) and change.newer:
+        return
     if start < 0 or at < 0:
         raise ValueError(f"{change.file} has no {change.old!r} after {change.where!r}: another ComfyUI than expected")
     path.write_text(code[:at] + change.new + code[at + len(change.old) :])

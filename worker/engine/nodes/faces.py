@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from .folders import listed, path_of
+from .memory import out_of_memory
 
 FACES = "facerestore_models"
 #: Side of the square that the networks restore.
@@ -109,9 +110,9 @@ def _restore(helper, network, picture):
         model_management.throw_exception_if_processing_interrupted()
         try:
             helper.add_restored_face(_restore_face(network, face, helper.device))
-        except model_management.OOM_EXCEPTION:
-            raise
-        except Exception:
+        except Exception as error:
+            if out_of_memory(error):
+                raise
             logging.getLogger(__name__).exception("a face could not be restored and stays as it is")
             helper.add_restored_face(face)
     helper.get_inverse_affine()

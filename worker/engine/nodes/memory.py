@@ -15,6 +15,16 @@ from comfy_execution.utils import get_executing_context
 logger = logging.getLogger(__name__)
 
 
+def out_of_memory(error):
+    """Whether the card has no room: ComfyUI's own answer where it has one, which clears the driver's error."""
+    is_oom = getattr(model_management, "is_oom", None)
+    if is_oom is not None:
+        return is_oom(error)
+    # Newer PyTorch raises AcceleratorError for some of them.
+    told = isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+    return told or isinstance(error, model_management.OOM_EXCEPTION)
+
+
 class Meter:
     """Measures on the engine's card, once installed. Prompts run one after another, in one thread."""
 

@@ -4,7 +4,11 @@ ComfyUI's own node hands the whole batch to the card; here one image is there at
 that is too much.
 """
 
+import contextlib
+
 import torch
+
+from .memory import out_of_memory
 
 TILE_PX, OVERLAP_PX, SMALLEST_TILE_PX = 512, 32, 128
 #: Channels that the networks take.
@@ -25,18 +29,13 @@ class HordeImageUpscale:
     CATEGORY = "horde"
 
     def upscale(self, upscale_model, images):
-        from comfy import model_management
 
-        device = model_management.get_torch_device()
         scale = upscale_model.scale
-        tile_bytes = COLOURS * TILE_PX**2 * images.element_size()
-        model_bytes = model_management.module_size(upscale_model.model)
-        model_management.free_memory(model_bytes + tile_bytes * max(scale, 1) * WORK_PER_BYTE, device)
+        work_bytes = COLOURS * TILE_PX**2 * images.element_size() * max(scale, 1) * WORK_PER_BYTE
         count, height, width, channels = images.shape
         # On the CPU: the enlarged batch may not fit on the card.
         result = torch.empty((count, height * scale, width * scale, channels))
-        upscale_model.to(device)
-        try:
+        with _on_card(upscale_model, work_bytes) as device:
             tile_px = TILE_PX
             for image, enlarged in zip(images.movedim(-1, 1), result.movedim(-1, 1), strict=True):
                 tile_px = _enlarge(upscale_model, image[None, :COLOURS].to(device), enlarged[None, :COLOURS], tile_px)
@@ -45,9 +44,29 @@ class HordeImageUpscale:
                         image[None, COLOURS:].float(), scale_factor=scale, mode="bilinear"
                     )
                     enlarged[None, COLOURS:] = alpha.to("cpu")
-        finally:
-            upscale_model.to("cpu")
         return (result.clamp_(0, 1),)
+
+
+@contextlib.contextmanager
+def _on_card(upscale_model, work_bytes):
+    """Hold the network on the device that it yields, with room for the work.
+
+    Newer ComfyUI manages the networks of its loader like other models, and must not have them moved by hand.
+    """
+    from comfy import model_management
+
+    patcher = getattr(upscale_model, "patcher", None)
+    if patcher is not None:
+        model_management.load_models_gpu([patcher], memory_required=work_bytes, force_full_load=True)
+        yield patcher.load_device
+        return
+    device = model_management.get_torch_device()
+    model_management.free_memory(model_management.module_size(upscale_model.model) + work_bytes, device)
+    upscale_model.to(device)
+    try:
+        yield device
+    finally:
+        upscale_model.to("cpu")
 
 
 def _enlarge(model, image, result, tile_px):
@@ -66,7 +85,9 @@ def _enlarge(model, image, result, tile_px):
                 upscale_amount=model.scale,
                 pbar=utils.ProgressBar(steps),
             )
-        except model_management.OOM_EXCEPTION:
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
             tile_px //= 2
             if tile_px < SMALLEST_TILE_PX:
                 raise
