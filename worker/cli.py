@@ -14,6 +14,7 @@ from worker.commands.demo import demo
 from worker.commands.doctor import doctor
 from worker.commands.output import accept_any_character, answer, complain
 from worker.commands.run import run
+from worker.commands.setup import setup
 from worker.errors import WorkerError
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(demo)
+app.command()(setup)
 app.command()(doctor)
 app.command()(steer.status)
 app.command()(steer.pause)
@@ -47,7 +49,7 @@ _OTHER_WORDS = {
     "check": "`horde-bridge config check` checks the settings, `horde-bridge doctor` everything",
     "download": "`horde-bridge models download` fetches the models",
     "install": "update-runtime sets everything up",
-    "setup": "update-runtime sets everything up",
+    "init": "`horde-bridge setup` writes the settings",
     "update": "update-runtime updates what the worker needs",
     "version": "`horde-bridge --version` shows the version",
 }

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,7 +25,8 @@ from worker.commands.options import (
     set_up_installed,
 )
 from worker.commands.preflight import check_machine, check_settings, refuse_bad
-from worker.config.load import LoadedConfig
+from worker.commands.setup import offer
+from worker.config.load import FILE_NAME, LoadedConfig
 from worker.config.schema import BridgeData
 from worker.console.status_view import live_view_supported
 from worker.engine.install import Runtime
@@ -55,6 +57,9 @@ def run(
         raise typer.BadParameter("only one of --amd, --cpu and --directml can be used")
     level = logs.level_name(verbose, quiet)
     logs.set_up(None, console_level=level)
+
+    if not from_environment:
+        offer(config or Path(FILE_NAME))
 
     def reread() -> LoadedConfig:
         return load_settings(config, from_environment=from_environment, name=name, warn=False)

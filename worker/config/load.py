@@ -19,7 +19,7 @@ from worker.config import environment as variables
 from worker.config.document import read_document
 from worker.config.key_types import allowed_values, bare_type
 from worker.config.rules import settle
-from worker.config.schema import BridgeData
+from worker.config.schema import FIELDS, BridgeData
 from worker.config.setting import Setting, by_field
 from worker.errors import ConfigError
 
@@ -86,6 +86,19 @@ def load_config(
         written=MappingProxyType(settings),
         environment=MappingProxyType(environment),
     )
+
+
+def check_text(text: str, file: str) -> BridgeData:
+    """What the text of a settings file means by itself. Raises ConfigError, as `load_config` does."""
+    written, _ = by_field(read_document(text, file))
+    data, _ = settle(_validated({name: setting for name, setting in written.items() if not setting.empty}))
+    return data
+
+
+def read_value(setting: Setting) -> Any:
+    """The value that a single setting stands for, as the schema has it. Raises ConfigError."""
+    field = FIELDS[setting.name]
+    return getattr(_validated({field: setting}), field)
 
 
 def config_files(loaded: LoadedConfig) -> tuple[Path, ...]:
