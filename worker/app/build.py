@@ -34,6 +34,7 @@ from worker.owner.maintenance import watch_maintenance
 from worker.owner.suspend import ClockWatch
 from worker.safety.gate import SafetyGate
 from worker.safety.settings import model_facts, safety_rules, safety_settings
+from worker.status.store import FILE_NAME as HISTORY_FILE
 from worker.units import GIB
 from worker.workflows import packaged_folder
 from worker.workflows.library import Library
@@ -114,6 +115,7 @@ def compose(
             facts=lambda name: model_facts(models.record(name)),
         ),
         journal=_journal(home),
+        history=home / HISTORY_FILE,
         background=(watch, watch_maintenance, ClockWatch()),
         readers=(log_jobs, StatusView(live, at_bottom=at_bottom), Dashboard(live, home)),
         reload=watch.ask,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from loguru import logger
@@ -75,6 +76,8 @@ class Setup:
     events: JobEvents = field(default_factory=JobEvents)
     #: None: no journal; the Horde then gives up what a killed run left open when its ttl is over
     journal: Journal | None = None
+    #: keeps jobs and sums over restarts; None: they end with the run
+    history: Path | None = None
     drain_limit_s: float = DRAIN_LIMIT_S
     #: of requests to the Horde; a local one takes more than the real one
     limits: Limits = field(default_factory=Limits)
@@ -126,6 +129,7 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
             Prefetch(setup.models, pool).running(setup.events),
         ):
             status = _status(setup, horde, pool, estimates, stop)
+            await status.restore()
             async with readers(status, setup.readers), pool.running():
                 first = await _first_engine(pool, stop)
                 if first is None:
@@ -159,6 +163,7 @@ def _status(
             estimates=estimates,
             agent=setup.agent,
             steering=steering,
+            history=setup.history,
         )
     )
 

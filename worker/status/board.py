@@ -1,10 +1,12 @@
 """The status of the running worker, read from its parts when somebody looks."""
 
+import asyncio
 import platform
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 from worker import __version__
 from worker.clock import Clock, monotonic
@@ -18,11 +20,14 @@ from worker.jobs.job import Job, JobEvent, JobEvents
 from worker.scheduling.estimates import Estimates
 from worker.scheduling.pop_or_wait import Admission
 from worker.status.job_book import EndListener, JobBook
+from worker.status.keeper import Keeper
+from worker.status.log_tail import LogTail
 from worker.status.model import (
     DownloadView,
     HourOfWork,
     JobRecord,
     JobView,
+    LogLine,
     Machine,
     ModelView,
     PauseView,
@@ -67,6 +72,8 @@ class StatusParts:
     estimates: Estimates
     agent: str
     steering: Steering
+    #: keeps the history over restarts; None: it ends with the run
+    history: Path | None = None
 
 
 class StatusBoard:
@@ -91,6 +98,9 @@ class StatusBoard:
         parts.events.subscribe_pops(self.stats.note_pop)
         parts.events.subscribe_pops(self._standing.note)
         parts.steering.on_change(self._steered)
+        pause = parts.steering.pause_state
+        self._keeper = Keeper(parts.history, self._book, pause, wall=wall) if parts.history else None
+        self._log = LogTail()
 
     @property
     def steering(self) -> Steering:
@@ -112,9 +122,15 @@ class StatusBoard:
         self._admission = admission
         self._changed()
 
+    async def restore(self) -> None:
+        """Take over what an earlier run left. Before anything is popped: a pause may be on."""
+        if self._keeper:
+            await self._keeper.restore()
+
     async def run(self) -> None:
-        """Follow what the Horde says, until cancelled."""
-        await self._standing.run()
+        """Follow what the Horde and the log say, and keep the history, until cancelled."""
+        with self._log.listening():
+            await asyncio.gather(self._standing.run(), *([self._keeper.run()] if self._keeper else []))
 
     # Read by whoever shows it
 
@@ -147,6 +163,10 @@ class StatusBoard:
     def hours(self, count: int = 24) -> tuple[HourOfWork, ...]:
         """What the last hours brought, the present one last."""
         return self._book.hours.last(count, self._wall())
+
+    def log_tail(self, count: int = 100) -> tuple[LogLine, ...]:
+        """The last lines of the log, the earliest first."""
+        return self._log.last(count)
 
     def in_vain(self) -> tuple[float, str]:
         """Seconds in which an engine was idle and asked in vain since the last job, and a sentence on why."""
@@ -276,6 +296,8 @@ class StatusBoard:
         self._changed()
 
     def _steered(self) -> None:
+        if self._keeper:
+            self._keeper.steered()
         self._standing.look_soon()
         self._changed()
 

@@ -39,6 +39,20 @@ class Hours:
         while len(self._hours) > MOST_HOURS:
             del self._hours[min(self._hours)]
 
+    def merge(self, hour: HourOfWork) -> None:
+        """Add an hour of an earlier run."""
+        here = self._hours.get(int(hour.begins_at // HOUR_S))
+        if here is None:
+            self.put(hour)
+            return
+        models, features = dict(here.models), dict(here.features)
+        for mine, theirs in ((models, hour.models), (features, hour.features)):
+            for name, tally in theirs.items():
+                mine[name] = mine.get(name, Tally()) + tally
+        self.put(
+            HourOfWork(here.begins_at, here.total + hour.total, MappingProxyType(models), MappingProxyType(features))
+        )
+
     def last(self, hours: int, now: float) -> tuple[HourOfWork, ...]:
         """The last so many hours with the present one, the earliest first; hours without work are in it, too."""
         latest = int(now // HOUR_S)

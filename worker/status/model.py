@@ -252,6 +252,15 @@ class WarningView:
 
 
 @dataclass(frozen=True)
+class LogLine:
+    """A line of the log."""
+
+    at: float
+    level: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Machine:
     """What is free on this machine, and how much must be. None: not known."""
 
