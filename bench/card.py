@@ -180,9 +180,8 @@ print(json.dumps({
 @contextlib.contextmanager
 def rig_of(sizes: Sizes, device: Device) -> Iterator[sides.Rig]:
     """The rig of all models of these sizes, with a scratch folder until the end of the block."""
-    models = (sizes.sd15, sizes.sd15_b, sizes.sdxl, sizes.flux)
     with tempfile.TemporaryDirectory() as folder:
-        yield sides.Rig(Path(folder), models, full_size=sizes.full, device=device)
+        yield sides.Rig(Path(folder), sizes.models, full_size=sizes.full, device=device)
 
 
 def main() -> None:

@@ -76,6 +76,7 @@ class Sizes:
     sd15_b: str
     sdxl: str
     flux: str
+    cascade: str
     sides: tuple[int, int, int]
     steps: tuple[int, int, int]
     jobs: int
@@ -85,6 +86,10 @@ class Sizes:
     #: a batch that a card with little free memory can't do at once
     heavy: tuple[int, int]
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        return (self.sd15, self.sd15_b, self.sdxl, self.flux, self.cascade)
+
 
 FULL = Sizes(
     full=True,
@@ -92,6 +97,7 @@ FULL = Sizes(
     sd15_b="Full SD1.5 B",
     sdxl="Full SDXL",
     flux="Full Flux Schnell",
+    cascade="Full Stable Cascade",
     sides=(512, 1024, 1024),
     steps=(20, 20, 4),
     jobs=12,
@@ -106,6 +112,7 @@ SMALL = Sizes(
     sd15_b="Tiny SD1.5 B",
     sdxl="Tiny SDXL",
     flux="Tiny Flux Schnell",
+    cascade="Tiny Stable Cascade",
     sides=(64, 64, 64),
     steps=(4, 2, 2),
     jobs=6,
@@ -136,6 +143,8 @@ def groups(sizes: Sizes) -> tuple[Group, ...]:
         )),
         Group("sdxl", (sdxl, Case("batch of 4", (sizes.sdxl,), large, large_steps, few, n=4))),
         Group("flux", (flux,)),
+        # The first stage needs 20 steps whatever the sizes.
+        Group("stable cascade", (Case("plain", (sizes.cascade,), large, 20, few),)),
         Group("two families", (Case("in turn", (sizes.sd15, sizes.sdxl), side, steps, 2 * few),)),
         Group("three families", (Case("in turn", (sizes.sd15, sizes.sdxl, sizes.flux), side, flux_steps, 3 * few),)),
         Group("two threads", (sd15,), {"max_threads": 2}),
