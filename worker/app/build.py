@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from worker.app.reload import SettingsWatch
 from worker.app.run import Setup
 from worker.app.state_dir import engines_folder
@@ -35,6 +33,7 @@ from worker.owner.suspend import ClockWatch
 from worker.safety.gate import SafetyGate
 from worker.safety.settings import model_facts, safety_rules, safety_settings
 from worker.status.store import FILE_NAME as HISTORY_FILE
+from worker.system_memory import system_memory
 from worker.units import GIB
 from worker.workflows import packaged_folder
 from worker.workflows.library import Library
@@ -95,7 +94,7 @@ def compose(
             model_paths=models.store.model_paths(),
             folder=engines_folder(home),
             logs=logs,
-            memory_bytes=psutil.virtual_memory().total,
+            memory_bytes=system_memory().total,
             largest_model_bytes=max(
                 map(_size, resolve_from_cache(settings, models.store.root, custom)), default=UNKNOWN_MODEL_BYTES
             ),

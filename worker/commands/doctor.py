@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
 import typer
 
 from worker import logs
@@ -25,6 +24,7 @@ from worker.engine.install.machine import Accelerator, Host, detect_card
 from worker.errors import WorkerError
 from worker.horde.account import check_account
 from worker.horde.client import HordeClient
+from worker.system_memory import system_memory
 from worker.units import GIB
 
 #: Free memory below which an engine hardly starts.
@@ -132,7 +132,7 @@ def _torch(seen: list[tuple[Any, ...]] | str) -> Finding:
 
 
 def _memory() -> Finding:
-    memory = psutil.virtual_memory()
+    memory = system_memory()
     text = f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free"
     if memory.available < LEAST_MEMORY_BYTES:
         return Finding("memory", Rating.DOUBTFUL, text, "close other programs, or add swap")

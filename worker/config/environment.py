@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from worker.config.schema import FIELDS, nearest
+from worker.config.schema import FIELDS, SECRETS, nearest
 from worker.config.serving_keys import is_public_horde
 from worker.config.setting import Setting, by_field, unknown
 from worker.errors import ConfigError
@@ -26,8 +26,13 @@ NO_KEYS = frozenset(
         "AIWORKER_STATE_DIR",
     }
 )
+#: Ends the name of a variable that names the file with a secret.
+FILE_SUFFIX = "_FILE"
+_MAX_SECRET_BYTES = 4096
 #: A comment after a value: a # between blanks, as examples of env files have it. `worker #1` has none.
 _COMMENT = re.compile(r"\s+#\s.*$", re.DOTALL)
+#: Every spelling of a key as the file has it, by the lower case of variables.
+_KEYS = {name.lower(): name for name in FIELDS}
 #: Values that turn a switch variable off; any other non-empty value turns it on.
 OFF = frozenset({"0", "false", "no", "off"})
 
@@ -44,6 +49,43 @@ def with_dotenv(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in written.items() if value is not None} | dict(environment)
 
 
+def with_secret_files(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment, with the content of the file that AIWORKER_<SECRET>_FILE names as AIWORKER_<SECRET>.
+
+    Docker and Kubernetes hand secrets over as files. Raises ConfigError for a file that is none or that can't be
+    read, and where both variables are set.
+    """
+    found = dict(environment)
+    for variable in sorted(environment):
+        name = variable.upper().removeprefix(PREFIX).removesuffix(FILE_SUFFIX)
+        if variable.upper() != f"{PREFIX}{name}{FILE_SUFFIX}" or FIELDS.get(_KEYS.get(name.lower(), "")) not in SECRETS:
+            continue
+        path = unquoted(found.pop(variable))
+        meant = f"{PREFIX}{name}"
+        if not path:
+            continue
+        if environment.get(meant, "").strip():
+            raise ConfigError(f"{PLACE}: {variable} and {meant} are both set.", remedy=f"Unset {meant}.")
+        found[meant] = _secret(Path(path), variable)
+    return found
+
+
+def _secret(path: Path, variable: str) -> str:
+    remedy = f"Let {variable} name a file that this user can read and that holds the secret alone."
+    if not path.is_file():  # opening a FIFO would wait for a writer
+        raise ConfigError(f"{PLACE}: {variable} names {path}, which is no file.", remedy=remedy)
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_SECRET_BYTES + 1)
+        text = data.decode("utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{PLACE}: {variable}: {path} cannot be read: {_reason(error)}.", remedy=remedy) from error
+    if not text or len(data) > _MAX_SECRET_BYTES:
+        what = "is empty" if not text else f"has more than {_MAX_SECRET_BYTES} bytes"
+        raise ConfigError(f"{PLACE}: {variable}: {path} {what}.", remedy=remedy)
+    return text
+
+
 def _reason(error: OSError | UnicodeDecodeError) -> str:
     return error.strerror or type(error).__name__ if isinstance(error, OSError) else error.reason
 
@@ -52,14 +94,13 @@ def from_environment(environment: Mapping[str, str]) -> tuple[dict[str, Setting]
     """Every AIWORKER_* variable by the attribute it sets, and warnings. Empty variables count as unset."""
     settings: list[Setting] = []
     warnings: list[str] = []
-    names = {name.lower(): name for name in FIELDS}
     for variable in sorted(environment):
         value = environment[variable]
         if not variable.upper().startswith(PREFIX) or variable.upper() in NO_KEYS or not value.strip():
             continue
         name = variable[len(PREFIX) :].lower()
-        if name in names:
-            settings.append(Setting(names[name], unquoted(value), f"{PLACE}: {variable}"))
+        if name in _KEYS:
+            settings.append(Setting(_KEYS[name], unquoted(value), f"{PLACE}: {variable}"))
         else:
             meant = nearest(name)
             warnings.append(f"{PLACE}: {variable} {unknown(meant and PREFIX + meant.upper())}")

@@ -12,14 +12,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from worker.config import environment as variables
 from worker.config.document import read_document
-from worker.config.key_types import allowed_values, bare_type
+from worker.config.key_types import allowed_values
 from worker.config.rules import settle
-from worker.config.schema import FIELDS, BridgeData
+from worker.config.schema import FIELDS, SECRETS, BridgeData
 from worker.config.setting import Setting, by_field
 from worker.errors import ConfigError
 
@@ -34,7 +34,6 @@ BYTE_ORDER_MARK = "\ufeff"
 SHOWN_LENGTH = 60
 
 _COPY_TEMPLATE = f"Copy {TEMPLATE} to {FILE_NAME} and set dreamer_name and api_key in it."
-_SECRETS = frozenset(name for name, field in BridgeData.model_fields.items() if bare_type(field) is SecretStr)
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def load_config(
     Raises ConfigError for a file that is missing or not YAML, and one ConfigError for all wrong values together.
     """
     path = path or Path(FILE_NAME)
-    environment = variables.with_dotenv(path.parent, environment)
+    environment = variables.with_secret_files(variables.with_dotenv(path.parent, environment))
     written, warnings = variables.from_environment(environment) if from_env else from_file(path, text)
     if from_env and not written:
         warnings = (*warnings, f"{variables.PLACE}: -e is given, but no {variables.PREFIX}* variable sets a key.")
@@ -212,7 +211,7 @@ def _problem(settings: Mapping[str, Setting], found: ErrorDetails) -> str:
     name, *inner = found["loc"]
     setting = settings[str(name)]
     item = next((part for part in inner if isinstance(part, int)), None)
-    value = "the value" if name in _SECRETS else _shown(found["input"])
+    value = "the value" if name in SECRETS else _shown(found["input"])
     own = found.get("ctx", {}).get("error")
     why = f" ({own})" if isinstance(own, ValueError) else ""
     return setting.sentence(

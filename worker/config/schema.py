@@ -10,9 +10,10 @@ from types import MappingProxyType
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le
+from pydantic import SecretStr
 
 from worker.config.dashboard_keys import DashboardKeys
-from worker.config.key_types import Effect, KeyDoc, KeyGroup, Text, TextList, WorkerName, key_doc
+from worker.config.key_types import Effect, KeyDoc, KeyGroup, Text, TextList, WorkerName, bare_type, key_doc
 from worker.config.machine_keys import EngineKeys, OutputKeys, PerformanceKeys, TimeoutKeys
 from worker.config.serving_keys import MEGABYTE, DownloadKeys, FeatureKeys, ModelKeys, WorkerKeys
 
@@ -136,6 +137,8 @@ def _by_every_name() -> dict[str, str]:
 
 #: Every accepted spelling of a key -> the attribute it sets.
 FIELDS: Mapping[str, str] = MappingProxyType(_by_every_name())
+#: The attributes whose values are never shown.
+SECRETS = frozenset(name for name, field in BridgeData.model_fields.items() if bare_type(field) is SecretStr)
 
 
 def nearest(name: str) -> str | None:

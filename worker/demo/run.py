@@ -13,7 +13,6 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-import psutil
 from loguru import logger
 from rich.console import Console
 from rich.table import Table
@@ -34,6 +33,7 @@ from worker.horde.agent import bridge_agent
 from worker.models.disk.store import Store
 from worker.models.installed import InstalledModels
 from worker.safety.checker import NoChecker
+from worker.system_memory import system_memory
 from worker.workflows.library import Library
 
 #: The embedded Horde holds back whatever the agent's level can't do; what is queued here, every level can.
@@ -156,7 +156,7 @@ def tiny_setup(
             model_paths=store.model_paths(),
             folder=runtime.folder / "engines",
             logs=logs,
-            memory_bytes=psutil.virtual_memory().total,
+            memory_bytes=system_memory().total,
             largest_model_bytes=LARGEST_FULL_SIZE_BYTES if full_size else LARGEST_TINY_BYTES,
         ),
         models=InstalledModels(store, tinies.records(models)),

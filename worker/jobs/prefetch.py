@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import psutil
 from loguru import logger
 
 from worker.engine.pool import EnginePool
@@ -19,6 +18,7 @@ from worker.jobs.inputs import ModelSource
 from worker.jobs.job import JobEvent, JobEvents, Stage
 from worker.models.catalog.records import Purpose
 from worker.models.disk.folder_layouts import KEY_OF_PURPOSE
+from worker.system_memory import system_memory
 
 #: Read at once; between two chunks it can be stopped.
 CHUNK_BYTES = 32 * 1024**2
@@ -82,7 +82,7 @@ def read_ahead(paths: Collection[Path], stop: threading.Event) -> int:
     for path in paths:
         try:
             size = path.stat().st_size
-            if psutil.virtual_memory().available < size + MEMORY_KEPT_BYTES:
+            if system_memory().available < size + MEMORY_KEPT_BYTES:
                 break
             for length in _chunks(path, size):
                 done += length

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 from loguru import logger
 
 from worker.clock import Clock, monotonic
@@ -28,6 +27,7 @@ from worker.scheduling.owner_pause import OwnerPause
 from worker.scheduling.planner import Capacity, Planner
 from worker.scheduling.pop_backoff import PopBackoff
 from worker.scheduling.wait_report import WaitKind, WaitReason, WaitReport
+from worker.system_memory import system_memory
 from worker.units import GIB
 
 #: A job that has waited so long for its files makes room for one that can begin at once.
@@ -87,7 +87,7 @@ class MachineLimits:
                 # An engine that can't write there fails by itself, and says so.
                 logger.debug("The disk of {} can't be looked at: {}", self.folder, error)
                 self.disk_free = None
-            self.memory_free = psutil.virtual_memory().available
+            self.memory_free = system_memory().available
             self._reason = self.reason(self.memory_free, self.disk if self.disk_free is None else self.disk_free)
         return self._reason
 

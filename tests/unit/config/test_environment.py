@@ -1,6 +1,6 @@
 import pytest
 
-from worker.config.environment import always, from_environment, with_dotenv
+from worker.config.environment import always, from_environment, with_dotenv, with_secret_files
 from worker.config.setting import Setting
 from worker.errors import ConfigError
 
@@ -22,6 +22,47 @@ def test_a_dotenv_that_is_no_text_is_a_clear_error(tmp_path):
     (tmp_path / ".env").write_bytes(b"A=\xff\xfe\xfa")
     with pytest.raises(ConfigError, match=r"\.env"):
         with_dotenv(tmp_path, {})
+
+
+def test_secrets_come_from_the_files_that_variables_name(tmp_path):
+    (tmp_path / "key").write_bytes(b"\xef\xbb\xbf0123456789abcdefghijkl\r\n")
+    (tmp_path / "linked").symlink_to(tmp_path / "key")
+    found = with_secret_files(
+        {"AIWORKER_API_KEY_FILE": str(tmp_path / "linked"), "AIWORKER_CIVIT_API_TOKEN_FILE": f'"{tmp_path / "key"}"'}
+    )
+    assert found == {
+        "AIWORKER_API_KEY": "0123456789abcdefghijkl",
+        "AIWORKER_CIVIT_API_TOKEN": "0123456789abcdefghijkl",
+    }
+
+
+def test_only_secrets_come_from_files(tmp_path):
+    environment = {"AIWORKER_MAX_POWER_FILE": str(tmp_path), "KEY_FILE": "/etc/passwd", "AIWORKER_API_KEY_FILE": " "}
+    assert with_secret_files(environment) == {"AIWORKER_MAX_POWER_FILE": str(tmp_path), "KEY_FILE": "/etc/passwd"}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "which is no file"),
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"x" * 5000, "more than 4096 bytes"),
+        (b"\xff\xfe\xfa", "cannot be read"),
+    ],
+)
+def test_a_file_without_a_secret_is_named_and_its_content_is_not(tmp_path, content, says):
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match=says) as error:
+        with_secret_files({"AIWORKER_API_KEY_FILE": str(file)})
+    assert "xxx" not in str(error.value)
+
+
+def test_a_secret_given_twice_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="both set"):
+        with_secret_files({"AIWORKER_API_KEY_FILE": str(tmp_path), "AIWORKER_API_KEY": "a"})
 
 
 def test_keys_and_aliases_are_found_whatever_their_case():

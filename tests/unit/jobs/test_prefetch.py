@@ -15,6 +15,7 @@ from worker.horde.messages import PopResponse
 from worker.jobs import prefetch as prefetch_module
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.prefetch import Prefetch, find_files, read_ahead
+from worker.system_memory import SystemMemory
 from worker.workflows.request import ServedModel
 from worker.workflows.types import Family
 
@@ -131,5 +132,5 @@ def test_reading_ahead_stops_when_told_and_leaves_memory_for_others(tmp_path, mo
     stop = threading.Event()
     stop.set()
     assert read_ahead([whole], stop) == 10
-    monkeypatch.setattr(prefetch_module.psutil, "virtual_memory", lambda: SimpleNamespace(available=2 * 1024**3))
+    monkeypatch.setattr(prefetch_module, "system_memory", lambda: SystemMemory(4 * 1024**3, 2 * 1024**3))
     assert read_ahead([whole], threading.Event()) == 0
