@@ -1,11 +1,13 @@
 """Generated models as a worker sees its models: built on first use, described as the model reference describes them."""
 
 import asyncio
+import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from worker.aio import timeout
+from worker.app.state_dir import VARIABLE
 from worker.demo.tiny.recipes import TINY_MODELS, TinyModel, build_command, engine_tree, models_folder
 from worker.engine.install.layout import Runtime
 from worker.errors import RuntimeMissing
@@ -33,12 +35,20 @@ class GeneratedModels:
 
 def tiny_folder(runtime: Runtime) -> Path:
     """Where the tiny models and the engine tree that can load them are kept."""
-    return runtime.folder / "tiny"
+    return _generated_root(runtime) / "tiny"
 
 
 def full_size_folder(runtime: Runtime) -> Path:
     """Where models of the published sizes are kept; ComfyUI itself loads them."""
-    return runtime.folder / "full-size"
+    return _generated_root(runtime) / "full-size"
+
+
+def _generated_root(runtime: Runtime) -> Path:
+    """The runtime's folder; where that is read-only, as in a container, the folder for what workers keep."""
+    elsewhere = os.environ.get(VARIABLE, "").strip()
+    if not elsewhere or os.access(runtime.folder, os.W_OK):
+        return runtime.folder
+    return Path(elsewhere).expanduser().absolute() / "generated"
 
 
 async def build(
