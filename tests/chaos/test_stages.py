@@ -80,7 +80,12 @@ async def test_an_engine_killed_at_any_stage_costs_no_job(rig, monkeypatch, stag
     rig.config = {"max_batch": 4, "allow_img2img": True}
     rig.play(seconds=0.2)
     struck: list[str] = []
-    at_stage(stage, once(lambda: (kill_engines(), struck.append(stage))), monkeypatch.setattr)
+
+    def strike() -> None:
+        kill_engines()
+        struck.append(stage)
+
+    at_stage(stage, once(strike), monkeypatch.setattr)
     requests = ask_with_source(rig, 2) + rig.ask(1, n=2)
     async with rig.working():
         await rig.done(requests)

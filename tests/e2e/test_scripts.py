@@ -52,7 +52,7 @@ class Place:
         for new in (self.clone, self.system, self.elsewhere):
             new.mkdir()
         for tool in TOOLS:
-            (self.system / tool).symlink_to(shutil.which(tool))
+            (self.system / tool).symlink_to(str(shutil.which(tool)))
         for script in ROOT.glob("*.sh"):
             shutil.copy2(script, self.clone)
         package = self.clone / "worker" / "engine" / "install"
@@ -333,7 +333,7 @@ def with_tools(place: Place, *, failing: str = "none") -> None:
     """Tools that tell they were called; `failing` is the one that fails."""
     program(place.clone / "update-runtime.sh", 'echo "setting up $*"')
     body = f'echo "$(basename "$0") $*"; [ "$(basename "$0") $1" != "{failing}" ] && [ "$*" != "{failing}" ]'
-    (place.system / "basename").symlink_to(shutil.which("basename"))
+    (place.system / "basename").symlink_to(str(shutil.which("basename")))
     for tool in ("ruff", "mypy", "lint-imports", "python"):
         program(place.clone / "runtime" / "worker" / "bin" / tool, body)
 

@@ -1,5 +1,7 @@
 """Control maps and what they do to a picture, on the real engine."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -18,7 +20,7 @@ KINDS = ("canny", "scribble", "hed", "fakescribbles", "depth", "normal", "openpo
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 
-def drawing(width: int = 128, height: int = 64, *, ground: str = "white", ink: object = "black") -> Image.Image:
+def drawing(width: int = 128, height: int = 64, *, ground: str = "white", ink: Any = "black") -> Image.Image:
     picture = Image.new("RGB", (width, height), ground)
     ImageDraw.Draw(picture).rectangle((width // 4, height // 4, width // 2, height * 3 // 4), fill=ink)
     return picture

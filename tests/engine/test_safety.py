@@ -4,6 +4,7 @@ import asyncio
 import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def settings(engine_python: Path, tmp_path: Path) -> SafetySettings:
     )
 
 
-def noise(width: int, height: int, mode: str, seed: int) -> RawImage:
+def noise(width: int, height: int, mode: Any, seed: int) -> RawImage:
     size = width * height * len(mode)
     return RawImage(width, height, mode, (bytes(range(seed, 251)) * (size // 100 + 1))[:size])
 

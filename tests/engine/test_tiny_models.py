@@ -228,7 +228,7 @@ def test_a_tiny_model_draws_a_picture_that_depends_on_seed_prompt_and_lora(engin
     (picture,) = engine.render(text_to_image(model))
     assert picture.shape == (64, 64, 3)
     assert picture.std() > 8
-    others = {"seed": {"seed": 2}, "prompt": {"prompt": "a house by the sea"}}
+    others: dict[str, dict[str, Any]] = {"seed": {"seed": 2}, "prompt": {"prompt": "a house by the sea"}}
     if model.baseline in LORA_OF:
         others |= {
             "LoRA of the diffusion model": {"lora": (1.0, 0.0)},

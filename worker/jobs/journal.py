@@ -17,13 +17,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from loguru import logger
 
 from worker.errors import HordeError, HordeUnreachable, InputRefused, JobGone
-from worker.horde.client import HordeClient
-from worker.horde.messages import SubmitRequest
+from worker.horde.messages import SubmitRequest, SubmitResponse
 from worker.jobs.job import Job, JobEvent, JobEvents, Stage
 from worker.untrusted.json_reader import JsonBounds, read_json_object
 
@@ -212,8 +211,16 @@ class Journal:
             self._sync_soon()
 
 
+class TakesAnswers(Protocol):
+    """The part of the Horde's client that answers jobs."""
+
+    async def submit(self, request: SubmitRequest, *, deadline: float) -> SubmitResponse:
+        """Answer one id, tried again until `deadline` on the event loop's clock. Raises HordeError."""
+        ...
+
+
 @asynccontextmanager
-async def journalled(journal: Journal | None, events: JobEvents, horde: HordeClient) -> AsyncIterator[None]:
+async def journalled(journal: Journal | None, events: JobEvents, horde: TakesAnswers) -> AsyncIterator[None]:
     """Keep the journal of all jobs in the block, and report the ids that it held before. None: do nothing."""
     if journal is None:
         yield
@@ -229,7 +236,7 @@ async def journalled(journal: Journal | None, events: JobEvents, horde: HordeCli
         await journal.close()
 
 
-async def report_left(journal: Journal, horde: HordeClient, *, clock: Callable[[], float] = time.time) -> None:
+async def report_left(journal: Journal, horde: TakesAnswers, *, clock: Callable[[], float] = time.time) -> None:
     """Report the ids that an earlier run left open as faulted, each until its own time is over."""
     left = journal.open_ids
     if not left:

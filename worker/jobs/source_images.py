@@ -8,12 +8,12 @@ import asyncio
 import io
 import random
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from loguru import logger
 from PIL import Image, ImageChops
 
 from worker.errors import InputRefused, JobError, JobLate
-from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata
 from worker.jobs.job import Job
 from worker.units import MIB
@@ -51,9 +51,17 @@ class Pictures:
         return {key: picture for key, picture in self.by_key.items() if isinstance(picture, bytes)}
 
 
-async def fetch_pictures(job: Job, model: ServedModel, horde: HordeClient, memory: Reservation) -> Pictures:
+class PictureStorage(Protocol):
+    """The part of the Horde's client that fetches pictures."""
+
+    async def fetch(self, url: str, max_bytes: int, *, deadline: float, memory: Reservation) -> bytes:
+        """A picture of at most `max_bytes`, taken from `memory` as they arrive. Raises JobError."""
+        ...
+
+
+async def fetch_pictures(job: Job, model: ServedModel, storage: PictureStorage, memory: Reservation) -> Pictures:
     """Fetch and open everything the pop points to, within the reservation. Raises JobLate only."""
-    pop, pictures, fetch = job.pop, Pictures(memory), _Fetcher(job, horde, memory)
+    pop, pictures, fetch = job.pop, Pictures(memory), _Fetcher(job, storage, memory)
     asked_extras = pop.extra_source_images[:MAX_EXTRA_SOURCES]
     (source, mask), extras = await asyncio.gather(
         asyncio.gather(fetch.picture(pop.source_image, "source_image"), fetch.picture(pop.source_mask, "source_mask")),
@@ -82,7 +90,7 @@ class _Fetcher:
     """Fetches one job's pictures. What can't be had is None, and told to the requester."""
 
     job: Job
-    horde: HordeClient
+    storage: PictureStorage
     memory: Reservation
 
     async def picture(self, url: str | None, what: str, ref: str | None = None) -> Image.Image | None:
@@ -90,7 +98,7 @@ class _Fetcher:
             return None
         value = "download_failed"
         try:
-            data = await self.horde.fetch(url, MAX_PICTURE_BYTES, deadline=self.job.deadline, memory=self.memory)
+            data = await self.storage.fetch(url, MAX_PICTURE_BYTES, deadline=self.job.deadline, memory=self.memory)
             value = "parse_failed"
             try:
                 return await self.memory.open(data)

@@ -6,23 +6,39 @@ answer, for the job that it may bring.
 
 import asyncio
 import contextlib
+from typing import Protocol
 
 from loguru import logger
 
 from worker.aio import TaskGroup, timeout
 from worker.errors import HordeError, HordeRefused, WorkerError
-from worker.horde.client import HordeClient
 from worker.horde.messages import PopRequest, PopResponse
 from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import Job, JobEvent, JobEvents, PopEvent
 from worker.jobs.runner import JobRunner
 from worker.scheduling.estimates.speed import RunningAverage
 from worker.scheduling.pop_backoff import PopBackoff
-from worker.scheduling.pop_or_wait import Admission, Admitted, Wait
+from worker.scheduling.pop_or_wait import Admitted, Wait
 
 #: Seconds until the next look after a defect.
 DEFECT_PAUSE_S = 60.0
 SHUTTING_DOWN = "The worker is shutting down."
+
+
+class AnswersPops(Protocol):
+    """The part of the Horde's client that asks for jobs."""
+
+    async def pop(self, request: PopRequest) -> PopResponse:
+        """Ask once. Raises HordeError."""
+        ...
+
+
+class DecidesPops(Protocol):
+    """`worker.scheduling.pop_or_wait.Admission`, as far as it is asked."""
+
+    def decide(self, *, asking: int, fetch_s: float) -> Admitted | Wait:
+        """The next pop, or why there is none, with `asking` pops under way that take `fetch_s` seconds each."""
+        ...
 
 
 class Intake:
@@ -30,9 +46,9 @@ class Intake:
 
     def __init__(
         self,
-        horde: HordeClient,
+        horde: AnswersPops,
         runner: JobRunner,
-        admission: Admission,
+        admission: DecidesPops,
         *,
         pop_backoff: PopBackoff,
         in_flight: JobsInFlight,

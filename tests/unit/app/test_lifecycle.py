@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,19 +57,20 @@ async def test_a_closed_console_goes_to_the_third_step_at_once(ending, done):
 
 def test_what_lasts_is_kept_from_the_collector_once_when_the_first_job_is_done():
     lifecycle._freeze.cache_clear()
+    job: Any = None
     try:
         # Python 3.12 keeps a few objects of its own so, from its start.
         gc.freeze()
         before = gc.get_freeze_count()
         lasting = [[] for _ in range(1000)]
         for stage in set(Stage) - {Stage.DONE}:
-            settle(JobEvent(None, stage))
+            settle(JobEvent(job, stage))
         assert gc.get_freeze_count() <= before
-        settle(JobEvent(None, Stage.DONE))
+        settle(JobEvent(job, Stage.DONE))
         kept = gc.get_freeze_count()
         assert kept >= before + len(lasting)
         later = [[] for _ in range(1000)]
-        settle(JobEvent(None, Stage.DONE))
+        settle(JobEvent(job, Stage.DONE))
         assert gc.get_freeze_count() < kept + len(later)
     finally:
         gc.unfreeze()

@@ -2,7 +2,9 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from loguru import logger
@@ -20,7 +22,7 @@ PATIENCE_S = 60.0
 class Rig:
     """A file, the watch over it, and what it does."""
 
-    file: object
+    file: Path
     said: list = field(default_factory=list)
     refuse: bool = False
 
@@ -31,7 +33,7 @@ class Rig:
         self.old = SimpleNamespace(device="cuda:0", made_from=None)
         self.slot = SimpleNamespace(settings=self.old)
         self.wanted_devices = ["cuda:0"]
-        self.running = SimpleNamespace(live=self.live, pool=SimpleNamespace(slots=[self.slot]))
+        self.running: Any = SimpleNamespace(live=self.live, pool=SimpleNamespace(slots=[self.slot]))
         self.reads = 0
         self.watch = SettingsWatch(loaded, config_files(loaded), self._reread, self._engines, poll_s=0.01)
 

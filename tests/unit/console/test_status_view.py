@@ -4,6 +4,7 @@ import asyncio
 import io
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -47,7 +48,7 @@ def test_a_file_a_dumb_terminal_and_a_ci_have_no_live_view(monkeypatch):
 async def test_the_live_view_vanishes_when_the_status_is_turned_off_while_the_worker_runs(monkeypatch):
     shown: list[list[str]] = []
     live = LiveConfig(BridgeData(stats_output_frequency=30))
-    status = SimpleNamespace(in_vain=lambda: (0.0, ""), snapshot=snapshot)
+    status: Any = SimpleNamespace(in_vain=lambda: (0.0, ""), snapshot=snapshot)
     monkeypatch.setattr(status_view, "TICK_S", 0.0)
 
     def show(lines):
@@ -57,7 +58,8 @@ async def test_the_live_view_vanishes_when_the_status_is_turned_off_while_the_wo
         else:
             raise asyncio.CancelledError
 
+    view: Any = SimpleNamespace(show=show)
     with pytest.raises(asyncio.CancelledError):
-        await StatusView(live, at_bottom=True)._attend(status, SimpleNamespace(show=show))
+        await StatusView(live, at_bottom=True)._attend(status, view)
     assert shown[0][0].startswith("my worker: 60 min")
     assert shown[1] == []

@@ -15,6 +15,7 @@ def pack(monkeypatch):
     """The node module by itself; inside the pack it would ask for ComfyUI."""
     file = Path(worker.engine.__file__).parent / "nodes" / "annotators.py"
     spec = importlib.util.spec_from_file_location("annotators", file)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "annotators", module)
     spec.loader.exec_module(module)

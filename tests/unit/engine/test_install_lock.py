@@ -1,6 +1,7 @@
 """The lock files: exact, whole, and in step with what they lock."""
 
 import re
+from typing import Any
 
 import pytest
 from packaging.markers import default_environment
@@ -14,7 +15,7 @@ PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
 def locked(name: str, python: str) -> dict[str, Requirement]:
     """What a lock file pins for a Python on Linux, by normalised name; a second pin of a name is an error."""
-    environment = {**default_environment(), "python_version": python, "sys_platform": "linux"}
+    environment: dict[str, Any] = {**default_environment(), "python_version": python, "sys_platform": "linux"}
     pins: dict[str, Requirement] = {}
     for line in (LOCKS / name).read_text().splitlines():
         if not line or line.startswith("#"):
@@ -38,7 +39,7 @@ def test_every_version_is_exact_and_named_once_for_each_python(name, python):
 @pytest.mark.parametrize("python", PYTHONS)
 def test_whatever_the_project_asks_for_is_locked_to_a_version_it_allows(python):
     pins = locked("safety.txt", python) | locked("worker.txt", python)
-    environment = {**default_environment(), "python_version": python}
+    environment: dict[str, Any] = {**default_environment(), "python_version": python}
     text = (ROOT / "pyproject.toml").read_text()
     tables = [
         text.partition("dependencies = [\n")[2].partition("\n]")[0],

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import httpx
 import psutil
@@ -265,7 +265,7 @@ async def test_a_start_that_is_given_up_leaves_no_process(
     ],
 )
 async def test_wrong_paths_fail_the_start_with_a_remedy(
-    settings: EngineSettings, wrong: dict[str, Path], message: str
+    settings: EngineSettings, wrong: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(EngineStartFailed, match=message) as caught:
         await EngineProcess(replace(settings, **wrong)).start()

@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from contextlib import nullcontext
 
 import pytest
 
+from tests.chaos.rig import OneModel
 from worker.errors import Addition, AdditionKind, JobNotServable
 from worker.horde.messages import PopResponse
 from worker.jobs.additions import BrokenAdditions
@@ -26,16 +26,14 @@ MODEL = ServedModel("M", Family.STABLE_DIFFUSION_1, {"checkpoint": "m.safetensor
 NO_PICTURES = Pictures(Reservation(MemoryBudget(0)))
 
 
-class Room:
+class Room(OneModel):
     """Gives out everything once `needed` wishes are being looked for; never what is called "late"."""
 
     def __init__(self, needed=1):
+        super().__init__()
         self.needed = needed
         self.looking = 0
         self.all_here = asyncio.Event()
-
-    def running(self):
-        return nullcontext()
 
     async def _wait(self, name):
         self.looking += 1
@@ -101,8 +99,9 @@ GRAPH = {
 SOURCE = SourceImage("key", 64, 64)
 
 
-class Files:
+class Files(OneModel):
     def __init__(self, *absent):
+        super().__init__()
         self.absent = set(absent)
 
     def has(self, file):

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -51,8 +52,9 @@ async def stand(folder: Path):
             else None
         )
     )
+    pool: Any = SimpleNamespace(slots=[slot], ready_slots=[slot])
     events = JobEvents()
-    async with Prefetch(models, SimpleNamespace(slots=[slot], ready_slots=[slot])).running(events) as prefetch:
+    async with Prefetch(models, pool).running(events) as prefetch:
         yield SimpleNamespace(prefetch=prefetch, slot=slot, events=events)
 
 

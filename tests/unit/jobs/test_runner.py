@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import inspect
 from typing import Any
 
 import pytest
@@ -10,32 +9,22 @@ import pytest
 from tests.chaos.rig import OneModel
 from worker.aio import timeout
 from worker.engine.render_task import Conditions, RenderTask
-from worker.errors import EngineDied, HordeUnreachable, JobGone, WorkerError
+from worker.errors import EngineDied, HordeUnreachable, JobGone
 from worker.horde.messages import PopRequest, PopResponse, SubmitRequest, SubmitResponse
 from worker.images import RawImage
 from worker.jobs.in_flight import JobsInFlight
-from worker.jobs.inputs import ModelSource
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.runner import JobRunner, ReportTimes, Services
-from worker.models.progress import ModelsState
 from worker.safety.checker import NoChecker
 from worker.scheduling.intake import Intake
 from worker.scheduling.pop_backoff import PopBackoff
 from worker.scheduling.pop_or_wait import Admitted, Wait
-from worker.workflows.auxiliary_files import AuxiliaryFile
 from worker.workflows.library import Library
-from worker.workflows.request import (
-    Embedding,
-    EmbeddingWish,
-    GenMetadataNote,
-    LoraFile,
-    LoraWish,
-    RenderRequest,
-    ServedModel,
-)
-from worker.workflows.types import Family
 
 PATIENCE_S = 60.0
+#: what is asked for plays no part here
+NOTHING_SAID: dict[str, Any] = {}
+POP = Admitted(PopRequest.model_construct(**NOTHING_SAID))
 
 
 def popped(count: int = 1, *, ttl: float = 150) -> PopResponse:
@@ -79,45 +68,12 @@ class Horde:
         return sorted(each.id for each in self.submitted if each.state == "faulted")
 
 
-class Models:
-    """A model source whose one model is here, for jobs that name nothing else."""
+class Models(OneModel):
+    """Its one model is here, and jobs name nothing else."""
 
-    def running(self) -> contextlib.AbstractAsyncContextManager[object]:
-        return contextlib.nullcontext()
-
-    def names(self) -> tuple[str, ...]:
-        return ("a",)
-
-    def model(self, name: str) -> ServedModel | None:
-        return ServedModel(name, Family.STABLE_DIFFUSION_1, {"checkpoint": "a.safetensors"})
-
-    def has(self, file: AuxiliaryFile) -> bool:
-        return True
-
-    async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | GenMetadataNote:
-        raise AssertionError("no job here names one")
-
-    async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | GenMetadataNote:
-        raise AssertionError("no job here names one")
-
-    def state(self) -> ModelsState:
-        return ModelsState(self.names())
-
-    def broken(self, request: RenderRequest, error: WorkerError) -> None:
-        raise AssertionError("no file here is broken")
-
-    def rendered(self, request: RenderRequest) -> None:
-        return
-
-
-@pytest.mark.parametrize("double", [Models, OneModel])
-def test_a_double_of_the_models_room_has_what_the_room_has_and_nothing_else(double: type) -> None:
-    wanted = {name: inspect.signature(what) for name, what in vars(ModelSource).items() if inspect.isfunction(what)}
-    public = {name: what for name, what in vars(double).items() if inspect.isfunction(what) and name[0] != "_"}
-    wanted = {name: signature for name, signature in wanted.items() if name[0] != "_"}
-    assert public.keys() == wanted.keys()
-    for name, signature in wanted.items():
-        assert list(inspect.signature(public[name]).parameters) == list(signature.parameters), name
+    def __init__(self) -> None:
+        super().__init__()
+        self.served = ("a",)
 
 
 class Engines:
@@ -316,7 +272,7 @@ class OneAtATime:
         self._in_flight = in_flight
 
     def decide(self, *, asking: int, fetch_s: float) -> Admitted | Wait:
-        return Wait(0.01, ()) if asking or self._in_flight.jobs else Admitted(PopRequest.model_construct())
+        return Wait(0.01, ()) if asking or self._in_flight.jobs else POP
 
 
 def intake_of(horde: Any, runner: JobRunner | None = None, events: JobEvents | None = None) -> Intake:

@@ -2,6 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -124,6 +125,7 @@ async def test_a_switch_that_fails_is_tried_again_after_a_while():
 
 
 async def test_a_worker_that_the_horde_does_not_know_can_not_be_switched():
+    horde: Any = Horde(known=False)
     with pytest.raises(HordeRefused, match="'me'") as caught:
-        await switch_maintenance(Horde(known=False), "me", on=True)
+        await switch_maintenance(horde, "me", on=True)
     assert caught.value.remedy

@@ -2,6 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ class Rig:
         self.slots = [Slot()]
         self.ended = {}
         self.tasks = []
-        self.running = SimpleNamespace(in_flight=self.in_flight, pool=SimpleNamespace(ready_slots=self.slots))
+        self.running: Any = SimpleNamespace(in_flight=self.in_flight, pool=SimpleNamespace(ready_slots=self.slots))
         self.ticks = 0
 
     def clock(self):

@@ -1,6 +1,7 @@
 """The intake asks for jobs when it is told to, and ends only for what its owner must mend."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,8 @@ from worker.scheduling.wait_report import WaitKind, WaitReason, WaitReport
 #: For everything a test waits for.
 PATIENCE_S = 60.0
 #: what is asked for plays no part here
-POP = Admitted(PopRequest.model_construct())
+NOTHING_SAID: dict[str, Any] = {}
+POP = Admitted(PopRequest.model_construct(**NOTHING_SAID))
 ENOUGH = Wait(0.0, (WaitReason(WaitKind.ENOUGH, "Enough."),))
 UNKNOWN_KEY = HordeKeyUnknown("No account.", rc="InvalidAPIKey", remedy="Check api_key.")
 NOTHING = PopResponse()

@@ -24,6 +24,7 @@ class Told:
 
     def failed(self, error, now):
         self.backoff.failed(error, now=now)
+        assert self.backoff.trouble
         self.report.note([self.backoff.trouble], now)
 
     def answered(self, now):

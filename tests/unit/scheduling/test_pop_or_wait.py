@@ -1,7 +1,9 @@
 """One answer to whether a job is asked for now: this pop, or wait so long because."""
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -54,18 +56,20 @@ class Stand:
         self.jobs = JobsInFlight()
         self.pop_backoff = PopBackoff()
         self.faults = FaultLimiter(clock=self.clock)
-        machine = SimpleNamespace(wait=lambda _: MachineLimits("folder").reason(self.memory, self.disk))
+        machine: Any = SimpleNamespace(wait=lambda _: MachineLimits(Path("folder")).reason(self.memory, self.disk))
+        pool: Any = self
+        planner: Any = SimpleNamespace(
+            capacity=lambda: self.capacity,
+            plan=lambda asking: self.plan,
+            withdrawn=self.withdrawn,
+            size_forgotten_in_s=lambda: 30.0,
+        )
         self.admission = Admission(
             AdmissionParts(
                 config=lambda: self.config,
                 models=SimpleNamespace(names=lambda: self.names, state=lambda: ModelsState(failed=self.failed)),
-                pool=self,
-                planner=SimpleNamespace(
-                    capacity=lambda: self.capacity,
-                    plan=lambda asking: self.plan,
-                    withdrawn=self.withdrawn,
-                    size_forgotten_in_s=lambda: 30.0,
-                ),
+                pool=pool,
+                planner=planner,
                 capabilities=lambda: self.found,
                 in_flight=self.jobs,
                 pop_backoff=self.pop_backoff,
@@ -86,7 +90,8 @@ class Stand:
     def add(self, stage, *, came_ago_s=0.0):
         job = Job(PopResponse(id=str(len(self.jobs.jobs))), popped_at=0.0, received_at=self.clock.now - came_ago_s)
         job.stage = stage
-        self.jobs.add(job, asyncio.get_running_loop().create_future())
+        task: Any = asyncio.get_running_loop().create_future()
+        self.jobs.add(job, task)
 
     def fault(self, images=1):
         job = Job(PopResponse(ids=["i"] * images), popped_at=0.0)

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture
 def kit():
     spec = importlib.util.spec_from_file_location("card_kit", ROOT / "tools" / "card_kit.py")
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

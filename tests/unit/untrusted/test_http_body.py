@@ -6,6 +6,7 @@ import gzip
 import time
 import zlib
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +19,7 @@ from worker.untrusted.http_body import IDENTITY, SlowWatch, iter_body, read_body
 @asynccontextmanager
 async def answering(*pieces, pause_s=0.0):
     """A server that writes these bytes to whoever connects."""
-    running = set()
+    running: set[Any] = set()
 
     async def answer(reader, writer):
         running.add(asyncio.current_task())

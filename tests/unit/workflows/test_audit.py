@@ -11,7 +11,7 @@ from worker.workflows.graph import Graph
 from worker.workflows.library import Library
 from worker.workflows.node_classes import ObjectInfo, snapshot, with_any_file
 
-INFO = {
+INFO: dict[str, Any] = {
     "Loader": {"input": {"required": {"file": ["ANY_FILE"]}}, "output": ["MODEL", "CLIP"]},
     "Picker": {"input": {"required": {}}, "output": [["a", "b"]]},
     "Either": {"input": {}, "output": ["IMAGE,MASK"]},
@@ -248,7 +248,7 @@ EXPORT = {
 @pytest.fixture
 def exported(folder: Callable[..., Path]) -> Library:
     manifest = OWN.replace("{noise: EmptyImage}", "{noise: EmptyImage, blend: ImageBlend}")
-    classes = {node["class_type"] for node in EXPORT.values()}
+    classes = {str(node["class_type"]) for node in EXPORT.values()}
     return Library.load(packaged_folder(), folder("own/export", manifest, EXPORT), approved_classes=classes)
 
 

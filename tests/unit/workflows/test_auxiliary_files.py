@@ -129,6 +129,7 @@ def test_a_qr_code_has_a_network_of_its_own(request_for):
 def test_the_annotators_files_are_those_the_node_pack_loads(monkeypatch):
     pack = Path(worker.engine.__file__).parent / "nodes" / "annotators.py"
     spec = importlib.util.spec_from_file_location("annotators", pack)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     # Its dataclasses look for their module.
     monkeypatch.setitem(sys.modules, "annotators", module)

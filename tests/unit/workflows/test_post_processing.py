@@ -47,14 +47,14 @@ SIDES = st.integers(1, 128).map(lambda number: number * 64)
 def test_no_chain_of_upscalers_makes_more_than_can_be_delivered(
     names: list[str], width: int, height: int, batch: int
 ) -> None:
-    kept = fitting(in_order(dict.fromkeys(names)), width, height, batch)
+    kept = fitting(in_order(list(dict.fromkeys(names))), width, height, batch)
     scale = 1
     for name in kept:
         scale *= SCALES.get(name, 1)
     assert scale == 1 or max(width, height) * scale <= MAX_SIDE_PX
     assert scale == 1 or width * height * scale**2 <= min(MAX_PICTURE_PX, MAX_JOB_PX / batch)
     assert [name for name in kept if name not in SCALES] == [
-        name for name in in_order(dict.fromkeys(names)) if name not in SCALES
+        name for name in in_order(list(dict.fromkeys(names))) if name not in SCALES
     ]
 
 

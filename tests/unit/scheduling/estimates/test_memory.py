@@ -30,7 +30,7 @@ def learned(*made: tuple[int, float], total: float = 8, evaluations: int = 1, ne
 
 def most(needs: MemoryNeeds, *, device: str = "cuda:0", now: float = 1.0, wanted: int = 2**62) -> int | None:
     limit = needs.limit_of("a", device, now, wanted=wanted)
-    return limit and limit.pixels
+    return limit.pixels if limit else None
 
 
 @pytest.mark.parametrize(
