@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from worker.engine import events
-from worker.engine.client import EngineClient
+from worker.engine import client, events
+from worker.engine.connection import EngineConnection
 from worker.horde.client import HordeClient
 from worker.jobs.job import JobEvents, Stage
 
@@ -15,24 +15,28 @@ def at_stage(stage: str, act: Callable[[], None], patch: Callable[[Any, str, Any
     """Do something whenever a job of this process comes to a stage."""
     match stage:
         case "queued":
-            queue = EngineClient._queue
+            request = EngineConnection.request
 
-            async def queue_and_act(*arguments):
-                prompt = await queue(*arguments)
-                act()
-                return prompt
-
-            patch(EngineClient, "_queue", queue_and_act)
-        case "sampling" | "frame":
-            dispatch = EngineClient._dispatch
-
-            def dispatch_and_act(self, event):
-                dispatch(self, event)
-                samples = isinstance(event, events.Progress) and 0 < event.value < event.maximum
-                if samples if stage == "sampling" else isinstance(event, events.ImageMade):
+            async def request_and_act(self, method, path, **options):
+                answer = await request(self, method, path, **options)
+                if (method, path) == ("POST", "/prompt"):
                     act()
+                return answer
 
-            patch(EngineClient, "_dispatch", dispatch_and_act)
+            patch(EngineConnection, "request", request_and_act)
+        case "sampling" | "frame":
+            connect = client.EngineConnection
+
+            def connect_and_act(*arguments, on_event, **options):
+                def hear(event):
+                    on_event(event)
+                    samples = isinstance(event, events.Progress) and 0 < event.value < event.maximum
+                    if samples if stage == "sampling" else isinstance(event, events.ImageMade):
+                        act()
+
+                return connect(*arguments, on_event=hear, **options)
+
+            patch(client, "EngineConnection", connect_and_act)
         case "submitting":
             submit = HordeClient.submit
 
