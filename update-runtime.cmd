@@ -1,8 +1,11 @@
 @echo off
 rem Sets up what the worker needs, or repairs and updates it. All options: update-runtime.cmd --help
-rem The Python is PYTHON if that is set, else the first of a list that can make virtual environments.
+rem The Python is PYTHON if that is set, else the first of a list, else one that is fetched into the runtime folder.
 setlocal EnableExtensions DisableDelayedExpansion
-set "is_of_use=import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))"
+set "managed=3.12"
+set "runtime=%~dp0runtime"
+if defined AIWORKER_RUNTIME_DIR set "runtime=%AIWORKER_RUNTIME_DIR%"
+set "is_of_use=import sys; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32))"
 rem One line, since a batch file can't hand over more. The dot after %~dp0 keeps its last backslash from the quote.
 set "install=import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('worker.engine.install', run_name='__main__', alter_sys=True)"
 
@@ -22,9 +25,44 @@ for %%p in (python.exe python3.exe) do (
         goto found
     )
 )
-echo ERROR: No Python 3.10 to 3.13 was found. 1>&2
-echo        Install Python 3.12 from python.org (64-bit, with the launcher "py"), open a new window and try again, 1>&2
+for /d %%d in ("%runtime%\python\cpython-*") do (
+    "%%d\python.exe" -I -c "%is_of_use%" >nul 2>&1
+    if not errorlevel 1 (
+        set "PYTHON=%%d\python.exe"
+        goto found
+    )
+)
+for %%a in (%*) do (
+    if "%%~a"=="--check" goto only_asked
+    if "%%~a"=="--help" goto only_asked
+)
+
+echo There is no Python 3.10 to 3.13 here: fetching Python %managed% into "%runtime%" (35 MB) ... 1>&2
+if not exist "%runtime%" mkdir "%runtime%"
+type nul >>"%runtime%\.lock"
+call "%~dp0worker\engine\install\fetch-uv.cmd" "%runtime%" >nul
+if errorlevel 1 goto no_python
+for /d %%d in ("%runtime%\uv-*") do set "uv=%%d\uv.exe"
+set "UV_PYTHON_INSTALL_DIR=%runtime%\python"
+if not defined UV_CACHE_DIR set "UV_CACHE_DIR=%runtime%\cache"
+set "UV_PYTHON_INSTALL_BIN=0"
+set "UV_PYTHON_INSTALL_REGISTRY=0"
+if defined AIWORKER_WHEELS if exist "%AIWORKER_WHEELS%\python" set "UV_PYTHON_INSTALL_MIRROR=file:///%AIWORKER_WHEELS:\=/%/python"
+"%uv%" --no-config --native-tls python install --managed-python %managed% 1>&2
+if errorlevel 1 goto no_python
+for /d %%d in ("%runtime%\python\cpython-%managed%.*") do set "PYTHON=%%d\python.exe"
+if defined PYTHON goto found
+
+:no_python
+echo ERROR: Python %managed% could not be fetched; the lines above say why. 1>&2
+echo        The network must let through https://github.com, or set UV_PYTHON_INSTALL_MIRROR to a mirror of 1>&2
+echo        https://github.com/astral-sh/python-build-standalone/releases/download. 1>&2
+echo        Or install Python 3.12 from python.org (64-bit, with the launcher "py"), open a new window and try again, 1>&2
 echo        or set PYTHON to the full path of a python.exe. 1>&2
+exit /b 1
+
+:only_asked
+echo worker: not there yet; there is no Python 3.10 to 3.13, and update-runtime will fetch one.
 exit /b 1
 
 :launcher
@@ -34,7 +72,7 @@ exit /b %errorlevel%
 :named
 "%PYTHON%" -I -c "%is_of_use%" >nul 2>&1
 if not errorlevel 1 goto found
-echo ERROR: PYTHON is %PYTHON%, which is no Python 3.10 to 3.13 with the modules venv and ensurepip. 1>&2
+echo ERROR: PYTHON is %PYTHON%, which is no 64-bit Python 3.10 to 3.13. 1>&2
 exit /b 1
 
 :found

@@ -1,22 +1,21 @@
 #!/usr/bin/env bash
 # Sets up what the worker needs, or repairs and updates it. All options: ./update-runtime.sh --help
-# The Python is PYTHON if that is set, else the first of a list that can make virtual environments.
+# The Python is PYTHON if that is set, else the first of a list, else one that is fetched into the runtime folder.
 set -u
 
 script=$(readlink -f -- "${BASH_SOURCE[0]}" 2>/dev/null) || script=${BASH_SOURCE[0]}
 here=$(cd -- "$(dirname -- "$script")" && pwd -P) || exit 1
+runtime=${AIWORKER_RUNTIME_DIR:-$here/runtime}
+runtime=${runtime/#\~/${HOME:-}}
+managed=3.12
 
 is_of_use() {
-    "$1" -I -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
+    "$1" -I -c 'import sys; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32))' >/dev/null 2>&1
 }
 
 find_python() {
-    if [ -n "${PYTHON:-}" ]; then
-        is_of_use "$PYTHON" && printf '%s\n' "$PYTHON"
-        return
-    fi
     local name
-    for name in python3.11 python3.12 python3.13 python3.10 python3 python; do
+    for name in python3.11 python3.12 python3.13 python3.10 python3 python "$runtime"/python/cpython-*/bin/python3; do
         if is_of_use "$name"; then
             printf '%s\n' "$name"
             return
@@ -25,30 +24,67 @@ find_python() {
     return 1
 }
 
+# A Python of the worker's own, in the runtime folder and gone with it; uv knows the sha256 of each.
+fetch_python() {
+    local uv mirror=${AIWORKER_WHEELS:+$AIWORKER_WHEELS/python}
+    if [ -e "$runtime" ] && [ ! -e "$runtime/.lock" ] && [ "$runtime" != "$here/runtime" ] && [ -n "$(ls -A -- "$runtime")" ]; then
+        echo "ERROR: $runtime is not empty and holds no runtime of the worker." >&2
+        echo "       Set AIWORKER_RUNTIME_DIR to an empty or new folder." >&2
+        return 1
+    fi
+    mkdir -p -- "$runtime" && touch -- "$runtime/.lock" || return 1
+    echo "There is no Python 3.10 to 3.13 here: fetching Python $managed into $runtime (35 MB) …" >&2
+    uv=$("$here/worker/engine/install/fetch-uv.sh" "$runtime") || return 1
+    if [ -n "$mirror" ] && [ -d "$mirror" ]; then
+        export UV_PYTHON_INSTALL_MIRROR="file://$mirror"
+    fi
+    export UV_PYTHON_INSTALL_DIR=$runtime/python UV_CACHE_DIR=${UV_CACHE_DIR:-$runtime/cache} UV_PYTHON_INSTALL_BIN=0
+    if ! (cd -- "$runtime" && "$uv" --no-config --native-tls python install --managed-python "$managed" >&2); then
+        echo "ERROR: Python $managed could not be fetched; the lines above say why." >&2
+        echo "       The network must let through https://github.com, or set UV_PYTHON_INSTALL_MIRROR to a mirror of" >&2
+        echo "       https://github.com/astral-sh/python-build-standalone/releases/download." >&2
+        return 1
+    fi
+    (cd -- "$runtime" && "$uv" --no-config python find --managed-python "$managed")
+}
+
 how_to_get_python() {
     local like=""
     # shellcheck source=/dev/null
     [ -r /etc/os-release ] && like=$(. /etc/os-release && printf '%s %s' "${ID:-}" "${ID_LIKE:-}")
     case " $like " in
         *" debian "* | *" ubuntu "*)
-            echo "On Debian and Ubuntu: sudo apt install python3 python3-venv (if that is older than 3.10 or newer"
-            echo "than 3.13: install python3.12 and python3.12-venv, on Ubuntu from the PPA deadsnakes)." ;;
-        *" fedora "* | *" rhel "*) echo "On Fedora and its relatives: sudo dnf install python3.12" ;;
-        *" arch "*) echo "On Arch Linux: install python312 from the AUR (the system's Python may be too new)." ;;
-        *" suse "* | *" opensuse "*) echo "On openSUSE: sudo zypper install python312" ;;
-        *) echo "Install Python 3.12 with its venv module, from your system's packages or with pyenv or uv." ;;
+            echo "Or install one yourself. On Debian and Ubuntu: sudo apt install python3 (if that is older than 3.10 or"
+            echo "newer than 3.13: python3.12, on Ubuntu from the PPA deadsnakes)." ;;
+        *" fedora "* | *" rhel "*) echo "Or install one yourself. On Fedora and its relatives: sudo dnf install python3.12" ;;
+        *" arch "*) echo "Or install one yourself. On Arch Linux: python312 from the AUR." ;;
+        *" suse "* | *" opensuse "*) echo "Or install one yourself. On openSUSE: sudo zypper install python312" ;;
+        *) echo "Or install Python 3.12 yourself, from your system's packages or from https://python.org." ;;
     esac
-    echo "Any other place will do: PYTHON=/path/to/python3.12 ./update-runtime.sh"
+    echo "Any place will do: PYTHON=/path/to/python3.12 ./update-runtime.sh"
 }
 
-if ! python=$(find_python); then
-    if [ -n "${PYTHON:-}" ]; then
-        echo "ERROR: PYTHON is $PYTHON, which is no Python 3.10 to 3.13 with the modules venv and ensurepip." >&2
-    else
-        echo "ERROR: No Python 3.10 to 3.13 with the modules venv and ensurepip was found." >&2
+for argument; do
+    case $argument in
+        --check | -h | --help) only_asked=yes ;;
+    esac
+done
+if [ -n "${PYTHON:-}" ]; then
+    python=$PYTHON
+    if ! is_of_use "$python"; then
+        echo "ERROR: PYTHON is $PYTHON, which is no 64-bit Python 3.10 to 3.13." >&2
+        how_to_get_python | sed 's/^/       /' >&2
+        exit 1
     fi
-    how_to_get_python | sed 's/^/       /' >&2
-    exit 1
+elif ! python=$(find_python); then
+    if [ -n "${only_asked:-}" ]; then
+        echo "worker: not there yet; there is no Python 3.10 to 3.13, and update-runtime will fetch one."
+        exit 1
+    fi
+    if ! python=$(fetch_python); then
+        how_to_get_python | sed 's/^/       /' >&2
+        exit 1
+    fi
 fi
 
 # Isolated, and from here whatever the current folder holds: it may have a folder "worker" of its own.

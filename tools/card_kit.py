@@ -20,14 +20,17 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from worker.engine.install.locks import read_lock
+
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ROOT / "worker" / "engine" / "lock"
-#: What the engine, its node pack and the safety child need travels whole; of the worker's lock, what it runs with.
-ENGINE_LOCKS = ("engine.txt", "pack.txt", "safety.txt")
-WORKER_LOCK = "worker.txt"
+#: What the worker, the engine, its node pack and the safety child need travels whole; of the tests' lock, their own.
+LOCK_FILES = ("engine.txt", "pack.txt", "safety.txt", "worker.txt")
+TESTS_LOCK = "worker-dev.txt"
 #: Beside the worker's own dependencies: the engine tests.
 TEST_PACKAGES = ("pytest", "pytest-asyncio", "pytest-timeout", "numpy")
 #: torch's own environment brings these, or nothing headless uses them; ComfyUI 0.3.75 goes without its database.
@@ -46,20 +49,15 @@ COMFYUI_FOLDERS_LEFT_OUT = frozenset({"__pycache__", "llama_tokenizer"})
 def needed(python: str, have: Iterable[str]) -> list[str]:
     """The requirements `name==version` that have to travel, for a Python such as "3.12"."""
     there = {canonicalize_name(re.split(r"[=<> @]", line.strip())[0]) for line in have if line.strip()}
-    environment = {"python_version": python, "sys_platform": "linux"}
-    worker = _with_dependencies(["horde-bridge", *TEST_PACKAGES])
+    environment = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
+    tests = _with_dependencies(TEST_PACKAGES)
     found: dict[str, str] = {}
-    for lock in (*ENGINE_LOCKS, WORKER_LOCK):
-        for line in (LOCKS / lock).read_text().splitlines():
-            text = line.partition("#")[0].strip()
-            if not text or text.startswith("-"):
-                continue
-            requirement = Requirement(text)
-            name = canonicalize_name(requirement.name)
-            wanted = lock != WORKER_LOCK or name in worker
-            fits = requirement.marker is None or requirement.marker.evaluate(environment)
-            if wanted and fits and name not in there and not LEFT_OUT.fullmatch(name):
-                found.setdefault(name, f"{requirement.name}{requirement.specifier}")
+    for lock in (*LOCK_FILES, TESTS_LOCK):
+        for pin in read_lock(LOCKS / lock):
+            wanted = lock != TESTS_LOCK or pin.name in tests
+            fits = not pin.marker or Marker(pin.marker).evaluate(environment)
+            if wanted and fits and pin.name not in there and not LEFT_OUT.fullmatch(pin.name):
+                found.setdefault(pin.name, f"{pin.name}=={pin.version}")
     return sorted(found.values())
 
 

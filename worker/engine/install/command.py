@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from worker.engine.install.environments import LOCK_FILE, Builder
 from worker.engine.install.layout import ROOT, STATE_FILE, Runtime, default_runtime_folder, runtime_folder
 from worker.engine.install.machine import Accelerator, Card, Host, Interpreter, detect_card
 from worker.engine.install.plan import Step, ingredients, plan_for
@@ -22,7 +23,6 @@ from worker.engine.install.steps import InstallContext
 from worker.engine.launch import kill_with_parent
 from worker.errors import RuntimeMissing
 
-LOCK_FILE = ".lock"
 #: Set by the launcher, whose end ends the set-up too.
 LAUNCHER = "AIWORKER_LAUNCHER_PID"
 #: The Pythons that torch, ComfyUI's packages and this project all have builds for.
@@ -174,9 +174,15 @@ def _set_up(folder: Path, options: argparse.Namespace, screen: Screen) -> int:
         card = found if accelerator is found.accelerator else Card(accelerator, "chosen earlier or by option")
         if steps:
             screen.say(f"Setting up {folder} for {accelerator.value} ({card.found}), Python {interpreter.version}.")
-        context = InstallContext(
-            runtime, choices, card, interpreter, Shell(screen, runtime.logs, runtime.scratch, lock)
+        builder = Builder(
+            Shell(screen, runtime.logs, runtime.scratch, lock),
+            folder,
+            interpreter,
+            card,
+            asked_for=choices.accelerator is not None,
+            torch_index=choices.torch_index,
         )
+        context = InstallContext(runtime, choices, builder)
         try:
             for number, step in enumerate(steps, 1):
                 screen.say(f"[{number}/{len(steps)}] {TITLES[step.part]}: {step.reason}")
@@ -211,7 +217,7 @@ def refuse_python(version: str) -> None:
 
 def _carry_out(context: InstallContext, step: Step, record: Record) -> Record:
     began = time.monotonic()
-    accelerator, version = context.card.accelerator, context.interpreter.version
+    accelerator, version = context.builder.card.accelerator, context.builder.interpreter.version
     made_from = ingredients(context.runtime, context.choices, accelerator, version)[step.part]
     context.make(
         step,
@@ -221,7 +227,7 @@ def _carry_out(context: InstallContext, step: Step, record: Record) -> Record:
     )
     record = record.with_part(step.part, PartRecord(True, made_from, context.packages(step.part)))
     record.save(context.runtime.state)
-    context.shell.screen.say(f"      done in {time.monotonic() - began:.0f} s")
+    context.builder.shell.screen.say(f"      done in {time.monotonic() - began:.0f} s")
     return record
 
 

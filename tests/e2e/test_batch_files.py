@@ -1,0 +1,68 @@
+"""The batch files as far as reading them tells."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+INSTALL = ROOT / "worker" / "engine" / "install"
+BATCH_FILES = sorted([*ROOT.glob("*.cmd"), *INSTALL.glob("*.cmd")])
+
+
+def test_there_is_a_script_of_each_name_an_owner_of_the_former_worker_knows():
+    names = {path.name for path in ROOT.iterdir()}
+    assert {"horde-bridge.sh", "horde-bridge-rocm.sh", "update-runtime.sh", "update-runtime-rocm.sh"} <= names
+    assert {"preload-models.sh", "preload-models.cmd"} <= names
+    assert {
+        "horde-bridge.cmd",
+        "horde-bridge-directml.cmd",
+        "update-runtime.cmd",
+        "update-runtime-directml.cmd",
+    } <= names
+
+
+@pytest.mark.parametrize("path", BATCH_FILES, ids=lambda path: path.name)
+def test_a_batch_file_is_sound_as_far_as_reading_tells(path):
+    text = path.read_bytes().decode("ascii")
+    if os.name == "nt" or b"\r" in path.read_bytes():
+        assert text.count("\n") == text.count("\r\n")
+    lines = [line.strip() for line in text.splitlines()]
+    code = [line for line in lines if not line.lower().startswith("rem ")]
+    assert lines[0] == "@echo off"
+    for line in code:
+        assert not re.search(r"\b(pause|choice|set\s+/p)\b", line, re.IGNORECASE), "waits for a key"
+        assert '%~dp0"' not in line, "the backslash at the end would escape the quote"
+        assert "%~dp0" not in line or '"' in line, "a path with spaces"
+    labels = {line[1:] for line in code if line.startswith(":")}
+    assert set(re.findall(r"(?:goto |call :)(\w+)", "\n".join(code))) == labels
+    assert code[-1].startswith("exit /b ")
+    if path.parent == ROOT:
+        assert any(line.endswith("%*") for line in code)
+        assert code[-1] == "exit /b %errorlevel%"
+
+
+def test_batch_files_reach_the_working_tree_with_their_line_ends():
+    answer = subprocess.run(
+        ["git", "check-attr", "eol", "--", *(path.name for path in BATCH_FILES)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [line.rpartition(" ")[2] for line in answer.stdout.splitlines()] == ["crlf"] * len(BATCH_FILES)
+
+
+def test_both_systems_look_for_the_same_pythons_and_start_the_same_code():
+    shell, batch = ((ROOT / f"update-runtime{end}").read_text() for end in (".sh", ".cmd"))
+    check = "import sys; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32))"
+    assert check in shell
+    assert check in batch
+    one_line = re.search(r'set "install=(.+)"', batch)[1]
+    in_shell = re.search(r"-I -c '(import runpy.+?)' \"\$here\"", shell, re.DOTALL)[1]
+    assert one_line.replace("'", '"') == in_shell.replace("\n", "; ")
+    assert one_line in (ROOT / "horde-bridge.cmd").read_text()

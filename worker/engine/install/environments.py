@@ -1,0 +1,231 @@
+"""Python environments made by uv: the worker's, and one for each ComfyUI.
+
+Everything that can be known beforehand is installed by hash from the lock files. What can't: torch from an index other
+than the default one, and the requirements of a ComfyUI that is not the pinned one; these are installed by version from
+HTTPS, and the files' sums are noted by uv beside the packages (RECORD), where `verify` finds them.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.engine.install import uv
+from worker.engine.install.builds import (
+    Target,
+    TorchSource,
+    choose_source,
+    probe_index,
+    torch_requirements,
+)
+from worker.engine.install.layout import LOCKS, ROOT, STATE_FILE, Runtime, environment_python, packages_folder
+from worker.engine.install.machine import Accelerator, Card, Host, Interpreter, detect_card, free_bytes
+from worker.engine.install.plan import ENGINE_LOCKS, worker_lock
+from worker.engine.install.record import Record
+from worker.engine.install.shell import Screen, Shell, exclusive
+from worker.errors import RuntimeMissing
+
+LOCK_FILE = ".lock"
+#: Leads from the worker's environment to the code of this folder.
+PATH_FILE = "horde-bridge.pth"
+#: The worker's environment with what the tests need, with room to spare.
+WORKER_DISK_BYTES = 500 * 10**6
+#: Of another ComfyUI's requirements, what an engine without a page does not use.
+PAGES = ("comfyui-embedded-docs", "comfyui-workflow-templates")
+
+NO_NETWORK = "If the machine was offline, go online and run update-runtime again; otherwise see the lines above."
+
+#: Prints what torch sees. Exit 3: it works, but finds no device to compute on.
+LOOK_AT_TORCH = """
+import torch, torchvision
+version = getattr(torch.version, "hip", None) or getattr(torch.version, "cuda", None)
+print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, built for {version or 'the processor'}")
+if torch.cuda.is_available():
+    print("sees", ", ".join(torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())))
+raise SystemExit(0 if torch.cuda.is_available() else 3)
+"""
+NO_DEVICE = 3
+
+
+def make_engine_environment(tree: Path, folder: Path, *, screen: Screen | None = None) -> Path:
+    """Make a Python environment at `folder` that runs the ComfyUI in `tree`; its interpreter is returned.
+
+    For the card, the Python and the torch index that the runtime was set up with; what stood at `folder` is replaced.
+    One with the requirements of the pinned ComfyUI gets the very same packages, which cost no disk. Waits for other
+    set-ups. Raises RuntimeMissing.
+    """
+    runtime = Runtime.locate()
+    screen = screen or Screen()
+    with exclusive(runtime.folder / LOCK_FILE, screen) as lock:
+        record = Record.load(runtime.folder / STATE_FILE)
+        found = detect_card(Host())
+        card = found if record.accelerator in {None, found.accelerator} else Card(record.accelerator, "chosen earlier")
+        interpreter = Interpreter.current()
+        if record.python and record.python_version and Path(record.python).exists():
+            interpreter = Interpreter(Path(record.python), record.python_version)
+        builder = Builder(
+            Shell(screen, runtime.logs, runtime.scratch, lock),
+            runtime.folder,
+            interpreter,
+            card,
+            asked_for=record.choices.accelerator is not None,
+            torch_index=record.choices.torch_index,
+        )
+        try:
+            pinned = runtime.folder / "comfyui"
+            builder.engine(folder, None if same_requirements(tree, pinned) else tree / "requirements.txt")
+        finally:
+            shutil.rmtree(runtime.scratch, ignore_errors=True)
+    return environment_python(folder)
+
+
+def same_requirements(tree: Path, other: Path) -> bool:
+    """Whether two ComfyUIs ask for the same packages."""
+    try:
+        digests = {hashlib.sha256((one / "requirements.txt").read_bytes()).digest() for one in (tree, other)}
+    except OSError:
+        return False
+    return len(digests) == 1
+
+
+def _nothing() -> None:
+    """Nothing has to be noted."""
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Makes environments of one Python for one card. `asked_for`: the owner named the accelerator."""
+
+    shell: Shell
+    runtime: Path
+    interpreter: Interpreter
+    card: Card
+    asked_for: bool = False
+    torch_index: str | None = None
+
+    def worker(self, folder: Path, *, dev: bool, begin: Callable[[], None] = _nothing) -> None:
+        """The worker's environment, from its lock alone. `begin` is called before what stands there is touched."""
+        self._room("worker's packages", WORKER_DISK_BYTES)
+        uv.ensure(self.shell, self.runtime)
+        begin()
+        python = self._environment(folder, log="worker")
+        self._sync(python, [worker_lock(dev=dev)], log="worker")
+        # ASCII, since Pythons before 3.13 read this file in the encoding of the system.
+        line = f"import sys; sys.path.append({str(ROOT)!a})\n"
+        (packages_folder(folder, self.interpreter.version) / PATH_FILE).write_text(line, encoding="ascii")
+
+    def engine(self, folder: Path, requirements: Path | None, *, begin: Callable[[], None] = _nothing) -> None:
+        """An engine's environment: torch for the card, ComfyUI's packages, the node pack's, the safety child's.
+
+        `requirements`: those of another ComfyUI than the pinned one, in place of the lock.
+        """
+        source = self._torch_source()
+        if source.notice:
+            self.shell.screen.say(f"      {source.notice}")
+        self._room("engine", source.disk_bytes)
+        uv.ensure(self.shell, self.runtime)
+        begin()
+        python = self._environment(folder, log="engine")
+        if self._torch_is_locked(source) and requirements is None:
+            self._sync(python, [LOCKS / name for name in ENGINE_LOCKS], log="engine")
+        else:
+            self._engine_in_steps(python, source, requirements)
+        self._look_at_torch(python)
+
+    def _torch_is_locked(self, source: TorchSource) -> bool:
+        """Whether it is the default index's build, whose hashes are known."""
+        wheels = self.shell.environ.get(uv.WHEELS)
+        another = wheels and any(Path(wheels).glob("torch-*+*.whl"))
+        return source.index is None and self.card.accelerator is not Accelerator.DIRECTML and not another
+
+    def _engine_in_steps(self, python: Path, source: TorchSource, requirements: Path | None) -> None:
+        """torch first, by version; then the rest, which can't replace it."""
+        torch = source.requirements
+        if self._torch_is_locked(source):
+            self._sync(python, [LOCKS / "torch.txt", LOCKS / "engine.txt"], log="engine")
+        else:
+            remedy = f"{NO_NETWORK} Another index can be named with --torch-index URL."
+            self._install(python, *torch, log="engine", remedy=remedy, index=source.index)
+        if requirements is not None:
+            excluded = self.shell.scratch / "left-out.txt"
+            excluded.parent.mkdir(parents=True, exist_ok=True)
+            excluded.write_text("".join(f"{name}\n" for name in PAGES), encoding="utf-8")
+            self._install(
+                python, *torch, "--requirements", str(requirements), "--excludes", str(excluded), log="engine"
+            )
+            files = ["pack.txt", "safety.txt"]
+        else:
+            files = ["engine.txt", "pack.txt", "safety.txt"]
+        own = [word for name in files for word in ("--requirements", str(LOCKS / name))]
+        self._install(python, "--no-deps", "--require-hashes", *own, log="engine")
+
+    def _torch_source(self) -> TorchSource:
+        target = Target.here(self.interpreter.version)
+        if self.shell.environ.get(uv.WHEELS):
+            # Whatever build the owner put there.
+            return TorchSource(torch_requirements(self.card.accelerator), None, 0)
+        return choose_source(self.card, target, asked_for=self.asked_for, index=self.torch_index, probe=probe_index)
+
+    def _environment(self, folder: Path, *, log: str) -> Path:
+        if folder.is_symlink() or folder.exists():
+            try:
+                folder.unlink() if folder.is_symlink() or folder.is_file() else shutil.rmtree(folder)
+            except OSError as error:
+                raise RuntimeMissing(
+                    f"{error.filename} can't be removed: {error.strerror}.",
+                    remedy="Stop the worker and whatever else uses it, then run update-runtime again.",
+                ) from error
+        self._uv("venv", "--python", str(self.interpreter.executable), str(folder), log=log)
+        return environment_python(folder)
+
+    def _sync(self, python: Path, locks: Sequence[Path], *, log: str) -> None:
+        """Exactly what the locks say, by hash and ready-built: no package runs code of its own here."""
+        words = ("--require-hashes", "--only-binary", ":all:")
+        self._uv("pip", "sync", "--python", str(python), *words, *map(str, locks), log=log, remedy=NO_NETWORK)
+
+    def _install(self, python: Path, *words: str, log: str, remedy: str = NO_NETWORK, index: str | None = None) -> None:
+        self._uv("pip", "install", "--python", str(python), *words, log=log, remedy=remedy, index=index)
+
+    def _uv(self, *words: str, log: str, remedy: str = "", index: str | None = None) -> None:
+        """Run uv. An index is no argument, which every user of the machine sees: the URL may contain a password."""
+        program = uv.ensure(self.shell, self.runtime)
+        environment = uv.environment(self.runtime, self.shell.environ)
+        if index:
+            environment["UV_DEFAULT_INDEX"] = index
+        command = [str(program), "--directory", str(self.runtime), *words]
+        self.shell.with_environment(environment).run(command, log=log, remedy=remedy)
+
+    def fetch(self, pinned: str, sha256: str, folder: Path, *, log: str) -> None:
+        """Unpack one wheel into `folder`, copied, by version and hash."""
+        wanted = self.shell.scratch / f"{log}.txt"
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        wanted.write_text(f"{pinned} --hash=sha256:{sha256}\n", encoding="utf-8")
+        words = ("--no-deps", "--require-hashes", "--only-binary", ":all:", "--link-mode", "copy")
+        target = ("--python", str(self.interpreter.executable), "--target", str(folder))
+        self._uv("pip", "install", *words, *target, "--requirements", str(wanted), log=log, remedy=NO_NETWORK)
+
+    def _look_at_torch(self, python: Path) -> None:
+        """Import it once: a driver that does not fit shows here, and not at an owner's first job."""
+        if self.card.accelerator is Accelerator.DIRECTML:
+            return  # its devices are seen by torch_directml alone
+        self.shell.screen.say("      trying torch …")
+        code = self.shell.run(
+            [str(python), "-I", "-c", LOOK_AT_TORCH],
+            log="engine",
+            allowed=(0, NO_DEVICE),
+            remedy="The packages are installed but torch can't be imported; see the lines above.",
+        )
+        if code == NO_DEVICE and self.card.accelerator in {Accelerator.CUDA, Accelerator.ROCM}:
+            self.shell.screen.say(
+                f"      torch is installed but finds no {self.card.accelerator.value} device now: check the driver "
+                "(nvidia-smi, rocminfo) and, in a container, that the card is passed in."
+            )
+
+    def _room(self, name: str, needed: int) -> None:
+        free = free_bytes(self.runtime)
+        if free < needed:
+            raise RuntimeMissing(
+                f"The {name} needs {needed / 1e9:.1f} GB in {self.runtime}, and {free / 1e9:.1f} GB are free.",
+                remedy="Make room, or set AIWORKER_RUNTIME_DIR to a folder on another disk.",
+            )

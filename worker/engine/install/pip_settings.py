@@ -1,0 +1,115 @@
+"""What the owner told pip about this network, in uv's words.
+
+Whoever needs a proxy's certificate, a mirror or a folder of wheels has usually told pip of it already, in a file or in
+`PIP_…` variables, and uv reads neither. What is set for uv itself comes first.
+"""
+
+import configparser
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+#: The sections of pip's files that count for an installation, the later over the earlier.
+SECTIONS = ("global", "install")
+#: What pip calls it -> what uv calls it, for what is one value.
+SINGLE = {"index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE", "timeout": "UV_HTTP_TIMEOUT"}
+#: And for what is a list, with what uv puts between the entries.
+LISTS = {
+    "extra-index-url": ("UV_INDEX", " "),
+    "find-links": ("UV_FIND_LINKS", ","),
+    "trusted-host": ("UV_INSECURE_HOST", " "),
+}
+TRUE = frozenset({"1", "true", "yes", "on"})
+#: Other variables by which an owner sets the same for uv.
+SYNONYMS = {
+    "UV_DEFAULT_INDEX": ("UV_INDEX_URL",),
+    "UV_INDEX": ("UV_EXTRA_INDEX_URL",),
+    "SSL_CERT_FILE": ("SSL_CERT_DIR",),
+}
+
+
+def for_uv(environ: Mapping[str, str], files: Iterable[Path] | None = None) -> dict[str, str]:
+    """Variables for uv that say what pip's settings say; none that the owner has set for uv."""
+    settings = _settings(environ, pip_files(environ) if files is None else files)
+    found: dict[str, str] = {}
+    for option, variable in SINGLE.items():
+        if value := settings.get(option, "").strip():
+            found[variable] = value
+    for option, (variable, between) in LISTS.items():
+        entries = [entry for entry in settings.get(option, "").split() if _may_be_there(entry)]
+        if entries:
+            found[variable] = between.join(entries)
+    if proxy := settings.get("proxy", "").strip():
+        found["ALL_PROXY"] = proxy if "://" in proxy else f"http://{proxy}"
+    if settings.get("no-index", "").strip().lower() in TRUE:
+        found["UV_NO_INDEX"] = "1"
+    if "UV_INDEX" in found:
+        # As pip does it: whichever index has the file. Every file has a sha256 in our locks, so none can slip one in.
+        found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    return {
+        name: value
+        for name, value in found.items()
+        if not any(environ.get(other) for other in (name, *SYNONYMS.get(name, ())))
+    }
+
+
+def _settings(environ: Mapping[str, str], files: Iterable[Path]) -> dict[str, str]:
+    """pip's options by their long names: of the files, and over them of the variables."""
+    settings: dict[str, str] = {}
+    for path in files:
+        settings |= _read(path)
+    for name, value in environ.items():
+        if name.startswith("PIP_") and value.strip():
+            settings[name.removeprefix("PIP_").lower().replace("_", "-")] = value
+    return settings
+
+
+def pip_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    """pip's files of settings, the least first; whether they exist is not looked at."""
+    if environ.get("PIP_CONFIG_FILE") == os.devnull:
+        return
+    home = Path(environ.get("HOME") or environ.get("USERPROFILE") or Path.cwd())
+    if os.name == "nt":
+        yield Path(environ.get("PROGRAMDATA", r"C:\ProgramData"), "pip", "pip.ini")
+        yield home / "pip" / "pip.ini"
+        if roaming := environ.get("APPDATA"):
+            yield Path(roaming, "pip", "pip.ini")
+        yield Path(sys.base_prefix, "pip.ini")
+    else:
+        for folder in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep):
+            yield Path(folder, "pip", "pip.conf")
+        yield Path("/etc/pip.conf")
+        yield home / ".pip" / "pip.conf"
+        if sys.platform == "darwin":
+            yield home / "Library" / "Application Support" / "pip" / "pip.conf"
+        yield Path(environ.get("XDG_CONFIG_HOME") or home / ".config", "pip", "pip.conf")
+        yield Path(sys.base_prefix, "pip.conf")
+    if named := environ.get("PIP_CONFIG_FILE"):
+        yield Path(named)
+
+
+def _read(path: Path) -> dict[str, str]:
+    """The options of a file; none of one that is absent or makes no sense, since pip will have said so."""
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, configparser.Error):
+        return {}
+    options: dict[str, str] = {}
+    for section in SECTIONS:
+        if parser.has_section(section):
+            options |= {name.lower().replace("_", "-"): value for name, value in parser.items(section)}
+    return options
+
+
+def _may_be_there(entry: str) -> bool:
+    """Whether an address may lead anywhere: uv ends at a folder that is absent, which pip passes by."""
+    scheme, path = urlsplit(entry).scheme, urlsplit(entry).path
+    if scheme == "file":
+        return Path(url2pathname(path)).exists()
+    return (
+        len(scheme) > 1 or "://" in entry or Path(entry).expanduser().exists() or not entry.startswith(("/", "~", "."))
+    )
