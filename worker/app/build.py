@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from worker.app.reload import SettingsWatch
 from worker.app.run import Setup
 from worker.app.state_dir import engines_folder
-from worker.config.live import LiveConfig
+from worker.config.editing import Editor
+from worker.config.live import LiveConfig, in_force
 from worker.config.load import LoadedConfig, config_files
 from worker.config.paths import cache_home, models_root
 from worker.config.schema import BridgeData
@@ -62,6 +64,10 @@ class DeviceFlags:
         return Accelerator.ROCM if self.amd else None
 
 
+#: The settings read again: the file's, or a text's in its place.
+Reread = Callable[[str | None], LoadedConfig]
+
+
 def compose(
     loaded: LoadedConfig,
     runtime: Runtime,
@@ -69,11 +75,12 @@ def compose(
     flags: DeviceFlags,
     logs: Path,
     home: Path,
-    reread: Callable[[], LoadedConfig],
+    reread: Reread,
     at_bottom: bool = False,
 ) -> Setup:
     """All of the worker. Children write their logs into `logs`; `home` is the worker's own folder, whose lock is held;
-    `reread` reads the settings again, `at_bottom` keeps the status at the bottom of the terminal.
+    `reread` reads the settings again, or a text in their place; `at_bottom` keeps the status
+    at the bottom of the terminal.
 
     Raises ConfigError and RuntimeMissing for what can't work.
     """
@@ -100,7 +107,14 @@ def compose(
             ),
         )
 
-    watch = SettingsWatch(loaded, config_files(loaded), reread, engines_for)
+    def check(text: str | None) -> LoadedConfig:
+        found = reread(text)
+        if text is not None:
+            # As the watch over the file does it: what it would refuse is not written.
+            engines_for(in_force(live.data, found.data))
+        return found
+
+    watch = SettingsWatch(loaded, config_files(loaded), partial(reread, None), engines_for)
     return Setup(
         live=live,
         horde_url=config.horde_url,
@@ -116,7 +130,7 @@ def compose(
         journal=_journal(home),
         history=home / HISTORY_FILE,
         background=(watch, watch_maintenance, ClockWatch()),
-        readers=(log_jobs, StatusView(live, at_bottom=at_bottom), Dashboard(live, home)),
+        readers=(log_jobs, StatusView(live, at_bottom=at_bottom), Dashboard(live, home, Editor(check))),
         reload=watch.ask,
     )
 

@@ -41,7 +41,7 @@ from worker.scheduling.pop_or_wait import Admission, AdmissionParts, MachineLimi
 from worker.status.board import StatusBoard, StatusParts
 from worker.status.session import SessionStats
 from worker.status.steering import Steering
-from worker.workflows.audit import audit_library, files_absent, is_listed, suited
+from worker.workflows.audit import audit_library, files_absent, is_listed
 from worker.workflows.library import Library
 from worker.workflows.node_classes import keep_answer, with_any_file
 
@@ -171,9 +171,7 @@ def _status(
 async def _keep_node_classes(settings: EngineSettings, first: EngineSlot) -> None:
     """Let `workflows check` know the node classes of an owner's ComfyUI while no engine runs."""
     try:
-        await asyncio.to_thread(
-            keep_answer, settings.base_directory.parent, settings.comfyui, dict(first.object_info), first.version
-        )
+        await asyncio.to_thread(keep_answer, settings.base_directory.parent, settings.comfyui, dict(first.object_info))
     except OSError as error:
         logger.debug("The engine's node classes can't be written down: {}", error)
 
@@ -194,7 +192,7 @@ def _begin(
     setup: Setup, horde: HordeClient, pool: EnginePool, estimates: Estimates, *, status: StatusBoard, first: EngineSlot
 ) -> RunningWorker:
     """Connect the parts that serve jobs, with the templates that the engine can run."""
-    library = _live(setup.library, first.object_info, first.version)
+    library = _live(setup.library, first.object_info)
     in_flight, faults = status.in_flight, setup.tolerance.faults()
     for ago_s in setup.journal.faults_ago_s() if setup.journal else ():
         faults.count(1, ago_s=ago_s)
@@ -240,12 +238,11 @@ def _begin(
     return RunningWorker(setup.live, horde, pool, intake, admission, setup.models, setup.events, in_flight, status)
 
 
-def _live(library: Library, object_info: Mapping[str, Any], version: str) -> Library:
+def _live(library: Library, object_info: Mapping[str, Any]) -> Library:
     """The templates that this engine can run. The log names the others and what each lacks."""
-    library = suited(library, with_any_file(object_info), version)
     findings = audit_library(library, with_any_file(object_info))
     for name, sentences in files_absent(library, lambda named: is_listed(object_info, named)).items():
-        findings.setdefault(name, []).extend(sentences)
+        findings[name] += sentences
     for violation in library.violations:
         logger.bind(action="template_off").warning("Of your workflows: {}", violation)
     for name, sentences in findings.items():

@@ -38,12 +38,22 @@ PopFile = Annotated[Path, typer.Argument(help="A pop response, or a captured fil
 
 
 def load_settings(
-    file: Path | None, *, from_environment: bool = False, name: str | None = None, warn: bool = True
+    file: Path | None,
+    *,
+    from_environment: bool = False,
+    name: str | None = None,
+    warn: bool = True,
+    text: str | None = None,
 ) -> LoadedConfig:
-    """The settings, their secrets kept out of every log line from now on, their warnings said."""
+    """The settings, their secrets kept out of every log line from now on, their warnings said.
+
+    `text`: what the file is to have, in place of what it has.
+    """
     overrides: dict[str, Any] = {} if name is None else {"dreamer_name": name}
-    loaded = load_config(file, environment=os.environ, from_env=from_environment, overrides=overrides)
-    logs.redactor.add([loaded.data.api_key.get_secret_value(), *tokens_of(loaded.data, loaded.environment).values()])
+    loaded = load_config(file, environment=os.environ, from_env=from_environment, overrides=overrides, text=text)
+    data = loaded.data
+    pages = [each.get_secret_value() for each in (data.dashboard_token, data.dashboard_announce_token) if each]
+    logs.redactor.add([data.api_key.get_secret_value(), *tokens_of(data, loaded.environment).values(), *pages])
     if warn:
         for warning in loaded.warnings:
             logger.warning("{}", warning)

@@ -61,8 +61,8 @@ def run(
     if not from_environment:
         offer(config or Path(FILE_NAME))
 
-    def reread() -> LoadedConfig:
-        return load_settings(config, from_environment=from_environment, name=name, warn=False)
+    def reread(text: str | None) -> LoadedConfig:
+        return load_settings(config, from_environment=from_environment, name=name, warn=False, text=text)
 
     loaded = load_settings(config, from_environment=from_environment, name=name, warn=False)
     check_network_variables(os.environ)

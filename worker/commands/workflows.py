@@ -35,11 +35,10 @@ from worker.workflows.audit import (
     files_absent,
     own_classes,
     remarks,
-    suited,
 )
 from worker.workflows.capabilities import Ability, Survey, survey
 from worker.workflows.library import Library
-from worker.workflows.node_classes import PINNED_VERSION, ObjectInfo, kept_answer, snapshot, with_any_file
+from worker.workflows.node_classes import ObjectInfo, kept_answer, snapshot, with_any_file
 from worker.workflows.request import ServedModel
 from worker.workflows.template_check import rehearse
 from worker.workflows.template_reader import GRAPH_FILE
@@ -74,9 +73,7 @@ def list_(
     """
     loaded = settings_or_defaults(config, from_environment=from_environment)
     library = library_of(loaded.data)
-    version, node_classes = _engine_of(loaded, library)
-    library = suited(library, node_classes, version)
-    library = library.without(audit_library(library, node_classes))
+    library = library.without(audit_library(library, _node_classes(loaded, library)))
     library = library.without(files_absent(library, _is_here(loaded)))
     found, assumed = _survey(loaded, library)
     made = decide(loaded.data, found, AGENT)
@@ -93,8 +90,7 @@ def check(*, config: ConfigFile = None, from_environment: FromEnvironment = Fals
     """
     loaded = settings_or_defaults(config, from_environment=from_environment)
     library = library_of(loaded.data)
-    version, node_classes = _engine_of(loaded, library)
-    library = suited(library, node_classes, version)
+    node_classes = _node_classes(loaded, library)
     wrong = everything_wrong(library, node_classes)
     for name, sentences in files_absent(library, _is_here(loaded)).items():
         wrong += [f"{name}/{GRAPH_FILE}:{sentence}" for sentence in sentences]
@@ -122,21 +118,18 @@ def explain_(job: PopFile, *, config: ConfigFile = None, reference: ReferenceFol
     Console().print(table)
 
 
-def _engine_of(loaded: LoadedConfig, library: Library) -> tuple[str, ObjectInfo]:
-    """The version and the node classes to check against: of the pinned ComfyUI, or of an owner's when it last ran.
+def _node_classes(loaded: LoadedConfig, library: Library) -> ObjectInfo:
+    """The node classes to check against: the pinned ComfyUI's, or those that an owner's ComfyUI had when it last ran.
 
-    Before its first run, the classes that it alone can know are left unchecked.
+    Before its first run, those that it alone can know are left unchecked.
     """
     config = loaded.data
     if config.comfyui_path is None:
-        return PINNED_VERSION, snapshot()
+        return snapshot()
     runtime = Runtime.locate().folder
     home = worker_folder(runtime, loaded.environment, name=config.dreamer_name, horde_url=config.horde_url)
     kept = kept_answer(engines_folder(home), config.comfyui_path)
-    if kept is None:
-        return PINNED_VERSION, own_classes(library)
-    version, node_classes = kept
-    return version, with_any_file(node_classes)
+    return own_classes(library) if kept is None else with_any_file(kept)
 
 
 def _is_here(loaded: LoadedConfig) -> Callable[[NamedFile], bool]:
@@ -164,11 +157,7 @@ def _survey(loaded: LoadedConfig, library: Library) -> tuple[Survey, bool]:
     models = [model for model in known if isinstance(model, ServedModel)]
     assumed = not models
     if assumed:
-        models = [
-            ServedModel(f"any {family.value}", family, _any_files(library, family))
-            for family in Family
-            if family not in library.unserved
-        ]
+        models = [ServedModel(f"any {family.value}", family, _any_files(library, family)) for family in Family]
     return survey(library, models, lambda file: store.check(as_model_file(file)) is None), assumed
 
 
@@ -179,15 +168,12 @@ def _any_files(library: Library, family: Family) -> dict[str, str]:
 
 
 def _rows(library: Library) -> list[dict[str, Any]]:
-    beyond = library.beyond.templates
     templates = [
         {
             "name": each.name,
             "description": each.manifest.description,
             "serves": each.manifest.serves.model_dump(mode="json", exclude_defaults=True),
-            "off": "; ".join({library.unserved[family] for family in each.manifest.serves.families})
-            if each in beyond
-            else "",
+            "off": "",
         }
         for each in library.templates
     ]

@@ -2,24 +2,32 @@
 
 import asyncio
 import importlib
+import sys
+from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from loguru import logger
 
-from worker.config.dashboard_keys import LOOPBACK
+from worker.config.dashboard_keys import LOOPBACK, is_loopback
+from worker.config.editing import Editor
 from worker.config.live import LiveConfig
-from worker.dashboard.whereabouts import announced, own_token
+from worker.config.schema import BridgeData
+from worker.dashboard.whereabouts import announced, keep_session_key, link, own_token, session_key
+from worker.logs import redactor
 from worker.status.board import StatusBoard
 
 
 class Dashboard:
     """Serves the status in the worker's own event loop. Without a free port the worker goes on without it."""
 
-    def __init__(self, live: LiveConfig, home: Path) -> None:
-        """`home`: the worker's folder, where its address and token are kept."""
+    def __init__(self, live: LiveConfig, home: Path, editor: Editor | None = None) -> None:
+        """`home`: the worker's folder, where its address and token are kept. `editor` changes its settings."""
         self._live = live
         self._home = home
+        self._editor = editor
 
     async def __call__(self, status: StatusBoard) -> None:
         settings = self._live.data
@@ -28,6 +36,7 @@ class Dashboard:
         address, port = (settings.dashboard_address, settings.dashboard_port) if settings.dashboard else (LOOPBACK, 0)
         own = settings.dashboard_token
         token = own.get_secret_value() if own else await asyncio.to_thread(own_token, self._home)
+        redactor.add([token])
         try:
             listening = server.listen(address, port)
         except OSError as error:
@@ -38,6 +47,65 @@ class Dashboard:
                 error.strerror or error,
             )
             return
-        url = server.url_of(listening)
+        url = server.url_of(listening, secure=settings.dashboard_certificate is not None)
+        app = server.application(
+            status,
+            await asyncio.to_thread(self._guard, settings, token),
+            editor=self._editor,
+            pages=settings.dashboard,
+        )
         with announced(self._home, name=settings.dreamer_name, url=url, token=token):
-            await server.serve(server.application(status, token), listening)
+            if settings.dashboard:
+                show_link(link(url, settings.dashboard_path, token))
+            announcing = asyncio.ensure_future(_announce(status, settings, url))
+            try:
+                await server.serve(
+                    app,
+                    listening,
+                    certificate=settings.dashboard_certificate,
+                    key=settings.dashboard_certificate_key,
+                )
+            except OSError as error:
+                logger.bind(action="dashboard_off").error(
+                    "The dashboard's certificate can't be used, so it is off: {}. Check dashboard_certificate and "
+                    "dashboard_certificate_key.",
+                    error.strerror or error,
+                )
+            finally:
+                announcing.cancel()
+
+    def _guard(self, settings: BridgeData, token: str) -> Any:
+        security: Any = importlib.import_module("worker.dashboard.security")
+        sessions: Any = importlib.import_module("worker.dashboard.sessions")
+        return security.Guard(
+            sessions=sessions.Sessions(token, session_key(self._home), keep=partial(keep_session_key, self._home)),
+            names=security.own_names(settings.dashboard_names),
+            proxies=tuple(ip_network(each, strict=False) for each in settings.dashboard_proxies),
+            path=settings.dashboard_path.rstrip("/"),
+            secure=settings.dashboard_certificate is not None,
+        )
+
+
+async def _announce(status: StatusBoard, settings: BridgeData, url: str) -> None:
+    to, token = settings.dashboard_announce_to, settings.dashboard_announce_token
+    if to is None or token is None:
+        return
+    module: Any = importlib.import_module("worker.dashboard.announce")
+    here = urlsplit(url)
+    try:
+        await module.announce(
+            status,
+            to,
+            token.get_secret_value(),
+            port=here.port,
+            scheme=here.scheme,
+            is_open=not is_loopback(settings.dashboard_address),
+        )
+    except Exception:  # the page of this worker goes on without it
+        logger.exception("A defect in the worker: it is no longer announced to {}", to)
+
+
+def show_link(text: str) -> None:
+    """Print the link on the terminal and nowhere else: the token in it is no matter for a log."""
+    sys.stderr.write(f"Dashboard: {text}\n")
+    sys.stderr.flush()

@@ -6,16 +6,24 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hmac import compare_digest
+from pathlib import Path
 
 import uvicorn
 from loguru import logger
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from worker.aio import to_the_end
+from worker.config.editing import Editor
 from worker.dashboard import api, metrics, probes
+from worker.dashboard.actions import Actions
+from worker.dashboard.connections import BoundedConnection
+from worker.dashboard.pages import Pages
+from worker.dashboard.security import Guard, gate
+from worker.dashboard.settings_page import SettingsPage
+from worker.dashboard.sign_in import SignIn
+from worker.dashboard.site import Site
+from worker.dashboard.workers import Workers
 from worker.status.board import StatusBoard
 
 #: Ports tried after the one in the settings.
@@ -24,28 +32,19 @@ MORE_PORTS = 20
 GRACE_S = 1
 #: Seconds after which an idle connection is closed, connections that may wait to be taken, requests under way at most.
 KEEP_ALIVE_S, BACKLOG, MOST_REQUESTS = 20, 64, 100
-#: Paths that are answered without a token.
-OPEN = frozenset({"/healthz", "/startupz", "/readyz"})
+#: Bytes of a request's head.
+MOST_HEAD_BYTES = 16 * 1024
 
 
-def application(status: StatusBoard, token: str) -> ASGIApp:
-    """Everything that is served."""
+def application(status: StatusBoard, guard: Guard, *, editor: Editor | None = None, pages: bool = True) -> ASGIApp:
+    """Everything that is served: settings to change with an `editor`, pages where they are wanted."""
     routes = [*probes.routes(status), *metrics.routes(status), *api.routes(status)]
-    return bearer_only(Starlette(routes=routes), token)
-
-
-def bearer_only(app: ASGIApp, token: str) -> ASGIApp:
-    """The application behind the token."""
-    expected = f"Bearer {token}".encode()
-
-    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        given = dict(scope.get("headers", ())).get(b"authorization", b"")
-        if scope["path"] in OPEN or compare_digest(given, expected):
-            await app(scope, receive, send)
-        else:
-            await PlainTextResponse("The token is missing or wrong.\n", 401)(scope, receive, send)
-
-    return guarded
+    if pages:
+        site = Site(status, guard.path)
+        routes += [*Pages(site, guard).routes(), *SignIn(site, guard).routes(), *Actions(site).routes()]
+        routes += Workers(site).routes()
+        routes += SettingsPage(site, editor).routes() if editor else []
+    return gate(Starlette(routes=routes), guard)
 
 
 class _Server(uvicorn.Server):
@@ -63,11 +62,16 @@ class _Server(uvicorn.Server):
         await self.ended.wait()
 
 
-async def serve(app: ASGIApp, listening: socket.socket) -> None:
-    """Serve at this socket until cancelled; it is closed then."""
+async def serve(
+    app: ASGIApp, listening: socket.socket, *, certificate: Path | None = None, key: Path | None = None
+) -> None:
+    """Serve at this socket until cancelled; it is closed then. With a certificate by https.
+
+    Raises OSError for a certificate that can't be used.
+    """
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=BoundedConnection,
         loop="none",
         ws="none",
         lifespan="off",
@@ -81,7 +85,11 @@ async def serve(app: ASGIApp, listening: socket.socket) -> None:
         limit_concurrency=MOST_REQUESTS,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
+        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
     )
+    config.load()
     server = _Server(config)
     serving = asyncio.ensure_future(server.serve([listening]))
     try:

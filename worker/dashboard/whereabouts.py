@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 from loguru import logger
@@ -19,7 +20,7 @@ from loguru import logger
 from worker.errors import InputRefused
 from worker.untrusted.json_reader import JsonBounds, read_json_file
 
-ADDRESS_FILE, TOKEN_FILE = "dashboard.json", "dashboard-token"
+ADDRESS_FILE, TOKEN_FILE, SESSION_KEY_FILE = "dashboard.json", "dashboard-token", "dashboard-session-key"
 ADDRESS_BOUNDS = JsonBounds(max_bytes=8192)
 #: Bytes of randomness in a token of ours, and characters read of one.
 TOKEN_BYTES, LONGEST_TOKEN = 32, 1024
@@ -50,7 +51,36 @@ class Whereabouts:
 
 def own_token(home: Path) -> str:
     """The token of the worker with this folder, made at its first start. One that can't be kept lasts for this run."""
-    file = home / TOKEN_FILE
+    return _kept_secret(
+        home / TOKEN_FILE, "The dashboard's token can't be kept in {}, so its link is another at each start: {}"
+    )
+
+
+def session_key(home: Path) -> str:
+    """What signs the sessions of browsers, made at the first start."""
+    return _kept_secret(
+        home / SESSION_KEY_FILE, "{} can't be written, so browsers sign in again after each start of the worker: {}"
+    )
+
+
+def keep_session_key(home: Path, key: str) -> None:
+    """Replace what signs the sessions of browsers."""
+    try:
+        write_private(home / SESSION_KEY_FILE, key)
+    except OSError as error:
+        logger.bind(action="session_key_not_kept").warning(
+            "{} can't be written, so sessions that were ended count again after the next start of the worker: {}",
+            home / SESSION_KEY_FILE,
+            error,
+        )
+
+
+def link(url: str, path: str, token: str) -> str:
+    """What opens the page in a browser, without a word to type."""
+    return f"{url}{path.rstrip('/')}/sign-in?token={quote(token, safe='')}"
+
+
+def _kept_secret(file: Path, otherwise: str) -> str:
     try:
         with file.open(encoding="ascii") as stream:
             kept = stream.read(LONGEST_TOKEN).strip()
@@ -62,9 +92,7 @@ def own_token(home: Path) -> str:
     try:
         write_private(file, token)
     except OSError as error:
-        logger.bind(action="token_not_kept").warning(
-            "The dashboard's token can't be kept in {}, so its link is another at each start: {}", file, error
-        )
+        logger.bind(action="secret_not_kept").warning(otherwise, file, error)
     return token
 
 

@@ -2,11 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from loguru import logger
 
+from worker.config.editing import Edited, Editor
 from worker.errors import ConfigError
 from worker.horde.account import switch_maintenance
 from worker.horde.client import HordeClient
@@ -65,6 +68,17 @@ class Steering:
         action = "maintenance_entered" if on else "maintenance_left"
         logger.bind(action=action).info("Maintenance mode is {}.", "on" if on else "off")
         self._changed()
+
+    async def change_settings(self, editor: Editor, wanted: Mapping[str, Any], *, fingerprint: str = "") -> Edited:
+        """Write settings into the owner's file and read it again. Raises ConfigError; nothing is changed then."""
+        edited = await asyncio.to_thread(partial(editor.change, wanted, fingerprint=fingerprint))
+        if edited.kept is not None:
+            keys = ", ".join(change.key for change in edited.changed)
+            logger.bind(action="settings_written").info(
+                "Settings were changed by the owner: {}.", keys or "none in force"
+            )
+        self.reload_settings()
+        return edited
 
     def reload_settings(self) -> None:
         """Read the settings again soon."""

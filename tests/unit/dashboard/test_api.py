@@ -8,7 +8,9 @@ import httpx
 import pytest
 
 from tests.unit.status.rig import PAUSED, Rig, slot
+from worker.dashboard.security import Guard
 from worker.dashboard.server import application, listen, serve, url_of
+from worker.dashboard.sessions import Sessions
 from worker.engine.slot import SlotState
 from worker.errors import HordeUnreachable
 
@@ -22,7 +24,7 @@ async def rig():
 
 @pytest.fixture
 async def http(rig):
-    transport = httpx.ASGITransport(application(rig.board, TOKEN))
+    transport = httpx.ASGITransport(application(rig.board, Guard(Sessions(TOKEN, "key"))))
     async with httpx.AsyncClient(
         transport=transport, base_url="http://127.0.0.1:7861", headers={"Authorization": f"Bearer {TOKEN}"}
     ) as client:
@@ -136,7 +138,7 @@ async def test_a_port_that_is_taken_makes_way_for_the_next(rig):
 async def test_the_server_answers_in_this_event_loop_and_ends_with_its_task(rig):
     listening = listen("127.0.0.1", 0)
     url = url_of(listening)
-    serving = asyncio.ensure_future(serve(application(rig.board, TOKEN), listening))
+    serving = asyncio.ensure_future(serve(application(rig.board, Guard(Sessions(TOKEN, "key"))), listening))
     async with httpx.AsyncClient(trust_env=False) as http:
         assert (await http.get(f"{url}/healthz")).text == "ok\n"
         serving.cancel()

@@ -1,0 +1,87 @@
+"""Connections to the page, bounded in number and in patience: nobody keeps others out.
+
+uvicorn waits without end for the head of a request, and takes any number of connections. Here a head has to come in
+time, each machine has its share, and a reader that takes nothing off its connection loses it.
+"""
+
+import asyncio
+import logging
+from typing import Any, cast
+
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+#: Seconds in which the head of a request must have come, from the first byte or from the connection on.
+HEAD_S = 10.0
+#: Connections in all, and from one address: a browser makes six, and there may be several behind a proxy.
+MOST_CONNECTIONS, MOST_OF_ONE = 200, 48
+#: Seconds that a reader may leave what was sent to it where it is.
+STUCK_S = 20.0
+#: Invalid requests are the senders' matter, and would fill the log of whoever is scanned.
+_SILENT = logging.getLogger("worker.dashboard.connections")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.setLevel(logging.ERROR)
+_SILENT.propagate = True
+
+
+class BoundedConnection(H11Protocol):
+    """One connection of uvicorn's server."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.logger = _SILENT
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._stuck_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Refuses the connection where there are too many."""
+        super().connection_made(transport)
+        address = self.client[0] if self.client else ""
+        same = sum(each.client is not None and each.client[0] == address for each in self._others())
+        if len(self.connections) > MOST_CONNECTIONS or same > MOST_OF_ONE:
+            transport.abort()
+            return
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends the timers."""
+        for timer in (self._head_timer, self._stuck_timer):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Waits no longer for a head that has come."""
+        super().data_received(data)
+        if self._is_answering() and self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        elif not self._is_answering() and self._head_timer is None:
+            self._expect_head()
+
+    def pause_writing(self) -> None:
+        """The reader is behind."""
+        super().pause_writing()
+        if self._stuck_timer is None:
+            self._stuck_timer = self.loop.call_later(STUCK_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The reader has caught up."""
+        super().resume_writing()
+        if self._stuck_timer is not None:
+            self._stuck_timer.cancel()
+            self._stuck_timer = None
+
+    def _others(self) -> "set[BoundedConnection]":
+        return cast("set[BoundedConnection]", self.connections)
+
+    def _is_answering(self) -> bool:
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return cycle is not None and not cycle.response_complete
+
+    def _expect_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_S, self._give_up)
+
+    def _give_up(self) -> None:
+        self._head_timer = None
+        if not self._is_answering():
+            self.transport.abort()

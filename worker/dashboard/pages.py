@@ -1,0 +1,184 @@
+"""The pages that are read: overview, jobs, models, log; and the events that keep them up to date."""
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from worker.dashboard import views
+from worker.dashboard.charts import jobs_chart, kudos_chart
+from worker.dashboard.events import EventStream, Fragment, LiveFragments, Readers
+from worker.dashboard.security import Guard
+from worker.dashboard.site import Site, static, visit_of
+from worker.errors import Blame
+from worker.status.board import StatusBoard
+from worker.status.model import JobRecord, Outcome, Snapshot, Tally
+
+#: Jobs on one page, lines of the log, and hours of the charts.
+JOBS_SHOWN, LINES_SHOWN, HOURS_SHOWN = 50, 300, 24
+#: Characters of a filter that are looked at, and digits of a page's number.
+LONGEST_FILTER, LONGEST_NUMBER = 200, 6
+RECENT = 8
+#: Of the log, as they can be chosen.
+LEVELS = ("INFO", "WARNING", "ERROR")
+
+
+class Pages:
+    """Reads the status and shows it."""
+
+    def __init__(self, site: Site, guard: Guard) -> None:
+        self._site = site
+        self._status: StatusBoard = site.status
+        self._guard = guard
+        self._readers = Readers()
+        self._live = LiveFragments(self._fragments())
+
+    def routes(self) -> list[Route]:
+        """Where each page is."""
+        return [
+            Route("/", self.overview),
+            Route("/jobs", self.jobs),
+            Route("/jobs/{id}", self.job),
+            Route("/models", self.models),
+            Route("/log", self.log),
+            Route("/events", self.events),
+            Route("/static/{name}", static),
+        ]
+
+    async def overview(self, request: Request) -> Response:
+        """What it does and earns now."""
+        snapshot = self._status.snapshot()
+        return self._site.page(
+            request, "overview", title="Overview", snapshot=snapshot, parts=self._live.html(snapshot)
+        )
+
+    async def jobs(self, request: Request) -> Response:
+        """The jobs of the last day, filtered, in pages."""
+        query = {key: value[:LONGEST_FILTER] for key, value in request.query_params.items()}
+        page = query.get("page", "")
+        number = max(1, int(page)) if page.isdecimal() and len(page) <= LONGEST_NUMBER and page.isascii() else 1
+        chosen = {key: query.get(key, "") for key in ("model", "outcome", "blame")}
+        jobs, total = self._status.history(offset=(number - 1) * JOBS_SHOWN, limit=JOBS_SHOWN, wanted=_wanted(**chosen))
+        snapshot = self._status.snapshot()
+        return self._site.page(
+            request,
+            "jobs",
+            title="Jobs",
+            snapshot=snapshot,
+            jobs=jobs,
+            total=total,
+            page=number,
+            last_page=max(1, -(-total // JOBS_SHOWN)),
+            chosen=chosen,
+            models=sorted({*self._worked_models(), *([chosen["model"]] if chosen["model"] else [])}),
+            outcomes=[outcome.value for outcome in Outcome],
+            blames=[blame.value for blame in Blame],
+            views=views,
+        )
+
+    async def job(self, request: Request) -> Response:
+        """One job with the seconds of each stage."""
+        id_ = request.path_params["id"]
+        jobs, _ = self._status.history(limit=1, wanted=lambda job: job.id == id_)
+        snapshot = self._status.snapshot()
+        if not jobs:
+            return self._site.page(request, "gone", code=404, title="No such job", snapshot=snapshot)
+        return self._site.page(
+            request,
+            "job",
+            title=f"Job {jobs[0].id[:8]}",
+            snapshot=snapshot,
+            job=jobs[0],
+            prompt=None,
+            views=views,
+        )
+
+    async def models(self, request: Request) -> Response:
+        """What is served, what is withheld, what is fetched."""
+        snapshot = self._status.snapshot()
+        worked: dict[str, Tally] = {}
+        for hour in self._status.hours(HOURS_SHOWN):
+            for name, tally in hour.models.items():
+                worked[name] = worked.get(name, Tally()) + tally
+        return self._site.page(
+            request,
+            "models",
+            title="Models",
+            snapshot=snapshot,
+            parts=self._live.html(snapshot),
+            worked=worked,
+            nothing=Tally(),
+        )
+
+    async def log(self, request: Request) -> Response:
+        """The last lines of the log, without secrets."""
+        snapshot = self._status.snapshot()
+        least = request.query_params.get("level", "INFO")
+        level = LEVELS.index(least) if least in LEVELS else 0
+        shown = [line for line in self._status.log_tail(LINES_SHOWN) if _rank(line.level) >= level]
+        return self._site.page(
+            request,
+            "log",
+            title="Log",
+            snapshot=snapshot,
+            lines=shown,
+            level=LEVELS[level],
+            levels=LEVELS,
+        )
+
+    async def events(self, request: Request) -> Response:
+        """The fragments of the overview as they change."""
+        visit = visit_of(request)
+        if visit.session is None:
+            return PlainTextResponse("Events are for browsers; programs read /api/status.\n", 400)
+        if not self._readers.enter(visit.address):
+            return PlainTextResponse("Too many pages are open.\n", 503, {"retry-after": "30"})
+        value = request.cookies.get(self._guard.sessions.cookie, "")
+        # As callable by Starlette as any of its responses.
+        stream: Any = EventStream(
+            self._status,
+            self._live,
+            self._readers,
+            address=visit.address,
+            may_go_on=lambda: self._guard.sessions.find(value) is not None,
+        )
+        answer: Response = stream
+        return answer
+
+    def _worked_models(self) -> set[str]:
+        return {name for hour in self._status.hours(HOURS_SHOWN + 1) for name in hour.models}
+
+    def _fragments(self) -> dict[str, Fragment]:
+        def part(name: str, look: Callable[[Snapshot], Any]) -> Fragment:
+            return look, lambda shown: self._site.part(name, it=shown, views=views)
+
+        def draw(hours: Any) -> str:
+            return self._site.part("charts", charts=(kudos_chart(hours), jobs_chart(hours)), hours=hours)
+
+        return {
+            "phase": (lambda snapshot: snapshot.phase.value, str),
+            "headline": part("headline", views.headline),
+            "figures": part("figures", lambda snapshot: views.figures(snapshot, self._status.hours(HOURS_SHOWN))),
+            "attention": part("attention", views.attention),
+            "slots": part("slots", lambda snapshot: (views.engines(snapshot), views.queue_line(snapshot))),
+            "why": part("why", views.why_not_more),
+            "charts": (lambda _: self._status.hours(HOURS_SHOWN), draw),
+            "recent": part("recent", lambda snapshot: snapshot.ended[:RECENT]),
+            "downloads": part("downloads", lambda snapshot: snapshot.downloads),
+            "horde": part("horde", lambda snapshot: snapshot.standing),
+        }
+
+
+def _wanted(model: str, outcome: str, blame: str) -> Callable[[JobRecord], bool]:
+    return lambda job: (
+        (not model or job.model == model)
+        and (not outcome or job.outcome.value == outcome)
+        and (not blame or job.blame == blame)
+    )
+
+
+def _rank(level: str) -> int:
+    """Where a level of the log stands among those that can be chosen."""
+    return LEVELS.index(level) if level in LEVELS else {"CRITICAL": 2}.get(level, 0)

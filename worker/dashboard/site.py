@@ -1,0 +1,136 @@
+"""What every page has: templates, the frame around them, notices after a step, files of style and script."""
+
+import hashlib
+import mimetypes
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+
+from worker.bounded_dict import BoundedDict
+from worker.dashboard.security import Visit
+from worker.dashboard.words import FILTERS
+from worker.status.board import StatusBoard
+
+HERE: Final = Path(__file__).parent
+#: Sessions that may have a notice waiting.
+MOST_NOTICES: Final = 64
+#: The pages in the order in which they are offered.
+PAGES: Final = (
+    ("/", "Overview"),
+    ("/jobs", "Jobs"),
+    ("/models", "Models"),
+    ("/settings", "Settings"),
+    ("/log", "Log"),
+    ("/workers", "Workers"),
+)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What came of a step, shown once."""
+
+    text: str
+    #: further sentences
+    lines: tuple[str, ...] = ()
+    failed: bool = False
+
+
+@dataclass
+class Site:
+    """Renders pages for a request."""
+
+    status: StatusBoard
+    #: below which everything stands; without a slash at its end
+    path: str = ""
+    notices: BoundedDict[str, Notice] = field(default_factory=lambda: BoundedDict(MOST_NOTICES))
+
+    def page(self, request: Request, name: str, *, code: int = 200, **values: Any) -> Response:
+        """A whole page."""
+        visit = visit_of(request)
+        notice = values.pop("notice", None) or self.notices.pop(visit.session.id if visit.session else "", None)
+        html = (
+            templates()
+            .get_template(f"{name}.html")
+            .render(
+                here=request.url.path.rstrip("/") or "/",
+                base=self.path,
+                csrf=visit.csrf,
+                signed_in=visit.session is not None and "snapshot" in values,
+                notice=notice,
+                pages=PAGES,
+                files=static_files(),
+                **values,
+            )
+        )
+        return HTMLResponse(html, code)
+
+    def part(self, name: str, **values: Any) -> str:
+        """A fragment of a page."""
+        return templates().get_template(f"parts/{name}.html").render(base=self.path, **values)
+
+    def after(self, request: Request, notice: Notice, to: str) -> Response:
+        """Lead the browser to a page that shows the notice."""
+        session = visit_of(request).session
+        if session is not None:
+            self.notices[session.id] = notice
+        return RedirectResponse(f"{self.path}{to}", 303)
+
+
+def visit_of(request: Request) -> Visit:
+    """What the gate found out about this request."""
+    visit: Visit = request.state.visit
+    return visit
+
+
+@cache
+def templates() -> Environment:
+    """Whatever is put into a template is escaped, unless the template itself made it."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters.update(FILTERS)
+    return environment
+
+
+@dataclass(frozen=True)
+class StaticFile:
+    """A file of style, script or picture, in memory."""
+
+    content: bytes
+    kind: str
+    #: stands in its address, so that it may be kept for ever
+    tag: str
+
+
+@cache
+def static_files() -> Mapping[str, StaticFile]:
+    """Every file there is, by its name: what is not among them can't be asked for."""
+    return {
+        file.name: StaticFile(
+            content := file.read_bytes(),
+            mimetypes.guess_type(file.name)[0] or "application/octet-stream",
+            hashlib.sha256(content).hexdigest()[:12],
+        )
+        for file in sorted((HERE / "static").iterdir())
+        if file.is_file()
+    }
+
+
+async def static(request: Request) -> Response:
+    """A file by its name."""
+    found = static_files().get(request.path_params["name"])
+    if found is None:
+        return PlainTextResponse("There is no such file.\n", 404)
+    kept = "public, max-age=31536000, immutable" if request.query_params.get("v") == found.tag else "no-cache"
+    return Response(found.content, 200, {"cache-control": kept}, media_type=found.kind)

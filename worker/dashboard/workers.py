@@ -1,0 +1,155 @@
+"""All workers of an owner on one page: what others tell of themselves is listed beside this one.
+
+A worker announces itself every half minute to the page that its owner names. What it says is bounded and shown as text;
+who falls silent is marked, and forgotten after an hour.
+"""
+
+import ipaddress
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from worker.dashboard.security import ANNOUNCE
+from worker.dashboard.site import Site, visit_of
+from worker.errors import InputRefused
+from worker.status.board import StatusBoard
+from worker.status.model import Phase, Tally
+from worker.untrusted.json_reader import JsonBounds, read_json_object
+from worker.untrusted.text import visible
+
+#: Workers that are listed at most.
+MOST_WORKERS: Final = 64
+#: Seconds between two announcements, after which one counts as silent, and after which it is forgotten.
+EVERY_S, SILENT_S, FORGOTTEN_S = 30.0, 100.0, 3600.0
+BOUNDS: Final = JsonBounds(max_bytes=4096, max_values=40, max_depth=1)
+LONGEST_NAME, LARGEST, HOURS = 100, 1e12, 24
+MOST_PORT: Final = 65535
+
+
+@dataclass(frozen=True)
+class Announced:
+    """One worker's row. Moments in seconds since 1970."""
+
+    name: str
+    state: str
+    busy: int = 0
+    engines: int = 0
+    kudos_per_hour: float | None = None
+    kudos: float = 0.0
+    jobs: int = 0
+    faulted: int = 0
+    #: of its own page; empty where others can't reach it
+    url: str = ""
+    heard_at: float = 0.0
+    silent: bool = False
+    #: this very worker
+    here: bool = False
+
+
+def announcement(status: StatusBoard) -> dict[str, Any]:
+    """What this worker tells of itself."""
+    snapshot = status.snapshot()
+    day = sum((hour.total for hour in status.hours(HOURS)), Tally())
+    return {
+        "name": snapshot.name,
+        "state": snapshot.phase.value,
+        "busy": sum(slot.job is not None for slot in snapshot.slots),
+        "engines": len(snapshot.slots),
+        "kudos_per_hour": snapshot.session.kudos_per_hour,
+        "kudos": day.kudos,
+        "jobs": day.jobs,
+        "faulted": day.faulted,
+    }
+
+
+def read_announcement(body: bytes, address: str, now: float) -> Announced:
+    """What another worker tells. `address` is where it comes from. Raises InputRefused."""
+    found = read_json_object(body, BOUNDS)
+    name = visible(str(found.get("name", "")).strip(), longest=LONGEST_NAME)
+    state = found.get("state")
+    if not name or state not in {phase.value for phase in Phase}:
+        raise InputRefused("The announcement has no name, or a state that is none.")
+    rate = found.get("kudos_per_hour")
+    return Announced(
+        name=name,
+        state=str(state),
+        busy=int(_number(found, "busy")),
+        engines=int(_number(found, "engines")),
+        kudos_per_hour=None if rate is None else _number(found, "kudos_per_hour"),
+        kudos=_number(found, "kudos"),
+        jobs=int(_number(found, "jobs")),
+        faulted=int(_number(found, "faulted")),
+        url=_url(found, address),
+        heard_at=now,
+    )
+
+
+def _number(found: dict[str, Any], key: str) -> float:
+    value = found.get(key, 0)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InputRefused(f"{key} is no number.")
+    if not math.isfinite(value) or not 0 <= value <= LARGEST:
+        raise InputRefused(f"{key} is out of its range.")
+    return float(value)
+
+
+def _url(found: dict[str, Any], address: str) -> str:
+    """Where its page is, if it can be reached there: at the address that it speaks from, never at one it names."""
+    port, scheme = found.get("port"), found.get("scheme")
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    reachable = found.get("open") is True or ip.is_loopback
+    if not reachable or not isinstance(port, int) or not 0 < port <= MOST_PORT or scheme not in {"http", "https"}:
+        return ""
+    return f"{scheme}://{f'[{ip}]' if ':' in str(ip) else ip}:{port}/"
+
+
+class Workers:
+    """Who has announced itself."""
+
+    def __init__(self, site: Site, *, wall: Callable[[], float] = time.time) -> None:
+        self._site = site
+        self._wall = wall
+        self._heard: dict[str, Announced] = {}
+
+    def routes(self) -> list[Route]:
+        """The page, and where workers announce themselves."""
+        return [Route("/workers", self.show), Route(ANNOUNCE, self.hear, methods=["POST"])]
+
+    async def show(self, request: Request) -> Response:
+        """All of them, this one first."""
+        status = self._site.status
+        told = announcement(status)
+        here = Announced(**told, heard_at=self._wall(), here=True)
+        return self._site.page(
+            request, "workers", title="Workers", snapshot=status.snapshot(), workers=(here, *self.others())
+        )
+
+    async def hear(self, request: Request) -> Response:
+        """One announcement."""
+        try:
+            told = read_announcement(await request.body(), visit_of(request).address, self._wall())
+        except InputRefused as error:
+            return PlainTextResponse(f"{error.message}\n", 400)
+        self.others()
+        if told.name not in self._heard and len(self._heard) >= MOST_WORKERS:
+            return PlainTextResponse(f"{MOST_WORKERS} workers are listed already.\n", 409)
+        self._heard[told.name] = told
+        return Response(status_code=204)
+
+    def others(self) -> tuple[Announced, ...]:
+        """Those that were heard within an hour, by name."""
+        now = self._wall()
+        self._heard = {name: each for name, each in self._heard.items() if now - each.heard_at <= FORGOTTEN_S}
+        return tuple(
+            Announced(**{**vars(each), "silent": now - each.heard_at > SILENT_S})
+            for _, each in sorted(self._heard.items())
+        )
