@@ -10,6 +10,7 @@ import typer
 
 from worker import __version__, logs
 from worker.commands import config, maintenance, models, steer, workflows
+from worker.commands.benchmark import benchmark
 from worker.commands.demo import demo
 from worker.commands.doctor import doctor
 from worker.commands.output import accept_any_character, answer, complain
@@ -30,6 +31,7 @@ app.command()(run)
 app.command()(demo)
 app.command()(setup)
 app.command()(doctor)
+app.command()(benchmark)
 app.command()(steer.status)
 app.command()(steer.pause)
 app.command()(steer.resume)
