@@ -43,7 +43,7 @@ def test_each_command_has_help_of_its_own(typed, arguments):
         (("models", "lst"), "did you mean `horde-bridge models list`?"),
         (("stop",), "horde-bridge finish"),
         (("stop",), "Ctrl+C"),
-        (("xyzzy",), "The commands of horde-bridge are: config, demo,"),
+        (("xyzzy",), "The commands of horde-bridge are: benchmark, config,"),
         (("-n", "x", "doctor"), "Write the command doctor first"),
         (("run", "--cpu", "--amd"), "only one of --amd, --cpu and --directml"),
         (("doctor", "--offlin"), "--offline"),

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ class PretendedCard:
             measured += done
         return Findings(subjects, tuple(measured), {2: self.gain_of_two} if self.gib >= 20 else {})
 
-    def values(self, *subjects: Subject, **before) -> dict[str, object]:
+    def values(self, *subjects: Subject, **before) -> dict[str, Any]:
         found = propose(self.findings(*subjects), self.machine, BridgeData.model_validate(before))
         assert all(each.why and not each.why.endswith(".") for each in found)
         assert len({each.key for each in found}) == len(found)
