@@ -49,6 +49,8 @@ class SetsAside(str, Enum):
     ADDITION = "the addition, for an hour"
     #: after three in a row on engines; a job with additions counts against those
     MODEL_BY_EVIDENCE = "the model, for minutes, after three in a row"
+    #: the engine where several models, or one that another engine renders, fail on it in a row; else the model
+    MODEL_OR_ENGINE = "the model, for minutes, or the engine, for a quarter of an hour, as three in a row tell"
     #: files are checked, and fetched again when they are damaged
     MODEL_FILE = "the model, while its files are checked; damaged ones are fetched again"
     #: nothing can mend it but another file
@@ -113,8 +115,8 @@ FAULT_TABLE: Final[Mapping[type[WorkerError], AfterFault]] = {
     ),
     ImageNotFinite: AfterFault(
         retry=Retry.SAME,
-        sets_aside=SetsAside.MODEL_BY_EVIDENCE,
-        owner="an engine that does it twice in a row is restarted; with every model: the card or its driver",
+        sets_aside=SetsAside.MODEL_OR_ENGINE,
+        owner="an engine that does it twice in a row is restarted; with several models: the card or its driver",
     ),
     PayloadFailed: AfterFault(brakes=False),
     AdditionBroken: AfterFault(

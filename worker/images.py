@@ -1,6 +1,7 @@
 """Our own pixels: what the engine hands out, and the WebP that the Horde takes."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,9 @@ WEBP_QUALITY = 95
 WEBP_METHOD = 4
 #: Pixels of the largest image an engine hands out: the Horde's largest, 3072 x 3072, with sides four times as long.
 MOST_RENDERED_PIXELS = (4 * 3072) ** 2
+
+#: Pixels that are compared first where a picture may be of one colour: nearly every one ends there.
+FIRST_PIXELS = 1024
 
 Mode = Literal["L", "RGB", "RGBA"]
 
@@ -46,3 +50,18 @@ def encode_webp(image: RawImage) -> bytes:
     out = io.BytesIO()
     image.to_pillow().save(out, "WEBP", quality=WEBP_QUALITY, method=WEBP_METHOD)
     return out.getvalue()
+
+
+def is_flat(image: RawImage) -> bool:
+    """Whether all pixels are the same."""
+    channels = len(image.mode)
+    first = image.pixels[:channels]
+    beginning = image.pixels[: FIRST_PIXELS * channels]
+    if beginning != first * (len(beginning) // channels):
+        return False
+    return image.pixels == first * (len(image.pixels) // channels)
+
+
+def all_flat(images: Sequence[RawImage]) -> bool:
+    """Whether there are pictures and each is of one colour. Takes milliseconds a megapixel: call it in a thread."""
+    return bool(images) and all(map(is_flat, images))

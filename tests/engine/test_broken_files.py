@@ -1,5 +1,6 @@
 """What the real ComfyUI says of files that can't be used, and whose failure that makes it."""
 
+import asyncio
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 import pytest_asyncio
 
 from worker.engine.client import EngineClient
+from worker.engine.pool import EnginePool
 from worker.engine.process import EngineProcess, EngineSettings
+from worker.engine.render_task import Rendering, RenderTask
 from worker.errors import (
     Addition,
     AdditionBroken,
@@ -220,6 +223,32 @@ async def test_another_file_that_can_not_be_used_is_named(
 
 async def test_a_picture_of_nan_is_an_error_and_not_a_black_picture(client: EngineClient) -> None:
     assert type(await failure(client, graph("nan.safetensors"))) is ImageNotFinite
+
+
+async def test_a_picture_of_nan_is_told_without_the_node_pack_too(tiny: Any, base: Path, tmp_path: Path) -> None:
+    """Twice in one engine: the second time Python would keep its warning to itself."""
+    made = graph("nan.safetensors")
+    made["out"]["class_type"] = "SaveImageWebsocket"
+    broken = {"base_path": str(base), "checkpoints": "models/checkpoints"}
+    stock = EngineSettings(
+        python=tiny.python,
+        comfyui=tiny.comfyui,
+        base_directory=tmp_path,
+        log_file=tmp_path / "engine.log",
+        model_paths={**Store(tiny.models).model_paths(), "broken": broken},
+        arguments=DEVICE_ARGUMENTS,
+        with_node_pack=False,
+    )
+    async with EnginePool([stock]).running() as pool:
+        task = RenderTask(
+            model="nan",
+            prepare=lambda _: [Rendering(made, ("out",), 1)],
+            pictures={},
+            deadline=asyncio.get_running_loop().time() + 600,
+        )
+        with pytest.raises(ImageNotFinite):
+            await pool.render(task)
+    assert (tmp_path / "engine.log").read_text(encoding="utf-8").count("Prompt executed") == 2
 
 
 async def test_after_all_of_this_a_good_job_is_rendered(client: EngineClient) -> None:

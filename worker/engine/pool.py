@@ -17,17 +17,21 @@ from loguru import logger
 from worker.aio import TaskGroup, ungrouped
 from worker.engine.card_watch import CARD_CHECK_S, CardWatch
 from worker.engine.events import Progress
-from worker.engine.process import EngineSettings
+from worker.engine.nan_evidence import NanEvidence
+from worker.engine.nan_log import NanLog
+from worker.engine.process import EngineProcess, EngineSettings
 from worker.engine.render_task import Conditions, NoEstimates, PoolEstimates, RenderRetries, RenderTask
 from worker.engine.slot import EngineSlot, SlotState
 from worker.engine.stall_detector import StallWatch
-from worker.errors import Blame, EngineError, EngineStartFailed, Retry
-from worker.fault_table import after_fault
+from worker.errors import Blame, EngineError, EngineStartFailed, ImageNotFinite, Retry
+from worker.fault_table import SetsAside, after_fault
 from worker.images import RawImage
 from worker.process.supervisor import RestartPolicy
 
 #: Places per slot: one prompt renders, one waits in the engine.
 PLACES_PER_SLOT = 2
+#: Models that a sentence names at most.
+MOST_NAMED = 3
 #: Blame that is reported even if the engine refused the graph before it began.
 FILES_BLAMED = frozenset({Blame.ADDITION, Blame.MODEL_FILE})
 
@@ -76,6 +80,7 @@ class EnginePool:
         ]
         self._retry = retry or RenderRetries()
         self._estimates = estimates or NoEstimates()
+        self._nan = NanEvidence()
         self._waiting: deque[tuple[_PlaceRequest, asyncio.Future[EngineSlot]]] = deque()
         self._changed = asyncio.Event()
         # Who waits for a card that is not in use may have another choice after each look.
@@ -130,6 +135,7 @@ class EnginePool:
         conditions = Conditions()
         failed: EngineSlot | None = None
         begun = 0
+        nan_on: set[EngineSlot] = set()
         for attempt in range(1, self._retry.most_attempts + 1):
             async with self._place(task, avoid=failed) as slot:
                 task.on_placed(slot.number)
@@ -146,6 +152,9 @@ class EnginePool:
                     if watched.begun_at is not None or error.blame in FILES_BLAMED:
                         task.on_failed(error)
                     how = self._retry.next_try(error, attempt=begun, took_s=took_s, left_s=task.deadline - now)
+                    if after_fault(error).sets_aside is SetsAside.MODEL_OR_ENGINE and slot not in nan_on:
+                        nan_on.add(slot)
+                        self._weigh_nan(slot, process, task)
                     slot.failed(error, of=process)
                     if how is Retry.NO or attempt == self._retry.most_attempts:
                         raise
@@ -157,8 +166,22 @@ class EnginePool:
                     )
                 else:
                     slot.succeeded()
+                    self._nan.rendered(slot.number, task.model, loop.time())
                     return images
         raise AssertionError("the last attempt returns or raises")
+
+    def _weigh_nan(self, slot: EngineSlot, process: EngineProcess | None, task: RenderTask) -> None:
+        """Set an engine aside that gives NaN whatever the model. A LoRA of the job may be what does it: no evidence."""
+        if task.additions:
+            return
+        if models := sorted(self._nan.failed(slot.number, task.model, asyncio.get_running_loop().time())):
+            self._estimates.models_cleared(models)
+            reason = ImageNotFinite(
+                f"It computed nothing but NaN for jobs in a row, with {' and '.join(models[:MOST_NAMED])}, "
+                "where the models are not to blame.",
+                remedy="Undo overclocking and speed flags, look at the card's driver, cooling and power.",
+            )
+            slot.set_aside(reason, of=process)
 
     async def _render_on(self, slot: EngineSlot, task: RenderTask, conditions: Conditions) -> list[RawImage]:
         client = slot.client
@@ -169,6 +192,7 @@ class EnginePool:
             for key, picture in task.pictures.items():
                 await client.put_input(key, picture)
             images: list[RawImage] = []
+            nan_log = None if client.has_node_pack or slot.process is None else NanLog(slot.process.settings.log_file)
             for each in task.prepare(conditions._replace(has_node_pack=client.has_node_pack)):
                 images += await client.render(
                     each.graph,
@@ -178,6 +202,8 @@ class EnginePool:
                     on_memory=partial(self._estimates.memory_taken, slot, task, each),
                     watch=self._watch(task, each.count),
                 )
+            if nan_log:
+                await nan_log.check(images)
             return images
         finally:
             await client.drop_inputs(task.pictures.keys())

@@ -22,6 +22,7 @@ from loguru import logger
 
 from worker.engine.command_flags import LAUNCHER, flags_of, taken
 from worker.engine.loopback import loopback_client
+from worker.engine.nan_log import NAN_WARNINGS
 from worker.errors import EngineDied, EngineNotRunnable, EngineStartFailed
 from worker.process.child import (
     STOP_TIMEOUT_S,
@@ -209,7 +210,7 @@ class EngineProcess:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         await self.trim_log()
-        environment = child_environment({TOKEN_VARIABLE: self.token, **settings.environment})
+        environment = child_environment({**NAN_WARNINGS, TOKEN_VARIABLE: self.token, **settings.environment})
         try:
             model_paths_file = _prepare_folder(settings)
             settings.log_file.parent.mkdir(parents=True, exist_ok=True)

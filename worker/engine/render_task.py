@@ -107,6 +107,9 @@ class PoolEstimates(Protocol):
     def engine_failed(self, slot: EngineSlot, task: RenderTask, error: EngineError) -> None:
         """Learn from a try that failed after an engine had begun it."""
 
+    def models_cleared(self, models: Collection[str]) -> None:
+        """Forget what engines did with these models: it was not theirs."""
+
     def memory_taken(self, slot: EngineSlot, task: RenderTask, rendering: Rendering, need: MemoryNeed) -> None:
         """Learn what a successful rendering took of the card, where the engine tells."""
 
@@ -123,6 +126,9 @@ class NoEstimates:
         return True
 
     def engine_failed(self, _slot: EngineSlot, _task: RenderTask, _error: EngineError) -> None:
+        return
+
+    def models_cleared(self, _models: Collection[str]) -> None:
         return
 
     def memory_taken(self, _slot: EngineSlot, _task: RenderTask, _rendering: Rendering, _need: MemoryNeed) -> None:

@@ -117,6 +117,12 @@ class EngineSlot:
         """Note that a job was rendered here."""
         self._not_finite = 0
 
+    def set_aside(self, reason: EngineError, *, of: EngineProcess | None) -> None:
+        """End process `of` and leave the device alone for as long as the policy sets engines aside."""
+        if self.state is SlotState.READY and of is self.process:
+            self.policy.distrust()
+            self.restart(reason, of=of)
+
     def restart(self, reason: EngineError, *, of: EngineProcess | None = None) -> None:
         """End the running engine now; the next start follows the policy.
 

@@ -65,6 +65,8 @@ class Job:
     #: when an engine started it
     started_at: float | None = None
     rendered_at: float | None = None
+    #: its pictures are of a single colour each
+    flat: bool = False
     ended_at: float | None = None
     #: seconds of the parts of its delivery: safety, encode, upload, submit
     delivery_s: dict[str, float] = field(default_factory=dict)

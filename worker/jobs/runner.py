@@ -33,9 +33,8 @@ from worker.errors import (
 from worker.fault_table import SetsAside, after_fault
 from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata, SubmitRequest
-from worker.images import RawImage, encode_webp
+from worker.images import RawImage, all_flat, encode_webp
 from worker.jobs.additions import BrokenAdditions, additions_in
-from worker.jobs.flat_pictures import FlatPictures, all_flat
 from worker.jobs.inputs import ModelSource, find_model, read_job, require_files
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.rendering import JobGraphs, Sampling, Upscaling
@@ -89,7 +88,6 @@ class JobRunner:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._broken = BrokenAdditions()
-        self._flat = FlatPictures()
         # Encoding is CPU work beside the engine's; more at a time than cores only slows each.
         self._encoders = asyncio.Semaphore(max(1, (os.cpu_count() or 2) // 2))
         self._picture_memory = MemoryBudget(PICTURE_MEMORY_BYTES, MAX_JOB_PICTURE_BYTES)
@@ -191,7 +189,7 @@ class JobRunner:
             job.metadata.append(
                 inputs.note_on(addition, "baseline_mismatch" if addition in mismatched else "parse_failed")
             )
-        self._flat.note(job.pop.model, flat=await asyncio.to_thread(all_flat, images))
+        job.flat = await asyncio.to_thread(all_flat, images)
         job.rendered_at = asyncio.get_running_loop().time()
         return [Made(image, seed) for image, seed in zip(images, graphs.seeds, strict=False)]
 
@@ -208,7 +206,7 @@ class JobRunner:
                 self._broken.note(error.additions)
                 self._services.models.broken(request, error)
                 logger.bind(action="addition_broken").warning("{}", error)
-            case _ if after_fault(error).sets_aside is SetsAside.MODEL_BY_EVIDENCE:
+            case _ if after_fault(error).sets_aside in (SetsAside.MODEL_BY_EVIDENCE, SetsAside.MODEL_OR_ENGINE):
                 self._broken.suspect(additions_in(request))
 
     async def _deliver_all(self, job: Job, made: list[Made]) -> None:

@@ -32,6 +32,11 @@ class RestartPolicy:
     #: how long a child that is set aside rests before its next start
     set_aside_s: float = 900.0
     _deaths: deque[float] = field(default_factory=deque, repr=False)
+    _distrusted: bool = field(default=False, repr=False)
+
+    def distrust(self) -> None:
+        """The next death sets the child aside, however few there were: what it does is worse than dying."""
+        self._distrusted = True
 
     def died(self, now: float, *, served_s: float = 0.0) -> float:
         """Count a death after `served_s` seconds of service; returns the seconds to wait before the next start."""
@@ -40,8 +45,9 @@ class RestartPolicy:
         self._deaths.append(now)
         while self._deaths and self._deaths[0] <= now - self.window_s:
             self._deaths.popleft()
-        if len(self._deaths) > self.limit:
+        if len(self._deaths) > self.limit or self._distrusted:
             self._deaths.clear()
+            self._distrusted = False
             return self.set_aside_s
         return self.backoff_s[min(len(self._deaths), len(self.backoff_s)) - 1]
 

@@ -4,7 +4,7 @@ import asyncio
 import platform
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from worker.config.live import LiveConfig
 from worker.engine.pool import EnginePool
 from worker.engine.slot import EngineSlot
 from worker.horde.client import HordeClient
+from worker.jobs.flat_pictures import FlatPictures
 from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.inputs import ModelSource
 from worker.jobs.job import Job, JobEvent, JobEvents
@@ -74,6 +75,7 @@ class StatusParts:
     steering: Steering
     #: keeps the history over restarts; None: it ends with the run
     history: Path | None = None
+    flat_pictures: FlatPictures = field(default_factory=FlatPictures)
 
 
 class StatusBoard:
@@ -95,6 +97,7 @@ class StatusBoard:
         self.versions = Versions(__version__, parts.agent, platform.python_version())
         parts.events.subscribe(self._book.note)
         parts.events.subscribe(self._note)
+        parts.events.subscribe(parts.flat_pictures.note)
         parts.events.subscribe_pops(self.stats.note_pop)
         parts.events.subscribe_pops(self._standing.note)
         parts.steering.on_change(self._steered)
@@ -213,7 +216,9 @@ class StatusBoard:
             skipped=dict(admission.skipped) if admission else {},
             passed_over=admission.passed_over if admission else "",
             in_vain_s=admission.in_vain_s if admission else 0.0,
-            warnings=self._warnings.current(slots=slots, models=models, standing=standing),
+            warnings=self._warnings.current(
+                slots=slots, models=models, standing=standing, flat=self._parts.flat_pictures.many
+            ),
         )
 
     def _session(self, now: float) -> Session:

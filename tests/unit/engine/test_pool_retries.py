@@ -1,6 +1,7 @@
 """What becomes of a job whose engine fails."""
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from worker.aio import timeout
 from worker.demo.engine.script import Fault, FaultKind, strikes
 from worker.engine.pool import PLACES_PER_SLOT, EnginePool
 from worker.engine.process import EngineSettings
-from worker.engine.render_task import Conditions, Rendering, RenderRetries
+from worker.engine.render_task import Conditions, NoEstimates, Rendering, RenderRetries
 from worker.engine.slot import SlotState
 from worker.errors import (
     Addition,
@@ -27,6 +28,21 @@ from worker.errors import (
     OutOfMemory,
     PayloadFailed,
 )
+
+
+class Cleared(NoEstimates):
+    """Remembers which models were cleared of suspicion."""
+
+    def __init__(self) -> None:
+        self.models: set[str] = set()
+
+    def models_cleared(self, models: Collection[str]) -> None:
+        self.models |= set(models)
+
+
+@pytest.fixture
+def cleared() -> Cleared:
+    return Cleared()
 
 
 @pytest.mark.parametrize("kind", [FaultKind.CRASH, FaultKind.SEGFAULT, FaultKind.HANG, FaultKind.DEVICE_LOST])
@@ -301,3 +317,32 @@ async def test_images_that_are_not_finite_are_tried_once_more_and_then_the_engin
             await pool.render(Job(sampler_graph(2)).task())
         await until(lambda: slot.restarts == 1)
         assert len(await pool.render(Job(sampler_graph(3)).task())) == 1
+
+
+async def test_an_engine_that_gives_nan_with_several_models_is_set_aside_and_the_models_are_not(
+    settings: EngineSettings, sampler_graph: Build, play: Play, until: Until, cleared: Cleared
+) -> None:
+    play(faults=(Fault(FaultKind.NOT_FINITE, times=None),))
+    async with EnginePool([settings], estimates=cleared, retry=RenderRetries(attempts=1)).running() as pool:
+        [slot] = pool.slots
+        for seed, model in enumerate("abc"):
+            with pytest.raises(ImageNotFinite):
+                await pool.render(Job(sampler_graph(seed), model=model).task())
+        await until(lambda: slot.state is SlotState.RESTING and slot.restarts == 1)
+        assert isinstance(slot.reason, ImageNotFinite)
+        assert "with a and b and c" in slot.reason.message
+        assert "overclocking" in slot.reason.remedy
+        assert cleared.models == {"a", "b", "c"}
+
+
+async def test_jobs_with_loras_are_no_evidence_against_an_engine(
+    settings: EngineSettings, sampler_graph: Build, play: Play, cleared: Cleared
+) -> None:
+    play(faults=(Fault(FaultKind.NOT_FINITE, times=None),))
+    lora = Addition(AdditionKind.LORA, "a.safetensors")
+    async with EnginePool([settings], estimates=cleared, retry=RenderRetries(attempts=1)).running() as pool:
+        for seed, model in enumerate("abc"):
+            task = replace(Job(sampler_graph(seed), model=model).task(), additions=frozenset({lora}))
+            with pytest.raises(ImageNotFinite):
+                await pool.render(task)
+        assert cleared.models == set()

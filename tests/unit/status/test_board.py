@@ -194,3 +194,18 @@ async def test_maintenance_and_settings_are_steered_by_the_same_object(rig):
     rig.board.steering.reload_settings()
     assert rig.horde.switched == [True, False]
     assert rig.reloaded == [True]
+
+
+async def test_models_that_give_nothing_but_flat_pictures_are_a_warning_until_one_is_not(rig):
+    def finish(*, flat):
+        job = rig.job()
+        job.flat = flat
+        rig.ends(job)
+        rig.clock.now += 1.0
+        return [(warning.topic, warning.sentence, bool(warning.remedy)) for warning in rig.board.snapshot().warnings]
+
+    assert finish(flat=True) == finish(flat=True) == []
+    assert finish(flat=True) == [
+        ("flat pictures", "Nothing but pictures of a single colour came of Deliberate (3 jobs).", True)
+    ]
+    assert finish(flat=False) == []

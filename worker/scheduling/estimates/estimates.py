@@ -33,7 +33,9 @@ POST_PROCESSING_NODES = frozenset({
 #: What decoding, checking, encoding and sending take of a job's time, generously.
 DELIVERY_S = 30.0
 #: What speaks against a model; with a requester's additions in the job it may be one of those.
-MODEL_EVIDENCE = frozenset({SetsAside.MODEL_BY_EVIDENCE, SetsAside.MODEL_FILE, SetsAside.MODEL})
+MODEL_EVIDENCE = frozenset(
+    {SetsAside.MODEL_BY_EVIDENCE, SetsAside.MODEL_OR_ENGINE, SetsAside.MODEL_FILE, SetsAside.MODEL}
+)
 #: It is tried on an engine that is free as soon as this.
 TRIAL_START_S = 5.0
 
@@ -98,6 +100,11 @@ class Estimates:
             self._out_of_memory.ran_out(task.model, device, now, pixels=task.pixels, batch=task.batch)
         elif follows.sets_aside in MODEL_EVIDENCE and not task.additions:
             self._cooldowns.failed(task.model, now, (error.message.splitlines() or [type(error).__name__])[0])
+
+    def models_cleared(self, models: Collection[str]) -> None:
+        """What engines did with these models was the engines' own fault."""
+        for model in models:
+            self._cooldowns.succeeded(model)
 
     def memory_taken(self, slot: EngineSlot, task: RenderTask, rendering: Rendering, need: MemoryNeed) -> None:
         """An engine told what a rendering that succeeded took of its card."""
