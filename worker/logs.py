@@ -5,14 +5,16 @@ of exceptions, known secrets are removed, presigned URLs lose their query, and f
 neither control the terminal nor begin a line of its own.
 """
 
+import json
 import logging
 import os
 import re
 import sys
 from collections.abc import Iterable
+from enum import Enum
 from pathlib import Path
 from traceback import format_exception
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
@@ -20,7 +22,7 @@ from worker.errors import ConfigError
 from worker.untrusted.text import visible_lines
 
 if TYPE_CHECKING:
-    from loguru import Record
+    from loguru import Message, Record
 
 #: Rotation by size: a file that may grow for a day can fill a disk in an hour.
 LOG_LIMIT = "16 MB"
@@ -81,24 +83,50 @@ def io_reason(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
+class LogFormat(str, Enum):
+    """How lines on the terminal look."""
+
+    #: for people
+    TEXT = "text"
+    #: one JSON object a line: time, level, message, and what a program can use beside it
+    JSON = "json"
+
+
 def _write(message: str) -> None:
     sys.stderr.write(message)
 
 
-def set_up(folder: Path | None, *, console_level: str = "INFO") -> None:
+def _write_json(message: "Message") -> None:
+    record = message.record
+    content = {
+        "time": record["time"].isoformat(),
+        "level": record["level"].name,
+        "message": record["message"].strip(),
+        **{name: _plain(value) for name, value in record["extra"].items()},
+    }
+    sys.stderr.write(json.dumps(content, ensure_ascii=True) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """What a record carries, as JSON takes it and without secrets."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return redactor.clean(str(value))
+
+
+def set_up(folder: Path | None, *, console_level: str = "INFO", console_format: LogFormat = LogFormat.TEXT) -> None:
     """Send records to standard error from `console_level` up, and to `folder`/bridge.log from DEBUG up.
 
     Without a folder nothing is written to disk. Raises ConfigError when the folder cannot be written.
     """
     logger.remove()
     logger.configure(patcher=redactor.patch)
-    logger.add(
-        # The stream at that moment: a live view replaces it. Windows needs loguru's own handling of colours.
-        sys.stderr if sys.platform == "win32" else _write,
-        level=console_level,
-        colorize=sys.stderr.isatty() and "NO_COLOR" not in os.environ,
-        format="<green>{time:HH:mm:ss}</green> <level>{level: <7}</level> <level>{message}</level>",
-    )
+    if console_format is LogFormat.JSON:
+        logger.add(_write_json, level=console_level)
+    else:
+        _add_terminal(console_level)
     logging.basicConfig(handlers=[_ForwardStandardLogging()], level=logging.WARNING, force=True)
     if folder is None:
         return
@@ -110,3 +138,13 @@ def set_up(folder: Path | None, *, console_level: str = "INFO") -> None:
             f"The log file {folder.absolute() / 'bridge.log'} cannot be written: {io_reason(error)}.",
             remedy="Check the permissions of the folder, or start with --no-logging.",
         ) from error
+
+
+def _add_terminal(level: str) -> None:
+    logger.add(
+        # The stream at that moment: a live view replaces it. Windows needs loguru's own handling of colours.
+        sys.stderr if sys.platform == "win32" else _write,
+        level=level,
+        colorize=sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb",
+        format="<green>{time:HH:mm:ss}</green> <level>{level: <7}</level> <level>{message}</level>",
+    )

@@ -1,5 +1,6 @@
 """What is written, and what never is."""
 
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,3 +72,23 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
     (tmp_path / "logs").touch()
     with pytest.raises(ConfigError, match="cannot be written"):
         logs.set_up(tmp_path / "logs")
+
+
+@pytest.mark.usefixtures("log")
+def test_lines_for_a_collector_are_json_with_what_a_program_can_use_and_without_secrets(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.set_up(None, console_format=logs.LogFormat.JSON)
+    extra = {"action": "job_done", "kudos": 1.5, "ids": ["a", 2], "key": KEY}
+    logger.bind(**extra, odd=object()).success("Job done\nwith {} \x1b[31m", KEY)
+    try:
+        fail()
+    except OSError:
+        logger.exception("It failed")
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert first["level"] == "SUCCESS"
+    assert (first["action"], first["kudos"], first["ids"]) == ("job_done", 1.5, ["a", 2])
+    assert "T" in first["time"]
+    assert KEY not in json.dumps([first, second])
+    assert "\x1b" not in first["message"]
+    assert "ValueError" in second["message"]

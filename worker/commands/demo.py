@@ -7,7 +7,15 @@ from typing import Annotated
 import typer
 
 from worker import logs
-from worker.commands.options import LOGS_FOLDER, AsJson, Quiet, Verbose, complete_runtime
+from worker.commands.options import (
+    LOGS_FOLDER,
+    AsJson,
+    LogFormatOption,
+    Quiet,
+    Verbose,
+    complete_runtime,
+    wants_live_view,
+)
 from worker.commands.output import answer_json
 from worker.errors import WorkerError
 from worker.network_variables import check_network_variables
@@ -21,14 +29,16 @@ def demo(
     as_json: AsJson = False,
     verbose: Verbose = 0,
     quiet: Quiet = 0,
+    log_format: LogFormatOption = logs.LogFormat.TEXT,
 ) -> None:
     """Do the whole job on this machine: a Horde of its own, tiny models, the real engine."""
-    logs.set_up(LOGS_FOLDER, console_level=logs.level_name(verbose, quiet))
+    logs.set_up(LOGS_FOLDER, console_level=logs.level_name(verbose, quiet), console_format=log_format)
     check_network_variables(os.environ)
     from worker.demo.run import run_demo  # noqa: PLC0415 - the demo's Horde is of no use to the other commands
 
+    at_bottom = wants_live_view(quiet, log_format)
     try:
-        arrived = run_demo(complete_runtime(), jobs=jobs, slots=slots, out=out, as_json=as_json)
+        arrived = run_demo(complete_runtime(), jobs=jobs, slots=slots, out=out, as_json=as_json, at_bottom=at_bottom)
     except WorkerError:
         if as_json:
             answer_json({"ok": False, "jobs": []})

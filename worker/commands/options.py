@@ -14,6 +14,7 @@ from loguru import logger
 from worker import logs
 from worker.config.load import FILE_NAME, LoadedConfig, load_config
 from worker.config.paths import models_root
+from worker.console.live_view import live_view_supported
 from worker.engine.install import Runtime, check
 from worker.engine.install.layout import ROOT, is_checkout
 from worker.errors import RuntimeMissing
@@ -26,6 +27,13 @@ LOGS_FOLDER = Path("logs")
 
 Verbose = Annotated[int, typer.Option("-v", "--verbose", count=True, help="Say more; twice for everything.")]
 Quiet = Annotated[int, typer.Option("-q", "--quiet", count=True, help="Say less; twice for errors only.")]
+LogFormatOption = Annotated[
+    logs.LogFormat,
+    typer.Option(
+        "--log-format", envvar="AIWORKER_LOG_FORMAT", case_sensitive=False,
+        help="Lines on the terminal for people, or as JSON for a collector of logs.",
+    ),
+]  # fmt: skip
 NoLogging = Annotated[bool, typer.Option("--no-logging", help="Write nothing into the folder logs.")]
 FromEnvironment = Annotated[
     bool, typer.Option("-e", "--load-config-from-env-vars", help="Settings from AIWORKER_* variables, not the file.")
@@ -35,6 +43,11 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON value on standard output, nothing else there.")]
 ReferenceFolder = Annotated[Path | None, typer.Option("--reference", help="Folder with the Horde's model lists.")]
 PopFile = Annotated[Path, typer.Argument(help="A pop response, or a captured file with one under `pops`.")]
+
+
+def wants_live_view(quiet: int, log_format: logs.LogFormat) -> bool:
+    """Whether the status is kept at the bottom of the terminal."""
+    return live_view_supported() and not quiet and log_format is logs.LogFormat.TEXT
 
 
 def load_settings(

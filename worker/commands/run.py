@@ -17,18 +17,19 @@ from worker.commands.options import (
     LOGS_FOLDER,
     ConfigFile,
     FromEnvironment,
+    LogFormatOption,
     NoLogging,
     Quiet,
     Verbose,
     WorkerName,
     load_settings,
     set_up_installed,
+    wants_live_view,
 )
 from worker.commands.preflight import check_machine, check_settings, refuse_bad
 from worker.commands.setup import offer
 from worker.config.load import FILE_NAME, LoadedConfig
 from worker.config.schema import BridgeData
-from worker.console.status_view import live_view_supported
 from worker.engine.install import Runtime
 from worker.errors import HordeError, HordeRefused
 from worker.horde.account import check_account
@@ -45,6 +46,7 @@ def run(
     verbose: Verbose = 0,
     quiet: Quiet = 0,
     no_logging: NoLogging = False,
+    log_format: LogFormatOption = logs.LogFormat.TEXT,
     from_environment: FromEnvironment = False,
     name: WorkerName = None,
     config: ConfigFile = None,
@@ -56,7 +58,7 @@ def run(
     if sum((amd, cpu, directml is not None)) > 1:
         raise typer.BadParameter("only one of --amd, --cpu and --directml can be used")
     level = logs.level_name(verbose, quiet)
-    logs.set_up(None, console_level=level)
+    logs.set_up(None, console_level=level, console_format=log_format)
 
     if not from_environment:
         offer(config or Path(FILE_NAME))
@@ -72,7 +74,7 @@ def run(
     with only_one(who, where):
         folder = None if no_logging else claim_log_folder(LOGS_FOLDER, who)
         limited = loaded.data.limited_console_messages and not (verbose or quiet)
-        logs.set_up(folder, console_level="SUCCESS" if limited else level)
+        logs.set_up(folder, console_level="SUCCESS" if limited else level, console_format=log_format)
         for warning in loaded.warnings:
             logger.warning("{}", warning)
         if folder not in (None, LOGS_FOLDER):
@@ -88,7 +90,7 @@ def run(
             flags=flags,
             # The last words of a failing child are needed even if the owner wants no logs.
             logs=home if folder is None else folder.absolute(),
-            home=home, reread=reread, at_bottom=live_view_supported() and not quiet,
+            home=home, reread=reread, at_bottom=wants_live_view(quiet, log_format),
         )  # fmt: skip
         run_worker(setup)
 

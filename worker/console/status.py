@@ -1,11 +1,14 @@
 """The status of a worker as lines of text. Pure."""
 
+from collections.abc import Iterator
+
 from worker.clock import duration
 from worker.console.job_log import SHORT_ID, image_size
 from worker.status.model import PauseView, SlotView, Snapshot
 from worker.units import GIB
 
-RULE = "─" * 78
+#: In ASCII, for logs of any encoding; it fits a narrow terminal, indented as further lines of a log record are.
+RULE = "-" * 54
 #: Idle time below which a notice means nothing, in seconds.
 LEAST_S = 60.0
 
@@ -22,11 +25,19 @@ def status_lines(status: Snapshot) -> list[str]:
     text += [_slot_text(slot) for slot in status.slots]
     text.append(f"Jobs: {status.waiting} waiting, {status.delivering} being checked and submitted")
     text += [fact for fact in (models_text(status), account_text(status)) if fact]
-    if status.pauses:
-        text += [f"No new jobs: {pause_text(pause, now=status.at)}" for pause in status.pauses]
-    elif status.in_vain_s >= LEAST_S:
-        text.append(f"No job in {duration(status.in_vain_s)} of asking. {status.passed_over}".rstrip())
-    return text
+    return [*text, *notices(status)]
+
+
+def notices(status: Snapshot) -> Iterator[str]:
+    """Why nothing comes, and what the owner should look at."""
+    for pause in status.pauses:
+        yield f"No new jobs: {pause_text(pause, now=status.at)}"
+    if not status.pauses and status.in_vain_s >= LEAST_S:
+        yield f"No job in {duration(status.in_vain_s)} of asking. {status.passed_over}".rstrip()
+    paused = {pause.kind for pause in status.pauses}
+    for warning in status.warnings:
+        if warning.topic not in paused:
+            yield f"{warning.sentence} {warning.remedy}".rstrip()
 
 
 def pause_text(pause: PauseView, *, now: float) -> str:

@@ -1,60 +1,28 @@
-"""Show the status: as a log block at intervals or at the bottom of a terminal; warn when no jobs come."""
+"""Show the status while the worker runs: live at the bottom of a terminal, or as a log block when something is new."""
 
 import asyncio
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
+from typing import Any
 
 from loguru import logger
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 from worker.config.live import LiveConfig
+from worker.console.live_view import LiveView, live_view
 from worker.console.status import RULE, status_lines
+from worker.console.summary import summary_lines
 from worker.status.board import StatusBoard
-from worker.untrusted.text import visible
+from worker.status.model import Snapshot
 
 #: Interval for checking whether a block is due, in seconds; also the refresh of the live view.
 TICK_S = 1.0
-
-
-def live_view_supported() -> bool:
-    """Whether standard error is a terminal with a movable cursor, to which Python writes log lines itself."""
-    return (
-        sys.platform != "win32"
-        and sys.stderr.isatty()
-        and os.environ.get("TERM", "") != "dumb"
-        and "CI" not in os.environ
-    )
-
-
-class LiveView:
-    """Lines at the bottom of a terminal."""
-
-    def __init__(self, live: Live) -> None:
-        self._live = live
-
-    def show(self, lines: Sequence[str]) -> None:
-        """Replace the lines; none clears the view."""
-        shown = (RULE, *map(visible, lines)) if lines else ()
-        self._live.update(Text("\n".join(shown), no_wrap=True, overflow="ellipsis"), refresh=True)
-
-
-@contextmanager
-def live_view(console: Console | None = None) -> Iterator[LiveView]:
-    """Within the block, whatever is written to standard error appears above the view."""
-    # Refreshed by `show` only: the library's own thread would wake the process many times a second.
-    console = console or Console(stderr=True)
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        yield LiveView(live)
+#: A block that says nothing new is shown this seldom, in seconds.
+NOTHING_NEW_S = 600.0
 
 
 class StatusView:
     """A reader of the status. Plain lines, so that they read the same in a container's log and a file.
 
-    With `at_bottom` the lines stay at the bottom of the terminal instead, and go to the log file.
+    With `at_bottom` the status stays at the bottom of the terminal instead, and the lines go to the log file.
     """
 
     def __init__(self, live: LiveConfig, *, at_bottom: bool = False) -> None:
@@ -62,32 +30,39 @@ class StatusView:
         self._live = live
         self._at_bottom = at_bottom
         self._warned = False
+        self._shown: tuple[object, ...] = ()
+        self._shown_at = float("-inf")
 
     async def __call__(self, status: StatusBoard) -> None:
-        if not self._at_bottom:
-            await self._attend(status, None)
-        with live_view() as view:
-            await self._attend(status, view)
+        try:
+            with ExitStack() as stack:
+                view = stack.enter_context(live_view()) if self._at_bottom else None
+                await self._attend(status, view)
+        finally:
+            self._sum_up(status.snapshot())
 
     async def _attend(self, status: StatusBoard, view: LiveView | None) -> None:
         loop = asyncio.get_running_loop()
-        shown_at = loop.time()
+        due_at = loop.time()
         while True:
-            await asyncio.sleep(TICK_S)
             now, settings = loop.time(), self._live.data
             self._warn_if_idle(status, settings.minutes_allowed_without_jobs, quiet=settings.suppress_speed_warnings)
             period_s = settings.status_period_s
-            if period_s is None:
-                if view is not None:
-                    view.show(())
-                continue
             if view is not None:
-                view.show(status_lines(status.snapshot()))
-            if now - shown_at >= period_s:
-                shown_at = now
-                level = "SUCCESS" if view is None else "DEBUG"
-                lines = status_lines(status.snapshot())
-                logger.bind(action="status").log(level, "\n{}", "\n".join((RULE, *lines, RULE)))
+                view.show(status.snapshot() if period_s else None)
+            if period_s and now - due_at >= period_s:
+                due_at = now
+                self._log(status.snapshot(), now, "SUCCESS" if view is None else "DEBUG")
+            await asyncio.sleep(TICK_S)
+
+    def _log(self, status: Snapshot, now: float, level: str) -> None:
+        """Log the status as a block, unless it says what the last one said a moment ago."""
+        news = _news(status)
+        if news == self._shown and now - self._shown_at < NOTHING_NEW_S:
+            return
+        self._shown, self._shown_at = news, now
+        lines = "\n".join((RULE, *status_lines(status), RULE))
+        logger.bind(action="status", phase=status.phase.value, **_counts(status)).log(level, "\n{}", lines)
 
     def _warn_if_idle(self, status: StatusBoard, minutes: int, *, quiet: bool) -> None:
         idle_s, passed_over = status.in_vain()
@@ -96,6 +71,30 @@ class StatusView:
         if minutes and idle_s / 60 >= minutes and not (quiet or self._warned):
             self._warned = True
             advice = passed_over or "More models, a larger max_power and more allow_… keys bring more jobs."
-            logger.bind(action="idle").warning(
-                "No job in {:.0f} minutes of asking. {}", idle_s / 60, passed_over or advice
-            )
+            logger.bind(action="idle").warning("No job in {:.0f} minutes of asking. {}", idle_s / 60, advice)
+
+    @staticmethod
+    def _sum_up(status: Snapshot) -> None:
+        if lines := summary_lines(status):
+            block = "\n".join((RULE, *lines, RULE))
+            logger.bind(action="session_ended", **_counts(status)).success("\n{}", block)
+
+
+def _counts(status: Snapshot) -> dict[str, Any]:
+    """For programs that read the log."""
+    total = status.session.total
+    return {"jobs": total.jobs, "faulted": total.faulted, "kudos": total.kudos}
+
+
+def _news(status: Snapshot) -> tuple[object, ...]:
+    """What makes a block worth showing: everything but times and amounts that only move on."""
+    return (
+        status.phase,
+        status.session.total,
+        tuple((slot.state, slot.failures, slot.job and slot.job.id) for slot in status.slots),
+        tuple((pause.kind, pause.sentence) for pause in status.pauses),
+        tuple((file.name, file.done_bytes) for file in status.downloads),
+        tuple((model.name, model.state) for model in status.models),
+        tuple(warning.topic for warning in status.warnings),
+        status.passed_over,
+    )

@@ -20,6 +20,8 @@ from rich.table import Table
 from worker.app.run import Setup, serve
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
+from worker.console.job_log import log_jobs
+from worker.console.status_view import StatusView
 from worker.demo import tinies
 from worker.demo.horde.directory import OWNER_KEY
 from worker.demo.horde.records import Baseline, Delivery, ImageRequest, ModelFacts
@@ -81,10 +83,13 @@ class Result:
     ok: bool
 
 
-def run_demo(runtime: Runtime, *, jobs: int, slots: int = 1, out: Path, as_json: bool) -> bool:
-    """Run the demo on so many engines and print its results; whether every job arrived as asked."""
+def run_demo(runtime: Runtime, *, jobs: int, slots: int = 1, out: Path, as_json: bool, at_bottom: bool = False) -> bool:
+    """Run the demo on so many engines and print its results; whether every job arrived as asked.
+
+    `at_bottom` keeps the status at the bottom of the terminal.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    results = asyncio.run(_demo(runtime, list(islice(cycle(REQUESTS), jobs)), out, slots=slots))
+    results = asyncio.run(_demo(runtime, list(islice(cycle(REQUESTS), jobs)), out, slots=slots, at_bottom=at_bottom))
     ok = bool(results) and all(result.ok for result in results)
     if as_json:
         print(json.dumps({"ok": ok, "jobs": [asdict(result) for result in results]}))  # noqa: T201 - the command's answer
@@ -93,7 +98,9 @@ def run_demo(runtime: Runtime, *, jobs: int, slots: int = 1, out: Path, as_json:
     return ok
 
 
-async def _demo(runtime: Runtime, requests: Sequence[Request], out: Path, *, slots: int) -> list[Result]:
+async def _demo(
+    runtime: Runtime, requests: Sequence[Request], out: Path, *, slots: int, at_bottom: bool
+) -> list[Result]:
     wanted = {request.model for request in requests}
     models = [model for model in TINY_MODELS if model.name in wanted]
     await _build(runtime, models)
@@ -101,7 +108,7 @@ async def _demo(runtime: Runtime, requests: Sequence[Request], out: Path, *, slo
     ids = [horde.enqueue(_asked(request)) for request in requests]
     with serve_in_thread(horde) as running:
         await _work_until_done(
-            tiny_setup(runtime, f"{running.url}/api", models, slots=slots),
+            with_view(tiny_setup(runtime, f"{running.url}/api", models, slots=slots), at_bottom=at_bottom),
             lambda: horde.wait(ids, timeout_s=JOB_TIMEOUT_S * len(ids)),
         )
     return [_look_at(request, horde.deliveries(id_), out) for request, id_ in zip(requests, ids, strict=True)]
@@ -164,6 +171,11 @@ def tiny_setup(
         safety=NoChecker(),
         drain_limit_s=JOB_TIMEOUT_S,
     )
+
+
+def with_view(setup: Setup, *, at_bottom: bool) -> Setup:
+    """The same worker with what an owner sees of a real one."""
+    return replace(setup, readers=(log_jobs, StatusView(setup.live, at_bottom=at_bottom)))
 
 
 async def _work_until_done(setup: Setup, wait: Callable[[], None]) -> None:

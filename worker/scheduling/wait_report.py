@@ -8,6 +8,8 @@ from loguru import logger
 
 from worker.clock import duration
 
+#: A span shorter than this is not told, for it says nothing; in seconds.
+LEAST_TOLD_S = 60.0
 #: A reason that lasts is told again so often.
 SAY_AGAIN_S = 600.0
 
@@ -109,7 +111,7 @@ def _topic(reason: WaitReason) -> str:
 
 def _tell(reason: WaitReason, now: float) -> None:
     span = ""
-    if reason.until is not None:
+    if reason.until is not None and reason.until - now >= LEAST_TOLD_S:
         span = f"{', next try in' if reason.tries_again else ' for'} {duration(max(reason.until - now, 0.0))}"
     logger.bind(action="not_popping", kind=reason.kind.value).warning(
         "No new jobs{}: {}", span, f"{reason.sentence} {reason.remedy}".strip()

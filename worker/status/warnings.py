@@ -49,7 +49,7 @@ def findings(
         if slot.state in {"resting", "stuck"} or slot.failures >= MANY_FAILURES:
             yield (
                 f"engine {slot.number}",
-                f"Engine {slot.number} ({slot.device}) failed {slot.failures} times: {slot.reason}",
+                f"Engine {slot.number} ({slot.device}) failed {slot.failures} times: {slot.reason.rstrip('.')}.",
                 slot.remedy or "Its log says why.",
             )
     if failed := [model for model in models if model.state == "failed"]:

@@ -1,58 +1,65 @@
-"""On a terminal the status stays at the bottom, and log lines go by above it."""
+"""A log gets a block when there is something new; a terminal a view; both a summary at the end."""
 
 import asyncio
-import io
-import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from tests.unit.console.views import snapshot
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.console import status_view
-from worker.console.status_view import StatusView, live_view, live_view_supported
+from worker.console.status_view import NOTHING_NEW_S, StatusView
+from worker.status.model import PauseView, Snapshot, Tally
 
 
-def test_log_lines_and_status_both_reach_the_terminal_and_standard_error_is_given_back(monkeypatch):
-    terminal, before = io.StringIO(), sys.stderr
-    with live_view(Console(file=terminal, force_terminal=True, width=80)) as view:
-        view.show(["my worker: 5 min, 3 jobs done", "x" * 200])
-        sys.stderr.write("a log line\n")
-        view.show(["my worker: 6 min, 4 jobs done", "Account a\x1b]0;owned\x07\u202eb"])
-    text = terminal.getvalue()
-    assert "3 jobs done" in text
-    assert "\x1b]0;owned" not in text
-    assert "\u202e" not in text
-    assert "a log line" in text
-    assert text.index("a log line") < text.index("4 jobs done")
-    assert "x" * 81 not in text
-    assert sys.stderr is before
+class Board:
+    """A status that a test changes."""
+
+    def __init__(self) -> None:
+        self.now = snapshot()
+        self.idle = (0.0, "")
+
+    def snapshot(self):
+        return self.now
+
+    def in_vain(self):
+        return self.idle
 
 
-def test_a_file_a_dumb_terminal_and_a_ci_have_no_live_view(monkeypatch):
-    monkeypatch.delenv("CI", raising=False)
-    monkeypatch.setenv("TERM", "xterm")
-    assert not live_view_supported()
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert live_view_supported()
-    monkeypatch.setenv("TERM", "dumb")
-    assert not live_view_supported()
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("CI", "true")
-    assert not live_view_supported()
+@pytest.fixture
+def board():
+    return Board()
 
 
-async def test_the_live_view_vanishes_when_the_status_is_turned_off_while_the_worker_runs(monkeypatch):
-    shown: list[list[str]] = []
+def test_a_block_that_says_nothing_new_is_shown_seldom(board, said):
+    view = StatusView(LiveConfig(BridgeData()))
+
+    def blocks_at(now, status):
+        before = len(said)
+        view._log(status, now, "SUCCESS")
+        return len(said) - before
+
+    older = replace(board.now, session=replace(board.now.session, uptime_s=9999.0, kudos_per_hour=1.0))
+    more = replace(board.now, session=replace(board.now.session, total=Tally(jobs=13)))
+    paused = replace(board.now, pauses=(PauseView("owner", "Paused.", until=1.0),))
+    assert blocks_at(0.0, board.now) == 1
+    assert blocks_at(30.0, older) == 0
+    assert blocks_at(60.0, more) == 1
+    assert blocks_at(90.0, paused) == 1
+    assert blocks_at(120.0, replace(paused, pauses=(replace(paused.pauses[0], until=9.0),))) == 0
+    assert blocks_at(90.0 + NOTHING_NEW_S, paused) == 1
+
+
+async def test_the_live_view_vanishes_when_the_status_is_turned_off_while_the_worker_runs(monkeypatch, board):
+    shown = []
     live = LiveConfig(BridgeData(stats_output_frequency=30))
-    status: Any = SimpleNamespace(in_vain=lambda: (0.0, ""), snapshot=snapshot)
     monkeypatch.setattr(status_view, "TICK_S", 0.0)
 
-    def show(lines):
-        shown.append(list(lines))
+    def show(status: Snapshot | None) -> None:
+        shown.append(status)
         if len(shown) == 1:
             live.change(BridgeData(stats_output_frequency=0))
         else:
@@ -60,6 +67,26 @@ async def test_the_live_view_vanishes_when_the_status_is_turned_off_while_the_wo
 
     view: Any = SimpleNamespace(show=show)
     with pytest.raises(asyncio.CancelledError):
-        await StatusView(live, at_bottom=True)._attend(status, view)
-    assert shown[0][0].startswith("my worker: 60 min")
-    assert shown[1] == []
+        await StatusView(live, at_bottom=True)._attend(board, view)
+    assert shown == [board.now, None]
+
+
+async def test_the_session_is_summed_up_when_the_worker_ends(board, said):
+    view = asyncio.ensure_future(StatusView(LiveConfig(BridgeData()))(board))
+    await asyncio.sleep(0)
+    view.cancel()
+    await asyncio.wait([view])
+    assert len(said) == 1
+    assert "12 jobs done" in said[0]
+
+
+def test_a_long_time_in_vain_is_warned_of_once_until_a_job_comes(board, warnings):
+    view = StatusView(LiveConfig(BridgeData()))
+    for idle_s in (60.0, 1800.0, 1900.0, 0.0, 2000.0):
+        board.idle = (idle_s, "3 want LoRAs.")
+        view._warn_if_idle(board, 30, quiet=False)
+    assert [text.split(". ")[1] for text in warnings] == ["3 want LoRAs.", "3 want LoRAs."]
+    view._warn_if_idle(board, 0, quiet=False)
+    view._warned = False
+    view._warn_if_idle(board, 30, quiet=True)
+    assert len(warnings) == 2

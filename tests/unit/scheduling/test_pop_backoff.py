@@ -72,7 +72,7 @@ def test_short_pauses_one_after_the_other_are_told_once_they_make_a_long_one(sai
     told = Told()
     for now in range(0, 2 * int(LONG_PAUSE_S), 5):
         told.failed(busy(5), float(now))
-    assert said == ["No new jobs for 5 s: Too many requests."]
+    assert said == ["No new jobs: Too many requests."]
 
 
 def test_short_pauses_with_answers_in_between_make_no_long_one(said):

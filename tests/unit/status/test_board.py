@@ -148,7 +148,7 @@ async def test_an_engine_that_fails_again_and_again_is_a_warning_since_it_began(
     rig.clock.now += 60.0
     (warning,) = rig.board.snapshot().warnings
     assert warning.since == first.since
-    assert "failed 4 times: out of memory" in warning.sentence
+    assert "failed 4 times: out of memory." in warning.sentence
     assert warning.remedy == "Less."
 
 
