@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything CI runs: sets up what tests need, then style, types, import rules and all tests.
 #   ./test.sh                      all of that; every step runs, whatever an earlier one said
-#   ./test.sh --quick              the same with the unit tests alone
+#   ./test.sh --quick              the same with the unit tests alone, without those that start processes
 #   ./test.sh tests/unit -k name   only pytest, with these arguments
 #   ./test.sh --bench NAME|all     a measurement of bench/ in the tests' environment; its JSON is the last line
 #   ./test.sh --soak SECONDS       a worker under random faults and hostile traffic for so long (--json, --seed N,
@@ -48,10 +48,14 @@ sys.exit(any("error" in row for row in rows.values()))'
 
 ./update-runtime.sh --dev || exit
 
+# Several processes, each with an engine of its own that keeps to one core; more than four fill the memory. Each
+# begins with a share of the tests in their order, so that what tests of a module share is made once; who is done
+# first takes from the others.
+parallel=(-n logical --maxprocesses 4 --dist worksteal)
 chosen=()
 case "${1:-}" in
-    "") ;;
-    --quick) chosen=(-n 2 tests/unit) ;;
+    "") chosen=("${parallel[@]}") ;;
+    --quick) chosen=("${parallel[@]}" -m "not processes" tests/unit) ;;
     --bench)
         case "${2:-}" in
             all) all_benches; exit ;;
@@ -79,6 +83,7 @@ step "lint-imports" "$bin/lint-imports"
 if [ ${#failed[@]} -gt 0 ]; then
     echo "== Failed so far: ${failed[*]}"
 fi
+export OMP_NUM_THREADS=1
 # Last, so that the last line is pytest's summary.
-step "pytest" "$bin/python" -m pytest ${chosen[@]+"${chosen[@]}"}
+step "pytest" "$bin/python" -m pytest "${chosen[@]}"
 exit $((${#failed[@]} > 0))

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from worker.aio import timeout
-from worker.demo.engine import scripted_settings
+from worker.demo.engine.settings import scripted_settings
 from worker.demo.engine.script import Fault, FaultKind, Script, strikes
 from worker.engine.pool import EnginePool
 from worker.engine.process import LAUNCHER
@@ -32,7 +32,7 @@ FOR_EVER_S = 3600.0
 WORKER = """
 import asyncio, json, os, sys
 from pathlib import Path
-from worker.demo.engine import scripted_settings
+from worker.demo.engine.settings import scripted_settings
 from worker.engine.process import EngineProcess
 
 async def main():

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.stages import STAGES, at_stage
 from worker.app.run import Tolerance
-from worker.demo.engine import scripted_settings
+from worker.demo.engine.settings import scripted_settings
 from worker.demo.engine.script import Fault as EngineFault
 from worker.demo.engine.script import FaultKind as EngineFaultKind
 from worker.demo.engine.script import Script

@@ -26,6 +26,7 @@ TOOLS = (
 #: Nothing here takes longer than a second; a script that waits for a key would take for ever.
 PATIENCE_S = 60
 PYTEST = "-m pytest"
+PARALLEL = "-n logical --maxprocesses 4 --dist worksteal"
 
 TELLING_INSTALLER = """
 import json, os, sys
@@ -371,11 +372,11 @@ def test_every_step_of_the_tests_runs_and_pytest_comes_last(place):
         "ruff format --check .",
         "mypy ",
         "lint-imports ",
-        f"python {PYTEST}",
+        f"python {PYTEST} {PARALLEL}",
     ]
 
 
-@pytest.mark.parametrize("failing", ["ruff check", "ruff format", "mypy ", "lint-imports ", PYTEST])
+@pytest.mark.parametrize("failing", ["ruff check", "ruff format", "mypy ", "lint-imports ", f"{PYTEST} {PARALLEL}"])
 def test_a_step_that_fails_fails_the_whole_but_stops_nothing(place, failing):
     with_tools(place, failing=failing)
     done = place.run("test.sh")
@@ -389,7 +390,7 @@ def test_quick_is_all_checks_and_the_unit_tests(place):
     assert done.returncode == 0, done.stderr
     calls = [line.partition(" ")[0] for line in done.stdout.splitlines() if not line.startswith("==")]
     assert calls == ["setting", "ruff", "ruff", "mypy", "lint-imports", "python"]
-    assert done.stdout.splitlines()[-1] == f"python {PYTEST} -n 2 tests/unit"
+    assert done.stdout.splitlines()[-1] == f"python {PYTEST} {PARALLEL} -m not processes tests/unit"
 
 
 def test_arguments_go_to_pytest_alone(place):

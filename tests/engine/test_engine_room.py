@@ -18,7 +18,7 @@ import websocket
 from PIL import Image
 
 from worker.aio import timeout
-from worker.demo.engine import scripted_settings
+from worker.demo.engine.settings import scripted_settings
 from worker.engine import events
 from worker.engine.client import EngineClient
 from worker.engine.events import Progress

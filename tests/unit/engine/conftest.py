@@ -8,13 +8,19 @@ from typing import Any
 import pytest
 
 from worker.aio import timeout
-from worker.demo.engine import scripted_settings
+from worker.demo.engine.settings import scripted_settings
 from worker.demo.engine.script import Script
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess, EngineSettings
 
 #: For things that take well under a second on an idle machine.
 PATIENCE_S = 120.0
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Who has a script starts engines."""
+    if "script_file" in getattr(item, "fixturenames", ()):
+        item.add_marker("processes")
 
 
 @pytest.fixture

@@ -29,6 +29,9 @@ CHECK_FAULTS = [
 ]  # fmt: skip
 
 
+pytestmark = pytest.mark.processes
+
+
 class Rig:
     """A checker on the double, and its script."""
 
