@@ -1,4 +1,4 @@
-"""Settings that start the scripted engine. Apart from the engine itself, which starts faster without the client's part."""
+"""Settings that start the scripted engine; the engine itself starts faster without what they need."""
 
 import sys
 from pathlib import Path
