@@ -21,8 +21,8 @@ from loguru import logger
 
 from worker import logs
 from worker.app.lifecycle import run
-from worker.demo.engine.settings import scripted_settings
 from worker.demo.engine.script import Script
+from worker.demo.engine.settings import scripted_settings
 from worker.demo.run import tiny_setup
 from worker.demo.tiny.recipes import FULL_SIZE_MODELS, TINY_MODELS
 from worker.engine.devices import Device

@@ -13,8 +13,8 @@ from worker.aio import timeout
 from worker.app.run import Setup, Tolerance, serve
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
-from worker.demo.engine.settings import scripted_settings
 from worker.demo.engine.script import Script
+from worker.demo.engine.settings import scripted_settings
 from worker.demo.horde.directory import OWNER_KEY
 from worker.demo.horde.records import ImageRequest, Outcome
 from worker.demo.horde.server import RunningHorde

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from worker.aio import timeout
-from worker.demo.engine.settings import scripted_settings
 from worker.demo.engine.script import Fault, FaultKind, Script, strikes
+from worker.demo.engine.settings import scripted_settings
 from worker.engine.pool import EnginePool
 from worker.engine.process import LAUNCHER
 from worker.engine.render_task import Rendering, RenderTask

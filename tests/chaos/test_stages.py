@@ -13,10 +13,10 @@ from PIL import Image
 
 from tests.stages import STAGES, at_stage
 from worker.app.run import Tolerance
-from worker.demo.engine.settings import scripted_settings
 from worker.demo.engine.script import Fault as EngineFault
 from worker.demo.engine.script import FaultKind as EngineFaultKind
 from worker.demo.engine.script import Script
+from worker.demo.engine.settings import scripted_settings
 from worker.demo.horde.dispatch import Rules
 from worker.demo.horde.faults import Fault, FaultKind, Route
 from worker.demo.horde.records import Baseline, ImageRequest, ModelFacts, Outcome

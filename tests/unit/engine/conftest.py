@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from worker.aio import timeout
-from worker.demo.engine.settings import scripted_settings
 from worker.demo.engine.script import Script
+from worker.demo.engine.settings import scripted_settings
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess, EngineSettings
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from worker.demo.engine import FOLDER
-from worker.demo.engine.settings import scripted_settings
 from worker.demo.engine.dialect import NEWER, OLDER
+from worker.demo.engine.settings import scripted_settings
 from worker.engine.client import EngineClient
 from worker.engine.command_flags import flags_of, named_in, taken
 from worker.engine.process import EngineProcess
