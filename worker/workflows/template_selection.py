@@ -1,9 +1,10 @@
 """Which template serves a request, with which fragments; and why each other template does not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.errors import JobNotServable
+from worker.untrusted.text import visible
 from worker.workflows.auxiliary_files import ANNOTATORS
 from worker.workflows.families import is_for
 from worker.workflows.features import OPTIONAL, features_of
@@ -12,6 +13,9 @@ from worker.workflows.library import Library
 from worker.workflows.request import RenderRequest
 from worker.workflows.templates import Fragment, LibraryEntry, Template
 from worker.workflows.types import Dialect, Feature
+
+#: Characters of why a template is switched off, in a sentence about something else.
+MOST_OF_A_REASON = 120
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class TemplateMatch:
 
 
 def select(library: Library, request: RenderRequest) -> Selection:
-    """The first template that serves the request. Raises JobNotServable with the reasons of those for its family."""
+    """The first template that serves the request. Raises JobNotServable with what the nearest one lacks."""
     rejected = []
     features = features_of(request)
     for template in library.templates:
@@ -77,13 +81,26 @@ def select(library: Library, request: RenderRequest) -> Selection:
         if not reasons:
             return selection
         if _is_for(template, request):
-            rejected.append(f"{template.name}: {', '.join(reasons)}")
-    rejected.extend(f"{name}: switched off ({reason})" for name, reason in library.disabled.items())
+            rejected.append((template.name, reasons))
     raise JobNotServable(
-        f"No workflow serves {request.model.name} ({request.model.family.value}, {request.mode.value}). "
-        + ("; ".join(rejected) or "There is none for its family."),
-        remedy="`horde-bridge workflows explain` tells more.",
+        f"No workflow serves {request.model.name} ({request.model.family.value}, {request.mode.value}): "
+        f"{_why(rejected, library.disabled)}.",
+        remedy="`horde-bridge workflows explain JOB.json` lists every template with its reasons.",
     )
+
+
+def _why(rejected: Sequence[tuple[str, Sequence[str]]], disabled: Mapping[str, str]) -> str:
+    """The end of a sentence: what the template lacks that lacks least, and what is switched off."""
+    parts = ["there is none for its family"]
+    if rejected:
+        # Of equals the first, which is tried before the others.
+        name, reasons = min(rejected, key=lambda each: len(each[1]))
+        parts = [f"the nearest is {name}, but {' and '.join(reasons)}"]
+    if disabled:
+        name, reason = next(iter(disabled.items()))
+        others = f" and {len(disabled) - 1} more" if len(disabled) > 1 else ""
+        parts.append(f"{name} is switched off ({visible(reason, longest=MOST_OF_A_REASON).rstrip('.')}){others}")
+    return "; ".join(parts)
 
 
 def explain(library: Library, request: RenderRequest) -> list[TemplateMatch]:

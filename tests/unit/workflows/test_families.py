@@ -94,7 +94,7 @@ def test_an_owner_serves_a_family_that_nobody_heard_of_by_data_alone(owner: Path
 def test_a_family_without_a_template_is_not_served(owner: Path) -> None:
     shutil.rmtree(owner / "krea")
     library = Library.load(packaged_folder(), owner)
-    with pytest.raises(JobNotServable, match="There is none for its family"):
+    with pytest.raises(JobNotServable, match="there is none for its family"):
         select(library, read_request({}, model=ServedModel("k", Family("krea_2"), {})))
 
 

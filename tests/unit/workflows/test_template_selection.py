@@ -298,5 +298,17 @@ def test_a_control_map_is_made_for_a_model_of_any_family(library: Library, reque
 def test_the_reasons_are_those_of_templates_for_the_family(library: Library, request_for: Build) -> None:
     with pytest.raises(JobNotServable) as raised:
         select(library, request_for({"workflow": "unheard_of"}))
-    assert "stable_diffusion/checkpoint: it is not for the workflow unheard_of" in raised.value.message
-    assert "flux" not in raised.value.message
+    assert raised.value.message.endswith(
+        "(stable_diffusion_1, txt2img): the nearest is stable_diffusion/checkpoint, "
+        "but it is not for the workflow unheard_of."
+    )
+    assert "workflows explain" in raised.value.remedy
+
+
+def test_however_many_templates_are_switched_off_the_reason_is_one_short_sentence(
+    library: Library, request_for: Build
+) -> None:
+    left = library.without({template.name: ["its sampler is gone. " * 50] for template in library.templates})
+    with pytest.raises(JobNotServable, match=r"switched off .its sampler is gone.* and [0-9]+ more") as raised:
+        select(left, request_for())
+    assert len(raised.value.message) < 320
