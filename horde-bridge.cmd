@@ -19,8 +19,11 @@ for %%a in (%*) do (
 )
 if "%~1"=="help" goto show_help
 rem On stderr, since stdout may be read by a program (demo --json).
+set "HORDE_BRIDGE_CALLER=1"
 call "%~dp0update-runtime.cmd" 1>&2
-if errorlevel 1 exit /b 1
+set "code=%errorlevel%"
+set "HORDE_BRIDGE_CALLER="
+if not "%code%"=="0" goto stay
 goto start
 
 :show_help
@@ -29,4 +32,9 @@ exit /b 0
 
 :start
 "%python_exe%" -I -m worker.cli %*
-exit /b %errorlevel%
+set "code=%errorlevel%"
+if "%code%"=="0" exit /b 0
+
+:stay
+call "%~dp0worker\engine\install\stay-open.cmd"
+exit /b %code%

@@ -59,7 +59,8 @@ echo        The network must let through https://github.com, or set UV_PYTHON_IN
 echo        https://github.com/astral-sh/python-build-standalone/releases/download. 1>&2
 echo        Or install Python 3.12 from python.org (64-bit, with the launcher "py"), open a new window and try again, 1>&2
 echo        or set PYTHON to the full path of a python.exe. 1>&2
-exit /b 1
+set "code=1"
+goto stay
 
 :only_asked
 echo worker: not there yet; there is no Python 3.10 to 3.13, and update-runtime will fetch one.
@@ -67,14 +68,20 @@ exit /b 1
 
 :launcher
 py -%version% -I -c "%install%" "%~dp0." %*
-exit /b %errorlevel%
+set "code=%errorlevel%"
+goto stay
 
 :named
 "%PYTHON%" -I -c "%is_of_use%" >nul 2>&1
 if not errorlevel 1 goto found
 echo ERROR: PYTHON is %PYTHON%, which is no 64-bit Python 3.10 to 3.13. 1>&2
-exit /b 1
+set "code=1"
+goto stay
 
 :found
 "%PYTHON%" -I -c "%install%" "%~dp0." %*
-exit /b %errorlevel%
+set "code=%errorlevel%"
+
+:stay
+if not defined HORDE_BRIDGE_CALLER call "%~dp0worker\engine\install\stay-open.cmd"
+exit /b %code%

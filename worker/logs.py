@@ -1,8 +1,9 @@
-"""The sinks of the log: the terminal for people, `logs/bridge.log` for everything.
+"""The sinks of the log: the terminal for people, `logs/bridge.log` for everything, `logs/trace.log` for
+warnings and errors.
 
-Engines write beside it to `bridge_1.log`, `bridge_2.log` … In every line, whatever its source and including the texts
-of exceptions, known secrets are removed, presigned URLs lose their query, and foreign text is made visible: it can
-neither control the terminal nor begin a line of its own.
+Engines write beside them to `bridge_1.log` and `trace_1.log`, `bridge_2.log` … In every line, whatever its source and
+including the texts of exceptions, known secrets are removed, presigned URLs lose their query, and foreign text is made
+visible: it can neither control the terminal nor begin a line of its own.
 """
 
 import json
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 #: Rotation by size: a file that may grow for a day can fill a disk in an hour.
 LOG_LIMIT = "16 MB"
 LOG_FILES_KEPT = 4
+#: Everything, and what is wrong by itself, with the least level of each.
+LOG_FILES = {"bridge.log": "DEBUG", "trace.log": "WARNING"}
 #: The signature of a presigned URL is as good as a key for half an hour.
 QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\")]*(?:Signature|Credential|token)[^\s'\")]*", re.IGNORECASE)
 STRUCK_OUT = "(secret)"
@@ -117,7 +120,8 @@ def _plain(value: Any) -> Any:
 
 
 def set_up(folder: Path | None, *, console_level: str = "INFO", console_format: LogFormat = LogFormat.TEXT) -> None:
-    """Send records to standard error from `console_level` up, and to `folder`/bridge.log from DEBUG up.
+    """Send records to standard error from `console_level` up, to `folder`/bridge.log from DEBUG up, and to
+    trace.log from WARNING up.
 
     Without a folder nothing is written to disk. Raises ConfigError when the folder cannot be written.
     """
@@ -132,7 +136,8 @@ def set_up(folder: Path | None, *, console_level: str = "INFO", console_format: 
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        logger.add(folder / "bridge.log", level="DEBUG", rotation=LOG_LIMIT, retention=LOG_FILES_KEPT, encoding="utf-8")
+        for name, level in LOG_FILES.items():
+            logger.add(folder / name, level=level, rotation=LOG_LIMIT, retention=LOG_FILES_KEPT, encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             f"The log file {folder.absolute() / 'bridge.log'} cannot be written: {io_reason(error)}.",

@@ -305,6 +305,43 @@ def test_models_are_fetched_beforehand_under_the_names_the_former_worker_has_for
     assert f"in {place.elsewhere} " in first
 
 
+def test_the_worker_starts_under_the_name_the_former_worker_has_for_it(place: Place) -> None:
+    with_runtime(place, check=0)
+    done = run_python(place, "run_worker.py", "-n", "Instance 1", "--amd")
+    assert done.stdout.splitlines()[1:] == ["-I", "-m", "worker.cli", "run", "-n", "Instance 1", "--amd"]
+
+
+def test_settings_become_a_file_of_variables_that_only_its_owner_can_read(place: Place) -> None:
+    program(place.clone / "horde-bridge.sh", 'printf "AIWORKER_X=1\\n"; echo "$*" >&2')
+    done = run_python(place, "convert_config_to_env.py", "-f", "my file.yaml")
+    assert done.stderr.strip() == "config to-env --config my file.yaml"
+    written = place.elsewhere / "bridgeData.env"
+    assert written.read_text() == "AIWORKER_X=1\n"
+    assert written.stat().st_mode & 0o077 == 0
+
+
+def run_python(place: Place, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    shutil.copy2(ROOT / name, place.clone)
+    return subprocess.run(
+        [sys.executable, place.clone / name, *arguments], cwd=place.elsewhere, env={"PATH": str(place.system)},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("script", "told"), [("runtime.sh", ""), ("runtime-rocm.sh", "--rocm")])
+def test_a_command_runs_in_the_workers_environment_which_is_set_up_if_need_be(
+    place: Place, script: str, told: str
+) -> None:
+    python = place.clone / "runtime" / "worker" / "bin" / "python"
+    program(place.clone / "update-runtime.sh", f'echo "setting up $*"; mkdir -p "{python.parent}"; touch "{python}"')
+    done = place.run(script, "env", PYTHONPATH="/foreign")
+    assert done.stderr.strip() == f"setting up {told}".strip()
+    program(python, 'echo "$VIRTUAL_ENV ${PYTHONPATH:-none}"; printf "%s\\n" "$@"')
+    done = place.run(script, "python", "a b", "c", PYTHONPATH="/foreign")
+    assert done.stdout.splitlines() == [f"{python.parents[1]} none", "a b", "c"]
+    assert place.run(script).returncode == 2
+
+
 @pytest.mark.parametrize("arguments", [("--help",), ("-h",), ("help", "run"), ("run", "--help")])
 @pytest.mark.parametrize("script", ["horde-bridge.sh", "horde-bridge-rocm.sh"])
 def test_help_needs_no_set_up(place, script, arguments):

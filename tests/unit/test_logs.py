@@ -92,3 +92,16 @@ def test_lines_for_a_collector_are_json_with_what_a_program_can_use_and_without_
     assert KEY not in json.dumps([first, second])
     assert "\x1b" not in first["message"]
     assert "ValueError" in second["message"]
+
+
+def test_warnings_and_errors_stand_in_a_file_of_their_own_as_well(tmp_path: Path) -> None:
+    logs.set_up(tmp_path, console_level="CRITICAL")
+    logger.info("all is well")
+    logger.warning("not quite")
+    logger.error("not at all")
+    logger.complete()
+    trace = (tmp_path / "trace.log").read_text(encoding="utf-8")
+    assert "not quite" in trace
+    assert "not at all" in trace
+    assert "all is well" not in trace
+    assert "all is well" in (tmp_path / "bridge.log").read_text(encoding="utf-8")

@@ -14,6 +14,7 @@ import runpy
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 #: prctl(2): the signal to get when the parent dies.
@@ -77,6 +78,9 @@ def main() -> None:
     comfyui, *arguments = sys.argv[1:]
     die_with_parent()
     print_whatever_happens()
+    # By its path: the engine's environment has no package `worker`.
+    trace = Path(__file__).with_name("trace_log.py")
+    runpy.run_path(str(trace))["keep_trace"]()
     script = os.path.join(comfyui, "main.py")  # noqa: PTH118 - main.py compares this with its own idea of a path
     sys.path[0] = comfyui
     sys.argv = [script, *arguments]

@@ -20,6 +20,7 @@ import psutil
 import yaml
 from loguru import logger
 
+from worker.engine import trace_log
 from worker.engine.command_flags import LAUNCHER, flags_of, taken
 from worker.engine.loopback import loopback_client
 from worker.engine.nan_log import NAN_WARNINGS
@@ -210,7 +211,14 @@ class EngineProcess:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         await self.trim_log()
-        environment = child_environment({**NAN_WARNINGS, TOKEN_VARIABLE: self.token, **settings.environment})
+        environment = child_environment(
+            {
+                **NAN_WARNINGS,
+                TOKEN_VARIABLE: self.token,
+                trace_log.VARIABLE: str(trace_log.trace_of(settings.log_file)),
+                **settings.environment,
+            }
+        )
         try:
             model_paths_file = _prepare_folder(settings)
             settings.log_file.parent.mkdir(parents=True, exist_ok=True)

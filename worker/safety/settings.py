@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.config.schema import BridgeData
+from worker.engine import trace_log
 from worker.engine.devices import Device
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator
@@ -24,17 +25,19 @@ def safety_settings(
 
     `cache_home`: folder of the weights. `home`: the worker's own folder.
     """
+    log = logs / "bridge_safety.log"
     on_card = config.safety_on_gpu and device.accelerator in CARDS
     return SafetySettings(
         command=(str(runtime.engine_python), str(CHILD), "--device", "cuda" if on_card else "cpu"),
         folder=home / "safety",
-        log_file=logs / "bridge_safety.log",
+        log_file=log,
         environment={
             # One line per event from its libraries, and warnings about its own code are nothing an owner can act on.
             "LOGURU_LEVEL": "INFO",
             "PYTHONWARNINGS": "ignore",
             **(device.environment if on_card else NO_CARDS),
             "AIWORKER_CACHE_HOME": str(cache_home),
+            trace_log.VARIABLE: str(trace_log.trace_of(log)),
         },
     )
 

@@ -27,6 +27,11 @@ from worker.errors import RuntimeMissing
 LAUNCHER = "AIWORKER_LAUNCHER_PID"
 #: The Pythons that torch, ComfyUI's packages and this project all have builds for.
 PYTHON_OLDEST, PYTHON_NEWEST = (3, 10), (3, 13)
+#: Options of horde-worker-reGen's script, which have nothing to do here -> why.
+FORMER_OPTIONS = {
+    "hordelib": "the engine's packages are always those of the lock files",
+    "scribe": "this worker serves image jobs only",
+}
 TITLES = {
     Part.WORKER: "the worker's packages",
     Part.COMFYUI: "ComfyUI",
@@ -56,6 +61,8 @@ def parser() -> argparse.ArgumentParser:
     engine.add_argument("--comfyui", metavar="PATH", help="use your own ComfyUI in this folder; it is not changed")
     engine.add_argument("--comfyui-git", metavar="URL@REF", help="use this ComfyUI, checked out from git")
     options.add_argument("--comfyui-python", metavar="PATH", help="with --comfyui: the Python that runs it")
+    for former in FORMER_OPTIONS:
+        options.add_argument(f"--{former}", action="store_true", help=argparse.SUPPRESS)
     options.add_argument("--dev", action="store_true", help="install what the tests need, too")
     options.add_argument("--reset", action="store_true", help="forget what was chosen in earlier runs")
     options.add_argument("--check", action="store_true", help="only tell what is missing; exit 1 if anything is")
@@ -115,6 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kill_with_parent()
         if os.name == "posix" and str(os.getppid()) != os.environ[LAUNCHER]:
             return 128 + signal.SIGTERM  # it ended in the meantime
+    for former, why in FORMER_OPTIONS.items():
+        if getattr(options, former):
+            screen.say(f"--{former} has no effect here: {why}.")
     try:
         try:
             return _check(folder, options) if options.check else _set_up(folder, options, screen)

@@ -16,6 +16,7 @@ def main() -> None:
     # By its path: the engine's environment has no package `worker`.
     launch = Path(__file__).resolve().parents[2] / "engine" / "launch.py"
     runpy.run_path(str(launch))["kill_with_parent"]()
+    runpy.run_path(str(launch.with_name("trace_log.py")))["keep_trace"]()
     service.serve(partial(image_checks.build, device))
 
 

@@ -1,0 +1,13 @@
+"""`horde-bridge run` under the name that horde-worker-reGen has for it; any Python 3 will do."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+if __name__ == "__main__":
+    if os.name == "nt":
+        sys.exit(subprocess.call([str(HERE / "horde-bridge.cmd"), "run", *sys.argv[1:]]))
+    os.execv(HERE / "horde-bridge.sh", ["horde-bridge.sh", "run", *sys.argv[1:]])  # noqa: S606 - no shell is wanted

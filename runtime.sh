@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Runs a command in the worker's Python environment, which is set up first if need be: ./runtime.sh python -V
+set -u
+
+script=$(readlink -f -- "${BASH_SOURCE[0]}" 2>/dev/null) || script=${BASH_SOURCE[0]}
+here=$(cd -- "$(dirname -- "$script")" && pwd -P) || exit 1
+runtime=${AIWORKER_RUNTIME_DIR:-$here/runtime}
+runtime=${runtime/#\~/${HOME:-}}
+
+if [ $# -eq 0 ]; then
+    echo "Usage: ${0##*/} COMMAND [ARGUMENTS], for example: ${0##*/} python -m pip list" >&2
+    exit 2
+fi
+# Set by the launcher for a certain kind of card.
+accelerator=${HORDE_BRIDGE_ACCELERATOR:+--$HORDE_BRIDGE_ACCELERATOR}
+if [ ! -x "$runtime/worker/bin/python" ]; then
+    "$here/update-runtime.sh" ${accelerator:+"$accelerator"} >&2 || exit
+fi
+unset PYTHONHOME PYTHONPATH
+export VIRTUAL_ENV=$runtime/worker PATH=$runtime/worker/bin:$PATH
+exec "$@"
