@@ -3,6 +3,8 @@
 #   ./test.sh                      all of that; every step runs, whatever an earlier one said
 #   ./test.sh --quick              the same with the unit tests alone, without those that start processes
 #   ./test.sh tests/unit -k name   only pytest, with these arguments
+#   ./test.sh --comfyui PATH [--comfyui-python PATH]   the engine tests on another ComfyUI; without a Python that runs it,
+#                                  an environment for it is set up (runtime/versions/), and used again the next time
 #   ./test.sh --bench NAME|all     a measurement of bench/ in the tests' environment; its JSON is the last line
 #   ./test.sh --soak SECONDS       a worker under random faults and hostile traffic for so long (--json, --seed N,
 #                                  --engines N, --real); the last line says whether every popped job was answered
@@ -72,6 +74,19 @@ case "${1:-}" in
         step "measurement" "$bin/python" bench/card.py --card "$card" --out card.json "$@"
         echo "== The figures are in card.json."
         exit $((${#failed[@]} > 0)) ;;
+    --comfyui)
+        [ $# -ge 2 ] || { echo "Usage: ./test.sh --comfyui PATH [--comfyui-python PATH] [pytest's arguments]" >&2; exit 2; }
+        AIWORKER_TEST_COMFYUI=$2
+        shift 2
+        if [ "${1:-}" = --comfyui-python ]; then
+            [ $# -ge 2 ] || { echo "--comfyui-python needs a path" >&2; exit 2; }
+            AIWORKER_TEST_COMFYUI_PYTHON=$2
+            shift 2
+        else
+            AIWORKER_TEST_COMFYUI_PYTHON=$("$bin/python" -m tests.engine.environment "$AIWORKER_TEST_COMFYUI") || exit
+        fi
+        export AIWORKER_TEST_COMFYUI AIWORKER_TEST_COMFYUI_PYTHON
+        exec "$bin/python" -m pytest tests/engine "$@" ;;
     --soak) exec "$bin/python" -m tests.chaos.soak "${@:2}" ;;
     *) exec "$bin/python" -m pytest "$@" ;;
 esac

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from worker import __version__, logs
-from worker.commands import config, maintenance, models, steer, workflows
+from worker.commands import config, engine, maintenance, models, steer, workflows
 from worker.commands.benchmark import benchmark
 from worker.commands.demo import demo
 from worker.commands.doctor import doctor
@@ -40,6 +40,7 @@ app.command()(workflows.render)
 app.add_typer(maintenance.app, name="maintenance")
 app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="models")
+app.add_typer(engine.app, name="engine")
 app.add_typer(workflows.app, name="workflows")
 
 ShowVersion = Annotated[bool, typer.Option("--version", help="Show the version and end.")]

@@ -3,6 +3,7 @@
     WorkerError                      a sentence for the owner, and a remedy
     ├── ConfigError                  the owner's settings can't be used
     ├── RuntimeMissing               the engine's environment is absent or incomplete
+    ├── EngineChangeRefused          an engine can't be added, tried, used or removed
     ├── InputRefused                 data from outside that is malformed, too large, or of no kind taken
     ├── HordeError                   the Horde's API
     │   ├── HordeUnreachable         no answer, a 5xx, or no JSON: try again later
@@ -131,6 +132,12 @@ class ConfigError(WorkerError):
 
 class RuntimeMissing(WorkerError):
     """The engine's environment is absent or incomplete."""
+
+    blame = Blame.OWNER
+
+
+class EngineChangeRefused(WorkerError):
+    """An engine can't be added beside the one in use, tried, taken into use or removed."""
 
     blame = Blame.OWNER
 

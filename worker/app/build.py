@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from worker.app.engine_watch import EngineWatch, FallBack, own_engine
 from worker.app.reload import SettingsWatch
 from worker.app.run import Setup
 from worker.app.state_dir import engines_folder
@@ -21,6 +22,7 @@ from worker.engine.devices import Device, choose_devices, engine_settings
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator, Host, detect_card
 from worker.engine.process import EngineSettings
+from worker.engine.versions.shelf import Shelf
 from worker.errors import ConfigError, RuntimeMissing
 from worker.horde.agent import bridge_agent
 from worker.horde.feature_levels import HIGHEST_LEVEL
@@ -92,11 +94,14 @@ def compose(
     devices = devices_for(loaded, runtime, flags)
     weights = cache_home(config, loaded.environment)
 
+    shelf = Shelf(runtime)
+
     def engines_for(settings: BridgeData) -> list[EngineSettings]:
-        require_engine(settings, runtime)
+        chosen = shelf.runtime_for(own=own_engine(settings))
+        require_engine(settings, chosen)
         return engine_settings(
             settings,
-            runtime,
+            chosen,
             devices=devices,
             model_paths=models.store.model_paths(),
             folder=engines_folder(home),
@@ -115,6 +120,7 @@ def compose(
         return found
 
     watch = SettingsWatch(loaded, config_files(loaded), partial(reread, None), engines_for)
+    fall_back = FallBack(shelf, live, engines_for)
     return Setup(
         live=live,
         horde_url=config.horde_url,
@@ -129,7 +135,8 @@ def compose(
         ),
         journal=_journal(home),
         history=home / HISTORY_FILE,
-        background=(watch, watch_maintenance, ClockWatch()),
+        background=(watch, watch_maintenance, ClockWatch(), EngineWatch(shelf, live, engines_for, fall_back=fall_back)),
+        fall_back=fall_back,
         readers=(log_jobs, StatusView(live, at_bottom=at_bottom), Dashboard(live, home, Editor(check))),
         reload=watch.ask,
     )

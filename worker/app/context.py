@@ -9,6 +9,7 @@ from typing import Any
 
 from loguru import logger
 
+from worker.app.live_library import LiveLibrary
 from worker.config.live import LiveConfig
 from worker.engine.pool import EnginePool
 from worker.horde.client import HordeClient
@@ -33,6 +34,7 @@ class RunningWorker:
     events: JobEvents
     in_flight: JobsInFlight
     status: StatusBoard
+    library: LiveLibrary
 
 
 #: Runs beside the jobs until it is cancelled. An exception ends this task only.

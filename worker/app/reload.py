@@ -12,7 +12,6 @@ from worker.config.live import changes, in_force, sentences
 from worker.config.load import LoadedConfig
 from worker.config.schema import BridgeData
 from worker.engine.process import EngineSettings
-from worker.engine.slot import EngineSlot
 from worker.errors import WorkerError
 
 #: How often the files are looked at.
@@ -99,22 +98,8 @@ class SettingsWatch:
         said = sentences(changed) or ("nothing has changed.",)
         logger.bind(action="settings_read").info("Settings read again: {}", " ".join(said))
         if now != before:
-            _hand_out(running.pool.slots, engines)
+            running.pool.give_settings(engines)
             running.live.change(now)
-
-
-def _hand_out(slots: Sequence[EngineSlot], engines: Sequence[EngineSettings]) -> None:
-    """Give each slot its new settings, unless they are meant for other slots than there are."""
-    if [slot.settings.device for slot in slots] != [each.device for each in engines]:
-        logger.bind(action="engines_unchanged").warning(
-            "These settings make another number of engines ({} in place of {}), which counts only after a restart of "
-            "the worker; until then the engines keep the settings they have.",
-            len(engines),
-            len(slots),
-        )
-        return
-    for slot, settings in zip(slots, engines, strict=True):
-        slot.settings = settings
 
 
 def _stamp_of(file: Path) -> tuple[int, int] | None:

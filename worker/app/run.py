@@ -2,21 +2,21 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from loguru import logger
 
 from worker.aio import ungrouped
 from worker.app.context import BackgroundTask, RunningWorker, StatusReader, background_tasks, readers
+from worker.app.live_library import LiveLibrary
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.engine.pool import EnginePool
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot
-from worker.errors import ConfigError
+from worker.errors import ConfigError, EngineStartFailed
 from worker.horde.client import HordeClient
 from worker.horde.limits import Limits
 from worker.jobs.in_flight import JobsInFlight
@@ -41,9 +41,8 @@ from worker.scheduling.pop_or_wait import Admission, AdmissionParts, MachineLimi
 from worker.status.board import StatusBoard, StatusParts
 from worker.status.session import SessionStats
 from worker.status.steering import Steering
-from worker.workflows.audit import audit_library, files_absent, is_listed
 from worker.workflows.library import Library
-from worker.workflows.node_classes import keep_answer, with_any_file
+from worker.workflows.node_classes import keep_answer
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,8 @@ class Setup:
     background: Sequence[BackgroundTask] = ()
     #: what shows the status, from before the first engine is ready until the last has ended
     readers: Sequence[StatusReader] = ()
+    #: told why no engine starts, takes another version of ComfyUI; its settings, none where there is no other
+    fall_back: Callable[[str], Sequence[EngineSettings]] = lambda _: ()
     #: makes the worker read its settings again
     reload: Callable[[], None] = lambda: None
 
@@ -131,7 +132,7 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
             status = _status(setup, horde, pool, estimates, stop)
             await status.restore()
             async with readers(status, setup.readers), pool.running():
-                first = await _first_engine(pool, stop)
+                first = await _first_engine(pool, stop, setup.fall_back)
                 if first is None:
                     return status.stats
                 if setup.config.comfyui_path is not None:
@@ -176,23 +177,34 @@ async def _keep_node_classes(settings: EngineSettings, first: EngineSlot) -> Non
         logger.debug("The engine's node classes can't be written down: {}", error)
 
 
-async def _first_engine(pool: EnginePool, stop: asyncio.Event) -> EngineSlot | None:
-    """The first engine that is ready; None if the worker is stopped before."""
+async def _first_engine(
+    pool: EnginePool, stop: asyncio.Event, fall_back: Callable[[str], Sequence[EngineSettings]]
+) -> EngineSlot | None:
+    """The first engine that is ready; None if the worker is stopped before. Where none starts, those to fall back to
+    are tried.
+    """
     logger.info("Starting {} engine(s); ComfyUI takes a moment.", len(pool.slots))
-    ready, told = asyncio.ensure_future(pool.ready()), asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait((ready, told), return_when=asyncio.FIRST_COMPLETED)
-        return ready.result() if ready.done() else None
-    finally:
-        ready.cancel()
-        told.cancel()
+    while True:
+        ready, told = asyncio.ensure_future(pool.ready()), asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait((ready, told), return_when=asyncio.FIRST_COMPLETED)
+            return ready.result() if ready.done() else None
+        except EngineStartFailed as error:
+            others = await asyncio.to_thread(fall_back, error.message)
+            if not others or not pool.give_settings(others):
+                raise
+            pool.forgive()
+        finally:
+            ready.cancel()
+            told.cancel()
 
 
 def _begin(
     setup: Setup, horde: HordeClient, pool: EnginePool, estimates: Estimates, *, status: StatusBoard, first: EngineSlot
 ) -> RunningWorker:
     """Connect the parts that serve jobs, with the templates that the engine can run."""
-    library = _live(setup.library, first.object_info)
+    library = LiveLibrary(setup.library)
+    library.audit([first.object_info])
     in_flight, faults = status.in_flight, setup.tolerance.faults()
     for ago_s in setup.journal.faults_ago_s() if setup.journal else ():
         faults.count(1, ago_s=ago_s)
@@ -235,19 +247,6 @@ def _begin(
     logger.info("Serving {}; {} model(s) are here so far.", setup.horde_url, len(setup.models.names()))
     status.serving(admission)
     status.steering.on_change(intake.look_again)
-    return RunningWorker(setup.live, horde, pool, intake, admission, setup.models, setup.events, in_flight, status)
-
-
-def _live(library: Library, object_info: Mapping[str, Any]) -> Library:
-    """The templates that this engine can run. The log names the others and what each lacks."""
-    findings = audit_library(library, with_any_file(object_info))
-    for name, sentences in files_absent(library, lambda named: is_listed(object_info, named)).items():
-        findings[name] += sentences
-    for violation in library.violations:
-        logger.bind(action="template_off").warning("Of your workflows: {}", violation)
-    for name, sentences in findings.items():
-        if sentences:
-            logger.bind(action="template_off", template=name).warning(
-                "The workflow {} is off: {}", name, "; ".join(sentences)
-            )
-    return library.without(findings)
+    return RunningWorker(
+        setup.live, horde, pool, intake, admission, setup.models, setup.events, in_flight, status, library
+    )

@@ -30,7 +30,7 @@ EDITABLE: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "Performance": (
         "queue_size", "max_threads", "model_stickiness", "high_performance_mode", "moderate_performance_mode",
-        "high_memory_mode", "very_high_memory_mode", "unload_models_from_vram_often", "safety_on_gpu",
+        "high_memory_mode", "very_high_memory_mode", "dynamic_vram", "unload_models_from_vram_often", "safety_on_gpu",
         "post_process_job_overlap", "download_speed_limit", "max_lora_cache_size",
     ),
     "Patience and messages": (

@@ -57,6 +57,14 @@ class PerformanceKeys(KeyGroup):
     very_high_memory_mode: Annotated[
         bool, KeyDoc("Keeps everything on the GPU; implies high_memory_mode. For 40 GB or more.", Effect.ENGINE_START)
     ] = False
+    dynamic_vram: Annotated[
+        bool,
+        KeyDoc(
+            "Lets a ComfyUI of 2026 or later page weights in and out of the card while it samples (NVIDIA, ROCm 7.14 "
+            "and newer). Off: it places whole models by estimate, as older versions always do.",
+            Effect.ENGINE_START,
+        ),
+    ] = True
     model_stickiness: Annotated[
         float,
         Ge(0),

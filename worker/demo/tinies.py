@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +59,26 @@ async def build(
     Raises RuntimeMissing with what the builder said when it fails, or when it hangs.
     """
     folder = full_size_folder(runtime) if full_size else tiny_folder(runtime)
-    command = build_command(runtime.engine_python, runtime.comfyui, folder, sorted(files), full_size=full_size)
+    await _run(build_command(runtime.engine_python, runtime.comfyui, folder, sorted(files), full_size=full_size), tell)
+
+
+async def build_tree(python: Path, comfyui: Path, out: Path) -> list[str]:
+    """Make the tree of an engine that loads the tiny models of another one, in `engine_tree(out)`.
+
+    Returns what of it keeps its real size because this ComfyUI has it in no known place. Raises RuntimeMissing.
+    """
+    unchanged: list[str] = []
+
+    def note(line: str) -> None:
+        if line.startswith('{"unchanged":'):
+            unchanged.append(line)
+
+    await _run(build_command(python, comfyui, out, tree_only=True), note)
+    return unchanged
+
+
+async def _run(command: Sequence[str], tell: Callable[[str], None]) -> None:
+    """Run the builder. Raises RuntimeMissing with what it said when it fails, or when it hangs."""
     child = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
     )
@@ -108,4 +127,4 @@ def records(models: Collection[TinyModel] = TINY_MODELS) -> list[ModelRecord]:
     return list(read_records(reference, Category.IMAGE).records.values())
 
 
-__all__ = ["GeneratedModels", "build", "engine_tree", "models_folder", "records", "tiny_folder"]
+__all__ = ["GeneratedModels", "build", "build_tree", "engine_tree", "models_folder", "records", "tiny_folder"]

@@ -11,7 +11,8 @@ RESERVED_BYTES = 6 * GIB
 MOST_MODELS = 6
 #: Node results per job in ComfyUI's cache, its model among them.
 RESULTS_PER_JOB = 10
-#: GiB of a card's memory reserved for other programs, unless the owner sets a memory mode.
+#: GiB of a card's memory reserved for other programs, unless the owner sets a memory mode. Where ComfyUI pages weights
+#: in and out while it samples (dynamic VRAM), it keeps so much free at any time; otherwise it counts on that to load.
 RESERVED_VRAM_GIB = 1.0
 #: Share of the memory that all engines together may hold before they are replaced between two jobs.
 GROWTH_LIMIT = 0.85
@@ -59,6 +60,9 @@ def memory_arguments(config: BridgeData, machine: Machine, *, has_card: bool, sh
         arguments = ["--cache-lru", str(RESULTS_PER_JOB * machine.models_kept)]
     if not has_card:
         return tuple(arguments)
+    if not config.dynamic_vram:
+        # Versions without it have no such flag, and are not given it.
+        arguments.append("--disable-dynamic-vram")
     if config.very_high_memory_mode:
         arguments.append("--gpu-only")
     elif config.high_memory_mode:

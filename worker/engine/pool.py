@@ -110,6 +110,33 @@ class EnginePool:
             self._changed.clear()
             await self._changed.wait()
 
+    def give_settings(self, settings: Sequence[EngineSettings]) -> bool:
+        """Give each slot new settings for its next engine; nothing where they are meant for other slots than there are.
+
+        Returns whether they were given.
+        """
+        if [slot.settings.device for slot in self.slots] != [each.device for each in settings]:
+            logger.bind(action="engines_unchanged").warning(
+                "These settings make another number of engines ({} in place of {}), which counts only after a restart "
+                "of the worker; until then the engines keep the settings they have.",
+                len(settings),
+                len(self.slots),
+            )
+            return False
+        for slot, each in zip(self.slots, settings, strict=True):
+            slot.settings = each
+        return True
+
+    def renew(self) -> None:
+        """Replace all engines by those of the settings in force now, each as soon as it has no job."""
+        for slot in self.slots:
+            slot.renew()
+
+    def forgive(self) -> None:
+        """Forget that slots could not start their engines: they start others now."""
+        for slot in self.slots:
+            slot.forgive()
+
     @property
     def shortages(self) -> Mapping[str, str]:
         """Devices that get no more jobs for now, with the reason."""
@@ -248,7 +275,7 @@ class EnginePool:
 
     def _give_back(self, slot: EngineSlot) -> None:
         slot.taken -= 1
-        slot.recycle_if_grown()
+        slot.recycle_if_due()
         self._serve_waiting()
 
     def _best(self, request: "_PlaceRequest") -> EngineSlot | None:
@@ -298,7 +325,7 @@ class EnginePool:
 
 
 def _places(slot: EngineSlot) -> int:
-    if slot.grown:
+    if slot.grown or slot.outdated:
         return 0
     # A prompt that is queued already can't get a fresh engine any more.
     return 1 if slot.settings.fresh_for_each_model else PLACES_PER_SLOT

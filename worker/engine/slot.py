@@ -55,6 +55,8 @@ class EngineSlot:
     taken: int = 0
     #: the engine exceeds its share of the memory: it gets no more jobs and is replaced when it has none left
     grown: bool = False
+    #: the engine is not the one that is to be used now: it gets no more jobs and is replaced when it has none left
+    outdated: bool = False
     #: why the last engine was lost
     reason: WorkerError | None = None
     process: EngineProcess | None = None
@@ -133,16 +135,30 @@ class EngineSlot:
             self._change(SlotState.RESTING)
             self._replace.set()
 
-    def recycle_if_grown(self) -> None:
-        """Replace an engine that exceeds its share of the memory, so that a leak never ends in a hang.
+    def recycle_if_due(self) -> None:
+        """Replace an outdated engine, and one that exceeds its share of the memory, since a leak ends in a hang.
 
-        Call it after each job: a busy engine is `grown` until its last job has ended.
+        Call it after each job: a busy engine is `grown` or `outdated` until its last job has ended.
         """
+        if self.outdated:
+            if not self.taken:
+                self._recycle("another ComfyUI is to be used")
+            return
         share = self.settings.memory_limit_bytes
         held = self.process.memory_bytes() if self.process and share else 0
         self.grown = held > share and (not self.taken or self._supervisor.served_s >= LEAST_SERVICE_S)
         if self.grown and not self.taken:
             self._recycle(f"it holds {held / 1024**3:.1f} GiB")
+
+    def renew(self) -> None:
+        """Replace the engine by one of the settings that are in force now, as soon as it has no job."""
+        self.outdated = self.process is not None and self.process.settings is not self.settings
+        self.recycle_if_due()
+
+    def forgive(self) -> None:
+        """Forget failed starts: the next one is of another engine."""
+        self.reason = None
+        self._supervisor.failed_starts = 0
 
     def recycle_for(self, model: str) -> bool:
         """Replace the engine before a job with another model, where the owner wants that. Returns whether it is."""
@@ -184,7 +200,7 @@ class EngineSlot:
         self._replace.clear()
         self._recycling = False
         self._not_finite = 0
-        self.models, self.grown = (), False
+        self.models, self.grown, self.outdated = (), False, False
         self.process = process = EngineProcess(self.settings)
         client: EngineClient | None = None
         cause: EngineError | None = None
@@ -198,6 +214,8 @@ class EngineSlot:
             self._client = client
             self._supervisor.serving()
             self._change(SlotState.READY)
+            if self.outdated:  # the settings have changed while it started
+                self.recycle_if_due()
             await self._watch(process)
             if not self._recycling and self.reason:
                 cause = EngineDied(f"The engine is restarted: {self.reason}")

@@ -67,7 +67,7 @@ class Services:
     horde: HordeClient
     engines: EnginePool
     safety: SafetyChecker
-    library: Library
+    library: Callable[[], Library]
     models: ModelSource
     events: JobEvents
     #: pixels that upscalers of cost 1 can read for a request until a time on the loop's clock
@@ -147,7 +147,7 @@ class JobRunner:
             upscale_budget_px=services.upscale_budget_px,
         )
         job.request = request = inputs.request
-        plan = select(services.library, request)
+        plan = select(services.library(), request)
         require_files(request, plan, services.models)
 
         graphs = JobGraphs(plan, request)

@@ -114,7 +114,12 @@ class CapabilityWatch:
     """
 
     def __init__(
-        self, library: Library, agent: str, has: Callable[[AuxiliaryFile], bool], *, clock: Clock = monotonic
+        self,
+        library: Callable[[], Library],
+        agent: str,
+        has: Callable[[AuxiliaryFile], bool],
+        *,
+        clock: Clock = monotonic,
     ) -> None:
         self._library, self._agent, self._has, self._clock = library, agent, has, clock
         self._looked_at = float("-inf")
@@ -133,12 +138,13 @@ class CapabilityWatch:
         if now - self._looked_at > LOOK_EVERY_S:
             self._looked_at = now
             self._absent = frozenset(file for file in all_files() if not self._has(file))
-        known_for = (models, self._absent)
+        library = self._library()
+        known_for = (models, self._absent, library)
         if known_for != self._known_for and self._surveying is None:
             self._known_for = known_for
             absent = self._absent
             self._surveying = asyncio.get_running_loop().run_in_executor(
-                None, survey, self._library, models, lambda file: file not in absent
+                None, survey, library, models, lambda file: file not in absent
             )
             self._surveying.add_done_callback(self._surveyed)
         if self._found is None:

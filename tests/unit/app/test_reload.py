@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from worker.app.reload import SettingsWatch
 from worker.config.live import LiveConfig
 from worker.config.load import config_files, load_config
 from worker.config.schema import BridgeData
+from worker.engine.pool import EnginePool
 from worker.errors import RuntimeMissing
 
 PATIENCE_S = 60.0
@@ -33,7 +35,9 @@ class Rig:
         self.old = SimpleNamespace(device="cuda:0", made_from=None)
         self.slot = SimpleNamespace(settings=self.old)
         self.wanted_devices = ["cuda:0"]
-        self.running: Any = SimpleNamespace(live=self.live, pool=SimpleNamespace(slots=[self.slot]))
+        pool: Any = SimpleNamespace(slots=[self.slot])
+        pool.give_settings = partial(EnginePool.give_settings, pool)
+        self.running: Any = SimpleNamespace(live=self.live, pool=pool)
         self.reads = 0
         self.watch = SettingsWatch(loaded, config_files(loaded), self._reread, self._engines, poll_s=0.01)
 

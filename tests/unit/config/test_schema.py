@@ -31,7 +31,7 @@ RANGES = [
 DEFAULTS = {
     "dreamer_name": "An Awesome Dreamer", "max_threads": 1, "queue_size": 1, "max_batch": 1, "max_power": 8,
     "safety_on_gpu": False, "require_upfront_kudos": False, "remove_maintenance_on_init": False,
-    "limited_console_messages": False, "high_memory_mode": False, "very_high_memory_mode": False,
+    "limited_console_messages": False, "high_memory_mode": False, "very_high_memory_mode": False, "dynamic_vram": True,
     "high_performance_mode": False, "moderate_performance_mode": False, "post_process_job_overlap": False,
     "unload_models_from_vram_often": True, "very_fast_disk_mode": False, "blacklist": (), "nsfw": True,
     "allow_img2img": True, "allow_painting": False, "allow_unsafe_ip": True, "allow_post_processing": False,

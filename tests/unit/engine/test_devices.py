@@ -105,6 +105,8 @@ def test_as_many_models_stay_in_memory_as_have_room(memory_gib: int, model_gib: 
         ({}, True, 2, ("--reserve-vram", "1.0", "--disable-smart-memory")),
         ({"unload_models_from_vram_often": False}, True, 2, ("--reserve-vram", "1.0")),
         ({"high_memory_mode": True}, True, 1, ("--highvram",)),
+        ({"dynamic_vram": False}, True, 1, ("--disable-dynamic-vram", "--reserve-vram", "1.0")),
+        ({"dynamic_vram": False}, False, 1, ()),
         ({"high_memory_mode": True, "very_high_memory_mode": True}, True, 1, ("--gpu-only",)),
     ],
 )

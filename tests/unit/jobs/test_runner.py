@@ -101,7 +101,7 @@ def runner_of(
         "safety": NoChecker(),
         "models": Models(),
     }
-    return JobRunner(Services(library=Library.load(), events=events or JobEvents(), **parts))
+    return JobRunner(Services(library=Library.load, events=events or JobEvents(), **parts))
 
 
 async def until(condition: Any) -> None:

@@ -268,7 +268,7 @@ async def test_a_file_that_comes_changes_the_offer_and_nothing_is_tried_twice_fo
 ) -> None:
     tried, here, clock = [], set(), ManualClock()
     monkeypatch.setattr("worker.scheduling.offer.survey", lambda *asked: tried.append(1) or survey(*asked))
-    watch = CapabilityWatch(library, AGENT, lambda file: file.name in here, clock=clock)
+    watch = CapabilityWatch(lambda: library, AGENT, lambda file: file.name in here, clock=clock)
     settings = config()
     first = await settled(watch, settings, SD1)
     assert watch.capabilities(settings, (SD1,)) is first
@@ -292,7 +292,7 @@ async def test_the_event_loop_goes_on_while_it_is_tried_what_works_and_what_was_
         return survey(*asked)
 
     monkeypatch.setattr("worker.scheduling.offer.survey", slow)
-    watch, settings = CapabilityWatch(library, AGENT, lambda _: True), config()
+    watch, settings = CapabilityWatch(lambda: library, AGENT, lambda _: True), config()
     assert watch.capabilities(settings, (SD1,)) is None
     go_on.set()
     first = await settled(watch, settings, SD1)

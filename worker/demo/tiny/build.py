@@ -40,6 +40,11 @@ def main() -> None:
     parser.add_argument("--comfyui", type=Path, required=True, help="a ComfyUI tree, which stays as it is")
     parser.add_argument("--out", type=Path, required=True, help="folder for `comfyui` and `models`")
     parser.add_argument("--full-size", action="store_true", help="models of the published sizes, for that very tree")
+    parser.add_argument(
+        "--tree-only",
+        action="store_true",
+        help="no models: the tree that loads those of another ComfyUI, with what changes fit it; others are told",
+    )
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join((*TINY_FILES, *FULL_SIZE_FILES)))
     options = parser.parse_args()
     known = FULL_SIZE_FILES if options.full_size else TINY_FILES
@@ -48,16 +53,20 @@ def main() -> None:
         parser.error(f"unknown name: {', '.join(unknown)}")
     if not (options.comfyui / "comfyui_version.py").is_file():
         parser.error(f"no ComfyUI tree at {options.comfyui}")
-    files = [known[name] for name in options.names or known]
+    files = [] if options.tree_only else [known[name] for name in options.names or known]
     comfyui, out = options.comfyui.resolve(), options.out.resolve()
     try:
-        build(comfyui, out, files, tree=comfyui if options.full_size else engine_tree(out))
+        tree = comfyui if options.full_size else engine_tree(out)
+        build(comfyui, out, files, tree=tree, as_far_as_possible=options.tree_only)
     except ValueError as error:
         sys.exit(f"{parser.prog}: {error}")
 
 
-def build(comfyui: Path, out: Path, files: list[TinyFile], tree: Path) -> None:
-    """Make the folders, `files`, and the `tree` that loads them unless it is `comfyui`; whole files are kept."""
+def build(comfyui: Path, out: Path, files: list[TinyFile], tree: Path, *, as_far_as_possible: bool = False) -> None:
+    """Make the folders, `files`, and the `tree` that loads them unless it is `comfyui`; whole files are kept.
+
+    `as_far_as_possible`: numbers that this ComfyUI has in no known place stay as they are, and that is told.
+    """
     models = models_folder(out)
     for folder in (*MODEL_FOLDERS, STAMPS):
         (models / folder).mkdir(parents=True, exist_ok=True)
@@ -65,7 +74,8 @@ def build(comfyui: Path, out: Path, files: list[TinyFile], tree: Path) -> None:
     lock = (models / STAMPS / "lock").open("a")
     _wait_for(lock)
     if tree != comfyui:
-        copy_engine_tree(comfyui, tree)
+        for change in copy_engine_tree(comfyui, tree, as_far_as_possible=as_far_as_possible):
+            print(json.dumps({"unchanged": change}), flush=True)
     wanted = [file for file in files if not _is_whole(file, models, tree)]
     if wanted:
         _import_engine(tree)

@@ -17,28 +17,43 @@ from .changes import CODE_CHANGES, CONFIG_CHANGES, Change
 LEFT_OUT = ("models", "input", "output", "temp", "user", "tests", "tests-unit", ".git", ".github")
 
 STAMP = ".tiny"
+#: What of the numbers stands in no known place of a tree, a line each.
+UNCHANGED = ".tiny-unchanged"
 
 
-def copy_engine_tree(source: Path, target: Path) -> None:
+def copy_engine_tree(source: Path, target: Path, *, as_far_as_possible: bool = False) -> list[str]:
     """Make `target` a copy of `source` with the smaller numbers; what is there and up to date is kept.
 
-    Raises ValueError when `source` is such a copy, or another ComfyUI than the one whose numbers are known.
+    Raises ValueError when `source` is such a copy, or another ComfyUI than those whose numbers are known; with
+    `as_far_as_possible` what is not known stays, and is returned.
     """
     stamp = _stamp(source)
     if (target / STAMP).is_file() and (target / STAMP).read_text() == stamp:
-        return
+        return (target / UNCHANGED).read_text().splitlines() if (target / UNCHANGED).is_file() else []
     if (source / STAMP).exists():
         raise ValueError(f"{source} is itself a copy with smaller numbers; name the ComfyUI it was made from")
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(source, partial, ignore=lambda folder, names: _left_out(source, Path(folder), names))
+    unchanged = []
     for name in CONFIG_CHANGES:
+        if as_far_as_possible and not (source / name).is_file():
+            unchanged.append(f"there is no {name}")
+            continue
         (partial / name).write_text(json.dumps(_changed_config(source, name), indent=2))
     for change in CODE_CHANGES:
-        _apply(change, partial)
+        try:
+            _apply(change, partial)
+        except (OSError, ValueError) as error:
+            if not as_far_as_possible:
+                raise
+            unchanged.append(str(error))
+    if unchanged:
+        (partial / UNCHANGED).write_text("\n".join(unchanged))
     (partial / STAMP).write_text(stamp)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
+    return unchanged
 
 
 def _changed_config(source: Path, name: str) -> dict[str, Any]:

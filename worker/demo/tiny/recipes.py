@@ -336,11 +336,17 @@ FULL_SIZE_AUXILIARY_FILES = tuple(
 
 
 def build_command(
-    python: Path, comfyui: Path, out: Path, names: Sequence[str] = (), *, full_size: bool = False
+    python: Path,
+    comfyui: Path,
+    out: Path,
+    names: Sequence[str] = (),
+    *,
+    full_size: bool = False,
+    tree_only: bool = False,
 ) -> list[str]:
     """The command that makes `names` (all when empty) below `out` with the engine's `python`; see build.py."""
     script = Path(__file__).with_name("build.py")
-    kind = ["--full-size"] if full_size else []
+    kind = ["--full-size"] if full_size else ["--tree-only"] if tree_only else []
     return [str(python), str(script), "--comfyui", str(comfyui), "--out", str(out), *kind, *names]
 
 

@@ -1,0 +1,193 @@
+"""Which engine is in use while the worker runs: changes over to another, and goes back from one that fails."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from loguru import logger
+
+from worker.app.context import RunningWorker
+from worker.config.live import LiveConfig
+from worker.config.schema import BridgeData
+from worker.engine.process import EngineSettings
+from worker.engine.slot import EngineSlot, SlotState
+from worker.engine.versions.service import ServiceRecord
+from worker.engine.versions.shelf import Shelf
+from worker.engine.versions.state import INSTALLED
+from worker.errors import ImageNotFinite, WorkerError
+from worker.jobs.job import Job, JobEvent, Stage
+from worker.scheduling.estimates.speed import work_of_steps
+
+#: How often the state file and the engines are looked at.
+POLL_S = 2.0
+#: How often the speeds of the engine in use are kept for the next one to be compared with.
+KEEP_S = 600.0
+
+
+def own_engine(config: BridgeData) -> bool:
+    """Whether the owner names an engine of his own, which goes before any of those side by side."""
+    return config.comfyui_path is not None or config.comfyui_python is not None
+
+
+class FallBack:
+    """Gives up an engine that fails, in favour of the one before."""
+
+    def __init__(
+        self, shelf: Shelf, live: LiveConfig, engines: Callable[[BridgeData], Sequence[EngineSettings]]
+    ) -> None:
+        """`engines`: the settings of all engines, of the version in use."""
+        self._shelf, self._live, self._engines = shelf, live, engines
+
+    def __call__(self, why: str) -> Sequence[EngineSettings]:
+        """Take the engine before into use, because of a fault of the present one; none where there is no other.
+
+        Reads and writes files.
+        """
+        failed = self._shelf.in_use
+        if own_engine(self._live.data) or failed.name == INSTALLED:
+            return ()
+        before = self._shelf.find(self._shelf.state.previous)
+        if before is None or before.name == failed.name or not before.stands:
+            before = self._shelf.installed
+        try:
+            self._shelf.use(before.name, reason=f"{failed.name} failed in service: {why}")
+        except WorkerError as error:
+            logger.error("The engine {} fails ({}), and another one can't be taken: {}", failed.name, why, error)
+            return ()
+        logger.bind(action="engine_rolled_back", engine=failed.name, to=before.name).error(
+            "The engine {} (ComfyUI {}) failed in service: {}. {} (ComfyUI {}) is used again.",
+            failed.name, failed.version, why, before.name, before.version,
+        )  # fmt: skip
+        return self._engines(self._live.data)
+
+
+class EngineWatch:
+    """A background task."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        live: LiveConfig,
+        engines: Callable[[BridgeData], Sequence[EngineSettings]],
+        *,
+        fall_back: FallBack,
+        poll_s: float = POLL_S,
+    ) -> None:
+        self._shelf, self._live, self._engines = shelf, live, engines
+        self._fall_back = fall_back
+        self._poll_s = poll_s
+        self._seen = self._stamp()
+        self._record = ServiceRecord()
+        #: the engine that the record is of
+        self._recorded = shelf.in_use.name
+        #: slot → losses before the engine was taken into use
+        self._lost_before: dict[int, int] = {}
+        self._trees: frozenset[Path] = frozenset()
+        self._kept_at = time.monotonic()
+
+    async def __call__(self, running: RunningWorker) -> None:
+        running.events.subscribe(self._note)
+        self._trees = _trees(running.pool.slots)
+        while True:
+            await asyncio.sleep(self._poll_s)
+            if own_engine(self._live.data):
+                continue
+            try:
+                await self._look(running)
+            except (WorkerError, OSError) as error:
+                logger.bind(action="engine_watch").error("The engine in use can't be seen to: {}", error)
+
+    async def _look(self, running: RunningWorker) -> None:
+        stamp = self._stamp()
+        if stamp != self._seen:
+            self._seen = stamp
+            await self._change_over(running)
+        await self._audit(running)
+        await self._judge(running)
+
+    async def _change_over(self, running: RunningWorker) -> None:
+        """Have the slots start the engine in use, each as soon as it has no job."""
+        engine = await asyncio.to_thread(lambda: self._shelf.in_use)
+        if engine.name == self._recorded:
+            return
+        await self._keep_speeds()
+        engines = await asyncio.to_thread(self._engines, self._live.data)
+        self._record, self._recorded = ServiceRecord(), engine.name
+        self._lost_before = {slot.number: slot.restarts for slot in running.pool.slots}
+        logger.bind(action="engine_changed", engine=engine.name).info(
+            "Changing over to the engine {} (ComfyUI {}) as engines become idle.", engine.name, engine.version
+        )
+        if running.pool.give_settings(engines):
+            running.pool.renew()
+
+    async def _audit(self, running: RunningWorker) -> None:
+        """Offer what all engines can run, when those in service are others than before."""
+        trees = _trees(running.pool.slots)
+        if trees and trees != self._trees:
+            self._trees = trees
+            infos = {
+                slot.process.settings.comfyui: slot.object_info
+                for slot in running.pool.slots
+                if slot.process and slot.state is SlotState.READY
+            }
+            await asyncio.to_thread(running.library.audit, list(infos.values()))
+
+    async def _judge(self, running: RunningWorker) -> None:
+        """Give up an engine on probation that fails; let one that has served well count as sound."""
+        if self._recorded == INSTALLED:
+            return
+        slots = running.pool.slots
+        self._record.losses = max((slot.restarts - self._lost_before.get(slot.number, 0) for slot in slots), default=0)
+        if all(slot.never_starts for slot in slots):
+            self._record.never_starts = str(slots[0].reason)
+        state = await asyncio.to_thread(lambda: self._shelf.state)
+        if not state.on_probation or state.current != self._recorded:
+            return
+        if why := self._record.complaint(state.speeds.get(state.previous, {})):
+            if await asyncio.to_thread(self._fall_back, why):
+                running.pool.forgive()
+        elif self._record.is_proven(time.time() - state.since):
+            await asyncio.to_thread(self._shelf.change, lambda now: now.proven(self._recorded))
+            self._seen = self._stamp()
+            logger.bind(action="engine_proven", engine=self._recorded).info(
+                "The engine {} has served {} jobs and counts as sound.", self._recorded, self._record.done
+            )
+        elif time.monotonic() - self._kept_at > KEEP_S:
+            await self._keep_speeds()
+
+    async def _keep_speeds(self) -> None:
+        self._kept_at = time.monotonic()
+        if speeds := self._record.speeds():
+            name = self._recorded
+            await asyncio.to_thread(self._shelf.change, lambda state: state.with_speeds(name, speeds))
+            self._seen = self._stamp()
+
+    def _note(self, event: JobEvent) -> None:
+        job = event.job
+        if event.stage is Stage.DONE:
+            self._record.done += 1
+            self._note_speed(job)
+        elif event.stage is Stage.FAULTED and isinstance(job.error, ImageNotFinite):
+            self._record.not_finite += 1
+
+    def _note_speed(self, job: Job) -> None:
+        steps, seconds = job.sampling.measured(0.0)
+        if job.request is None or not job.sampling.steps or seconds <= 0:
+            return
+        work = work_of_steps(job.request, steps)
+        if work > 0:
+            kind = f"{job.request.model.name} {job.request.width}x{job.request.height}x{job.request.batch}"
+            self._record.note_speed(kind, seconds / work)
+
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            stat = self._shelf.state_file.stat()
+        except OSError:
+            return None
+        return stat.st_size, stat.st_mtime_ns
+
+
+def _trees(slots: Sequence[EngineSlot]) -> frozenset[Path]:
+    """The trees of the engines that are ready."""
+    return frozenset(slot.process.settings.comfyui for slot in slots if slot.process and slot.state is SlotState.READY)

@@ -1,0 +1,41 @@
+"""The templates that every engine in service can run; audited again whenever one of another version comes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from loguru import logger
+
+from worker.workflows.audit import audit_library, files_absent, is_listed
+from worker.workflows.library import Library
+from worker.workflows.node_classes import with_any_file
+
+
+class LiveLibrary:
+    """Call it for the library of the moment."""
+
+    def __init__(self, library: Library) -> None:
+        self._all = self._now = library
+        self._told: dict[str, str] = {}
+        for violation in library.violations:
+            logger.bind(action="template_off").warning("Of your workflows: {}", violation)
+
+    def __call__(self) -> Library:
+        return self._now
+
+    def audit(self, engines: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what all these engines can run, given their node classes. The log names what was not off before."""
+        off: dict[str, list[str]] = {}
+        for object_info in engines:
+            findings = audit_library(self._all, with_any_file(object_info))
+            for name, sentences in files_absent(self._all, lambda named: is_listed(object_info, named)).items():  # noqa: B023 - used at once
+                findings[name] += sentences
+            for name, sentences in findings.items():
+                off.setdefault(name, []).extend(sentence for sentence in sentences if sentence not in off[name])
+        said = {name: "; ".join(sentences) for name, sentences in off.items() if sentences}
+        for name, why in said.items():
+            if self._told.get(name) != why:
+                logger.bind(action="template_off", template=name).warning("The workflow {} is off: {}", name, why)
+        for name in self._told.keys() - said.keys():
+            logger.bind(action="template_on", template=name).info("The workflow {} is on again.", name)
+        self._told = said
+        self._now = self._all.without(off)
