@@ -14,8 +14,13 @@ from worker.workflows.request import RenderRequest
 from worker.workflows.templates import Fragment, LibraryEntry, Template
 from worker.workflows.types import Dialect, Feature
 
+#: Templates that a sentence names at most, of those that lack equally little.
+MOST_NEAREST = 2
 #: Characters of why a template is switched off, in a sentence about something else.
 MOST_OF_A_REASON = 120
+
+#: Whether it is for something else, the number of reasons, the template's name, the reasons.
+_Rejected = tuple[bool, int, str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -74,14 +79,14 @@ class TemplateMatch:
 
 def select(library: Library, request: RenderRequest) -> Selection:
     """The first template that serves the request. Raises JobNotServable with what the nearest one lacks."""
-    rejected = []
+    rejected: list[_Rejected] = []
     features = features_of(request)
     for template in library.templates:
         selection, reasons = _select(library, template, request, features)
         if not reasons:
             return selection
         if _is_for(template, request):
-            rejected.append((template.name, reasons))
+            rejected.append((_is_special(template, request, features), len(reasons), template.name, reasons))
     raise JobNotServable(
         f"No workflow serves {request.model.name} ({request.model.family.value}, {request.mode.value}): "
         f"{_why(rejected, library.disabled)}.",
@@ -89,18 +94,22 @@ def select(library: Library, request: RenderRequest) -> Selection:
     )
 
 
-def _why(rejected: Sequence[tuple[str, Sequence[str]]], disabled: Mapping[str, str]) -> str:
-    """The end of a sentence: what the template lacks that lacks least, and what is switched off."""
-    parts = ["there is none for its family"]
-    if rejected:
-        # Of equals the first, which is tried before the others.
-        name, reasons = min(rejected, key=lambda each: len(each[1]))
-        parts = [f"the nearest is {name}, but {' and '.join(reasons)}"]
+def _is_special(template: Template, request: RenderRequest, features: frozenset[Feature]) -> bool:
+    """Whether the template is for something that the request does not ask for at all."""
+    serves = template.manifest.serves
+    return not features.issuperset(serves.features) or bool(serves.workflows and not request.workflow)
+
+
+def _why(rejected: Sequence[_Rejected], disabled: Mapping[str, str]) -> str:
+    """The end of a sentence: what the templates lack that lack least, and what is switched off."""
+    # Of equals the first ones, which are tried before the others.
+    nearest = sorted(rejected, key=lambda each: each[:2])[:MOST_NEAREST]
+    parts = [f"{name}: {' and '.join(reasons)}" for *kind, name, reasons in nearest if kind == [*nearest[0][:2]]]
     if disabled:
         name, reason = next(iter(disabled.items()))
         others = f" and {len(disabled) - 1} more" if len(disabled) > 1 else ""
         parts.append(f"{name} is switched off ({visible(reason, longest=MOST_OF_A_REASON).rstrip('.')}){others}")
-    return "; ".join(parts)
+    return "; ".join(parts) or "there is none for its family"
 
 
 def explain(library: Library, request: RenderRequest) -> list[TemplateMatch]:
