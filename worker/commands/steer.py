@@ -12,6 +12,7 @@ from worker.commands.output import answer, answer_json
 from worker.console.status import status_lines
 from worker.dashboard.client import ask
 from worker.dashboard.whereabouts import Whereabouts, running_workers
+from worker.dashboard.whereabouts import link as link_of
 from worker.engine.install import Runtime
 from worker.errors import WorkerError
 from worker.status.as_json import read_snapshot
@@ -25,8 +26,17 @@ For = Annotated[
 ]
 
 
-def status(*, as_json: AsJson = False, name: WorkerName = None) -> None:
+def status(
+    *,
+    as_json: AsJson = False,
+    name: WorkerName = None,
+    link: Annotated[bool, typer.Option("--link", help="Show the link that opens the dashboard, and no more.")] = False,
+) -> None:
     """Show what the running worker does and earns, and why nothing comes if so."""
+    if link:
+        worker = find_worker(name)
+        answer(link_of(worker.url, "/", worker.token))
+        return
     found = ask(find_worker(name), "GET", "/api/status")
     if as_json:
         answer_json(found)

@@ -22,7 +22,7 @@ async def announce(status: StatusBoard, to: str, token: str, *, port: int, schem
     """
     address = f"{to.rstrip('/')}{ANNOUNCE}"
     headers = {"authorization": f"Bearer {announcing_token(token)}"}
-    said = ""
+    said: str | None = None
     async with httpx.AsyncClient(timeout=TIMEOUT_S, headers=headers) as client:
         while True:
             why = await _once(

@@ -41,6 +41,7 @@ class Pages:
             Route("/", self.overview),
             Route("/jobs", self.jobs),
             Route("/jobs/{id}", self.job),
+            Route("/jobs/{id}/picture", self.picture),
             Route("/models", self.models),
             Route("/log", self.log),
             Route("/events", self.events),
@@ -91,9 +92,17 @@ class Pages:
             title=f"Job {jobs[0].id[:8]}",
             snapshot=snapshot,
             job=jobs[0],
-            prompt=None,
+            prompt=self._status.prompt(id_),
+            has_picture=self._status.picture(id_) is not None,
             views=views,
         )
+
+    async def picture(self, request: Request) -> Response:
+        """What a job has made, for an owner who wants to see it."""
+        found = self._status.picture(request.path_params["id"])
+        if found is None:
+            return PlainTextResponse("There is no picture to show.\n", 404)
+        return Response(found, media_type="image/webp")
 
     async def models(self, request: Request) -> Response:
         """What is served, what is withheld, what is fetched."""

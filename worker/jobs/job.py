@@ -170,6 +170,8 @@ Listener = Callable[[JobEvent], None]
 PopListener = Callable[[PopEvent], None]
 #: called with the job and one of its ids that has its answer
 AnswerListener = Callable[[Job, str], None]
+#: called with the job and a picture of it as WebP
+PictureListener = Callable[[Job, bytes], None]
 
 
 class JobEvents:
@@ -178,6 +180,7 @@ class JobEvents:
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
         self._answer_listeners: list[AnswerListener] = []
+        self._picture_listeners: list[PictureListener] = []
         self._pop_listeners: list[PopListener] = []
 
     def subscribe(self, listener: Listener) -> None:
@@ -186,6 +189,15 @@ class JobEvents:
     def subscribe_answers(self, listener: AnswerListener) -> None:
         """For subscribers that need every single image."""
         self._answer_listeners.append(listener)
+
+    def subscribe_pictures(self, listener: PictureListener) -> None:
+        """For subscribers that show what was made."""
+        self._picture_listeners.append(listener)
+
+    def picture(self, job: Job, data: bytes) -> None:
+        """A picture is checked and encoded, as the Horde gets it."""
+        for listener in self._picture_listeners:
+            _tell(partial(listener, job, data))
 
     def subscribe_pops(self, listener: PopListener) -> None:
         """For subscribers that follow what the Horde answers, with or without a job."""

@@ -234,6 +234,7 @@ class JobRunner:
         with job.timed("encode"):
             async with self._encoders:
                 data = await asyncio.to_thread(encode_webp, verdict.replacement or made.image)
+        services.events.picture(job, data)
         if index >= len(job.pop.uploads):
             raise UploadFailed("The Horde gave no upload URL for this image.")
         with job.timed("upload"):

@@ -40,6 +40,7 @@ from worker.status.model import (
     Versions,
 )
 from worker.status.session import SessionStats
+from worker.status.shown_jobs import ShownJobs
 from worker.status.standing import StandingWatch
 from worker.status.steering import Steering
 from worker.status.warnings import WarningBook
@@ -94,10 +95,13 @@ class StatusBoard:
         self._fresh: tuple[float, Snapshot] | None = None
         self._memory: dict[int, tuple[float, int]] = {}
         self._stage_listeners: list[StageListener] = []
+        self._shown = ShownJobs(lambda: parts.live.data.dashboard_shows_jobs)
         self.versions = Versions(__version__, parts.agent, platform.python_version())
         parts.events.subscribe(self._book.note)
         parts.events.subscribe(self._note)
         parts.events.subscribe(parts.flat_pictures.note)
+        parts.events.subscribe(self._shown.note)
+        parts.events.subscribe_pictures(self._shown.note_picture)
         parts.events.subscribe_pops(self.stats.note_pop)
         parts.events.subscribe_pops(self._standing.note)
         parts.steering.on_change(self._steered)
@@ -170,6 +174,14 @@ class StatusBoard:
     def log_tail(self, count: int = 100) -> tuple[LogLine, ...]:
         """The last lines of the log, the earliest first."""
         return self._log.last(count)
+
+    def prompt(self, job_id: str) -> str | None:
+        """The prompt of a job; None unless the owner wants to see prompts."""
+        return self._shown.prompt(job_id)
+
+    def picture(self, job_id: str) -> bytes | None:
+        """The first picture of a job as WebP; None unless the owner wants to see pictures."""
+        return self._shown.picture(job_id)
 
     def in_vain(self) -> tuple[float, str]:
         """Seconds in which an engine was idle and asked in vain since the last job, and a sentence on why."""

@@ -72,6 +72,32 @@ async def test_messages_of_the_horde_and_of_errors_are_text(page, owner):
     assert_harmless(html)
 
 
+async def test_prompts_and_pictures_are_not_there_until_the_owner_wants_them(page, owner):
+    job = page.rig.job("3", prompt="a secret wish")
+    page.rig.ends(job)
+    page.rig.events.picture(job, b"RIFF")
+    assert "a secret wish" not in await shown_everywhere(owner) + (await owner.get("/jobs/3")).text
+    assert (await owner.get("/jobs/3/picture")).status_code == 404
+
+
+async def test_prompts_that_the_owner_wants_to_see_are_text_and_gone_when_he_does_not(page, owner):
+    live = page.rig.board._parts.live
+    live.change(live.data.model_copy(update={"dashboard_shows_jobs": True}))
+    job = page.rig.job("4", prompt=EVIL + "\x1b[31m")
+    page.rig.ends(job)
+    page.rig.events.picture(job, b"RIFF")
+    html = (await owner.get("/jobs/4")).text
+    assert "&lt;script&gt;" in html
+    assert "\x1b" not in html
+    assert 'src="/jobs/4/picture"' in html
+    assert (await owner.get("/jobs/4/picture")).headers["content-type"] == "image/webp"
+    async with page.browser() as stranger:
+        assert (await stranger.get("/jobs/4/picture")).status_code == 303
+    live.change(live.data.model_copy(update={"dashboard_shows_jobs": False}))
+    assert "&lt;script&gt;" not in (await owner.get("/jobs/4")).text
+    assert (await owner.get("/jobs/4/picture")).status_code == 404
+
+
 async def test_what_a_filter_holds_is_text(owner):
     html = (await owner.get("/jobs", params={"model": EVIL, "outcome": EVIL, "blame": EVIL})).text
     assert "&lt;script&gt;" in html
