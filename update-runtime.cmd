@@ -2,7 +2,7 @@
 rem Sets up what the worker needs, or repairs and updates it. All options: update-runtime.cmd --help
 rem The Python is PYTHON if that is set, else the first of a list, else one that is fetched into the runtime folder.
 setlocal EnableExtensions DisableDelayedExpansion
-set "managed=3.12"
+set "managed=3.11"
 set "runtime=%~dp0runtime"
 if defined AIWORKER_RUNTIME_DIR set "runtime=%AIWORKER_RUNTIME_DIR%"
 set "is_of_use=import sys; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32))"

@@ -7,7 +7,7 @@ script=$(readlink -f -- "${BASH_SOURCE[0]}" 2>/dev/null) || script=${BASH_SOURCE
 here=$(cd -- "$(dirname -- "$script")" && pwd -P) || exit 1
 runtime=${AIWORKER_RUNTIME_DIR:-$here/runtime}
 runtime=${runtime/#\~/${HOME:-}}
-managed=3.12
+managed=3.11
 
 is_of_use() {
     "$1" -I -c 'import sys; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32))' >/dev/null 2>&1

@@ -159,13 +159,13 @@ def with_uv(place: Place, body: str) -> None:
 
 
 def test_without_any_python_one_is_fetched_into_the_runtime_folder(place):
-    python = place.clone / "runtime" / "python" / "cpython-3.12.1" / "bin" / "python3"
+    python = place.clone / "runtime" / "python" / "cpython-3.11.1" / "bin" / "python3"
     program(python, f'exec {sys.executable} "$@"')
     python.chmod(0o644)
     with_uv(place, f'case "$*" in *install*) chmod +x "{python}" ;; *find*) echo "{python}" ;; esac')
     done = place.run("update-runtime.sh", "--dev")
     assert json.loads(done.stdout)["arguments"] == ["--dev"]
-    assert f"python install --managed-python 3.12 [{place.clone}/runtime/python]" in done.stderr
+    assert f"python install --managed-python 3.11 [{place.clone}/runtime/python]" in done.stderr
     # The next time it is there.
     (place.system / "uv").unlink()
     assert json.loads(place.run("update-runtime.sh").stdout)["arguments"] == []
