@@ -14,14 +14,15 @@ mounted=()
 leave() {
     local at
     for ((at = ${#mounted[@]} - 1; at >= 0; at--)); do umount -l -- "${mounted[at]}"; done
-    [ -n "$kept" ] || rm -rf --one-file-system -- "$root"
+    # Never while anything of this machine is still there: what is mounted would be deleted.
+    if [ -z "$kept" ] && ! grep -qF " $root/" /proc/mounts; then rm -rf --one-file-system -- "$root"; fi
 }
 trap leave EXIT
 
 bind() {
     [ -e "$1" ] || return 0
     mkdir -p -- "$root$1"
-    mount --rbind -- "$1" "$root$1" && mounted+=("$root$1")
+    mount --bind -- "$1" "$root$1" && mounted+=("$root$1")
 }
 
 for tool in mmdebstrap mount chroot; do
@@ -32,7 +33,7 @@ done
 # Something to download with comes with every desktop, and a list of certificates; nothing else does here.
 if [ ! -e "$root/bin/bash" ]; then
     echo "== a bare Debian in $root" >&2
-    mmdebstrap --quiet --variant=minbase --include=curl,ca-certificates bookworm "$root" || exit
+    mmdebstrap --variant=minbase --include=curl,ca-certificates bookworm "$root" || exit
 fi
 for absent in python3 git gcc unzip wget; do
     ! chroot "$root" bash -c "command -v $absent" >/dev/null || { echo "ERROR: the root is not bare: it has $absent." >&2; exit 1; }
