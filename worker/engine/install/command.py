@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from worker.engine.install import uv
 from worker.engine.install.environments import LOCK_FILE, Builder
 from worker.engine.install.layout import ROOT, STATE_FILE, Runtime, default_runtime_folder, runtime_folder
 from worker.engine.install.machine import Accelerator, Card, Host, Interpreter, detect_card
@@ -20,6 +21,7 @@ from worker.engine.install.plan import Step, ingredients, plan_for
 from worker.engine.install.record import Choices, Part, PartRecord, Record
 from worker.engine.install.shell import Screen, Shell, exclusive
 from worker.engine.install.steps import InstallContext
+from worker.engine.install.verify import differences
 from worker.engine.launch import kill_with_parent
 from worker.errors import RuntimeMissing
 
@@ -65,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
         options.add_argument(f"--{former}", action="store_true", help=argparse.SUPPRESS)
     options.add_argument("--dev", action="store_true", help="install what the tests need, too")
     options.add_argument("--reset", action="store_true", help="forget what was chosen in earlier runs")
+    options.add_argument("--repair", action="store_true", help="compare every installed file, and replace what differs")
     options.add_argument("--check", action="store_true", help="only tell what is missing; exit 1 if anything is")
     options.add_argument("--json", action="store_true", help="print one JSON object on stdout at the end")
     return options
@@ -179,6 +182,8 @@ def _set_up(folder: Path, options: argparse.Namespace, screen: Screen) -> int:
             python_version=interpreter.version,
         )
         runtime = Runtime.of(ROOT, folder, record)
+        if options.repair:
+            record = _without_damaged(runtime, record, Shell(screen, runtime.logs, runtime.scratch, lock))
         steps = plan_for(ROOT, folder, record, choices)
         # What is known of a card serves only if torch is installed for it.
         card = found if accelerator is found.accelerator else Card(accelerator, "chosen earlier or by option")
@@ -203,6 +208,25 @@ def _set_up(folder: Path, options: argparse.Namespace, screen: Screen) -> int:
             record.save(runtime.state)
     _finish(runtime, steps, time.monotonic() - began, screen, as_json=options.json)
     return 0
+
+
+def _without_damaged(runtime: Runtime, record: Record, shell: Shell) -> Record:
+    """The record without the parts in which anything differs: these are made anew, not from a damaged cache."""
+    shell.screen.say("Comparing every installed file; this takes a minute or two.")
+    found = list(differences(runtime, record, thorough=True))
+    for difference in found:
+        shell.screen.say(f"      {difference}")
+    if not found:
+        shell.screen.say("      Every file is as it was installed.")
+        return record
+    # The cache shares its files with the environments.
+    names = sorted({difference.package.partition(" ")[0] for difference in found})
+    environment = uv.environment(runtime.folder, shell.environ)
+    command = [str(uv.ensure(shell, runtime.folder)), "cache", "clean", *names]
+    shell.with_environment(environment).run(command, log="uv")
+    damaged = {difference.part for difference in found}
+    kept = {part: made for part, made in record.parts.items() if part not in damaged}
+    return dataclasses.replace(record, parts=kept)
 
 
 def refuse_foreign(folder: Path) -> None:

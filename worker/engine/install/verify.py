@@ -1,7 +1,8 @@
 """Whether the environments hold what the locks say, and their files are the ones that were installed.
 
-Two questions: is each package one that a lock names, in its version; and has each of its files the size (thoroughly:
-the sha256) that its wheel noted in RECORD, which was itself checked by the lock's sha256 when it was installed.
+Two questions: is each package one that a lock names, in its version; and is each of its files as its wheel noted it in
+RECORD, which was itself checked by the lock's sha256 when it was installed. The quick look is at the sizes of programs
+and libraries, which virus scanners take away; the thorough one at the sha256 of every file.
 """
 
 import base64
@@ -21,6 +22,7 @@ from worker.engine.install.record import Part, Record
 OF_TORCH = re.compile(r"torch|torchvision|torch-directml|torchaudio|nvidia-.*|cuda-.*|triton|pytorch-triton.*")
 #: Files that Python or a package writes or changes after the installation.
 CHANGES = re.compile(r"\.pyc$|(^|/)(INSTALLER|REQUESTED|RECORD|direct_url\.json)$|^\.\./")
+LIBRARIES = frozenset({".so", ".dll", ".pyd", ".exe", ".dylib"})
 BLOCK_BYTES = 2**20
 
 
@@ -77,6 +79,8 @@ def _damage(folder: Path, info: Path, *, thorough: bool) -> Iterator[str]:
         if len(row) != 3 or not row[1] or CHANGES.search(row[0]):  # noqa: PLR2004 - path, hash, size
             continue
         path, digest, size = folder / row[0], row[1], row[2]
+        if not thorough and path.suffix not in LIBRARIES:
+            continue
         try:
             bytes_now = path.stat().st_size
             if size.isdigit() and bytes_now != int(size):
