@@ -33,3 +33,4 @@ pages: ## the generated pages of docs/ that are committed
 	tools/in-runtime python -m tools.config_reference > docs/configuration.md
 	tools/in-runtime python -m tools.payload_page > docs/payload.md
 	tools/in-runtime python -m tools.faults_page > docs/faults.md
+	tools/in-runtime python -m tools.metrics_page

@@ -16,8 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from worker.errors import Blame
 from worker.status.board import StatusBoard
-from worker.status.model import Phase, Snapshot, Tally
+from worker.status.model import Outcome, Phase, Snapshot, Tally
 
 PREFIX: Final = "horde_bridge_"
 #: Models with a line of their own; what the others did is summed up as OTHER.
@@ -29,6 +30,8 @@ MODEL_STATES: Final = ("served", "waiting", "withheld", "failed")
 PAUSES: Final = (
     "owner", "maintenance", "faults", "machine", "safety", "engines", "cards", "models", "size", "horde",
 )  # fmt: skip
+
+BLAMES: Final = (*(blame.value for blame in Blame), Outcome.GIVEN_BACK.value)
 
 #: values of the labels, in the metric's order → the number
 Sample = tuple[tuple[str, ...], float]
@@ -100,8 +103,8 @@ METRICS: Final = (
         "jobs", "counter", "Jobs that ended, by how.", ("outcome",),
         lambda s: _by_name({
             "done": s.session.total.jobs,
-            "faulted": s.session.total.faulted - s.session.faults.get("given back", 0),
-            "given_back": s.session.faults.get("given back", 0),
+            "faulted": s.session.total.faulted - s.session.faults.get(Outcome.GIVEN_BACK.value, 0),
+            "given_back": s.session.faults.get(Outcome.GIVEN_BACK.value, 0),
         }),
     ),
     MetricSpec("images", "counter", "Images that the Horde took.", (), lambda s: _one(s.session.total.images)),
@@ -112,7 +115,8 @@ METRICS: Final = (
     MetricSpec("kudos", "counter", "Kudos that jobs brought.", (), lambda s: _one(s.session.total.kudos)),
     MetricSpec(
         "faults", "counter", "Jobs that failed, by whose failure it was.", ("blame",),
-        lambda s: _by_name(s.session.faults),
+        # Zeros as well: an increase from nothing would not be seen.
+        lambda s: _by_name({blame: s.session.faults.get(blame, 0) for blame in BLAMES}),
     ),
     MetricSpec(
         "model_jobs", "counter", f"Jobs done, by model; beyond {MOST_MODELS} models the rest is {OTHER}.", ("model",),
