@@ -48,6 +48,27 @@ print(json.dumps(rows))
 sys.exit(any("error" in row for row in rows.values()))'
 }
 
+# Programs that some tests drive: a browser, and Prometheus with promtool. Debian's packages, installed where that can
+# be done without a question; elsewhere it is said what to install, and the tests that need them fail.
+system_programs() {
+    local program packages=() as_root=()
+    for program in chromium:chromium chromedriver:chromium-driver prometheus:prometheus promtool:prometheus; do
+        command -v "${program%%:*}" >/dev/null || packages+=("${program#*:}")
+    done
+    [ ${#packages[@]} -gt 0 ] || return 0
+    [ "$(id -u)" = 0 ] || as_root=(sudo -n)
+    echo "== Installing ${packages[*]}, which tests need"
+    if ! command -v apt-get >/dev/null || ! ${as_root[@]+"${as_root[@]}"} true 2>/dev/null; then
+        echo "== Please install them: on Debian and Ubuntu by sudo apt-get install ${packages[*]}" >&2
+        return 0
+    fi
+    # The service that the package of Prometheus would start is of no use here.
+    local quiet=(env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq -o DPkg::Lock::Timeout=300)
+    ${as_root[@]+"${as_root[@]}"} "${quiet[@]}" update &&
+        ${as_root[@]+"${as_root[@]}"} "${quiet[@]}" install -y --no-install-recommends "${packages[@]}" >&2 ||
+        echo "== They could not be installed; see the lines above." >&2
+}
+
 ./update-runtime.sh --dev || exit
 
 # Several processes, each with an engine of its own that keeps to one core; more than four fill the memory. Each
@@ -56,7 +77,7 @@ sys.exit(any("error" in row for row in rows.values()))'
 parallel=(-n logical --maxprocesses 4 --dist worksteal)
 chosen=()
 case "${1:-}" in
-    "") chosen=("${parallel[@]}") ;;
+    "") system_programs; chosen=("${parallel[@]}") ;;
     --quick) chosen=("${parallel[@]}" -m "not processes" tests/unit) ;;
     --bench)
         case "${2:-}" in
@@ -88,7 +109,10 @@ case "${1:-}" in
         export AIWORKER_TEST_COMFYUI AIWORKER_TEST_COMFYUI_PYTHON
         exec "$bin/python" -m pytest tests/engine "$@" ;;
     --soak) exec "$bin/python" -m tests.chaos.soak "${@:2}" ;;
-    *) exec "$bin/python" -m pytest "$@" ;;
+    *)
+        # Unit tests drive no such program.
+        [[ " $* " == *" tests/unit"* ]] || system_programs
+        exec "$bin/python" -m pytest "$@" ;;
 esac
 
 step "ruff check" "$bin/ruff" check .
