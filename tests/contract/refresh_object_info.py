@@ -1,14 +1,16 @@
 """Write worker/workflows/object_info.json anew: what the node classes of ComfyUI and of our pack take and give.
 
-    runtime/worker/bin/python tests/contract/refresh_object_info.py [--comfyui DIR] [--python FILE] [--check]
+    runtime/worker/bin/python tests/contract/refresh_object_info.py [--comfyui DIR] [--python FILE] [--check | --newer]
 
 To be run when ComfyUI's pin or the node pack changes; `git diff` then shows what that means for templates. It starts
 the engine with a folder of empty files, by whose name the choices that are files are recognised. `--check` writes
-nothing and fails when the snapshot is stale.
+nothing and fails when the snapshot is stale. `--newer` writes object_info_newer.json instead: of a newer version
+(`--comfyui`, `--python`) the classes that templates use which need one, and the fragments that go with them.
 """
 
 import argparse
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -19,7 +21,9 @@ from typing import Any
 
 import httpx
 
-from worker.workflows.node_classes import ANY_FILE, SNAPSHOT_FILE
+from worker.workflows.audit import suited
+from worker.workflows.library import Library
+from worker.workflows.node_classes import ANY_FILE, NEWER_SNAPSHOT_FILE, SNAPSHOT_FILE, snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 180
@@ -35,7 +39,13 @@ def main() -> int:
     parser.add_argument("--comfyui", type=Path, default=ROOT / "runtime" / "comfyui")
     parser.add_argument("--python", type=Path, default=ROOT / "runtime" / "engine" / "bin" / "python")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when the snapshot is stale")
+    parser.add_argument("--newer", action="store_true", help="write the classes of templates that need this version")
     arguments = parser.parse_args()
+    if arguments.newer:
+        text = render_newer(arguments.comfyui, object_info(arguments.comfyui, arguments.python))
+        NEWER_SNAPSHOT_FILE.write_text(text, "utf-8")
+        sys.stdout.write(f"{NEWER_SNAPSHOT_FILE}: {len(text)} bytes\n")
+        return 0
     text = render(object_info(arguments.comfyui, arguments.python))
     if arguments.check:
         stale = not SNAPSHOT_FILE.is_file() or SNAPSHOT_FILE.read_text("utf-8") != text
@@ -55,6 +65,7 @@ def object_info(comfyui: Path, python: Path) -> dict[str, Any]:
             folder.mkdir(parents=True)
             for ending in ENDINGS:
                 (folder / f"{EMPTY_FILE}{ending}").touch()
+        (base / "web").mkdir()
         paths = base / "paths.yaml"
         # JSON is YAML; both folders of custom nodes, and of ours only the pack.
         packs = "\n".join(map(str, (comfyui / "custom_nodes", ROOT / "worker" / "engine")))
@@ -64,7 +75,8 @@ def object_info(comfyui: Path, python: Path) -> dict[str, Any]:
             port = probe.getsockname()[1]
         command = [
             str(python), "-B", str(comfyui / "main.py"), "--cpu", "--listen", "127.0.0.1", "--port", str(port),
-            "--disable-auto-launch", "--disable-api-nodes", "--base-directory", str(base),
+            "--disable-auto-launch", "--disable-api-nodes", "--database-url", "sqlite:///:memory:",
+            "--front-end-root", str(base / "web"), "--base-directory", str(base),
             "--extra-model-paths-config", str(paths),
             "--disable-all-custom-nodes", "--whitelist-custom-nodes", "websocket_image_save.py", "nodes",
         ]  # fmt: skip
@@ -101,6 +113,15 @@ def render(info: dict[str, Any]) -> str:
     """One line for each class, sorted, without texts and files."""
     lines = (f"{json.dumps(name)}:{json.dumps(_compact(info[name]), separators=(',', ':'))}" for name in sorted(info))
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def render_newer(comfyui: Path, info: dict[str, Any]) -> str:
+    """The same of the classes that templates beyond the pinned version use, and all fragments."""
+    library = suited(Library.load(), snapshot()).beyond
+    used = {name for entry in (*library.templates, *library.fragments) for name in entry.classes}
+    [version] = re.findall(r'__version__ = "([0-9.]+)"', (comfyui / "comfyui_version.py").read_text("utf-8"))
+    classes = render({name: info[name] for name in used if name in info}).rstrip()
+    return f'{{"comfyui":"{version}","node_classes":{classes}}}\n'
 
 
 def _compact(class_info: dict[str, Any]) -> dict[str, Any]:

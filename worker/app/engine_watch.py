@@ -127,7 +127,7 @@ class EngineWatch:
         if trees and trees != self._trees:
             self._trees = trees
             infos = {
-                slot.process.settings.comfyui: slot.object_info
+                slot.process.settings.comfyui: (slot.version, slot.object_info)
                 for slot in running.pool.slots
                 if slot.process and slot.state is SlotState.READY
             }

@@ -5,7 +5,7 @@ from typing import Any
 
 from loguru import logger
 
-from worker.workflows.audit import audit_library, files_absent, is_listed
+from worker.workflows.audit import audit_library, files_absent, is_listed, suited_to_all
 from worker.workflows.library import Library
 from worker.workflows.node_classes import with_any_file
 
@@ -22,15 +22,20 @@ class LiveLibrary:
     def __call__(self) -> Library:
         return self._now
 
-    def audit(self, engines: Sequence[Mapping[str, Any]]) -> None:
-        """Keep what all these engines can run, given their node classes. The log names what was not off before."""
+    def audit(self, engines: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """Keep what all these engines can run: version of ComfyUI and node classes of each.
+
+        The log names what was not off before.
+        """
         off: dict[str, list[str]] = {}
-        for object_info in engines:
+        whole = suited_to_all(self._all, [(version, with_any_file(nodes)) for version, nodes in engines])
+        for _, object_info in engines:
             findings = audit_library(self._all, with_any_file(object_info))
             for name, sentences in files_absent(self._all, lambda named: is_listed(object_info, named)).items():  # noqa: B023 - used at once
-                findings[name] += sentences
+                findings.setdefault(name, []).extend(sentences)
             for name, sentences in findings.items():
-                off.setdefault(name, []).extend(sentence for sentence in sentences if sentence not in off[name])
+                known = off.setdefault(name, [])
+                known.extend(sentence for sentence in sentences if sentence not in known)
         said = {name: "; ".join(sentences) for name, sentences in off.items() if sentences}
         for name, why in said.items():
             if self._told.get(name) != why:
@@ -38,4 +43,4 @@ class LiveLibrary:
         for name in self._told.keys() - said.keys():
             logger.bind(action="template_on", template=name).info("The workflow {} is on again.", name)
         self._told = said
-        self._now = self._all.without(off)
+        self._now = whole.without(off)

@@ -172,7 +172,9 @@ def _status(
 async def _keep_node_classes(settings: EngineSettings, first: EngineSlot) -> None:
     """Let `workflows check` know the node classes of an owner's ComfyUI while no engine runs."""
     try:
-        await asyncio.to_thread(keep_answer, settings.base_directory.parent, settings.comfyui, dict(first.object_info))
+        await asyncio.to_thread(
+            keep_answer, settings.base_directory.parent, settings.comfyui, dict(first.object_info), first.version
+        )
     except OSError as error:
         logger.debug("The engine's node classes can't be written down: {}", error)
 
@@ -204,7 +206,7 @@ def _begin(
 ) -> RunningWorker:
     """Connect the parts that serve jobs, with the templates that the engine can run."""
     library = LiveLibrary(setup.library)
-    library.audit([first.object_info])
+    library.audit([(first.version, first.object_info)])
     in_flight, faults = status.in_flight, setup.tolerance.faults()
     for ago_s in setup.journal.faults_ago_s() if setup.journal else ():
         faults.count(1, ago_s=ago_s)

@@ -35,10 +35,11 @@ from worker.workflows.audit import (
     files_absent,
     own_classes,
     remarks,
+    suited,
 )
 from worker.workflows.capabilities import Ability, Survey, survey
 from worker.workflows.library import Library
-from worker.workflows.node_classes import ObjectInfo, kept_answer, snapshot, with_any_file
+from worker.workflows.node_classes import PINNED_VERSION, ObjectInfo, kept_answer, snapshot, with_any_file
 from worker.workflows.request import ServedModel
 from worker.workflows.template_check import rehearse
 from worker.workflows.template_reader import GRAPH_FILE
@@ -73,7 +74,9 @@ def list_(
     """
     loaded = settings_or_defaults(config, from_environment=from_environment)
     library = library_of(loaded.data)
-    library = library.without(audit_library(library, _node_classes(loaded, library)))
+    version, node_classes = _engine_of(loaded, library)
+    library = suited(library, node_classes, version)
+    library = library.without(audit_library(library, node_classes))
     library = library.without(files_absent(library, _is_here(loaded)))
     found, assumed = _survey(loaded, library)
     made = decide(loaded.data, found, AGENT)
@@ -90,7 +93,8 @@ def check(*, config: ConfigFile = None, from_environment: FromEnvironment = Fals
     """
     loaded = settings_or_defaults(config, from_environment=from_environment)
     library = library_of(loaded.data)
-    node_classes = _node_classes(loaded, library)
+    version, node_classes = _engine_of(loaded, library)
+    library = suited(library, node_classes, version)
     wrong = everything_wrong(library, node_classes)
     for name, sentences in files_absent(library, _is_here(loaded)).items():
         wrong += [f"{name}/{GRAPH_FILE}:{sentence}" for sentence in sentences]
@@ -118,18 +122,21 @@ def explain_(job: PopFile, *, config: ConfigFile = None, reference: ReferenceFol
     Console().print(table)
 
 
-def _node_classes(loaded: LoadedConfig, library: Library) -> ObjectInfo:
-    """The node classes to check against: the pinned ComfyUI's, or those that an owner's ComfyUI had when it last ran.
+def _engine_of(loaded: LoadedConfig, library: Library) -> tuple[str, ObjectInfo]:
+    """The version and the node classes to check against: of the pinned ComfyUI, or of an owner's when it last ran.
 
-    Before its first run, those that it alone can know are left unchecked.
+    Before its first run, the classes that it alone can know are left unchecked.
     """
     config = loaded.data
     if config.comfyui_path is None:
-        return snapshot()
+        return PINNED_VERSION, snapshot()
     runtime = Runtime.locate().folder
     home = worker_folder(runtime, loaded.environment, name=config.dreamer_name, horde_url=config.horde_url)
     kept = kept_answer(engines_folder(home), config.comfyui_path)
-    return own_classes(library) if kept is None else with_any_file(kept)
+    if kept is None:
+        return PINNED_VERSION, own_classes(library)
+    version, node_classes = kept
+    return version, with_any_file(node_classes)
 
 
 def _is_here(loaded: LoadedConfig) -> Callable[[NamedFile], bool]:
@@ -157,7 +164,11 @@ def _survey(loaded: LoadedConfig, library: Library) -> tuple[Survey, bool]:
     models = [model for model in known if isinstance(model, ServedModel)]
     assumed = not models
     if assumed:
-        models = [ServedModel(f"any {family.value}", family, _any_files(library, family)) for family in Family]
+        models = [
+            ServedModel(f"any {family.value}", family, _any_files(library, family))
+            for family in Family
+            if family not in library.unserved
+        ]
     return survey(library, models, lambda file: store.check(as_model_file(file)) is None), assumed
 
 
@@ -168,12 +179,15 @@ def _any_files(library: Library, family: Family) -> dict[str, str]:
 
 
 def _rows(library: Library) -> list[dict[str, Any]]:
+    beyond = library.beyond.templates
     templates = [
         {
             "name": each.name,
             "description": each.manifest.description,
             "serves": each.manifest.serves.model_dump(mode="json", exclude_defaults=True),
-            "off": "",
+            "off": "; ".join({library.unserved[family] for family in each.manifest.serves.families})
+            if each in beyond
+            else "",
         }
         for each in library.templates
     ]

@@ -28,7 +28,7 @@ from worker.images import RawImage
 from worker.models.disk.store import Store
 from worker.models.installed import InstalledModels
 from worker.untrusted.text import quote
-from worker.workflows.audit import audit_library
+from worker.workflows.audit import audit_library, suited
 from worker.workflows.graph import Graph
 from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
@@ -130,8 +130,9 @@ async def _through_all(
 ) -> Outcome:
     async with room.open():
         findings = audit_library(library, with_any_file(room.object_info))
-        able = library.without(findings)
+        able = suited(library, with_any_file(room.object_info), room.version).without(findings)
         families = {str(family.value) for template in able.templates for family in template.manifest.serves.families}
+        families -= {family.value for family in able.unserved}
         rendered: dict[str, Rendered] = {}
         jobs = list(trial_jobs())
         for number, job in enumerate(jobs, 1):
@@ -187,6 +188,7 @@ class Room:
         self._process: EngineProcess | None = None
         self._client: EngineClient | None = None
         self.object_info: Mapping[str, Any] = {}
+        self.version = ""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -213,7 +215,7 @@ class Room:
         await self._process.start()
         self._client = EngineClient(self._process.url, self._process.token)
         await self._client.open()
-        self.object_info = self._client.object_info
+        self.object_info, self.version = self._client.object_info, self._client.version
         for masked, key in KEYS.items():
             await self._client.put_input(key, trial_picture(masked=masked))
 

@@ -61,11 +61,15 @@ class EngineClient:
         #: until the engine says that it knows no such request
         self._cancels_jobs = True
         self.object_info: dict[str, Any] = {}
+        #: of ComfyUI; "" where it does not tell
+        self.version = ""
 
     async def open(self) -> None:
         """Connect and learn what nodes the engine has. Raises EngineDied when nobody answers."""
         await self._connection.open()
         self.object_info = await self._connection.ask("/object_info")
+        system = (await self.system_stats()).get("system")
+        self.version = str(system.get("comfyui_version") or "") if isinstance(system, dict) else ""
 
     def expect_end(self, cause: EngineError | None = None) -> None:
         """The engine ends or is about to be stopped: its silence from now on is no news. Prompts fail with `cause`."""

@@ -97,6 +97,11 @@ class EngineSlot:
         """The node classes of the engine that runs or ran last."""
         return self._client.object_info if self._client else {}
 
+    @property
+    def version(self) -> str:
+        """The version of its ComfyUI; "" where that is not known."""
+        return self._client.version if self._client else ""
+
     def uses(self, model: str) -> None:
         """Note that a job with this model begins here."""
         kept = [model, *(other for other in self.models if other != model)]

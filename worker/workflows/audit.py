@@ -4,14 +4,18 @@ Every audit returns all mistakes, as sentences that begin with the place, `node:
 would refuse, or run otherwise than the author meant; what it ignores or converts is a remark.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from worker.workflows.auxiliary_files import all_files
+from worker.workflows.families import TRAITS, EngineNeeds
 from worker.workflows.graph import PINNED, Graph, Input, Link, as_link, circle
 from worker.workflows.library import Library
 from worker.workflows.node_classes import (
     ANY_TYPE,
+    PINNED_VERSION,
     InputSpec,
     ObjectInfo,
     conversion,
@@ -104,15 +108,72 @@ def is_listed(object_info: ObjectInfo, named: NamedFile) -> bool:
     return spec is None or spec.choices is None or named.file in spec.choices
 
 
+def suited(library: Library, object_info: ObjectInfo, version: str = PINNED_VERSION) -> Library:
+    """The same library for an engine with these node classes, of this version of ComfyUI: it knows which families the
+    engine can't run.
+    """
+    reasons = {
+        family: _lacks(traits.needs, object_info) or _is_older(traits.needs, version)
+        for family, traits in TRAITS.items()
+    }
+    return replace(library, unserved={family: reason for family, reason in reasons.items() if reason})
+
+
+def suited_to_all(library: Library, engines: Sequence[tuple[str, ObjectInfo]]) -> Library:
+    """The same library for several engines, each by its version and node classes: what one can't run, none is given."""
+    fits = [suited(library, object_info, version) for version, object_info in engines]
+    unserved = {family: reason for each in fits for family, reason in each.unserved.items()}
+    return replace(library, unserved=unserved)
+
+
+def for_these_nodes(library: Library, object_info: ObjectInfo) -> tuple[Template, ...]:
+    """The templates to hold against these node classes: others are for families that need nodes which are not here."""
+    return tuple(
+        template
+        for template in library.templates
+        if not (families := template.manifest.serves.families)
+        or any(not _lacks(TRAITS[family].needs, object_info) for family in families)
+    )
+
+
+def _is_older(needs: EngineNeeds, version: str) -> str:
+    """How an engine's version falls short of what a family needs; "" where it does not."""
+    if not needs.comfyui or _numbers(version) >= _numbers(needs.comfyui):
+        return ""
+    return f"it needs ComfyUI {needs.comfyui} or newer, and the engine is {version or 'of an unknown version'}"
+
+
+def _lacks(needs: EngineNeeds, object_info: ObjectInfo) -> str:
+    """What an engine lacks of the nodes that a family needs; "" for nothing."""
+    for name in needs.nodes:
+        if name not in object_info:
+            return f"the engine has no node class {name}"
+    for place, choices in needs.choices.items():
+        node, _, name = place.partition(".")
+        info = object_info.get(node)
+        spec = declared_inputs(info).get(name) if info else None
+        for choice in choices:
+            if spec is None or (spec.choices is not None and choice not in spec.choices):
+                return f"the engine's {place} has no {choice}"
+    return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """A version for comparison; what follows the numbers, as in 0.34.0rc1, does not count."""
+    found = re.match(r"v?(\d{1,9}(?:\.\d{1,9}){0,3})", version.strip())
+    return tuple(map(int, found[1].split("."))) if found else ()
+
+
 def audit_library(library: Library, object_info: ObjectInfo) -> dict[str, list[str]]:
     """Name of each template and fragment → its mistakes; an empty list for none."""
-    return {entry.name: _audit_entry(entry, object_info) for entry in (*library.templates, *library.fragments)}
+    entries = (*for_these_nodes(library, object_info), *library.fragments)
+    return {entry.name: _audit_entry(entry, object_info) for entry in entries}
 
 
 def everything_wrong(library: Library, object_info: ObjectInfo) -> list[str]:
     """The mistakes of every entry, usable or not, each once, as `file:node:input: what`."""
     found = list(library.violations)
-    for entry in (*library.templates, *library.fragments, *library.broken):
+    for entry in (*for_these_nodes(library, object_info), *library.fragments, *library.broken):
         found += [f"{entry.name}/{GRAPH_FILE}:{sentence}" for sentence in _audit_nodes(entry, object_info)]
         found += [f"{entry.name}/{MANIFEST_FILE}:{sentence}" for sentence in _audit_manifest(entry, object_info)]
     return list(dict.fromkeys(found))
@@ -135,7 +196,7 @@ def remarks(library: Library, object_info: ObjectInfo) -> list[str]:
     """What ComfyUI ignores or converts in the library's graphs, and node classes that can't be checked yet."""
     return [
         f"{entry.name}/{GRAPH_FILE}:{_title(entry.graph, node_id)}:{sentence}"
-        for entry in (*library.templates, *library.fragments)
+        for entry in (*for_these_nodes(library, object_info), *library.fragments)
         for node_id in entry.graph
         if not _is_output_of(entry, node_id)
         for sentence in _remarks_on(entry, node_id, object_info)

@@ -13,6 +13,7 @@ from worker.errors import TemplateError
 from worker.workflows import families, packaged_folder
 from worker.workflows.template_reader import GRAPH_FILE, MANIFEST_FILE, BrokenEntry, read_fragment, read_template
 from worker.workflows.templates import Fragment, LibraryEntry, Template
+from worker.workflows.types import Family
 
 FRAGMENTS = "fragments"
 #: Parts of the path of a template's file below its folder: family, name, file.
@@ -36,6 +37,8 @@ class Library:
     violations: tuple[str, ...] = ()
     #: what could be read of entries with mistakes
     broken: tuple[LibraryEntry, ...] = ()
+    #: family whose models the engine can't run → why
+    unserved: Mapping[Family, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, *folders: Path, approved_classes: Collection[str] = ()) -> "Library":
@@ -79,6 +82,13 @@ class Library:
             fragments=_left(self.fragments, reasons),
             disabled={**self.disabled, **reasons},
         )
+
+    @property
+    def beyond(self) -> "Library":
+        """The same with only those templates that are for families which the engine can't run."""
+        wanted = ((template, template.manifest.serves.families) for template in self.templates)
+        beyond = (template for template, families in wanted if families and self.unserved.keys() >= set(families))
+        return replace(self, templates=tuple(beyond), broken=(), violations=())
 
 
 def _left(entries: tuple[P, ...], reasons: Mapping[str, str]) -> tuple[P, ...]:

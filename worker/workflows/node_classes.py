@@ -11,6 +11,10 @@ from typing import Any, NamedTuple
 ObjectInfo = Mapping[str, Mapping[str, Any] | None]
 
 SNAPSHOT_FILE = Path(__file__).with_name("object_info.json")
+#: The ComfyUI that it is of.
+PINNED_VERSION = "0.3.75"
+#: The classes that templates for newer versions use, as such a version has them.
+NEWER_SNAPSHOT_FILE = Path(__file__).with_name("object_info_newer.json")
 #: The last answer of the engine of an owner's ComfyUI, in the folder of the worker's engines.
 KEPT_FILE = "object_info.json"
 #: In the snapshot, instead of the choices of an input that are files.
@@ -36,18 +40,27 @@ def snapshot() -> Mapping[str, Mapping[str, Any]]:
     return info
 
 
-def keep_answer(folder: Path, comfyui: Path, object_info: Mapping[str, Mapping[str, Any]]) -> None:
+def newer_snapshot() -> tuple[str, Mapping[str, Mapping[str, Any]]]:
+    """A newer version of ComfyUI, and those of its node classes that templates use which need one.
+
+    tests/contract/refresh_object_info.py writes it.
+    """
+    kept = json.loads(NEWER_SNAPSHOT_FILE.read_text("utf-8"))
+    return kept["comfyui"], kept["node_classes"]
+
+
+def keep_answer(folder: Path, comfyui: Path, object_info: Mapping[str, Mapping[str, Any]], version: str) -> None:
     """Write down what the engine of an owner's ComfyUI answered, for checks while none runs. Raises OSError."""
     new = folder / f"{KEPT_FILE}.new"
-    new.write_text(json.dumps({"comfyui": str(comfyui), "node_classes": object_info}), "utf-8")
+    new.write_text(json.dumps({"comfyui": str(comfyui), "version": version, "node_classes": object_info}), "utf-8")
     new.replace(folder / KEPT_FILE)
 
 
-def kept_answer(folder: Path, comfyui: Path) -> Mapping[str, Mapping[str, Any]] | None:
-    """The last answer of this ComfyUI's engine; None where there is none."""
+def kept_answer(folder: Path, comfyui: Path) -> tuple[str, Mapping[str, Mapping[str, Any]]] | None:
+    """Version and node classes of this ComfyUI, as its engine last answered; None where there is none."""
     try:
         kept = json.loads((folder / KEPT_FILE).read_text("utf-8"))
-        return kept["node_classes"] if kept["comfyui"] == str(comfyui) else None
+        return (str(kept.get("version") or ""), kept["node_classes"]) if kept["comfyui"] == str(comfyui) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 

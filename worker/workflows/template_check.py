@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from worker.errors import JobNotServable, TemplateError
-from worker.workflows.audit import audit_graph
+from worker.workflows.audit import audit_graph, for_these_nodes
 from worker.workflows.capabilities import Ability, Probe, probes_for
 from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
@@ -20,7 +20,7 @@ from worker.workflows.types import Dialect, Family
 def rehearse(library: Library, object_info: ObjectInfo) -> list[str]:
     """The mistakes, as `file:node:input: what`; one that several templates share is told of the first."""
     found: dict[str, str] = {}
-    for template in library.templates:
+    for template in for_these_nodes(library, object_info):
         alone = replace(library, templates=(template,))
         for request in _requests(template):
             for sentence in _faults(alone, request, object_info):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from worker.errors import JobNotServable
 from worker.untrusted.text import visible
 from worker.workflows.auxiliary_files import ANNOTATORS
-from worker.workflows.families import is_for
+from worker.workflows.families import is_for, lineage
 from worker.workflows.features import OPTIONAL, features_of
 from worker.workflows.graph import with_pinned
 from worker.workflows.library import Library
@@ -124,7 +124,7 @@ def explain(library: Library, request: RenderRequest) -> list[TemplateMatch]:
 def _select(
     library: Library, template: Template, request: RenderRequest, features: frozenset[Feature]
 ) -> tuple[Selection, list[str]]:
-    reasons = _mismatches(template, request)
+    reasons = _mismatches(library, template, request)
     own = set(template.manifest.serves.features)
     reasons += [f"it is for requests with {feature.value} only" for feature in sorted(own - features)]
     if reasons:
@@ -152,11 +152,13 @@ def _is_for(template: Template, request: RenderRequest) -> bool:
     return not families or is_for(families, request.model.family)
 
 
-def _mismatches(template: Template, request: RenderRequest) -> list[str]:
+def _mismatches(library: Library, template: Template, request: RenderRequest) -> list[str]:
     serves, model = template.manifest.serves, request.model
     reasons = []
     if not _is_for(template, request):
         reasons.append(f"it is not for {model.family.value}")
+    elif lack := next(filter(None, map(library.unserved.get, lineage(model.family))), ""):
+        reasons.append(lack)
     if serves.models and model.name not in serves.models:
         reasons.append(f"it is for {' and '.join(serves.models)} only")
     if request.workflow and request.workflow not in serves.workflows:

@@ -186,12 +186,12 @@ def test_node_classes_of_an_owners_own_comfyui_are_known_from_its_last_run(run, 
     engines.mkdir(parents=True)
     own = {"input": {"required": {"b": ["INT"]}}, "output": ["IMAGE"], "output_node": False}
 
-    keep_answer(engines, comfyui, {**snapshot(), "TheirOwnNode": own})
+    keep_answer(engines, comfyui, {**snapshot(), "TheirOwnNode": own}, "0.4.0")
     code, said = run("check", config=config)
     assert code == 1
     assert "own/node/graph.json:own:b: TheirOwnNode needs this input" in said.splitlines()
 
-    keep_answer(engines, tmp_path / "another", {**snapshot(), "TheirOwnNode": own})
+    keep_answer(engines, tmp_path / "another", {**snapshot(), "TheirOwnNode": own}, "0.4.0")
     assert run("check", config=config)[0] == 0
     (engines / KEPT_FILE).write_text("{", "utf-8")
     assert run("check", config=config)[0] == 0

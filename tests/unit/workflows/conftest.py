@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from worker.workflows import packaged_folder
+from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
+from worker.workflows.node_classes import newer_snapshot, snapshot
 from worker.workflows.payload import read_request
 from worker.workflows.request import RenderRequest, ServedModel
 from worker.workflows.types import Family
@@ -28,7 +30,13 @@ FILES: dict[Family, dict[str, str]] = {
     Family.STABLE_CASCADE: CASCADE,
     Family.QWEN_IMAGE: ONE_ENCODER,
     Family.Z_IMAGE_TURBO: ONE_ENCODER,
+    Family.ANIMA: ONE_ENCODER,
+    Family.KREA2_TURBO: ONE_ENCODER,
 }
+
+
+#: Node classes of the pinned engine, and of a newer one for the families that need it.
+NODES = {family: newer_snapshot()[1] if traits.needs.choices else snapshot() for family, traits in TRAITS.items()}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -16,12 +16,12 @@ from worker.models.catalog.records import family_of
 from worker.models.loras.civitai import fits as civitai_fits
 from worker.scheduling.estimates.ttl import ttl_s
 from worker.workflows import families, packaged_folder
-from worker.workflows.audit import everything_wrong
+from worker.workflows.audit import audit_library, everything_wrong, suited
 from worker.workflows.capabilities import Ability, survey
 from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
-from worker.workflows.node_classes import snapshot
+from worker.workflows.node_classes import newer_snapshot, snapshot
 from worker.workflows.payload import read_request
 from worker.workflows.request import ServedModel
 from worker.workflows.template_check import rehearse
@@ -64,7 +64,7 @@ def test_there_is_one_object_for_each_family() -> None:
     assert copy.deepcopy(family) is family
     assert pickle.loads(pickle.dumps(family)) is family
     assert json.dumps({family: family}) == '{"flux_1": "flux_1"}'
-    with pytest.raises(ValueError, match="'flux_9' is no known family; known are flux_1, "):
+    with pytest.raises(ValueError, match="'flux_9' is no known family; known are anima, "):
         Family("flux_9")
 
 
@@ -155,7 +155,7 @@ def test_a_baseline_that_is_like_a_known_family_is_served_by_one_line(tmp_path: 
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        ({"a": "like: sdlx"}, "families/a.yaml:like: there is no family 'sdlx'; there are flux_1, "),
+        ({"a": "like: sdlx"}, "families/a.yaml:like: there is no family 'sdlx'; there are anima, "),
         ({"a": "like: b", "b": "like: a"}, "families/a.yaml:like: it leads back to a"),
         ({"a": "like: [x]"}, "families/a.yaml:like: there is no family ['x']"),
         ({"a": "native_px: 512\nfirst_pass: {shorter_px: 1, longer_px: 2}"}, "families/a.yaml:first_pass: name one of"),
@@ -187,3 +187,48 @@ def test_no_code_tells_families_apart_by_name() -> None:
         if named.search(line)
     ]
     assert found == []
+
+
+def test_families_for_newer_engines_are_not_served_by_the_pinned_one(library: Library) -> None:
+    here = suited(library, snapshot())
+    assert {family.value: reason for family, reason in here.unserved.items()} == {
+        "anima": "it needs ComfyUI 0.11.0 or newer, and the engine is 0.3.75",
+        "krea2_turbo": "the engine's CLIPLoader.type has no krea2",
+    }
+    assert everything_wrong(here, snapshot()) == []
+    assert {each.name for each in here.beyond.templates} == {"anima/split", "krea2/split"}
+    files = {"unet": "k", "text_encoder": "t", "vae": "v"}
+    for family in here.unserved:
+        model = ServedModel("new", family, files)
+        assert here.unserved[family] in survey(here, [model], lambda _: True).reason(Ability.PICTURES)
+
+
+def test_families_for_newer_engines_fit_the_nodes_of_one(library: Library) -> None:
+    version, nodes = newer_snapshot()
+    there = suited(suited(library, snapshot()).beyond, nodes, version)
+    assert there.unserved == {}
+    assert not any(audit_library(there, nodes).values())
+    assert rehearse(there, nodes) == []
+    models = [
+        ServedModel(family.value, family, {"unet": "k", "text_encoder": "t", "vae": "v"})
+        for family in (Family("anima"), Family("krea2_turbo"))
+    ]
+    found = survey(there, models, lambda _: True)
+    able = (Ability.PICTURES, Ability.IMG2IMG, Ability.PAINTING, Ability.HIRES, Ability.LORAS)
+    assert [found.reason(ability) for ability in able] == [""] * len(able)
+
+
+@pytest.mark.parametrize(
+    ("version", "served"),
+    [("0.10.9", False), ("0.11.0", True), ("v0.33.0", True), ("1.0", True), ("0.33.0-dev+3", True), ("", False)],
+)
+def test_versions_are_compared_by_their_numbers(library: Library, version: str, served: bool) -> None:
+    assert (Family("anima") not in suited(library, snapshot(), version).unserved) is served
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_family_may_need_node_classes(library: Library, tmp_path: Path) -> None:
+    (tmp_path / "families").mkdir()
+    (tmp_path / "families" / "new.yaml").write_text("native_px: 512\nneeds: {nodes: [NewNode]}\n", "utf-8")
+    assert families.load(tmp_path) == []
+    assert suited(library, snapshot()).unserved[Family("new")] == "the engine has no node class NewNode"

@@ -16,7 +16,6 @@ from worker.demo.engine.graph import Size, Workflow
 from worker.errors import JobNotServable
 from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
-from worker.workflows.node_classes import snapshot
 from worker.workflows.request import (
     Embedding,
     EmbeddingTarget,
@@ -29,7 +28,7 @@ from worker.workflows.request import (
 from worker.workflows.template_selection import select
 from worker.workflows.types import Dialect, Family
 
-from .conftest import CASCADE, FILES, FUSED, ONE_ENCODER, SPLIT
+from .conftest import CASCADE, FILES, FUSED, NODES, ONE_ENCODER, SPLIT
 
 GOLDEN = Path(__file__).with_name("golden")
 PAYLOAD = {
@@ -79,6 +78,7 @@ PICTURE = SourceImage("job-0", 640, 480)
 CUT_OUT = SourceImage("job-0", 640, 480, has_alpha=True)
 FROM_PICTURE = {"source": PICTURE, "source_processing": "img2img"}
 MASKED = {"source": CUT_OUT, "source_processing": "img2img"}
+LORAS_FROM = {**FROM_PICTURE, "loras": LORAS}
 INPAINTING = {"source": CUT_OUT, "source_processing": "inpainting"}
 OUTPAINTING = {"source": CUT_OUT, "source_processing": "outpainting"}
 REMIX = {"source": PICTURE, "source_processing": "remix"}
@@ -174,6 +174,18 @@ CASES = {
     "qwen_loras": Case(QWEN, {**LARGE, "cfg_scale": 2.5}, {"loras": LORAS}, ONE_ENCODER),
     "qwen_img2img_batch": Case(QWEN, {**LARGE, **HALF, "n_iter": 2}, FROM_PICTURE, ONE_ENCODER),
     "qwen_inpaint": Case(QWEN, LARGE, INPAINTING, ONE_ENCODER),
+    **{
+        f"{name}_{case}": Case(family, {**FEW_STEPS, **payload}, arguments, ONE_ENCODER)
+        for name, family in (("anima", Family.ANIMA), ("krea2", Family.KREA2_TURBO))
+        for case, payload, arguments in (
+            ("plain", {"sampler_name": "er_sde"}, {}),
+            ("img2img", HALF, FROM_PICTURE),
+            ("mask", {**HALF, "cfg_scale": 1.0}, MASKED),
+            ("outpaint_batch", {"n_iter": 2}, OUTPAINTING),
+            ("hires_loras_batch", {**HALF, "width": 1536, "height": 1152, "hires_fix": True, "n_iter": 2}, LORAS_FROM),
+            ("post_processing", EVERYTHING_AFTER, {}),
+        )
+    },
     "z_image": Case(Z_IMAGE, {**FEW_STEPS, "ddim_steps": 9}, files=ONE_ENCODER),
     "z_image_scheduler_loras": Case(
         Z_IMAGE, {**FEW_STEPS, "ddim_steps": 9, "scheduler": "beta"}, {"loras": LORAS}, ONE_ENCODER
@@ -301,5 +313,5 @@ def test_what_comes_out_has_the_size_and_the_number_that_were_asked_for(
     rendered = materialise(select(library, request), request, dialect=case.dialect)
     handed_in = {"job-0": Size(request.first_width, request.first_height)}
     [output] = rendered.outputs
-    size = Workflow(rendered.graph, snapshot()).size(output, handed_in)
+    size = Workflow(rendered.graph, NODES[case.model.family]).size(output, handed_in)
     assert size == Size(request.width, request.height, request.batch)

@@ -14,7 +14,6 @@ from worker.workflows.features import features_of
 from worker.workflows.graph import Graph, dangling
 from worker.workflows.library import Library
 from worker.workflows.materialise import Materialised, materialise
-from worker.workflows.node_classes import snapshot
 from worker.workflows.request import (
     Embedding,
     EmbeddingTarget,
@@ -27,7 +26,7 @@ from worker.workflows.request import (
 from worker.workflows.template_selection import Selection, select
 from worker.workflows.types import Dialect, Family, Feature, Mode
 
-from .conftest import FILES, FUSED, SPLIT
+from .conftest import FILES, FUSED, NODES, SPLIT
 
 Build = Callable[..., RenderRequest]
 FLUXES = (Family.FLUX_1, Family.FLUX_SCHNELL, Family.FLUX_DEV)
@@ -328,7 +327,7 @@ def test_every_request_gives_a_sound_graph_and_always_the_same(
         beyond_every_family = EXTRAORDINARY & features_of(request)
         assert beyond_every_family or request.workflow or (request.source and dialect is Dialect.STOCK)
         return
-    assert audit_graph(rendered.graph, snapshot()) == []
+    assert audit_graph(rendered.graph, NODES[model.family]) == []
     assert dangling(rendered.graph) == []
     assert rendered.outputs
     assert set(rendered.outputs) <= set(rendered.graph)

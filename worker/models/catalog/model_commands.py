@@ -2,7 +2,8 @@
 
 Entries are model names or commands; an exact name is always a name. Commands choose among the models that can be
 offered (of a known family, not skipped, not large unless large ones are wanted), so that `TOP 5` gives five. The order
-is that of the entries; within a command that of the ranks, or of the reference.
+is that of the entries; within a command that of the ranks, or of the reference. Families that need a newer
+engine than the pinned one are chosen by name, or by a command that names them (`ALL KREA2`).
 """
 
 import difflib
@@ -13,7 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from worker.models.catalog.records import ModelRecord, fold_baseline
-from worker.workflows.families import TRAITS, groups, of_group
+from worker.workflows.families import TRAITS, EngineNeeds, groups, of_group
 from worker.workflows.types import Family
 
 #: Names of groups after ALL that stand for a flag of the record.
@@ -140,7 +141,7 @@ def _read_ranked(text: str, kind: str, count: int, known: _Known, warnings: list
         warnings.append(f"{text!r} chooses nothing: the Horde's statistics of the month are not available.")
         return _Entry(())
     sign = -1 if kind == "top" else 1
-    ranked = sorted(_offered(known.models, known.month), key=lambda name: (sign * (known.month or {})[name], name))
+    ranked = sorted(_everyday(known.models, known.month), key=lambda name: (sign * (known.month or {})[name], name))
     return _Entry(
         tuple(
             (name, f"{kind.upper()} {count}: rank {rank} of the month, {known.month[name]} images")
@@ -166,7 +167,8 @@ def _read_all(group: str, known: _Known) -> _Entry | None:
     else:
         return None
     reason = f"ALL {group.upper()}".strip()
-    offered = _offered(known.models, known.models)
+    named = bool(families) or (folded and folded not in FLAG_GROUPS)
+    offered = (_offered if named else _everyday)(known.models, known.models)
     return _Entry(tuple((name, reason) for name in offered if accepts(known.models[name])))
 
 
@@ -176,6 +178,15 @@ def _is_large(record: ModelRecord) -> bool:
 
 def _offered(models: Mapping[str, ModelRecord], names: Iterable[str]) -> list[str]:
     return [name for name in names if name in models and models[name].family is not None]
+
+
+def _everyday(models: Mapping[str, ModelRecord], names: Iterable[str]) -> list[str]:
+    """Those offered by any engine: the pinned one can't run what has needs."""
+    return [
+        name
+        for name in _offered(models, names)
+        if (family := models[name].family) is not None and TRAITS[family].needs == EngineNeeds()
+    ]
 
 
 def _suggest(text: str, names: Iterable[str]) -> list[str]:

@@ -65,7 +65,7 @@ def test_relative_paths_start_in_the_folder_of_their_purpose():
     ("bad", "hint"),
     [
         (entry(name=""), "no name"),
-        (entry(baseline="sd9"), "is none of flux_1"),
+        (entry(baseline="sd9"), "is none of anima"),
         (entry(filepath=None), "no filepath"),
         (entry(filepath="../x.safetensors"), "no known model folder"),
         (entry(filepath="/x.safetensors"), "top of the disk"),

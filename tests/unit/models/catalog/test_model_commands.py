@@ -17,7 +17,8 @@ MODELS = {
     each.name: each
     for each in (
         record("Alpha"), record("Beta", nsfw=True), record("Gamma", "stable_diffusion_xl"),
-        record("Delta", "flux_1"), record("Epsilon", inpainting=True), record("Future", "krea2_turbo"),
+        record("Delta", "flux_1"), record("Epsilon", inpainting=True), record("Future", "hidream"),
+        record("Newer", "krea2_turbo"),
         record("All Saints"), record("Top 10 Picks"),
     )
 }  # fmt: skip
@@ -79,8 +80,8 @@ def test_a_strange_name_gets_a_warning_and_in_the_skip_list_none():
 
 def test_a_baseline_unknown_here_is_never_offered():
     assert "Future" not in load("ALL", large=True).load
-    assert "krea2_turbo" in load("Future").warnings[0]
-    assert load("ALL krea2_turbo").warnings == ("models_to_load: 'ALL krea2_turbo' finds no model.",)
+    assert "hidream" in load("Future").warnings[0]
+    assert load("ALL hidream").warnings == ("models_to_load: 'ALL hidream' finds no model.",)
 
 
 def test_without_statistics_top_chooses_nothing_and_says_so():
@@ -138,13 +139,19 @@ def test_any_lists_give_known_unskipped_models_once_each_with_a_reason(wanted, s
         assert "Delta" not in resolution.load or any(entry.strip().casefold() == "delta" for entry in wanted)
 
 
+def test_a_family_that_needs_a_newer_engine_is_chosen_only_by_name():
+    assert "Newer" not in load("ALL", "TOP 9", "ALL SFW", large=True).load
+    assert load("ALL KREA2", large=True).load == load("Newer").load == load("ALL krea2_turbo", large=True).load
+    assert load("Newer").load == ("Newer",)
+
+
 @given(
     month=st.dictionaries(st.sampled_from(list(MODELS)), st.integers(0, 99)),
     skipped=st.sets(st.sampled_from(list(MODELS))),
     count=st.integers(0, 10),
 )
 def test_top_n_gives_n_as_long_as_there_are_so_many(month, skipped, count):
-    left = [name for name in month if name not in skipped and name not in {"Delta", "Future"}]
+    left = [name for name in month if name not in skipped and name not in {"Delta", "Future", "Newer"}]
     chosen = resolve([f"TOP {count}"], sorted(skipped), MODELS, month=month).load
     assert len(chosen) == min(count, len(left))
     assert [month[name] for name in chosen] == sorted((month[name] for name in left), reverse=True)[:count]

@@ -126,7 +126,8 @@ def test_a_list_that_is_no_list_is_refused():
         ("stable diffusion 2", Family.STABLE_DIFFUSION_2_768),
         ("stable_diffusion_2_512", Family.STABLE_DIFFUSION_2_512),
         ("z_image_turbo", Family.Z_IMAGE_TURBO),
-        ("anima", None),
+        ("krea2", Family.KREA2_TURBO),
+        ("hidream", None),
         ("", None),
     ],
 )
@@ -135,8 +136,8 @@ def test_baselines_of_either_spelling_find_their_family(baseline, family):
 
 
 def test_an_unknown_baseline_is_kept_but_has_no_family():
-    record = read(legacy([{"path": "m.ckpt"}], baseline="anima"))
-    assert (record.baseline, record.family) == ("anima", None)
+    record = read(legacy([{"path": "m.ckpt"}], baseline="hidream"))
+    assert (record.baseline, record.family) == ("hidream", None)
 
 
 @given(st.lists(st.text("ab./\\:", max_size=8), min_size=1, max_size=3))

@@ -44,8 +44,8 @@ def test_a_split_model_is_served_only_when_every_file_is_there(tmp_path, put):
 
 
 def test_a_model_of_an_unknown_family_is_not_served(tmp_path):
-    with pytest.raises(ValueError, match="anima"):
-        Store(tmp_path).served(ModelRecord("A", Category.IMAGE, (), "anima"))
+    with pytest.raises(ValueError, match="hidream"):
+        Store(tmp_path).served(ModelRecord("A", Category.IMAGE, (), "hidream"))
 
 
 @pytest.mark.parametrize(
