@@ -99,10 +99,9 @@ def complete_runtime() -> Runtime:
     return Runtime.locate()
 
 
-def reference_models(reference: Path | None) -> Mapping[str, ModelRecord]:
+def reference_models(loaded: LoadedConfig, reference: Path | None) -> Mapping[str, ModelRecord]:
     """The image models of a folder with the Horde's lists; else those of the settings, as they were last fetched."""
     if reference is not None:
         return read_folder(reference, beta=True).images
-    loaded = settings_or_defaults(None)
     lists = asyncio.run(load_lists(loaded.data, models_root(loaded.data, loaded.environment), None))
     return with_custom(lists.images, custom_of(loaded.data, loaded.environment))

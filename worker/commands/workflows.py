@@ -58,8 +58,9 @@ def render(
 ) -> None:
     """Print the ComfyUI graph for a job; nothing is run."""
     del offline  # nothing is fetched anyway
-    library = library_of(settings_or_defaults(config).data)
-    sys.stdout.write(f"{to_json(preview(read_pop_file(job), reference_models(reference), library).graph)}\n")
+    loaded = settings_or_defaults(config)
+    models, library = reference_models(loaded, reference), library_of(loaded.data)
+    sys.stdout.write(f"{to_json(preview(read_pop_file(job), models, library).graph)}\n")
 
 
 @app.command("list")
@@ -112,10 +113,11 @@ def check(*, config: ConfigFile = None, from_environment: FromEnvironment = Fals
 @app.command("explain")
 def explain_(job: PopFile, *, config: ConfigFile = None, reference: ReferenceFolder = None) -> None:
     """Which template serves a job, and why each of the others does not."""
-    request = request_for(read_pop_file(job), reference_models(reference))
+    loaded = settings_or_defaults(config)
+    request = request_for(read_pop_file(job), reference_models(loaded, reference))
     table = wrapping_table("template", "verdict")
     taken = False
-    for verdict in explain(library_of(settings_or_defaults(config).data), request):
+    for verdict in explain(library_of(loaded.data), request):
         text = "; ".join(verdict.reasons) or ("would serve it too" if taken else "serves it")
         taken = taken or verdict.serves
         table.add_row(verdict.template, text)

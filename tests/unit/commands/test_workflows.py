@@ -195,3 +195,16 @@ def test_node_classes_of_an_owners_own_comfyui_are_known_from_its_last_run(run, 
     assert run("check", config=config)[0] == 0
     (engines / KEPT_FILE).write_text("{", "utf-8")
     assert run("check", config=config)[0] == 0
+
+
+def test_a_job_is_explained_with_the_models_of_the_settings_that_are_named(run, tmp_path):
+    """Beside them lies a bridgeData.yaml that knows no such model."""
+    lists = Path(__file__).parents[2] / "fixtures" / "models"
+    named = tmp_path / "other.yaml"
+    named.write_text(f"{CONFIG}model_reference: {lists}\n", "utf-8")
+    model = next(iter(json.loads((lists / "stable_diffusion.json").read_text("utf-8"))))
+    job = tmp_path / "job.json"
+    payload = {"prompt": "fox", "width": 512, "height": 512, "ddim_steps": 4}
+    job.write_text(json.dumps({"id": "a", "ids": ["a"], "model": model, "payload": payload}), "utf-8")
+    code, said = run("explain", str(job), "--config", str(named))
+    assert (code, "serves it" in said) == (0, True), said

@@ -97,6 +97,11 @@ def test_a_message_about_a_prompt_is_an_event(kind: str, data: dict[str, Any], e
         '{"type": "execution_cached", "data": {"nodes": ["1"], "prompt_id": "p1", "timestamp": 1}}',
         '{"type": "execution_success", "data": {"prompt_id": "p1", "timestamp": 1}}',
         '{"type": "executing", "data": {"node": "7"}}',
+        *(
+            f'{{"type": "{kind}", "data": {{"node": "7", "value": 1, "max": 2, "prompt_id": {odd}}}}}'
+            for kind in ("execution_start", "executing", "progress", "execution_error", "execution_interrupted")
+            for odd in ("7", "null", "[]", "{}", "true", '["p1"]')
+        ),
         '{"type": "executing", "data": null}',
         '{"type": "crystools.monitor", "data": [1, 2]}',
         '["no", "object"]',

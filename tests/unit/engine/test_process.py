@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -354,6 +355,21 @@ async def test_a_log_that_has_grown_is_set_aside_and_begins_anew(
 
     assert log.read_bytes() == b"new"
     assert log.with_name("engine.log.1").read_bytes() == b"123456789x"
+
+
+async def test_a_flood_of_lines_is_copied_beside_the_event_loop(
+    settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied_by: list[int] = []
+    monkeypatch.setattr(child, "LOG_LIMIT_BYTES", 1)
+    monkeypatch.setattr(child.shutil, "copyfileobj", lambda *_: copied_by.append(threading.get_ident()))
+    settings.log_file.parent.mkdir(parents=True)
+    settings.log_file.write_bytes(b"0123456789")
+
+    await EngineProcess(settings).trim_log()
+
+    assert copied_by != [threading.get_ident()]
+    assert len(copied_by) == 1
 
 
 def no_room(*_: object, **__: object) -> None:
