@@ -10,7 +10,7 @@ from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
 from worker.workflows.payload import read_request
 from worker.workflows.request import ExtraSource, RenderRequest, ServedModel, SourceImage
-from worker.workflows.samplers import DEFAULT_SAMPLER, RENAMED, SAME_NAME, SCHEDULERS
+from worker.workflows.samplers import DEFAULT_SAMPLER, OPTIONS, RENAMED, SAME_NAME, SCHEDULERS, Option
 from worker.workflows.template_selection import Selection, select
 from worker.workflows.types import Dialect, Family, Feature, Mode
 
@@ -73,7 +73,27 @@ ENTRIES = (
     Entry(
         "scheduler",
         "scheduler",
-        f"One of {', '.join(sorted(SCHEDULERS))}. Takes precedence over `karras`. See the table of families.",
+        f"One of {', '.join(sorted(SCHEDULERS))}; `align_your_steps` and `gits` for SD 1 and SDXL, whose noise levels "
+        "they were made for. Any other name is as none. Takes precedence over `karras`. See the table of families.",
+    ),
+    Entry(
+        "sampler_eta",
+        "",
+        "This and the following change what the sampler does, where it takes them (see the table of samplers), and are "
+        "left out elsewhere. Numbers are brought within its bounds, unknown names dropped; a bare ComfyUI without our "
+        "nodes does without.",
+        also=("sampler_options",),
+    ),
+    *(
+        Entry(f"sampler_{name}", "", "As `sampler_eta`.", also=("sampler_options",))
+        for name in sorted({name for options in OPTIONS.values() for name in options} - {"eta"})
+    ),
+    Entry(
+        "flow_shift",
+        "",
+        "0.01 to 100: where on the way from noise to picture the steps are spent, for flow models (Flux, Qwen-Image, "
+        "Z-Image, Anima, Krea 2). For others it changes nothing, which is reported.",
+        also=("flow_shift",),
     ),
     Entry(
         "width",
@@ -237,8 +257,10 @@ graph.
 A job that no template can do as asked goes back with the reason; it is never rendered as something else. The table of
 families lists what a template ignores on purpose. `horde-bridge workflows explain JOB.json` explains one job.
 
-The Horde's API has no `flow_shift` and none of `sampler_eta`, `sampler_s_noise`, `sampler_s_churn`, `sampler_s_tmin`,
-`sampler_s_tmax`, `sampler_solver_type` and `sampler_order`, though other workers know them; here they are ignored.
+The server in service (5.1) sends no `flow_shift`, no `sampler_*` and no `scheduler` by name; requesters with horde-sdk
+0.33 and servers after it do. They are read all the same, so that both are served. The pop tells newer servers by
+`sampler_execution_contract_version` 1.0 that `k_dpm_adaptive` ends after 5/4 of the steps, rounded up, where the
+engine has our node pack.
 
 Written by `python -m tools.payload_page`.
 """
@@ -260,6 +282,12 @@ The fragments that do it, besides the one that loads the image:
 """
 
 
+NEAREST = """\
+An engine without a sampler takes the nearest that it has: `heun` for `exp_heun_2_x0`, `seeds_2` for its `_sde`,
+`dpm_adaptive` for `horde_dpm_adaptive`; without a schedule, `karras`.
+"""
+
+
 def payload_page(library: Library) -> str:
     """The page."""
     parts = (
@@ -271,7 +299,8 @@ def payload_page(library: Library) -> str:
         "## Families\n",
         _table(("family", "templates", "second pass", "scheduler", "ignored"), _family_rows(library)),
         f"## Samplers\n\nAn unknown name becomes `{DEFAULT_SAMPLER}`.\n",
-        _table(("payload", "ComfyUI"), _sampler_rows()),
+        _table(("payload", "ComfyUI", "takes of `sampler_*`"), _sampler_rows()),
+        NEAREST,
     )
     return "\n".join(parts)
 
@@ -355,7 +384,7 @@ def _picture_rows(library: Library) -> Iterator[Sequence[str]]:
     for text, (processing, masked) in asked.items():
         done: dict[str, list[str]] = {}
         for name, model in _models(library):
-            if processing == Mode.REMIX.value and model.family is not Family.STABLE_CASCADE:
+            if processing == Mode.REMIX.value and not TRAITS[model.family].blends_pictures:
                 continue
             if model.inpainting and processing != Mode.INPAINTING.value:
                 continue
@@ -406,8 +435,17 @@ def _family_rows(library: Library) -> Iterator[Sequence[str]]:
 
 def _sampler_rows() -> Iterator[Sequence[str]]:
     for name, ours in RENAMED.items():
-        yield f"`{name}`", f"`{ours}`"
-    yield ", ".join(f"`{name}`" for name in sorted(SAME_NAME)), "the same"
+        yield f"`{name}`", f"`{ours}`", _options(ours)
+    for taken in dict.fromkeys(map(_options, sorted(SAME_NAME))):
+        yield ", ".join(f"`{name}`" for name in sorted(SAME_NAME) if _options(name) == taken), "the same", taken
+
+
+def _options(sampler: str) -> str:
+    return ", ".join(f"`{name}` {_range(option)}" for name, option in OPTIONS[sampler].items())
+
+
+def _range(option: Option) -> str:
+    return " or ".join(option.names) if option.names else f"{option.least:g} to {option.most:g}"
 
 
 if __name__ == "__main__":

@@ -56,6 +56,8 @@ class PopRequest(Sent):
     allow_sdxl_controlnet: bool
     allow_lora: bool
     limit_max_steps: bool
+    #: what samplers are promised to do; the server in service does not know it, newer ones do
+    sampler_execution_contract_version: str | None = None
 
 
 class MaintenanceRequest(Sent):

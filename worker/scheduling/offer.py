@@ -21,6 +21,7 @@ from worker.workflows.capabilities import Ability, Survey, survey
 from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
 from worker.workflows.request import ServedModel
+from worker.workflows.samplers import BOUNDED_SAMPLER, CONTRACT_VERSION
 
 #: Models in a pop; the server uses no more.
 MAX_MODELS = 300
@@ -51,6 +52,8 @@ class Capabilities:
     off: tuple[tuple[str, str], ...] = ()
     #: kinds of jobs that come all the same and fail here → why
     unavoidable: tuple[tuple[str, str], ...] = ()
+    #: version of the contract that the engine's samplers keep; None for none
+    sampler_contract: str | None = None
 
 
 def decide(config: BridgeData, found: Survey, agent: str) -> Capabilities:
@@ -85,7 +88,9 @@ def decide(config: BridgeData, found: Survey, agent: str) -> Capabilities:
         if claimed < least and name not in dict(off):
             off.append((name, f"needs the feature level {least}, and the agent claims {claimed}"))
     names = tuple(name for name in families if name not in dict(off))
-    return Capabilities(names, frozenset(switches), level, agent, tuple(off), tuple(_unavoidable(found.among(names))))
+    return Capabilities(names, frozenset(switches), level, agent, tuple(off), tuple(_unavoidable(found.among(names))),
+        CONTRACT_VERSION if BOUNDED_SAMPLER in found.samplers else None,
+    )  # fmt: skip
 
 
 def _closed_gates(found: Survey, switches: Iterable[str]) -> dict[Gate, str]:
@@ -220,4 +225,5 @@ def build_offer(
         allow_sdxl_controlnet="allow_sdxl_controlnet" in on,
         allow_lora="allow_lora" in on,
         limit_max_steps=config.limit_max_steps,
+        sampler_execution_contract_version=capabilities.sampler_contract,
     )

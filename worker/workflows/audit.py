@@ -18,6 +18,7 @@ from worker.workflows.node_classes import (
     PINNED_VERSION,
     InputSpec,
     ObjectInfo,
+    choices_of,
     conversion,
     declared_inputs,
     fits,
@@ -32,6 +33,7 @@ PORT_TYPES = {
     "model": "MODEL", "clip": "CLIP", "vae": "VAE", "positive": "CONDITIONING", "negative": "CONDITIONING",
     "latent": "LATENT", "sampled": "LATENT", "image": "IMAGE", "source": "IMAGE", "mask": "MASK",
     "hint": "IMAGE",
+    "shifted_model": "MODEL",
     "clip_vision": "CLIP_VISION", "source_vae": "VAE", "decoder_model": "MODEL",
     "decoder_text": "CONDITIONING", "decoder_negative": "CONDITIONING",
 }  # fmt: skip
@@ -116,7 +118,12 @@ def suited(library: Library, object_info: ObjectInfo, version: str = PINNED_VERS
         family: _lacks(traits.needs, object_info) or _is_older(traits.needs, version)
         for family, traits in TRAITS.items()
     }
-    return replace(library, unserved={family: reason for family, reason in reasons.items() if reason})
+    return replace(
+        library,
+        unserved={family: reason for family, reason in reasons.items() if reason},
+        samplers=choices_of(object_info, "KSampler", "sampler_name"),
+        schedulers=choices_of(object_info, "KSampler", "scheduler"),
+    )
 
 
 def suited_to_all(library: Library, engines: Sequence[tuple[str, ObjectInfo]]) -> Library:

@@ -118,6 +118,8 @@ class Survey:
 
     models: tuple[ServedModel, ...]
     lacking: Mapping[Ability, Mapping[str, str]]
+    #: that the engine lists
+    samplers: frozenset[str] = frozenset()
 
     def works(self, ability: Ability) -> bool:
         """For every model: no job of this kind must be turned away."""
@@ -136,6 +138,7 @@ class Survey:
                 ability: {name: reason for name, reason in found.items() if name in kept}
                 for ability, found in self.lacking.items()
             },
+            self.samplers,
         )
 
 
@@ -154,7 +157,7 @@ def survey(library: Library, models: Iterable[ServedModel], has: Callable[[Auxil
             }
         for ability, reason in known[kind].items():
             lacking.setdefault(ability, {})[model.name] = reason
-    return Survey(models, lacking)
+    return Survey(models, lacking, library.samplers)
 
 
 def _distance(verdict: TemplateMatch) -> tuple[int, int]:

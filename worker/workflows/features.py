@@ -8,8 +8,8 @@ from worker.workflows.request import RenderRequest
 from worker.workflows.samplers import is_cfg_plus_plus
 from worker.workflows.types import QR_CODE, Feature, Mode
 
-#: Speed-ups: a template without them still serves the request.
-OPTIONAL = frozenset({Feature.UNREAD_NEGATIVE})
+#: Speed-ups and fine tuning: a template without them still serves the request.
+OPTIONAL = frozenset({Feature.UNREAD_NEGATIVE, Feature.SAMPLER_OPTIONS, Feature.FLOW_SHIFT})
 #: Fields that not every request has → the features that imply them.
 COMES_WITH: Mapping[str, frozenset[Feature]] = {
     "source": frozenset(
@@ -21,6 +21,7 @@ COMES_WITH: Mapping[str, frozenset[Feature]] = {
     "control_type": frozenset({Feature.CONTROL, Feature.ANNOTATE, Feature.CONTROL_MAP}),
     "control_file": frozenset({Feature.CONTROL, Feature.ANNOTATE}),
     "qr": frozenset(),
+    "flow_shift": frozenset({Feature.FLOW_SHIFT}),
 }  # fmt: skip
 
 
@@ -47,6 +48,8 @@ def features_of(request: RenderRequest) -> frozenset[Feature]:
             Feature.CONTROL: guided,
             Feature.ANNOTATE: guided and not request.image_is_control,
             Feature.CONTROL_MAP: request.return_control_map,
+            Feature.SAMPLER_OPTIONS: bool(request.sampler_options),
+            Feature.FLOW_SHIFT: request.flow_shift is not None,
             Feature.TILING: request.tiling,
             Feature.TRANSPARENT: request.transparent,
             Feature.HIRES: request.hires,
@@ -81,6 +84,7 @@ def always_given(
 #: Features that leave the sampler's work that of a plain picture.
 PLAIN = frozenset({
     Feature.OUTPUT, Feature.UNREAD_NEGATIVE, Feature.FACE_FIX, Feature.UPSCALE, Feature.STRIP_BACKGROUND,
+    Feature.SAMPLER_OPTIONS, Feature.FLOW_SHIFT,
 })  # fmt: skip
 
 

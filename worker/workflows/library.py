@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from worker.errors import TemplateError
 from worker.workflows import families, packaged_folder
+from worker.workflows.node_classes import choices_of, snapshot
 from worker.workflows.template_reader import GRAPH_FILE, MANIFEST_FILE, BrokenEntry, read_fragment, read_template
 from worker.workflows.templates import Fragment, LibraryEntry, Template
 from worker.workflows.types import Family
@@ -39,6 +40,9 @@ class Library:
     broken: tuple[LibraryEntry, ...] = ()
     #: family whose models the engine can't run → why
     unserved: Mapping[Family, str] = field(default_factory=dict)
+    #: samplers and schedulers that the engine lists: at first those of the pinned one with our nodes
+    samplers: frozenset[str] = frozenset()
+    schedulers: frozenset[str] = frozenset()
 
     @classmethod
     def load(cls, *folders: Path, approved_classes: Collection[str] = ()) -> "Library":
@@ -71,6 +75,8 @@ class Library:
             disabled={name: "; ".join(error.violations) for name, error in wrong.items()},
             violations=(*(violation for error in wrong.values() for violation in error.violations), *unread),
             broken=tuple(error.entry for error in wrong.values() if error.entry is not None),
+            samplers=choices_of(snapshot(), "KSampler", "sampler_name"),
+            schedulers=choices_of(snapshot(), "KSampler", "scheduler"),
         )
 
     def without(self, findings: Mapping[str, Sequence[str]]) -> "Library":

@@ -6,6 +6,7 @@ from worker.errors import JobNotServable, TemplateError
 from worker.workflows import graph as graphs
 from worker.workflows.graph import Graph, Input, Link
 from worker.workflows.request import MAX_SEED, RenderRequest
+from worker.workflows.samplers import DEFAULT_SAMPLER, DEFAULT_SCHEDULER, FROM_OUR_NODES, for_engine
 from worker.workflows.template_selection import Selection
 from worker.workflows.templates import Fragment, LibraryEntry
 from worker.workflows.types import Dialect, Feature
@@ -26,6 +27,7 @@ class Materialised:
 def materialise(selection: Selection, request: RenderRequest, *, dialect: Dialect = Dialect.PACK) -> Materialised:
     """Fill in the template, splice in the fragments. Raises JobNotServable for what the dialect has no nodes for."""
     fragments = selection.fragments[dialect]
+    request = _with_names_of_engine(selection, request, dialect)
     if missing := selection.missing(dialect):
         raise JobNotServable(f"{', '.join(sorted(missing))} can't be done with the {dialect.value} nodes.")
 
@@ -48,6 +50,16 @@ def materialise(selection: Selection, request: RenderRequest, *, dialect: Dialec
             violations=tuple(f"{place.node}:{place.name}: node {link.node} is gone" for place, link in dangling),
         )
     return Materialised(graphs.pruned(graph, outputs), tuple(outputs))
+
+
+def _with_names_of_engine(selection: Selection, request: RenderRequest, dialect: Dialect) -> RenderRequest:
+    """The sampler and the scheduler as the engine has them, or the nearest that it has."""
+    lacking = FROM_OUR_NODES if dialect is Dialect.STOCK else frozenset()
+    sampler = for_engine(request.sampler, selection.samplers, DEFAULT_SAMPLER, lacking=lacking)
+    scheduler = for_engine(request.scheduler, selection.schedulers, DEFAULT_SCHEDULER, lacking=lacking)
+    if (sampler, scheduler) == (request.sampler, request.scheduler):
+        return request
+    return replace(request, sampler=sampler, scheduler=scheduler)
 
 
 def _splice(graph: Graph, ports: dict[str, Link], fragment: Fragment, added: Graph, ids: dict[str, str]) -> None:

@@ -93,6 +93,13 @@ def declared_inputs(class_info: Mapping[str, Any]) -> dict[str, InputSpec]:
     }
 
 
+def choices_of(object_info: ObjectInfo, node_class: str, name: str) -> frozenset[str]:
+    """The choices of an input; none where it has none, or is not known."""
+    info = object_info.get(node_class)
+    spec = declared_inputs(info).get(name) if info else None
+    return frozenset(map(str, spec.choices or ())) if spec else frozenset()
+
+
 def _parse(spec: Any, *, required: bool) -> InputSpec:
     """Both of ComfyUI's notations: choices in the place of the type, or type COMBO with the choices as options."""
     kind, *rest = spec

@@ -5,6 +5,7 @@ what is out of range the nearest bound. The same payload always gives the same r
 """
 
 import json
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,6 +35,8 @@ from worker.workflows.types import QR_CODE, Mode
 MAX_SIDE_PX, SIDE_STEP_PX = 8192, 64
 MAX_STEPS = 500
 DEFAULT_HIRES_DENOISE = 0.65
+#: ComfyUI's nodes take 0 to 100; at 0 no noise would be left to remove.
+MIN_FLOW_SHIFT, MAX_FLOW_SHIFT = 0.01, 100.0
 #: ComfyUI's RepeatLatentBatch takes no more; the server sends at most 20 images in one job.
 MAX_BATCH = 64
 #: The server sends no more of each.
@@ -128,6 +131,9 @@ def read_request(
     if instead := samplers.DIVERGING.get((sampler, scheduler)):
         notes.append(_information(f"scheduler {scheduler}->{instead} for {sampler}"))
         scheduler = instead
+    flow_shift = _flow_shift(payload, model)
+    if payload.get("flow_shift") is not None and flow_shift is None:
+        notes.append(_information(f"flow_shift changes nothing for {model.family.value}"))
     asked = post_processing.asked(payload)
     known = post_processing.in_order(asked)
     notes.extend(
@@ -188,6 +194,8 @@ def read_request(
         ),
         extra_texts=extra_texts,
         qr=read_qr({each.reference: each.text for each in extra_texts}, prompt) if workflow == QR_CODE else None,
+        sampler_options=samplers.options_for(sampler, payload),
+        flow_shift=flow_shift,
         notes=tuple(notes),
     )
     return _with_hires(request, payload)
@@ -204,6 +212,13 @@ def _seed(payload: Mapping[str, Any]) -> int:
 def _side(payload: Mapping[str, Any], key: str, model: ServedModel, default: int = 512, most: int = MAX_SIDE_PX) -> int:
     least = TRAITS[model.family].min_side_px
     return coerce.multiple(payload.get(key), default, least, most, of=SIDE_STEP_PX)
+
+
+def _flow_shift(payload: Mapping[str, Any], model: ServedModel) -> float | None:
+    if not TRAITS[model.family].flow_shift or isinstance(payload.get("flow_shift"), bool):
+        return None
+    asked = coerce.number(payload.get("flow_shift"), math.nan, MIN_FLOW_SHIFT, MAX_FLOW_SHIFT)
+    return None if math.isnan(asked) else asked
 
 
 def _control_type(payload: Mapping[str, Any]) -> str | None:

@@ -186,6 +186,10 @@ class RenderRequest:
     extra_texts: tuple[ExtraText, ...]
     #: only for the workflow qr_code
     qr: QrCode | None = None
+    #: what the sampler is told beside its name, as JSON with ComfyUI's names; "" for nothing
+    sampler_options: str = ""
+    #: of a flow model's time; None for the model's own
+    flow_shift: float | None = None
     notes: tuple[GenMetadataNote, ...] = ()
 
     @property

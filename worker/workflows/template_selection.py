@@ -29,6 +29,9 @@ class Selection:
 
     template: Template
     fragments: Mapping[Dialect, tuple[Fragment, ...]]
+    #: samplers and schedulers of the engine; empty where they are not known
+    samplers: frozenset[str] = frozenset()
+    schedulers: frozenset[str] = frozenset()
 
     @property
     def entries(self) -> tuple[LibraryEntry, ...]:
@@ -134,7 +137,10 @@ def _select(
     if Feature.CONTROL in needed and request.control_file is None:
         reasons.append(f"there is no ControlNet for {request.control_type} on {request.model.kind}")
     selection = Selection(
-        template, {dialect: _fragments(library, template, request, needed, dialect) for dialect in Dialect}
+        template,
+        {dialect: _fragments(library, template, request, needed, dialect) for dialect in Dialect},
+        library.samplers,
+        library.schedulers,
     )
     absent = [each.field for each in template.bindings if each.optional and each.read(request, None) is None]
     if absent:

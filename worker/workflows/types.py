@@ -91,6 +91,10 @@ class Feature(str, Enum):
     ANNOTATE = "annotate"
     #: the map itself is the result
     CONTROL_MAP = "control_map"
+    #: the sampler is told more than its name
+    SAMPLER_OPTIONS = "sampler_options"
+    #: the steps are spent elsewhere on the way from noise to picture
+    FLOW_SHIFT = "flow_shift"
     TILING = "tiling"
     TRANSPARENT = "transparent"
     HIRES = "hires"

@@ -141,7 +141,10 @@ WRONG = {
 }  # fmt: skip
 
 
-SCHEDULERS = "simple, sgm_uniform, karras, exponential, ddim_uniform, beta, normal, linear_quadratic, kl_optimal"
+SCHEDULERS = (
+    "simple, sgm_uniform, karras, exponential, ddim_uniform, beta, normal, linear_quadratic, kl_optimal, "
+    "align_your_steps_sd1, align_your_steps_sdxl, gits"
+)
 
 
 def test_bindings_and_ports_are_audited_with_the_graph(folder: Callable[..., Path]) -> None:

@@ -186,6 +186,34 @@ CASES = {
             ("post_processing", EVERYTHING_AFTER, {}),
         )
     },
+    "sd1_sampler_options_hires": Case(
+        SD1,
+        {"sampler_eta": 0.5, "sampler_s_noise": 1.05, "scheduler": "align_your_steps", "hires_fix": True, **LARGE},
+        {"loras": LORAS},
+    ),
+    "sd1_adaptive_control": Case(
+        SD1, {"sampler_name": "k_dpm_adaptive", "sampler_order": 2, "control_type": "canny"}, FROM_PICTURE
+    ),
+    "sd1_adaptive_stock": Case(
+        SD1, {"sampler_name": "k_dpm_adaptive", "scheduler": "gits", "sampler_order": 2}, dialect=Dialect.STOCK
+    ),
+    "cascade_sampler_options": Case(Family.STABLE_CASCADE, {"sampler_eta": 0.5, "flow_shift": 3}, files=CASCADE),
+    "flux_flow_shift_options": Case(
+        SCHNELL, {**FEW_STEPS, "flow_shift": 1.5, "sampler_s_noise": 1.1, "sampler_name": "lcm"}, {"loras": LORAS}
+    ),
+    "flux_split_flow_shift": Case(SCHNELL, {**FEW_STEPS, "flow_shift": 999, "sampler_s_churn": 3}, files=SPLIT),
+    "qwen_flow_shift_options": Case(
+        Family.QWEN_IMAGE, {**FEW_STEPS, "flow_shift": 5, "sampler_s_churn": 3}, {"loras": LORAS}, ONE_ENCODER
+    ),
+    "z_image_flow_shift_options": Case(
+        Z_IMAGE, {**FEW_STEPS, "flow_shift": 0, "sampler_s_churn": 3}, {"loras": LORAS}, ONE_ENCODER
+    ),
+    "anima_flow_shift_options": Case(
+        Family.ANIMA, {**FEW_STEPS, "flow_shift": 4, "sampler_s_churn": 3}, files=ONE_ENCODER
+    ),
+    "krea2_flow_shift_options": Case(
+        Family.KREA2_TURBO, {**FEW_STEPS, "flow_shift": 4, "sampler_s_churn": 3}, files=ONE_ENCODER
+    ),
     "z_image": Case(Z_IMAGE, {**FEW_STEPS, "ddim_steps": 9}, files=ONE_ENCODER),
     "z_image_scheduler_loras": Case(
         Z_IMAGE, {**FEW_STEPS, "ddim_steps": 9, "scheduler": "beta"}, {"loras": LORAS}, ONE_ENCODER

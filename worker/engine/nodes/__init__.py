@@ -3,7 +3,8 @@
 `engine_token` (only the worker may talk to this engine), `inputs` (pictures in memory, never on disk), `output` (raw
 pixels over the websocket instead of PNG files), `annotators` and `regions` (maps for ControlNets), `upscale`, `faces`,
 `background`, `tiling` (seamless pictures), `layers` and `transparency` (LayerDiffuse), `qr` (QR codes in layers),
-`loras` (those that change nothing are errors), and `memory` (card memory that sampling takes, sent with the pictures).
+`loras` (those that change nothing are errors), `sampling` (more samplers and schedules, and what they are told), and
+`memory` (card memory that sampling takes, sent with the pictures).
 
 A class lists the libraries that it needs in PACKAGES. Without them it is not registered, so that the worker sees in
 /object_info what it can't ask for.
@@ -12,7 +13,7 @@ A class lists the libraries that it needs in PACKAGES. Without them it is not re
 import logging
 from importlib.util import find_spec
 
-from . import engine_token, loras
+from . import engine_token, loras, sampling
 from .annotators import HordeAnnotator
 from .background import HordeStripBackground
 from .faces import HordeFaceModelLoader, HordeFaceRestore
@@ -21,6 +22,7 @@ from .layers import HordeLayerModel
 from .memory import meter
 from .output import HordeImageOutput
 from .qr import HordeQrCode
+from .sampling import HordeSamplerOptions
 from .tiling import HordeTiling
 from .transparency import HordeTransparentDecode
 from .upscale import HordeImageUpscale
@@ -42,6 +44,7 @@ NODES = {
     HordeImageUpscale: "Horde: upscale image by image",
     HordeLayerModel: "Horde: draw on nothing",
     HordeQrCode: "Horde: QR code in layers",
+    HordeSamplerOptions: "Horde: options of the sampler",
     HordeStripBackground: "Horde: strip background",
     HordeTiling: "Horde: tiling picture",
     HordeTransparentDecode: "Horde: decode transparency",
@@ -52,4 +55,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {name: NODES[node] for name, node in NODE_CLASS_MAP
 engine_token.install()
 add_input_routes()
 loras.install()
+sampling.install()
 meter.install()
