@@ -130,7 +130,12 @@ def suited_to_all(library: Library, engines: Sequence[tuple[str, ObjectInfo]]) -
     """The same library for several engines, each by its version and node classes: what one can't run, none is given."""
     fits = [suited(library, object_info, version) for version, object_info in engines]
     unserved = {family: reason for each in fits for family, reason in each.unserved.items()}
-    return replace(library, unserved=unserved)
+    return replace(
+        library,
+        unserved=unserved,
+        samplers=frozenset.intersection(*(each.samplers for each in fits)) if fits else library.samplers,
+        schedulers=frozenset.intersection(*(each.schedulers for each in fits)) if fits else library.schedulers,
+    )
 
 
 def for_these_nodes(library: Library, object_info: ObjectInfo) -> tuple[Template, ...]:

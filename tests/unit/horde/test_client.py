@@ -50,7 +50,7 @@ async def test_a_pop_sends_every_field_and_who_asks(connect, pop_request: PopReq
     (sent,) = server.requests
     assert (sent.method, str(sent.url)) == ("POST", "https://horde.invalid/api/v2/generate/pop")
     assert (sent.headers["apikey"], sent.headers["client-agent"]) == (KEY, AGENT)
-    assert server.bodies == [pop_request.model_dump()]
+    assert server.bodies == [pop_request.model_dump(exclude_none=True)]
     assert KEY not in sent.content.decode()
     assert (job.job_ids, job.problems) == ([ID], ())
 
