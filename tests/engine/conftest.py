@@ -70,7 +70,7 @@ async def studio(tiny, tmp_path_factory) -> AsyncIterator[Studio]:
     client = EngineClient(process.url, process.token)
     try:
         await client.open()
-        yield Studio(client, InstalledModels(store, records()), Library.load())
+        yield Studio(client, InstalledModels(store, records()), Library.load(), folder / "engine.log")
     finally:
         client.expect_end()
         await process.stop()

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ class Studio:
     client: EngineClient
     catalog: InstalledModels
     library: Library
+    log: Path
 
     def request(
         self,
@@ -77,6 +79,11 @@ class Studio:
     async def run(self, graph: Graph, output: str, *, expected: int = 1) -> list[np.ndarray]:
         """What a graph of one's own gives."""
         return [pixels(image) for image in await self.client.render(graph, (output,), expected=expected)]
+
+    def complaints(self, *phrases: str) -> list[str]:
+        """Lines of the engine's log with one of the phrases."""
+        lines = self.log.read_text("utf-8", errors="replace").splitlines()
+        return [line for line in lines if any(phrase in line for phrase in phrases)]
 
     async def hand_in(self, picture: Image.Image) -> SourceImage:
         """A picture in the engine's memory; equal pictures have equal keys, as the engine caches by them."""

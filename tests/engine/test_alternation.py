@@ -50,7 +50,7 @@ async def test_models_in_turns_are_read_once_where_there_is_memory_for_them(tiny
     client = EngineClient(process.url, process.token)
     try:
         await client.open()
-        studio = Studio(client, InstalledModels(store, records()), Library.load())
+        studio = Studio(client, InstalledModels(store, records()), Library.load(), tmp_path / "engine.log")
         for seed in range(ROUNDS):
             for model in MODELS:
                 # Everything a job can differ in: no result but the model is of use to the next.

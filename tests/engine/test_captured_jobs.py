@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from worker.demo.tiny.recipes import TINY_EMBEDDINGS, TINY_LORAS
+from worker.demo.tiny.recipes import TINY_LORAS
 from worker.engine.client import EngineClient
 from worker.jobs.preview import read_pop_file, request_for
 from worker.models.catalog.reference import read_folder
@@ -68,10 +68,3 @@ async def test_the_engine_takes_a_captured_job(studio, horde_facts: Path, model_
     models = read_folder(model_lists, beta=True).images
     request = await with_what_is_here(studio, request_for(job, models))
     await begin(studio.client, materialise(select(studio.library, request), request), request.batch)
-
-
-async def test_a_small_job_with_embeddings_is_rendered_with_them(studio):
-    embedding = TINY_EMBEDDINGS[0].file.file_name.removesuffix(".safetensors")
-    plain = await studio.picture("Tiny SD1.5")
-    written = await studio.picture("Tiny SD1.5", prompt=f"(embedding:{embedding}:1.2),a red fox in the snow ### blurry")
-    assert (plain != written).any()

@@ -1,7 +1,10 @@
+import asyncio
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.horde.backoff import RateLimit, RetryPolicy
+from worker.errors import HordeBusy, HordeUnreachable
+from worker.horde.backoff import RateLimit, RetryPolicy, repeat
 
 
 @given(
@@ -35,3 +38,17 @@ def test_waits_stay_within_their_bounds(failures: int, draw: float) -> None:
 def test_waits_double_up_to_the_longest() -> None:
     policy = RetryPolicy(tries=3, within_s=60.0, first_wait_s=1.0, longest_wait_s=6.0)
     assert [policy.wait_s(failures, 1.0) for failures in (1, 2, 3, 4, 5)] == [1.0, 2.0, 4.0, 6.0, 6.0]
+
+
+async def test_an_answer_that_says_nothing_of_the_request_does_not_use_up_its_tries() -> None:
+    """Too many requests, a gateway's trouble, no answer at all: each is asked again while there is time."""
+    failures = [HordeBusy("Later.", retry_after_s=0.0), HordeUnreachable("No.", status=502), HordeUnreachable("No.")]
+    left = failures * 3
+
+    async def attempt() -> str:
+        if left:
+            raise left.pop()
+        return "done"
+
+    policy = RetryPolicy(tries=2, within_s=60.0, first_wait_s=0.0, longest_wait_s=0.0)
+    assert await repeat(attempt, policy, asyncio.get_running_loop().time() + 60.0) == "done"

@@ -99,6 +99,9 @@ def test_pauses_after_errors_grow_to_the_longest_however_many_come():
         pauses.append(backoff.not_before)
     assert pauses[:6] == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0]
     assert pauses[-1] == 60.0
+    backoff.answered(PopResponse(id="j"), now=0.0)
+    backoff.failed(HordeUnreachable("No answer."), now=0.0)
+    assert backoff.not_before == 2.0
 
 
 def test_pops_under_way_double_with_each_job_and_are_one_again_when_none_comes():

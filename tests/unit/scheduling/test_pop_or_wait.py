@@ -105,6 +105,14 @@ def test_where_all_is_well_the_planned_pop_is_sent():
     assert (decision.request.models, decision.request.max_pixels, decision.request.amount) == (["a"], FULL, 4)
 
 
+async def test_a_pop_says_whether_an_engine_is_idle_or_it_is_for_the_queue():
+    stand = Stand()
+    stand.capacity = Capacity(engines=1, queue=1, idle_in_s=0.0)
+    assert stand.decide().for_idle_engine
+    stand.add(Stage.RENDERING)
+    assert not stand.decide().for_idle_engine
+
+
 def taken(stand, stage, *, came_ago_s=0.0):
     """How many jobs are taken in the end, when each of them comes to a stage and stays there."""
     # A worker that has delivered something is not held back by the risk of all that is under way.
