@@ -14,7 +14,9 @@ from worker.status.model import HourOfWork
 
 WIDTH, HEIGHT = 720, 160
 #: Room below the bars for the hours, and left of them for the scale.
-FOOT, LEFT = 20, 44
+FOOT, LEFT = 22, 60
+#: Half the width of an hour's text.
+HALF_AN_HOUR = 24
 #: Share of a bar's place that the bar takes.
 FILL = 0.72
 #: The scale has at most so many steps.
@@ -88,7 +90,7 @@ def _chart(id_: str, values: list[float], hours: Sequence[HourOfWork], *, one: s
         bars=bars,
         scale=tuple((round(depth - (depth - 8) * step / top, 1), number(step)) for step in steps),
         hours=tuple(
-            (round(LEFT + place * (index + 0.5), 1), _hour(hour))
+            (min(round(LEFT + place * (index + 0.5), 1), WIDTH - HALF_AN_HOUR), _hour(hour))
             for index, hour in enumerate(hours)
             if (len(values) - 1 - index) % every == 0
         ),

@@ -130,7 +130,11 @@ class EventStream:
             await asyncio.gather(pushing, gone, return_exceptions=True)
 
     async def _push(self, send: Send) -> None:
-        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"x-accel-buffering", b"no"),
+            (b"connection", b"close"),
+        ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await _send(send, f"retry: {RETRY_MS}\n\n".encode())
         number, beat_at = 0, asyncio.get_running_loop().time()

@@ -80,7 +80,7 @@ def figures(snapshot: Snapshot, hours: Sequence[HourOfWork]) -> tuple[Figure, ..
         Figure(number(day.kudos), "kudos", "in 24 hours"),
         Figure(number(day.jobs), "jobs" if day.jobs != 1 else "job", "in 24 hours"),
         Figure(number(day.faulted), "faulted", f"of {number(day.jobs + day.faulted)}"),
-        Figure(f"{share:.0%}", "idle", f"of {rough_span(session.uptime_s)}"),
+        Figure(f"{share:.0%}", "idle", "since the start"),
     )
 
 

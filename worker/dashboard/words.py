@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from markupsafe import Markup, escape
+
 from worker.units import GIB
 
 #: Where there is no number.
@@ -84,6 +86,16 @@ def plural(count: float, one: str, many: str = "") -> str:
     return f"{number(count)} {one if count == 1 else many or one + 's'}"
 
 
+def marked(text: str) -> Markup:
+    """A sentence with what stands between backticks, such as a command, set as code; everything else is text."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # an odd backtick is no mark
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
+    )
+
+
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "number": number,
     "span": span,
@@ -94,4 +106,5 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "machine_time": machine_time,
     "percent": percent,
     "plural": plural,
+    "marked": marked,
 }

@@ -1,0 +1,185 @@
+"""Bounds that hold on real connections: slow senders, many connections, readers that take nothing."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+from loguru import logger
+from uvicorn.server import ServerState
+
+from tests.unit.dashboard.visitors import TOKEN, Page
+from worker.dashboard import connections, events, security
+from worker.dashboard.server import listen, serve
+
+
+@asynccontextmanager
+async def served(page):
+    listening = listen("127.0.0.1", 0)
+    serving = asyncio.ensure_future(serve(page.app, listening))
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+@pytest.fixture
+async def page(tmp_path):
+    return Page(tmp_path)
+
+
+async def ask(port, text):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(text.replace("\n", "\r\n").encode())
+    return reader, writer
+
+
+async def end_of(reader, writer):
+    """Everything that comes until the server closes the connection."""
+    try:
+        return await asyncio.wait_for(reader.read(), 20)
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+def head(path, *lines, method="GET"):
+    return "\n".join((f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *lines, "", ""))
+
+
+async def test_a_head_that_does_not_come_to_an_end_is_not_waited_for(page, monkeypatch):
+    monkeypatch.setattr(connections, "HEAD_S", 0.3)
+    async with served(page) as port:
+        for begin in ("", "GET / HT", "GET / HTTP/1.1\nHost: 127.0.0.1\nX-"):
+            assert await end_of(*await ask(port, begin)) == b""
+
+
+async def test_a_second_head_on_a_connection_is_not_waited_for_either(page, monkeypatch):
+    monkeypatch.setattr(connections, "HEAD_S", 0.3)
+    async with served(page) as port:
+        reader, writer = await ask(port, head("/healthz"))
+        assert b"200" in await reader.readuntil(b"\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nX")
+        await end_of(reader, writer)
+
+
+async def test_a_body_that_does_not_come_to_an_end_is_not_waited_for(page, monkeypatch):
+    monkeypatch.setattr(security, "BODY_S", 0.3)
+    async with served(page) as port:
+        text = head("/sign-in", "Content-Length: 100", "Content-Type: text/plain", method="POST")
+        assert b" 408 " in await end_of(*await ask(port, text + "a"))
+
+
+async def test_a_head_that_is_too_large_is_refused(page):
+    async with served(page) as port:
+        answer = await end_of(*await ask(port, "GET / HTTP/1.1\nHost: 127.0.0.1\nX: " + "a" * 400_000))
+        assert answer == b"" or b" 400 " in answer
+
+
+async def test_one_machine_has_so_many_connections_and_no_more(page, monkeypatch):
+    monkeypatch.setattr(connections, "MOST_OF_ONE", 3)
+    async with served(page) as port:
+        held = [await ask(port, head("/healthz")) for _ in range(3)]
+        for reader, _ in held:
+            assert b"200" in await reader.readuntil(b"\r\n")
+        assert await end_of(*await ask(port, head("/healthz"))) == b""
+        held[0][1].close()
+        for _, writer in held[1:]:
+            writer.close()
+
+
+async def open_stream(port, page, *more):
+    cookie = f"Cookie: {page.sessions.cookie}={page.sessions.begin()}"
+    return await ask(port, head("/events", cookie, "Sec-Fetch-Site: same-origin", *more))
+
+
+async def test_events_come_as_they_happen_and_end_with_the_session(page, monkeypatch):
+    monkeypatch.setattr(events, "LEAST_S", 0.05)
+    async with served(page) as port:
+        reader, writer = await open_stream(port, page)
+        await asyncio.wait_for(reader.readuntil(b'"headline"'), 10)
+        page.rig.ends(page.rig.job("1", model="Newcomer"))
+        await asyncio.wait_for(reader.readuntil(b"Newcomer"), 10)
+        page.sessions.end_all()
+        page.rig.ends(page.rig.job("2", model="Too late"))
+        assert b"Too late" not in await end_of(reader, writer)
+
+
+async def test_no_more_readers_of_events_are_let_in_than_there_is_room_for(page, monkeypatch):
+    monkeypatch.setattr(events, "MOST_OF_ONE", 2)
+    async with served(page) as port:
+        held = [await open_stream(port, page) for _ in range(2)]
+        for reader, _ in held:
+            assert b"200" in await reader.readuntil(b"\r\n")
+        reader, writer = await open_stream(port, page, "Connection: close")
+        assert b" 503 " in await end_of(reader, writer)
+        held[0][1].close()
+        for _ in range(100):
+            reader, writer = await open_stream(port, page, "Connection: close")
+            if b"200" in await reader.readuntil(b"\r\n"):
+                break
+            writer.close()
+        else:
+            raise AssertionError("the place of a reader that went away stays taken")
+        for _, each in (*held[1:], (reader, writer)):
+            each.close()
+
+
+class Transport(asyncio.Transport):
+    """A connection on which nothing is taken off."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 5), "sockname": ("127.0.0.1", 7)})
+        self.aborted = asyncio.Event()
+
+    def abort(self) -> None:
+        self.aborted.set()
+
+    def close(self) -> None:
+        """Nothing is there to close."""
+
+
+async def test_a_connection_that_takes_nothing_is_given_up_and_one_that_catches_up_is_not(monkeypatch):
+    monkeypatch.setattr(connections, "STUCK_S", 0.1)
+    config = uvicorn.Config(lambda: None, http=connections.BoundedConnection, log_config=None)
+    config.load()
+    stuck, late = Transport(), Transport()
+    for transport in (stuck, late):
+        connection = connections.BoundedConnection(config, ServerState(), {})
+        connection.connection_made(transport)
+        connection.pause_writing()
+    connection.resume_writing()
+    await asyncio.wait_for(stuck.aborted.wait(), 10)
+    assert not late.aborted.is_set()
+    connection.connection_lost(None)
+
+
+async def test_a_reader_that_accepts_no_event_leaves_its_place(page, monkeypatch):
+    monkeypatch.setattr(events, "SEND_S", 0.1)
+    readers, fragments = events.Readers(), events.LiveFragments({})
+    assert readers.enter("127.0.0.1")
+    stream = events.EventStream(page.rig.board, fragments, readers, address="127.0.0.1", may_go_on=lambda: True)
+
+    async def never(_):
+        await asyncio.Event().wait()
+
+    async def started(message):
+        if message["type"] != "http.response.start":
+            await never(message)
+
+    await asyncio.wait_for(stream({}, lambda: never(None), started), 10)
+    assert readers._of == {}
+
+
+@pytest.mark.parametrize("address", ["/sign-in?token=" + TOKEN, "/sign-in?token=wrong", "/?token=" + TOKEN])
+async def test_no_token_of_an_address_comes_into_the_log(page, address):
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(str(message)), level="TRACE")
+    async with served(page) as port:
+        await end_of(*await ask(port, head(address, "Connection: close")))
+        await end_of(*await ask(port, f"GET {address} HTTP/9\nHost: 127.0.0.1\n\n"))
+    logger.remove(sink)
+    assert "token=" not in "".join(lines)
+    assert TOKEN not in "".join(lines)
