@@ -65,6 +65,9 @@ class OneModel:
     def broken(self, request: RenderRequest, error: WorkerError) -> None:
         self.unreadable.append(request.model.name)
 
+    def known_size(self, name: str) -> int | None:
+        return None
+
     def rendered(self, request: RenderRequest) -> None:
         self.readable.append(request.model.name)
 

@@ -9,6 +9,8 @@ Invariants:
 """
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 from urllib.parse import quote
@@ -24,7 +26,9 @@ from worker.horde.error_mapping import Endpoint, refusal, unreadable
 from worker.horde.http import Answer, Connections, exchange, is_loopback
 from worker.horde.limits import Limits
 from worker.horde.messages import (
+    HordePerformance,
     MaintenanceRequest,
+    ModelDemand,
     PopRequest,
     PopResponse,
     Received,
@@ -40,6 +44,7 @@ from worker.untrusted.addresses import is_inside, is_web_address, only_public
 from worker.untrusted.http_body import IDENTITY
 from worker.untrusted.pictures import Reservation
 
+Found = TypeVar("Found")
 Message = TypeVar("Message", bound=Received)
 
 
@@ -84,6 +89,7 @@ class HordeClient:
             Endpoint.SUBMIT: RateLimit(limits.submits_per_s, 1.0),
             Endpoint.USER: lookups,
             Endpoint.WORKER: lookups,
+            Endpoint.STATUS: lookups,
             Endpoint.MAINTENANCE: RateLimit(limits.changes_per_min, 60.0),
         }
 
@@ -175,6 +181,14 @@ class HordeClient:
                 ) from error
             raise
 
+    async def model_demand(self) -> list[ModelDemand]:
+        """What waits for each image model; entries that make no sense are left out."""
+        return await self._get(Endpoint.STATUS, "status/models?type=image&model_state=known", _demand_in)
+
+    async def performance(self) -> HordePerformance:
+        """How much waits in all."""
+        return await self._look_up(Endpoint.STATUS, "status/performance", HordePerformance)
+
     async def set_maintenance(self, worker_id: str, on: bool, message: str = "") -> None:
         """Take the worker out of service, or back into it. The key must be its owner's."""
         change = MaintenanceRequest(maintenance=on, maintenance_msg=(message or None) if on else None)
@@ -194,12 +208,15 @@ class HordeClient:
         await repeat(attempt, policy, self._deadline(None, policy.within_s))
 
     async def _look_up(self, endpoint: Endpoint, path: str, kind: type[Message]) -> Message:
-        async def attempt() -> Message:
+        return await self._get(endpoint, path, lambda answer: kind.model_validate(answer.json_object()))
+
+    async def _get(self, endpoint: Endpoint, path: str, read: Callable[[Answer], Found]) -> Found:
+        async def attempt() -> Found:
             answer = await self._ask(endpoint, "GET", path, None, within_s=self._limits.lookup_s)
             if not answer.is_success:
                 raise refusal(endpoint, answer)
             try:
-                return kind.model_validate(answer.json_object())
+                return read(answer)
             except ValidationError as error:
                 raise unreadable(endpoint, answer) from error
 
@@ -226,6 +243,14 @@ class HordeClient:
     @staticmethod
     def _deadline(deadline: float | None, within_s: float) -> float:
         return asyncio.get_running_loop().time() + within_s if deadline is None else deadline
+
+
+def _demand_in(answer: Answer) -> list[ModelDemand]:
+    found = []
+    for entry in answer.json_list() or ():
+        with contextlib.suppress(ValidationError):
+            found.append(ModelDemand.model_validate(entry))
+    return found
 
 
 def _segment(text: str) -> str:

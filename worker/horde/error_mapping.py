@@ -40,6 +40,7 @@ class Endpoint(str, Enum):
     USER = "look-up of the account"
     WORKER = "look-up of the worker"
     MAINTENANCE = "change of the maintenance mode"
+    STATUS = "look-up of what is asked for"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from worker.horde.limits import Limits
 from worker.untrusted.addresses import Hook
 from worker.untrusted.http_body import iter_body, refuse_length
 from worker.untrusted.http_head import bounded_head
-from worker.untrusted.json_reader import QUICK_BYTES, QUICK_VALUES, JsonBounds, read_json_object
+from worker.untrusted.json_reader import QUICK_BYTES, QUICK_VALUES, JsonBounds, read_json, read_json_object
 from worker.untrusted.text import redact_links
 
 #: Connections of one client: two, so that a peer that alternates between two addresses keeps both open.
@@ -63,6 +63,14 @@ class Answer:
             return read_json_object(self.body, JSON_BOUNDS)
         except InputRefused:
             return None
+
+    def json_list(self) -> list[Any] | None:
+        """The body as JSON, or None when it is no JSON list."""
+        try:
+            found = read_json(self.body, JSON_BOUNDS)
+        except InputRefused:
+            return None
+        return found if isinstance(found, list) else None
 
 
 class Connections:

@@ -184,6 +184,25 @@ class UserDetails(Received):
     worker_ids: list[str] = []
 
 
+class ModelDemand(Received):
+    """One entry of GET /v2/status/models: what waits for a model, and who serves it."""
+
+    name: str = ""
+    #: threads of all workers that serve it
+    count: float = Field(default=0.0, allow_inf_nan=False)
+    #: images that wait
+    jobs: float = Field(default=0.0, allow_inf_nan=False)
+    #: seconds until they are done
+    eta: float = Field(default=0.0, allow_inf_nan=False)
+
+
+class HordePerformance(Received):
+    """GET /v2/status/performance: the queue as a whole."""
+
+    #: images that wait
+    queued_requests: float = Field(default=0.0, allow_inf_nan=False)
+
+
 class TeamDetails(Received):
     """A worker's team, as its details name it."""
 

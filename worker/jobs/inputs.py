@@ -64,6 +64,10 @@ class ModelSource(Protocol):
         """What is here, what is on its way, what can't be had."""
         ...
 
+    def known_size(self, name: str) -> int | None:
+        """Bytes of a model that could be served here, wanted or not, 0 where unknown. None: no list has it."""
+        ...
+
     def broken(self, request: RenderRequest, error: ModelBroken | AdditionBroken) -> None:
         """Hear that an engine could not use a file that this request needs. Returns at once."""
         ...

@@ -49,6 +49,9 @@ class InstalledModels:
     def model(self, name: str) -> ServedModel | None:
         return self._served.get(name)
 
+    def known_size(self, name: str) -> int | None:
+        return 0 if name in self._served else None
+
     def has(self, file: AuxiliaryFile) -> bool:
         return self._store.check(as_model_file(file)) is None
 

@@ -160,6 +160,10 @@ class ModelManager:
         found = self._models.get(name)
         return found.record if found else None
 
+    def known_size(self, name: str) -> int | None:
+        record = self._reference.images.get(name)
+        return None if record is None or record.family is None else record.size or 0
+
     def has(self, file: AuxiliaryFile) -> bool:
         return self.store.check(as_model_file(file)) is None
 

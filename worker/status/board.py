@@ -12,7 +12,7 @@ from worker import __version__
 from worker.clock import Clock, monotonic
 from worker.config.live import LiveConfig
 from worker.engine.pool import EnginePool
-from worker.engine.slot import EngineSlot
+from worker.engine.slot import EngineSlot, SlotState
 from worker.horde.client import HordeClient
 from worker.jobs.flat_pictures import FlatPictures
 from worker.jobs.in_flight import JobsInFlight
@@ -20,6 +20,7 @@ from worker.jobs.inputs import ModelSource
 from worker.jobs.job import Job, JobEvent, JobEvents
 from worker.scheduling.estimates import Estimates
 from worker.scheduling.pop_or_wait import Admission
+from worker.status.advice.advisor import Advisor, Work
 from worker.status.job_book import EndListener, JobBook
 from worker.status.keeper import Keeper
 from worker.status.log_tail import LogTail
@@ -104,6 +105,11 @@ class StatusBoard:
         parts.events.subscribe_pictures(self._shown.note_picture)
         parts.events.subscribe_pops(self.stats.note_pop)
         parts.events.subscribe_pops(self._standing.note)
+        self._advisor = Advisor(
+            parts.live, parts.horde, work=self._work, size_of=parts.models.known_size, clock=clock, wall=wall
+        )
+        parts.events.subscribe_pops(self._advisor.note)
+        self._book.on_end(self._advisor.ended)
         parts.steering.on_change(self._steered)
         pause = parts.steering.pause_state
         self._keeper = Keeper(parts.history, self._book, pause, wall=wall) if parts.history else None
@@ -137,7 +143,9 @@ class StatusBoard:
     async def run(self) -> None:
         """Follow what the Horde and the log say, and keep the history, until cancelled."""
         with self._log.listening():
-            await asyncio.gather(self._standing.run(), *([self._keeper.run()] if self._keeper else []))
+            await asyncio.gather(
+                self._standing.run(), self._advisor.run(), *([self._keeper.run()] if self._keeper else [])
+            )
 
     # Read by whoever shows it
 
@@ -231,6 +239,8 @@ class StatusBoard:
             warnings=self._warnings.current(
                 slots=slots, models=models, standing=standing, flat=self._parts.flat_pictures.many
             ),
+            advice=self._advisor.advice(),
+            predictions=self._advisor.predictions(),
         )
 
     def _session(self, now: float) -> Session:
@@ -247,6 +257,18 @@ class StatusBoard:
             uptime_s=uptime_s,
             idle_s=self._admission.all_in_vain_s if self._admission else 0.0,
             kudos_per_hour=stats.kudos * HOUR_S / uptime_s if uptime_s >= LEAST_S else None,
+        )
+
+    def _work(self) -> Work:
+        """What advice rests on. An engine that works or stands ready counts."""
+        state, admission = self._parts.models.state(), self._admission
+        return Work(
+            total=self.stats.total,
+            uptime_s=self._clock() - self._since,
+            idle_s=admission.all_in_vain_s if admission else 0.0,
+            engines=sum(slot.state is SlotState.READY for slot in self._parts.pool.slots),
+            models=frozenset(map(visible, (*state.ready, *state.waiting, *state.failed))),
+            not_offered=dict(admission.not_offered) if admission else {},
         )
 
     def _slot(self, slot: EngineSlot, views: dict[Job, JobView], now: float) -> SlotView:

@@ -252,6 +252,38 @@ class WarningView:
 
 
 @dataclass(frozen=True)
+class AdviceView:
+    """A change of one setting that might earn more. Figures are estimates of what it might bring alone, at most."""
+
+    #: stays the same for the same matter: a reason of the Horde's, or "model NAME"
+    topic: str
+    #: the key of bridgeData.yaml, and the value that it should have; for models_to_load the model to add
+    key: str
+    value: str
+    sentence: str
+    remedy: str
+    jobs_per_hour: float
+    #: None: no job was paid yet
+    kudos_per_hour: float | None = None
+    #: that it would take; None: none, or not known
+    disk_bytes: int | None = None
+    #: what the estimate rests on
+    basis: str = ""
+
+
+@dataclass(frozen=True)
+class PredictionView:
+    """What was predicted for a change that the owner has made, and what came."""
+
+    topic: str
+    sentence: str
+    since: float
+    predicted_per_hour: float
+    #: jobs that the change has brought
+    came: int
+
+
+@dataclass(frozen=True)
 class LogLine:
     """A line of the log."""
 
@@ -332,6 +364,10 @@ class Snapshot:
     #: since the last job, in which an engine was idle and asked in vain
     in_vain_s: float = 0.0
     warnings: tuple[WarningView, ...] = ()
+    #: what would earn more, the best first
+    advice: tuple[AdviceView, ...] = ()
+    #: what became of advice that was followed
+    predictions: tuple[PredictionView, ...] = ()
 
     @property
     def waiting(self) -> int:

@@ -73,6 +73,7 @@ class HordeApp:
             self._path(Route.WORKERS, "GET", f"{api}/workers/{{id}}", self._worker),
             self._path(Route.WORKERS, "PUT", f"{api}/workers/{{id}}", self._modify_worker),
             self._path(Route.STATUS, "GET", f"{api}/status/models", self._models),
+            self._path(Route.STATUS, "GET", f"{api}/status/performance", self._performance),
             self._path(Route.STATUS, "GET", f"{api}/status/heartbeat", self._heartbeat),
             self._path(Route.UPLOAD, "PUT", "/r2/{bucket}/{name}", self._upload),
             self._path(Route.DOWNLOAD, "GET", "/r2/{bucket}/{name}", self._download),
@@ -146,6 +147,10 @@ class HordeApp:
     async def _heartbeat(self, request: Request) -> Response:
         del request
         return JSONResponse(self._state.heartbeat())
+
+    async def _performance(self, request: Request) -> Response:
+        del request
+        return JSONResponse(self._state.performance())
 
     async def _upload(self, request: Request) -> Response:
         bucket, name = request.path_params["bucket"], request.path_params["name"]

@@ -221,6 +221,14 @@ class EmbeddedHorde:
         with self._changed:
             return models_view(self._queue, self._directory.online(self.clock()))
 
+    def performance(self) -> dict[str, Any]:
+        """GET /status/performance."""
+        with self._changed:
+            return {
+                "queued_requests": sum(request.waiting for request in self._queue),
+                "worker_count": sum(1 for _ in self._directory.online(self.clock())),
+            }
+
     def heartbeat(self) -> dict[str, Any]:
         """GET /status/heartbeat."""
         with self._changed:

@@ -1,0 +1,126 @@
+"""Advice for the running worker: hears its pops, looks at the Horde's demand, follows what the owner changes."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from worker.clock import Clock, monotonic
+from worker.config.live import LiveConfig
+from worker.config.schema import BridgeData
+from worker.horde.client import HordeClient
+from worker.jobs.job import PopEvent
+from worker.status.advice.arrivals import Arrivals
+from worker.status.advice.demand import LOOK_EVERY_S, Demand
+from worker.status.advice.estimate import SWITCHES, Facts, advise
+from worker.status.advice.predictions import Predictions
+from worker.status.model import AdviceView, JobRecord, PredictionView, Tally
+
+#: Advice is made anew this often at most, in seconds, and not before the queue was watched so long.
+FRESH_S = 10.0
+LEAST_WATCHED_S = 5.0
+#: Below this part of the time an engine is busy enough: other jobs would only take the place of those that come.
+LEAST_IDLE = 0.05
+#: The largest count that is believed.
+LARGEST_COUNT = 10**6
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the worker did so far, for the estimates."""
+
+    total: Tally
+    uptime_s: float
+    #: in which an engine stood ready, jobs were asked for and none came
+    idle_s: float
+    #: engines that stand ready
+    engines: int
+    #: models here or on their way
+    models: frozenset[str]
+    #: switches that are on and not offered, with the reason
+    not_offered: dict[str, str]
+
+
+class Advisor:
+    """Subscribe `note` to pops, `ended` to jobs that end; `run` is its life."""
+
+    def __init__(
+        self,
+        live: LiveConfig,
+        horde: HordeClient,
+        *,
+        work: Callable[[], Work],
+        size_of: Callable[[str], int | None],
+        clock: Clock = monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`size_of` gives the bytes of a model that the reference knows and this worker could serve, 0: not known."""
+        self._live = live
+        self._work = work
+        self._size_of = size_of
+        self._clock = clock
+        self._reasons = Arrivals()
+        self._demand = Demand(horde, lambda: self._idle(work()) >= LEAST_IDLE, clock=clock)
+        self._predictions = Predictions(wall)
+        self._fresh: tuple[float, tuple[AdviceView, ...]] | None = None
+        live.subscribe(self._changed)
+
+    async def run(self, every_s: float = LOOK_EVERY_S) -> None:
+        """Look at what is asked for until cancelled."""
+        await self._demand.run(every_s)
+
+    def note(self, event: PopEvent) -> None:
+        """A pop came back: an empty one tells what passed the worker by."""
+        if event.answer is None or event.answer.job_ids:
+            return
+        counts = {
+            reason: float(min(count, LARGEST_COUNT))
+            for reason, count in event.answer.skipped.items()
+            if (reason in SWITCHES or reason == "models") and isinstance(count, int) and count > 0
+        }
+        self._reasons.note(self._clock(), counts)
+
+    def ended(self, job: JobRecord) -> None:
+        """A job has ended."""
+        self._predictions.ended(job)
+
+    def advice(self) -> tuple[AdviceView, ...]:
+        """What would earn more, the best first; empty while it is too early to tell, or where the engines are busy."""
+        now = self._clock()
+        if self._fresh is None or now - self._fresh[0] > FRESH_S:
+            self._fresh = now, self._advise(now)
+        return self._fresh[1]
+
+    def predictions(self) -> tuple[PredictionView, ...]:
+        """What became of advice that was followed."""
+        return self._predictions.views()
+
+    def _advise(self, now: float) -> tuple[AdviceView, ...]:
+        work = self._work()
+        idle = self._idle(work)
+        if idle < LEAST_IDLE or self._reasons.watched_s < LEAST_WATCHED_S:
+            return ()
+        jobs = work.total.jobs
+        return advise(
+            Facts(
+                config=self._live.data,
+                reasons=self._reasons.rates(now),
+                models=self._demand.needs(),
+                own_models=work.models,
+                queued=self._demand.queued,
+                watched_s=self._reasons.watched_s,
+                idle=idle,
+                engines=work.engines,
+                job_s=work.total.render_s / jobs if jobs else None,
+                job_kudos=work.total.kudos / jobs if jobs else None,
+                size_of=self._size_of,
+                not_offered=work.not_offered,
+            )
+        )
+
+    @staticmethod
+    def _idle(work: Work) -> float:
+        return min(1.0, work.idle_s / work.uptime_s) if work.uptime_s > 0 else 0.0
+
+    def _changed(self, before: BridgeData, after: BridgeData) -> None:
+        self._predictions.changed(before, after, self.advice() if self._fresh is None else self._fresh[1])
+        self._fresh = None
