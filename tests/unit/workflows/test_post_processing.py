@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 
 from worker.workflows.auxiliary_files import FACE_FIXERS, SCALES, STRIP_BACKGROUND, UPSCALERS
 from worker.workflows.payload import read_request
-from worker.workflows.post_processing import MAX_JOB_PX, MAX_PICTURE_PX, MAX_SIDE_PX, fitting, in_order
+from worker.workflows.post_processing import (
+    MAX_JOB_PX,
+    MAX_NAMES,
+    MAX_PICTURE_PX,
+    MAX_SIDE_PX,
+    asked,
+    fitting,
+    in_order,
+)
 from worker.workflows.request import ServedModel
 from worker.workflows.types import Family
 
@@ -29,6 +37,8 @@ X4, X4_TOO, X2 = "RealESRGAN_x4plus", "NMKD_Siax", "RealESRGAN_x2plus"
         ((X4, X4_TOO), 512, 512, 8, (X4,)),
         ((X4, STRIP_BACKGROUND), 4096, 4096, 1, (STRIP_BACKGROUND,)),
         (("GFPGAN", X4, X4_TOO), 1024, 1024, 1, ("GFPGAN", X4)),
+        # Each alone would be done in time, but not both.
+        ((X2, X2), 1152, 1152, 4, (X2,)),
         # Slow ones get less to do.
         (("4xNomos2_hq_dat2",), 1024, 1024, 4, ("4xNomos2_hq_dat2",)),
         (("4xNomos2_hq_dat2",), 1024, 1024, 20, ()),
@@ -71,3 +81,8 @@ def test_twelve_upscalers_on_a_tiny_picture_end_below_the_limit() -> None:
     request = read_request({"width": 64, "height": 64, "post_processing": list(UPSCALERS)}, model=MODEL)
     assert 64 * 4 ** (len(request.upscalers) - 1) <= MAX_SIDE_PX
     assert len(request.notes) == len(UPSCALERS) - len(request.upscalers)
+
+
+def test_of_a_list_without_end_only_the_beginning_is_read() -> None:
+    names = [f"unknown {number}" for number in range(MAX_NAMES - 1)]
+    assert asked({"post_processing": [*names, X2, *map(str, range(10_000)), X4]}) == [*names, X2]
