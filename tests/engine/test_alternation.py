@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
 MODELS = ("Tiny SD1.5", "Tiny SDXL")
 ROUNDS = 3
 #: What ComfyUI says once for every checkpoint it builds from a file.
-BUILT = re.compile(r"^model_type ", re.MULTILINE)
+BUILT = re.compile(r"^(?:\x1b\S*\[INFO\]\x1b\[0m )?model_type ", re.MULTILINE)
 
 
 @pytest.mark.parametrize(

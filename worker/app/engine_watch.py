@@ -8,6 +8,7 @@ from pathlib import Path
 from loguru import logger
 
 from worker.app.context import RunningWorker
+from worker.app.live_library import keep_node_classes
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.engine.process import EngineSettings
@@ -126,12 +127,16 @@ class EngineWatch:
         trees = _trees(running.pool.slots)
         if trees and trees != self._trees:
             self._trees = trees
-            infos = {
-                slot.process.settings.comfyui: (slot.version, slot.object_info)
+            ready = {
+                slot.process.settings.comfyui: slot
                 for slot in running.pool.slots
                 if slot.process and slot.state is SlotState.READY
             }
-            await asyncio.to_thread(running.library.audit, list(infos.values()))
+            await asyncio.to_thread(
+                running.library.audit, [(slot.version, slot.object_info) for slot in ready.values()]
+            )
+            for slot in ready.values():
+                await keep_node_classes(slot)
 
     async def _judge(self, running: RunningWorker) -> None:
         """Give up an engine on probation that fails; let one that has served well count as sound."""

@@ -1,13 +1,28 @@
 """The templates that every engine in service can run; audited again whenever one of another version comes."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loguru import logger
 
+from worker.engine.slot import EngineSlot
 from worker.workflows.audit import audit_library, files_absent, is_listed, suited_to_all
 from worker.workflows.library import Library
-from worker.workflows.node_classes import with_any_file
+from worker.workflows.node_classes import keep_answer, with_any_file
+
+
+async def keep_node_classes(slot: EngineSlot) -> None:
+    """Let `workflows check` know the node classes of the ComfyUI in use while no engine runs."""
+    if slot.process is None:
+        return
+    settings = slot.process.settings
+    try:
+        await asyncio.to_thread(
+            keep_answer, settings.base_directory.parent, settings.comfyui, dict(slot.object_info), slot.version
+        )
+    except OSError as error:
+        logger.debug("The engine's node classes can't be written down: {}", error)
 
 
 class LiveLibrary:

@@ -10,7 +10,7 @@ from loguru import logger
 
 from worker.aio import ungrouped
 from worker.app.context import BackgroundTask, RunningWorker, StatusReader, background_tasks, readers
-from worker.app.live_library import LiveLibrary
+from worker.app.live_library import LiveLibrary, keep_node_classes
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.engine.pool import EnginePool
@@ -42,7 +42,6 @@ from worker.status.board import StatusBoard, StatusParts
 from worker.status.session import SessionStats
 from worker.status.steering import Steering
 from worker.workflows.library import Library
-from worker.workflows.node_classes import keep_answer
 
 
 @dataclass(frozen=True)
@@ -135,8 +134,7 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
                 first = await _first_engine(pool, stop, setup.fall_back)
                 if first is None:
                     return status.stats
-                if setup.config.comfyui_path is not None:
-                    await _keep_node_classes(setup.engines[0], first)
+                await keep_node_classes(first)
                 running = _begin(setup, horde, pool, estimates, status=status, first=first)
                 async with background_tasks(running, setup.background):
                     status.stats.given_back = await until_drained(
@@ -167,16 +165,6 @@ def _status(
             history=setup.history,
         )
     )
-
-
-async def _keep_node_classes(settings: EngineSettings, first: EngineSlot) -> None:
-    """Let `workflows check` know the node classes of an owner's ComfyUI while no engine runs."""
-    try:
-        await asyncio.to_thread(
-            keep_answer, settings.base_directory.parent, settings.comfyui, dict(first.object_info), first.version
-        )
-    except OSError as error:
-        logger.debug("The engine's node classes can't be written down: {}", error)
 
 
 async def _first_engine(

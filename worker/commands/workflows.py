@@ -23,6 +23,8 @@ from worker.commands.output import answer, answer_json, wrapping_table
 from worker.config.load import LoadedConfig
 from worker.config.paths import models_root
 from worker.engine.install.layout import Runtime
+from worker.engine.versions.shelf import Shelf
+from worker.engine.versions.state import INSTALLED
 from worker.jobs.preview import preview, read_pop_file, request_for, to_json
 from worker.models.catalog.model_selection import custom_of, resolve_from_cache, store_of
 from worker.models.download_plan import as_model_file
@@ -71,7 +73,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Templates and fragments, kinds of jobs that can be done with the models that are here, the feature level; and
-    of each why not. Checked against the nodes of the pinned ComfyUI.
+    of each why not. Checked against the nodes of the ComfyUI in use.
     """
     loaded = settings_or_defaults(config, from_environment=from_environment)
     library = library_of(loaded.data)
@@ -125,18 +127,18 @@ def explain_(job: PopFile, *, config: ConfigFile = None, reference: ReferenceFol
 
 
 def _engine_of(loaded: LoadedConfig, library: Library) -> tuple[str, ObjectInfo]:
-    """The version and the node classes to check against: of the pinned ComfyUI, or of an owner's when it last ran.
+    """The version and the node classes to check against: of the installed ComfyUI, or of another when it last ran.
 
     Before its first run, the classes that it alone can know are left unchecked.
     """
-    config = loaded.data
-    if config.comfyui_path is None:
+    config, runtime = loaded.data, Runtime.locate()
+    in_use = Shelf(runtime).in_use
+    if config.comfyui_path is None and in_use.name == INSTALLED:
         return PINNED_VERSION, snapshot()
-    runtime = Runtime.locate().folder
-    home = worker_folder(runtime, loaded.environment, name=config.dreamer_name, horde_url=config.horde_url)
-    kept = kept_answer(engines_folder(home), config.comfyui_path)
+    home = worker_folder(runtime.folder, loaded.environment, name=config.dreamer_name, horde_url=config.horde_url)
+    kept = kept_answer(engines_folder(home), config.comfyui_path or in_use.comfyui)
     if kept is None:
-        return PINNED_VERSION, own_classes(library)
+        return in_use.version or PINNED_VERSION, own_classes(library)
     version, node_classes = kept
     return version, with_any_file(node_classes)
 

@@ -21,7 +21,6 @@ from worker.engine.client import EngineClient
 from worker.engine.install.layout import Runtime
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.engine.versions.shelf import Engine
-from worker.engine.versions.state import INSTALLED
 from worker.engine.versions.verdict import Compared, Rendered, TrialReport, audit_difference, compare
 from worker.errors import EngineChangeRefused, WorkerError
 from worker.images import RawImage
@@ -107,12 +106,11 @@ def _models(runtime: Runtime) -> InstalledModels:
 
 async def _outcome(runtime: Runtime, engine: Engine, library: Library, models: InstalledModels, tell: Tell) -> Outcome:
     """Run an engine through the whole trial. Raises WorkerError where it can't be started at all."""
-    out = tinies.tiny_folder(runtime) if engine.name == INSTALLED else engine.comfyui.with_name("tiny")
-    unchanged = [] if engine.name == INSTALLED else await tinies.build_tree(engine.python, engine.comfyui, out)
-    folder = Path(tempfile.mkdtemp(prefix="trial-", dir=out))
+    tree, unchanged = await tinies.loading_tree(runtime, engine)
+    folder = Path(tempfile.mkdtemp(prefix="trial-", dir=tree.parent))
     settings = EngineSettings(
         python=engine.python,
-        comfyui=tinies.engine_tree(out),
+        comfyui=tree,
         base_directory=folder / "engine",
         log_file=folder / "engine.log",
         model_paths=Store(tinies.models_folder(tinies.tiny_folder(runtime))).model_paths(),

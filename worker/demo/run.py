@@ -31,6 +31,7 @@ from worker.demo.tiny.recipes import TINY_MODELS, TinyModel
 from worker.engine.devices import Device, engine_settings
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator
+from worker.engine.versions.shelf import Shelf
 from worker.horde.agent import bridge_agent
 from worker.models.disk.store import Store
 from worker.models.installed import InstalledModels
@@ -104,11 +105,17 @@ async def _demo(
     wanted = {request.model for request in requests}
     models = [model for model in TINY_MODELS if model.name in wanted]
     await _build(runtime, models)
+    # The engine in use shows what the worker would do, and not only the one that was installed.
+    engine = Shelf(runtime).in_use
+    tree, _ = await tinies.loading_tree(runtime, engine)
+    logger.info("The engine is {} (ComfyUI {}).", engine.name, engine.version)
     horde = EmbeddedHorde(models={model.name: ModelFacts(Baseline(model.baseline)) for model in models})
     ids = [horde.enqueue(_asked(request)) for request in requests]
     with serve_in_thread(horde) as running:
+        setup = tiny_setup(runtime, f"{running.url}/api", models, slots=slots)
+        engines = [replace(each, python=engine.python, comfyui=tree) for each in setup.engines]
         await _work_until_done(
-            with_view(tiny_setup(runtime, f"{running.url}/api", models, slots=slots), at_bottom=at_bottom),
+            with_view(replace(setup, engines=engines), at_bottom=at_bottom),
             lambda: horde.wait(ids, timeout_s=JOB_TIMEOUT_S * len(ids)),
         )
     return [_look_at(request, horde.deliveries(id_), out) for request, id_ in zip(requests, ids, strict=True)]

@@ -10,6 +10,8 @@ from worker.aio import timeout
 from worker.app.state_dir import VARIABLE
 from worker.demo.tiny.recipes import TINY_MODELS, TinyModel, build_command, engine_tree, models_folder
 from worker.engine.install.layout import Runtime
+from worker.engine.versions.shelf import Engine
+from worker.engine.versions.state import INSTALLED
 from worker.errors import RuntimeMissing
 from worker.models.catalog.records import Category, ModelRecord
 from worker.models.catalog.schemas import read_records
@@ -62,19 +64,22 @@ async def build(
     await _run(build_command(runtime.engine_python, runtime.comfyui, folder, sorted(files), full_size=full_size), tell)
 
 
-async def build_tree(python: Path, comfyui: Path, out: Path) -> list[str]:
-    """Make the tree of an engine that loads the tiny models of another one, in `engine_tree(out)`.
+async def loading_tree(runtime: Runtime, engine: Engine) -> tuple[Path, list[str]]:
+    """The tree of an engine that loads the tiny models, which the installed one has made; it is made where missing.
 
-    Returns what of it keeps its real size because this ComfyUI has it in no known place. Raises RuntimeMissing.
+    Also returns what of it keeps its real size because this ComfyUI has it in no known place. Raises RuntimeMissing.
     """
+    if engine.name == INSTALLED:
+        return engine_tree(tiny_folder(runtime)), []
+    out = engine.comfyui.with_name("tiny")
     unchanged: list[str] = []
 
     def note(line: str) -> None:
         if line.startswith('{"unchanged":'):
             unchanged.append(line)
 
-    await _run(build_command(python, comfyui, out, tree_only=True), note)
-    return unchanged
+    await _run(build_command(engine.python, engine.comfyui, out, tree_only=True), note)
+    return engine_tree(out), unchanged
 
 
 async def _run(command: Sequence[str], tell: Callable[[str], None]) -> None:
@@ -127,4 +132,4 @@ def records(models: Collection[TinyModel] = TINY_MODELS) -> list[ModelRecord]:
     return list(read_records(reference, Category.IMAGE).records.values())
 
 
-__all__ = ["GeneratedModels", "build", "build_tree", "engine_tree", "models_folder", "records", "tiny_folder"]
+__all__ = ["GeneratedModels", "build", "engine_tree", "loading_tree", "models_folder", "records", "tiny_folder"]

@@ -128,6 +128,9 @@ _REQUESTERS_NODES = frozenset({"HordeImageInput", "HordeQrCode"})
 #: Errors of the system, which say nothing of a file that was being read; of a missing file they do.
 _SYSTEM_TYPES = ("OSError", "PermissionError", "BlockingIOError", "TimeoutError", "ConnectionError")
 
+#: Of 0.3.75 and of 0.33.0.
+_ABSENT_CLASS = _any_of(r"node .* does not exist", r"Node '.*' not found")
+
 RELOAD = "The file is damaged or incomplete: let it be downloaded again."
 
 
@@ -265,6 +268,8 @@ def classify_rejection(answer: Mapping[str, Any], graph: Graph) -> EngineError:
     ]
     said = [f"{kind} ({node_id}): {_sentence(error)}" for node_id, kind, error in errors]
     top = answer.get("error")
+    if not said and (absent := _absent_class(top, graph)):
+        said = [absent]
     if not said:
         said = [_sentence(top) if isinstance(top, Mapping) else str(top or "unknown reason")]
     message = "ComfyUI refuses the graph: " + "; ".join(said)
@@ -278,6 +283,17 @@ def classify_rejection(answer: Mapping[str, Any], graph: Graph) -> EngineError:
         if all(files):
             return ModelBroken(message, file=files[0], remedy="The engine does not see the file: look at its folder.")
     return GraphRejected(message, remedy=remedy)
+
+
+def _absent_class(error: Any, graph: Graph) -> str:
+    """Which node class of the graph the engine does not have, where it says so; versions word that differently, and
+    newer ones name the node's title alone.
+    """
+    said = f"{error.get('message')} {error.get('details')}" if isinstance(error, Mapping) else ""
+    if not _ABSENT_CLASS.search(said):
+        return ""
+    node_id = next((node_id for node_id in graph if f"Node ID '#{node_id}'" in said), "")
+    return f"it has no node class {graph.get(node_id, {}).get('class_type', '?')} ({node_id})"
 
 
 def _sentence(error: Mapping[str, Any]) -> str:

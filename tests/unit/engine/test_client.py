@@ -203,7 +203,7 @@ async def test_a_graph_that_comfyui_refuses_is_rejected_with_all_it_says(
     missing = plain_graph()
     missing["out"]["inputs"] = {}
 
-    with pytest.raises(GraphRejected, match="node EmptyImagination does not exist"):
+    with pytest.raises(GraphRejected, match=r"node class EmptyImagination \(image\)"):
         await client.render(unknown, OUT)
     with pytest.raises(GraphRejected, match=r"HordeImageOutput \(out\): Required input is missing images"):
         await client.render(missing, OUT)

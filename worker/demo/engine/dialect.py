@@ -52,7 +52,12 @@ DIALECTS = {
         cancels_jobs=True,
         keeps_results=True,
         needs_places=True,
-        features={"extension": {"manager": {"supports_v4": True}}, "supports_progress_text_metadata": True},
+        features={
+            "supports_model_type_tags": True,
+            "extension": {"manager": {"supports_v4": True}},
+            "node_replacements": True,
+            "assets": False,
+        },
     ),
 }
 

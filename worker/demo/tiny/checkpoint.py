@@ -7,6 +7,7 @@ checkpoint is returned the engine's detection is asked what it takes it for.
 from typing import Any
 
 import torch
+from comfy.ldm.flux.model import FluxParams
 from comfy.model_detection import model_config_from_unet
 from comfy.supported_models_base import BASE
 
@@ -19,6 +20,12 @@ def configuration(family: type[BASE], unet_config: dict[str, Any]) -> BASE:
     config = family(unet_config)
     config.set_inference_dtype(torch.float16, None)
     return config
+
+
+def newer_flux_fields() -> dict[str, Any]:
+    """What newer versions of ComfyUI also tell of a Flux; nothing on those that don't."""
+    newer = {"txt_ids_dims": [], "yak_mlp": False, "txt_norm": False}
+    return {name: value for name, value in newer.items() if name in FluxParams.__dataclass_fields__}
 
 
 def unet_shapes(config: BASE) -> Shapes:

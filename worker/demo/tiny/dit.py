@@ -11,11 +11,10 @@ from collections.abc import Sequence
 
 import torch
 from comfy import supported_models
-from comfy.ldm.flux.model import FluxParams
 from comfy.ldm.wan.vae import WanVAE
 from comfy.supported_models_base import BASE
 
-from .checkpoint import check_detection, clip_shapes, configuration, fuse, unet_shapes
+from .checkpoint import check_detection, clip_shapes, configuration, fuse, newer_flux_fields, unet_shapes
 from .vae import autoencoder
 from .weights import StateDict, fill, shapes_of
 
@@ -46,12 +45,7 @@ SHAPE_FLUX = {
     "depth": 1,
     "depth_single_blocks": 1,
 }
-#: What newer versions of ComfyUI also tell of it.
-SHAPE_FLUX |= {
-    name: value
-    for name, value in {"txt_ids_dims": [], "yak_mlp": False, "txt_norm": False}.items()
-    if name in FluxParams.__dataclass_fields__
-}
+SHAPE_FLUX |= newer_flux_fields()
 SHAPE_QWEN = {"image_model": "qwen_image", "in_channels": PATCH, "num_layers": 1}
 SHAPE_Z_IMAGE = {
     "image_model": "lumina2",

@@ -14,7 +14,7 @@ from comfy.ldm.models.autoencoder import AutoencoderKL, AutoencodingEngine
 from comfy.supported_models_base import BASE
 
 from . import cascade, control, lora, upscale
-from .checkpoint import clip_shapes, configuration, fuse, unet_shapes
+from .checkpoint import clip_shapes, configuration, fuse, newer_flux_fields, unet_shapes
 from .sd import EVERY_UNET
 from .weights import StateDict, fill, shapes_of
 
@@ -58,6 +58,7 @@ SHAPE_FLUX = {
     "depth_single_blocks": 38,
     "guidance_embed": False,
 }
+SHAPE_FLUX |= newer_flux_fields()
 SHAPE_CASCADE_C = {"stable_cascade_stage": "c", "c_cond": 2048}
 SHAPE_CASCADE_B = {
     "stable_cascade_stage": "b",

@@ -1,0 +1,126 @@
+"""Commands that change the engines, killed at random moments: the worker always has an engine to start."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.unit.engine.fake_trees import fake_tree
+from worker.engine.install.layout import Runtime
+from worker.engine.versions.shelf import Shelf
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9 on Windows")
+
+#: Runs a command of `engine` on a runtime folder that is no more than an engine.
+COMMAND = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from worker.engine.install.layout import Runtime
+from worker.engine.versions.shelf import Shelf
+from worker.engine.versions.sources import fetch, read_source
+
+folder, command, name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+shelf = Shelf(replace(Runtime.locate(), folder=folder, comfyui=folder / "comfyui", engine_python=Path(sys.executable)))
+print("begun", flush=True)
+if command == "add":
+    source = read_source(sys.argv[4])
+    make = lambda place: fetch(source, place / "comfyui", place / "scratch", print)
+    shelf.add(name, source.spelled, make, python=Path(sys.executable))
+elif command == "use":
+    for _ in range(200):
+        for each in (name, "installed"):
+            shelf.use(each)
+elif command == "remove":
+    shelf.remove(name)
+"""
+ROUNDS = 15
+
+
+def run(folder: Path, *arguments: str, kill_after_s: float | None = None) -> int:
+    """Run a command, to its end or until it is killed. The exit code, negative for the signal."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, str(folder), *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    if kill_after_s is not None:
+        time.sleep(kill_after_s)
+        os.kill(child.pid, signal.SIGKILL)
+    child.stdout.read()
+    child.stdout.close()
+    return child.wait()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    fake_tree(tmp_path / "runtime" / "comfyui", "0.1")
+    return tmp_path / "runtime"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree of some hundred files, so that there is a middle of copying it."""
+    tree = fake_tree(tmp_path / "tree", "0.2")
+    for number in range(600):
+        (tree / f"module_{number}.py").write_text("x = 1\n" * 50, encoding="utf-8")
+    return tree
+
+
+def shelf_of(folder: Path) -> Shelf:
+    runtime = Runtime.locate(folder.parent, {"AIWORKER_RUNTIME_DIR": str(folder)})
+    return Shelf(Runtime(folder, folder, runtime.worker_python, Path(sys.executable), folder / "comfyui", None))
+
+
+def whole(folder: Path, name: str) -> bool:
+    return len(list((folder / "versions" / name / "comfyui").glob("module_*.py"))) == 600
+
+
+def test_an_engine_is_added_whole_or_not_at_all_whenever_the_command_is_killed(folder: Path, tree: Path) -> None:
+    chance = random.Random(7)
+    shelf, killed = shelf_of(folder), 0
+    for number in range(ROUNDS):
+        code = run(folder, "add", f"new-{number}", str(tree), kill_after_s=chance.uniform(0, 0.12))
+        killed += code == -signal.SIGKILL
+        assert shelf.in_use.name == "installed"
+        assert shelf.in_use.stands
+        found = shelf.find(f"new-{number}")
+        assert found is None or whole(folder, found.name)
+    assert killed > ROUNDS // 4
+
+    assert run(folder, "add", "last", str(tree)) == 0
+    assert whole(folder, "last")
+    assert not list((folder / "versions").glob("*.partial"))
+
+
+def test_one_engine_or_the_other_is_in_use_whenever_the_command_is_killed(folder: Path, tree: Path) -> None:
+    chance = random.Random(8)
+    assert run(folder, "add", "new", str(tree)) == 0
+    shelf, seen = shelf_of(folder), set()
+    for _ in range(ROUNDS):
+        assert run(folder, "use", "new", kill_after_s=chance.uniform(0, 0.1)) == -signal.SIGKILL
+        state = shelf.state
+        seen.add(state.current)
+        assert state.current in {"new", "installed"}
+        assert shelf.in_use.name == state.current
+        assert shelf.in_use.stands
+    assert seen == {"new", "installed"}
+
+
+def test_an_engine_that_was_being_removed_is_whole_or_gone(folder: Path, tree: Path) -> None:
+    chance = random.Random(9)
+    shelf = shelf_of(folder)
+    for number in range(ROUNDS // 2):
+        name = f"old-{number}"
+        assert run(folder, "add", name, str(tree)) == 0
+        run(folder, "remove", name, kill_after_s=chance.uniform(0, 0.06))
+        found = shelf.find(name)
+        assert found is None or whole(folder, name)
+        assert shelf.in_use.stands
+    assert run(folder, "add", "last", str(tree)) == 0
+    assert not list((folder / "versions").glob("*.gone"))
