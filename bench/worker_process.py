@@ -21,6 +21,7 @@ from loguru import logger
 
 from worker import logs
 from worker.app.lifecycle import run
+from worker.dashboard.reader import Dashboard
 from worker.demo.engine.script import Script
 from worker.demo.engine.settings import scripted_settings
 from worker.demo.run import tiny_setup
@@ -128,6 +129,7 @@ def main() -> None:
     parser.add_argument("--full-size", action="store_true", help="models of the published sizes")
     parser.add_argument("--settings", type=json.loads, default={}, help="keys of bridgeData.yaml as JSON")
     parser.add_argument("--timeline", type=Path)
+    parser.add_argument("--page", type=Path, metavar="FOLDER", help="serve the dashboard; its address lies there")
     arguments = parser.parse_args()
     logs.set_up(arguments.logs, console_level="ERROR" if arguments.simulated else "WARNING")
     logger.add(
@@ -152,6 +154,8 @@ def main() -> None:
         # The real Horde takes 60 submits a second from one address; here the worker is what is measured.
         setup = replace(setup, limits=Limits(pops_per_s=1000, submits_per_s=1000))
     setup = replace(setup, engines=engines)
+    if arguments.page:
+        setup = replace(setup, readers=(Dashboard(setup.live, arguments.page),))
     if arguments.pulse:
         setup = replace(setup, safety=(listener := Listener()))
         run(setup)

@@ -15,6 +15,8 @@ from worker.status.model import Snapshot
 
 #: Interval for checking whether a block is due, in seconds; also the refresh of the live view.
 TICK_S = 1.0
+#: The live view is drawn this often while nothing moves in it, in seconds: drawing is what costs.
+STILL_S = 5.0
 #: A block that says nothing new is shown this seldom, in seconds.
 NOTHING_NEW_S = 600.0
 
@@ -32,6 +34,8 @@ class StatusView:
         self._warned = False
         self._shown: tuple[object, ...] = ()
         self._shown_at = float("-inf")
+        self._seen: tuple[object, ...] | None = None
+        self._drawn_at = float("-inf")
 
     async def __call__(self, status: StatusBoard) -> None:
         try:
@@ -49,11 +53,19 @@ class StatusView:
             self._warn_if_idle(status, settings.minutes_allowed_without_jobs, quiet=settings.suppress_speed_warnings)
             period_s = settings.status_period_s
             if view is not None:
-                view.show(status.snapshot() if period_s else None)
+                self._show(view, status.snapshot() if period_s else None, now)
             if period_s and now - due_at >= period_s:
                 due_at = now
                 self._log(status.snapshot(), now, "SUCCESS" if view is None else "DEBUG")
             await asyncio.sleep(TICK_S)
+
+    def _show(self, view: LiveView, status: Snapshot | None, now: float) -> None:
+        """Draw the view anew, though seldom while nothing in it moves but the time."""
+        seen = None if status is None else _news(status)
+        moves = status is not None and (status.jobs or status.downloads)
+        if moves or seen != self._seen or now - self._drawn_at >= STILL_S:
+            self._seen, self._drawn_at = seen, now
+            view.show(status)
 
     def _log(self, status: Snapshot, now: float, level: str) -> None:
         """Log the status as a block, unless it says what the last one said a moment ago."""

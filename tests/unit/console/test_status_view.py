@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.console.views import snapshot
+from tests.unit.console.views import job_view, snapshot
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.console import status_view
@@ -90,3 +90,20 @@ def test_a_long_time_in_vain_is_warned_of_once_until_a_job_comes(board, warnings
     view._warned = False
     view._warn_if_idle(board, 30, quiet=True)
     assert len(warnings) == 2
+
+
+def test_the_view_is_drawn_seldom_while_nothing_moves_in_it(board):
+    drawn = []
+    view: Any = SimpleNamespace(show=drawn.append)
+    showing = StatusView(LiveConfig(BridgeData()), at_bottom=True)
+    for second in range(10):
+        showing._show(view, board.now, float(second))
+    assert len(drawn) == 2
+    paused = replace(board.now, pauses=(PauseView("owner", "Paused."),))
+    showing._show(view, paused, 10.0)
+    showing._show(view, None, 11.0)
+    assert drawn[2:] == [paused, None]
+    working = replace(board.now, jobs=(job_view(),))
+    for second in range(12, 22):
+        showing._show(view, working, float(second))
+    assert len(drawn) == 14
