@@ -18,6 +18,7 @@ for %%a in (%*) do (
     if "%%~a"=="-h" goto show_help
 )
 if "%~1"=="help" goto show_help
+if "%~1"=="--version" goto show_version
 rem On stderr, since stdout may be read by a program (demo --json).
 set "HORDE_BRIDGE_CALLER=1"
 call "%~dp0update-runtime.cmd" 1>&2
@@ -28,6 +29,10 @@ goto start
 
 :show_help
 type "%~dp0worker\usage.txt"
+exit /b 0
+
+:show_version
+for /f "usebackq tokens=1,3" %%a in ("%~dp0worker\__init__.py") do if "%%a"=="__version__" echo %%~b
 exit /b 0
 
 :start

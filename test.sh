@@ -11,6 +11,8 @@
 #                                  once, no good job was lost and nothing leaked
 #   ./test.sh --card [cuda|rocm|cpu] [options of bench/card.py]   the engine tests on this machine's card, then its
 #                                  measurement: for owners of cards that nobody here has; the JSON is in card.json
+#   ./test.sh --bare-root [FOLDER] whether one line is enough on a bare Debian, in a chroot (root, mmdebstrap)
+#   ./test.sh --wine               the batch files under wine, with a Python for Windows
 set -u -o pipefail
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P) && cd -- "$here" || exit 1
@@ -68,6 +70,11 @@ system_programs() {
         ${as_root[@]+"${as_root[@]}"} "${quiet[@]}" install -y --no-install-recommends "${packages[@]}" >&2 ||
         echo "== They could not be installed; see the lines above." >&2
 }
+
+case "${1:-}" in
+    --bare-root) exec tools/bare-root.sh "${@:2}" ;;
+    --wine) exec tools/wine-batch.sh ;;
+esac
 
 ./update-runtime.sh --dev || exit
 

@@ -37,7 +37,7 @@ for %%a in (%*) do (
     if "%%~a"=="--help" goto only_asked
 )
 
-echo There is no Python 3.10 to 3.13 here: fetching Python %managed% into "%runtime%" (35 MB) ... 1>&2
+echo There is no Python 3.10 to 3.13 here: fetching Python %managed% into "%runtime%" ^(35 MB^) ... 1>&2
 if not exist "%runtime%" mkdir "%runtime%"
 type nul >>"%runtime%\.lock"
 call "%~dp0worker\engine\install\fetch-uv.cmd" "%runtime%" >nul

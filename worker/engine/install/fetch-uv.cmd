@@ -6,31 +6,30 @@ setlocal EnableExtensions DisableDelayedExpansion
 set "folder=%~1"
 set "system=windows-x86_64"
 if /i "%PROCESSOR_ARCHITECTURE%"=="ARM64" set "system=windows-arm64"
+set "row="
 set "version="
-for /f "usebackq tokens=1-5" %%a in ("%~dp0..\lock\uv.txt") do if "%%a"=="%system%" (
-    set "version=%%b"
-    set "address=%%c"
-    set "sha256=%%d"
-    set "size=%%e"
-)
-if not defined version (
-    echo ERROR: worker\engine\lock\uv.txt does not name %system%. Get the whole folder again. 1>&2
-    exit /b 1
-)
+for /f "usebackq tokens=1-5" %%a in ("%~dp0..\lock\uv.txt") do if "%%a"=="%system%" set "row=%%b %%c %%d %%e"
+for /f "tokens=1-4" %%a in ("%row%") do set "version=%%a" & set "address=%%b" & set "sha256=%%c" & set "size=%%d"
+if defined version goto place
+echo ERROR: worker\engine\lock\uv.txt does not name %system%. Get the whole folder again. 1>&2
+exit /b 1
+
+:place
 set "place=%folder%\uv-%version%"
 set "target=%place%\uv.exe"
 if exist "%target%" goto found
 if not exist "%place%" mkdir "%place%" 2>nul
-if not exist "%place%" (
-    echo ERROR: "%place%" can't be made. Set AIWORKER_RUNTIME_DIR to a folder of yours, with a short path. 1>&2
-    exit /b 1
-)
+if exist "%place%" goto prepare
+echo ERROR: "%place%" can't be made. Set AIWORKER_RUNTIME_DIR to a folder of yours, with a short path. 1>&2
+exit /b 1
+
+:prepare
 for %%f in ("%address:/=\%") do set "name=%%~nxf"
 set "wheel=%place%\%name%.part"
 set "url=https://files.pythonhosted.org/packages/%address%"
 if defined UV_DOWNLOAD_URL set "url=%UV_DOWNLOAD_URL%"
 set /a megabytes=%size% / 1000000
-echo Fetching uv %version%, which installs everything else (%megabytes% MB) ... 1>&2
+echo Fetching uv %version%, which installs everything else ^(%megabytes% MB^) ... 1>&2
 set "attempt=0"
 
 :try
@@ -64,10 +63,11 @@ tar.exe -xf "%name%.part" "uv-%version%.data/scripts/uv.exe" 1>&2
 if not errorlevel 1 move /y "uv-%version%.data\scripts\uv.exe" uv.exe >nul
 if exist "uv-%version%.data" rmdir /s /q "uv-%version%.data"
 popd
-if not exist "%target%" (
-    echo ERROR: "%target%" can't be written. Check the free disk and whether a virus scanner removed it. 1>&2
-    exit /b 1
-)
+if exist "%target%" goto clean
+echo ERROR: "%target%" can't be written. Check the free disk and whether a virus scanner removed it. 1>&2
+exit /b 1
+
+:clean
 del "%wheel%" 2>nul
 
 :found

@@ -4,6 +4,7 @@ rem and never in a window that was there before: Explorer's command line is: cmd
 setlocal EnableExtensions EnableDelayedExpansion
 if defined CI exit /b 0
 set "line=!CMDCMDLINE!"
+if not defined line exit /b 0
 set "cut=!line:" "=!"
 if "!cut!"=="!line!" exit /b 0
 rem Fails where the input is no console.
