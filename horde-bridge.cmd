@@ -6,6 +6,14 @@ set "runtime=%~dp0runtime"
 if defined AIWORKER_RUNTIME_DIR set "runtime=%AIWORKER_RUNTIME_DIR%"
 set "python_exe=%runtime%\worker\Scripts\python.exe"
 
+rem A newer version that waits, or one on trial. In one block, since this very file may be exchanged meanwhile.
+set "switch=import sys; sys.path.insert(0, sys.argv[1] + '/.updates/code'); from worker.update.switch import main; sys.exit(main())"
+if exist "%~dp0.updates\pending" if exist "%python_exe%" if not defined HORDE_BRIDGE_SWITCHED (
+    set "HORDE_BRIDGE_SWITCHED=1"
+    "%python_exe%" -I -c "%switch%" "%~dp0." %* || exit /b 1
+    "%~f0" %*
+)
+
 if not exist "%python_exe%" goto set_up
 rem The code in this folder, since an environment in a copied folder still knows the one it was copied from.
 "%python_exe%" -I -c "%install%" "%~dp0." --check >nul 2>&1

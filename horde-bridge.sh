@@ -9,6 +9,14 @@ runtime=${AIWORKER_RUNTIME_DIR:-$here/runtime}
 accelerator=${HORDE_BRIDGE_ACCELERATOR:+--$HORDE_BRIDGE_ACCELERATOR}
 python=${runtime/#\~/${HOME:-}}/worker/bin/python
 
+# A newer version that waits, or one on trial: parts of it may be half in place, so a copy outside of them sees to it.
+if [ -e "$here/.updates/pending" ] && [ -x "$python" ]; then
+    "$python" -I -c 'import sys
+sys.path.insert(0, sys.argv[1] + "/.updates/code")
+from worker.update.switch import main
+sys.exit(main())' "$here" "$@" || exit
+fi
+
 is_complete() {
     # The code in this folder, since an environment in a copied folder still knows the one it was copied from.
     [ -x "$python" ] && "$python" -I -c 'import runpy, sys

@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from worker import __version__, logs
-from worker.commands import config, engine, maintenance, models, steer, workflows
+from worker.commands import config, engine, maintenance, models, service, steer, workflows
 from worker.commands.benchmark import benchmark
 from worker.commands.demo import demo
 from worker.commands.doctor import doctor
 from worker.commands.output import accept_any_character, answer, complain
 from worker.commands.run import run
 from worker.commands.setup import setup
+from worker.commands.update import update
 from worker.errors import WorkerError
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ app.command()(demo)
 app.command()(setup)
 app.command()(doctor)
 app.command()(benchmark)
+app.command()(update)
 app.command()(steer.status)
 app.command()(steer.pause)
 app.command()(steer.resume)
@@ -39,6 +41,7 @@ app.command()(steer.finish)
 app.command()(workflows.render)
 app.add_typer(maintenance.app, name="maintenance")
 app.add_typer(config.app, name="config")
+app.add_typer(service.app, name="service")
 app.add_typer(models.app, name="models")
 app.add_typer(engine.app, name="engine")
 app.add_typer(workflows.app, name="workflows")
@@ -53,7 +56,7 @@ _OTHER_WORDS = {
     "download": "`horde-bridge models download` fetches the models",
     "install": "update-runtime sets everything up",
     "init": "`horde-bridge setup` writes the settings",
-    "update": "update-runtime updates what the worker needs",
+    "upgrade": "`horde-bridge update` takes a newer version",
     "version": "`horde-bridge --version` shows the version",
 }
 

@@ -50,6 +50,7 @@ OWN_DATA = {
     "worker/commands/doctor.py": "what the engine's Python prints for a program of ours",
     "worker/config/key_types.py": "the owner's environment variables",
     "worker/engine/install/record.py": "the set-up's own record",
+    "worker/update/switch.py": "the journal of its own updates, before anything else can be imported",
     "worker/workflows/auxiliary_files.py": "data of this package",
     "worker/workflows/families.py": "data of this package",
     "worker/workflows/node_classes.py": "the snapshot of this package, and the one the worker keeps",

@@ -19,7 +19,7 @@ from worker.console.status_view import StatusView
 from worker.dashboard.reader import Dashboard
 from worker.engine.cards import card_count, find_cards
 from worker.engine.devices import Device, choose_devices, engine_settings
-from worker.engine.install.layout import Runtime
+from worker.engine.install.layout import Runtime, is_checkout
 from worker.engine.install.machine import Accelerator, Host, detect_card
 from worker.engine.process import EngineSettings
 from worker.engine.versions.shelf import Shelf
@@ -34,6 +34,7 @@ from worker.models.catalog.records import ModelRecord
 from worker.models.model_manager import ModelManager
 from worker.owner.maintenance import watch_maintenance
 from worker.owner.suspend import ClockWatch
+from worker.owner.update_watch import TrialWatch, UpdateWatch
 from worker.safety.gate import SafetyGate
 from worker.safety.settings import model_facts, safety_rules, safety_settings
 from worker.status.store import FILE_NAME as HISTORY_FILE
@@ -121,6 +122,8 @@ def compose(
 
     watch = SettingsWatch(loaded, config_files(loaded), partial(reread, None), engines_for)
     fall_back = FallBack(shelf, live, engines_for)
+    # An installed package is its installer's to update.
+    updates = is_checkout(runtime.root)
     return Setup(
         live=live,
         horde_url=config.horde_url,
@@ -135,9 +138,20 @@ def compose(
         ),
         journal=_journal(home),
         history=home / HISTORY_FILE,
-        background=(watch, watch_maintenance, ClockWatch(), EngineWatch(shelf, live, engines_for, fall_back=fall_back)),
+        background=(
+            watch,
+            watch_maintenance,
+            ClockWatch(),
+            EngineWatch(shelf, live, engines_for, fall_back=fall_back),
+            *([UpdateWatch(runtime.root)] if updates else []),
+        ),
         fall_back=fall_back,
-        readers=(log_jobs, StatusView(live, at_bottom=at_bottom), Dashboard(live, home, Editor(check))),
+        readers=(
+            *([TrialWatch(runtime.root)] if updates else []),
+            log_jobs,
+            StatusView(live, at_bottom=at_bottom),
+            Dashboard(live, home, Editor(check)),
+        ),
         reload=watch.ask,
     )
 

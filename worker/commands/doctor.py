@@ -17,9 +17,11 @@ from worker.app.build import AGENT, DeviceFlags
 from worker.commands.options import LOGS_FOLDER, AsJson, ConfigFile, FromEnvironment, load_settings
 from worker.commands.output import answer, answer_json
 from worker.commands.preflight import Finding, Rating, bad, check_machine, check_models, check_settings
+from worker.commands.service import is_for, launcher_of, state_of
 from worker.config.load import LoadedConfig
 from worker.engine.cards import find_cards
 from worker.engine.install import Runtime, check
+from worker.engine.install.layout import ROOT
 from worker.engine.install.machine import Accelerator, Host, detect_card
 from worker.engine.install.record import Record
 from worker.engine.install.verify import differences
@@ -83,6 +85,7 @@ def examine(config: Path | None, *, from_environment: bool, offline: bool) -> It
         limit_s = TORCH_TIMEOUT_OFFLINE_S - (time.monotonic() - began) if offline else TORCH_TIMEOUT_S
         yield _torch(ask_torch(python, max(1.0, limit_s)))
     yield _memory()
+    yield from _service()
     found = [*check_settings(loaded), *check_machine(loaded, runtime, DeviceFlags(), LOGS_FOLDER)]
     yield from found or [Finding("settings", Rating.GOOD, loaded.source)]
     no_network = offline or any(finding.subject == "network" for finding in found)
@@ -143,6 +146,22 @@ def _torch(seen: list[tuple[Any, ...]] | str) -> Finding:
         return Finding("torch", Rating.BAD, "sees no card", "update the driver, or set up anew: update-runtime --reset")
     cards = (f"{name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free" for name, free, total in seen)
     return Finding("torch", Rating.GOOD, f"sees {'; '.join(cards)}")
+
+
+def _service() -> Iterator[Finding]:
+    """The service of this folder, if there is one."""
+    state = state_of()
+    if not state.installed:
+        return
+    if not is_for(state, launcher_of(ROOT)):
+        yield Finding(
+            "service", Rating.BAD, f"{state.label} starts a worker of another folder", "horde-bridge service install"
+        )
+    elif not state.enabled:
+        yield Finding("service", Rating.DOUBTFUL, f"{state.label} is switched off", "horde-bridge service install")
+    else:
+        when = "with the machine" if state.at_boot else "at login"
+        yield Finding("service", Rating.GOOD, f"{state.label} starts {when}{', and runs' if state.active else ''}")
 
 
 def _memory() -> Finding:

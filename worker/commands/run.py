@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -31,14 +33,18 @@ from worker.commands.setup import offer
 from worker.config.load import FILE_NAME, LoadedConfig
 from worker.config.schema import BridgeData
 from worker.engine.install import Runtime
+from worker.engine.install.layout import ROOT, is_checkout
 from worker.errors import HordeError, HordeRefused
 from worker.horde.account import check_account
 from worker.horde.client import HordeClient
 from worker.network_variables import check_network_variables
 from worker.process.orphans import end_orphans
+from worker.update.switch import in_use, takes_restart
 
 #: Time for the Horde to say whether it accepts key and name, in seconds. Without an answer the worker starts anyway.
 ACCOUNT_TIMEOUT_S = 3.0
+#: Set by the launcher of Windows, which looks for a version that lies ready once.
+SWITCHED = "HORDE_BRIDGE_SWITCHED"
 
 
 def run(
@@ -71,7 +77,8 @@ def run(
     refuse_bad(check_settings(loaded))
     flags = DeviceFlags(amd=amd, directml=directml, cpu=cpu)
     who, where = loaded.data.dreamer_name, loaded.data.horde_url
-    with only_one(who, where):
+    takes_restart(ROOT)  # of a run that was killed before it could
+    with only_one(who, where), in_use(ROOT) if is_checkout(ROOT) else contextlib.nullcontext():
         folder = None if no_logging else claim_log_folder(LOGS_FOLDER, who)
         limited = loaded.data.limited_console_messages and not (verbose or quiet)
         logs.set_up(folder, console_level="SUCCESS" if limited else level, console_format=log_format)
@@ -93,6 +100,19 @@ def run(
             home=home, reread=reread, at_bottom=wants_live_view(quiet, log_format),
         )  # fmt: skip
         run_worker(setup)
+    if takes_restart(ROOT):
+        start_again()
+
+
+def start_again() -> None:
+    """The launcher in the place of this process: it takes the version that lies ready, and sets up what that needs."""
+    logger.info("Starting again with the other version.")
+    environment = {name: value for name, value in os.environ.items() if name != SWITCHED}
+    if os.name == "nt":
+        command = [str(ROOT / "horde-bridge.cmd"), *sys.argv[1:]]
+        raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
+    launcher = ROOT / "horde-bridge.sh"
+    os.execve(launcher, [str(launcher), *sys.argv[1:]], environment)  # noqa: S606 - our own launcher
 
 
 async def _refuse_account(settings: BridgeData) -> None:

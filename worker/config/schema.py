@@ -16,6 +16,7 @@ from worker.config.dashboard_keys import DashboardKeys
 from worker.config.key_types import Effect, KeyDoc, KeyGroup, Text, TextList, WorkerName, bare_type, key_doc
 from worker.config.machine_keys import EngineKeys, OutputKeys, PerformanceKeys, TimeoutKeys
 from worker.config.serving_keys import MEGABYTE, DownloadKeys, FeatureKeys, ModelKeys, WorkerKeys
+from worker.config.update_keys import UpdateKeys
 
 #: Pixels per step of `max_power`, by the Horde's convention.
 PIXELS_PER_POWER = 8 * 64 * 64
@@ -86,6 +87,7 @@ GROUPS: tuple[type[KeyGroup], ...] = (
     TimeoutKeys,
     OutputKeys,
     DashboardKeys,
+    UpdateKeys,
     IgnoredKeys,
 )
 
@@ -100,6 +102,7 @@ class BridgeData(
     TimeoutKeys,
     OutputKeys,
     DashboardKeys,
+    UpdateKeys,
     IgnoredKeys,
 ):
     """The settings of one worker. Secrets are `SecretStr`: `data.api_key.get_secret_value()`."""

@@ -1,0 +1,178 @@
+"""One version in the place of another, whatever interrupts it."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from worker.update.switch import (
+    FOLDER,
+    MARKER,
+    MOST_STARTS,
+    Journal,
+    confirm,
+    in_use,
+    is_in_use,
+    leave_copy,
+    main,
+    read_journal,
+    returning,
+    step,
+    write_journal,
+)
+
+ROUNDS = 50
+#: As launchers run it.
+LAUNCH = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from worker.update.switch import main
+sys.exit(main(sys.argv[2:]))
+"""
+#: The moves take a millisecond: with a pause before each, every moment is one to be killed at.
+SLOWER = """
+import pathlib, time
+rename = pathlib.Path.rename
+pathlib.Path.rename = lambda *paths: (time.sleep(0.01), rename(*paths))[1]
+"""
+OLD = {"worker/a.py": "old a", "worker/deep/b.py": "old b", "start.sh": "old start", "only_old.md": "old"}
+NEW = {"worker/a.py": "new a", "worker/c.py": "new c", "start.sh": "new start", "only_new/d.md": "new"}
+OWN = {"bridgeData.yaml": "api_key: mine", "models/m.safetensors": "weights", "notes.txt": "mine"}
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+def read(folder: Path) -> dict[str, str]:
+    found = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+    return {name: file.read_text() for name, file in found.items() if not name.startswith(FOLDER)}
+
+
+def install(root: Path) -> Journal:
+    """A folder with an old version, its owner's files, and a new version that lies ready."""
+    write(root, OLD | OWN)
+    write(root / FOLDER / "staged-2", NEW)
+    leave_copy(root)
+    journal = Journal(
+        "staged", "2.0.0", "1.0.0", source="staged-2", backup="before-2",
+        parts=("only_new", "start.sh", "worker"), fresh=("only_new",), gone=("only_old.md",),
+    )  # fmt: skip
+    write_journal(root, journal)
+    return journal
+
+
+def test_a_version_is_taken_serves_and_stays(tmp_path):
+    install(tmp_path)
+    assert "2.0.0 is in the place of 1.0.0" in step(tmp_path, starting=True)
+    assert read(tmp_path) == NEW | OWN
+    assert confirm(tmp_path) == "2.0.0"
+    assert not (tmp_path / FOLDER / MARKER).exists()
+    assert step(tmp_path, starting=True) == ""
+
+
+def test_a_version_that_never_serves_gives_its_place_back(tmp_path):
+    install(tmp_path)
+    said = [step(tmp_path, starting=True) for _ in range(MOST_STARTS + 1)]
+    assert "did not serve" in said[-1]
+    assert read(tmp_path) == OLD | OWN
+    assert confirm(tmp_path) == ""
+
+
+def test_commands_beside_the_worker_are_no_tries(tmp_path):
+    install(tmp_path)
+    for _ in range(10):
+        assert main([str(tmp_path), "doctor"]) == 0
+    assert read(tmp_path) == NEW | OWN
+    journal = read_journal(tmp_path)
+    assert journal is not None
+    assert (journal.phase, journal.starts) == ("trial", 0)
+
+
+def test_an_owner_returns_and_nothing_of_the_new_version_stays(tmp_path):
+    install(tmp_path)
+    step(tmp_path, starting=False)
+    confirm(tmp_path)
+    journal = read_journal(tmp_path)
+    assert journal is not None
+    write_journal(tmp_path, returning(journal))
+    step(tmp_path, starting=False)
+    assert read(tmp_path) == OLD | OWN
+
+
+def test_nothing_changes_places_while_a_worker_runs(tmp_path):
+    install(tmp_path)
+    with in_use(tmp_path):
+        assert is_in_use(tmp_path)
+        assert "waits" in step(tmp_path, starting=True)
+        assert read(tmp_path) == OLD | OWN
+    assert not is_in_use(tmp_path)
+    step(tmp_path, starting=True)
+    assert read(tmp_path) == NEW | OWN
+
+
+def test_what_a_killed_worker_leaves_keeps_nobody_waiting(tmp_path):
+    install(tmp_path)
+    (tmp_path / FOLDER / "running").mkdir()
+    (tmp_path / FOLDER / "running" / "99999.lock").touch()
+    assert not is_in_use(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"phase": "trial"}', '{"phase": "trial", "parts": 3}', "\x00"])
+def test_a_journal_that_makes_no_sense_keeps_no_worker_from_starting(tmp_path, text):
+    install(tmp_path)
+    (tmp_path / FOLDER / "journal.json").write_text(text)
+    assert main([str(tmp_path)]) == 0
+    assert read(tmp_path) == OLD | OWN
+
+
+def test_a_journal_that_names_what_is_the_owners_is_refused(tmp_path, capsys):
+    journal = install(tmp_path)
+    for name in ("bridgeData.yaml", "models", "../x", "worker/a.py"):
+        write_journal(tmp_path, Journal(**{**journal.__dict__, "parts": (name,)}))
+        assert main([str(tmp_path)]) == 1
+        assert "no part of a version" in capsys.readouterr().err
+    assert read(tmp_path) == OLD | OWN
+
+
+def test_fifty_kills_at_random_moments_leave_one_whole_version_and_all_of_the_owners(tmp_path):
+    dice = random.Random(7)
+    ends = set()
+    for number in range(ROUNDS):
+        root = tmp_path / str(number)
+        journal = install(root)
+        if number % 2:  # on the way back
+            step(root, starting=False)
+            done = read_journal(root)
+            assert done is not None
+            write_journal(root, returning(done))
+        code = str(root / FOLDER / "code")
+        slow = f"{SLOWER}{LAUNCH}"
+        child = subprocess.Popen([sys.executable, "-I", "-c", slow, code, str(root)], stderr=subprocess.DEVNULL)
+        time.sleep(dice.uniform(0.0, 0.15))
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        subprocess.run([sys.executable, "-I", "-c", LAUNCH, code, str(root), "doctor"], check=True, capture_output=True)
+        found = read(root)
+        assert found in (OLD | OWN, NEW | OWN), number
+        left = read_journal(root)
+        assert left is not None
+        assert left.phase in {"trial", "settled"}
+        ends.add((number % 2, "worker/c.py" in found))
+    assert ends == {(0, True), (1, False)}
+    assert journal is not None
+
+
+def test_the_journal_is_whole_or_as_it_was(tmp_path):
+    install(tmp_path)
+    assert json.loads((tmp_path / FOLDER / "journal.json").read_text())["phase"] == "staged"
+    assert not list((tmp_path / FOLDER).glob(".journal*"))

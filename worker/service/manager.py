@@ -1,0 +1,242 @@
+"""systemctl and schtasks: asked and told. Everything may be done twice, so what was interrupted is done again."""
+
+import contextlib
+import getpass
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from worker.errors import ConfigError
+from worker.service.order import STOP_LIMIT_S, Order
+from worker.service.task import task_xml
+from worker.service.unit import unit_text
+
+#: Time for a word to the service manager; stopping takes as long as the worker's drain.
+LIMIT_S: Final = 60.0
+SYSTEM_UNITS: Final = Path("/etc/systemd/system")
+#: There where systemd is the first process.
+SYSTEMD_RUNS: Final = Path("/run/systemd/system")
+
+
+@dataclass(frozen=True)
+class State:
+    """How a service stands."""
+
+    label: str
+    #: the unit file; "" for a task
+    file: str = ""
+    installed: bool = False
+    enabled: bool = False
+    active: bool = False
+    #: starts without a login
+    at_boot: bool = False
+    text: str = ""
+
+
+class Systemd:
+    """Units of this user; of the system where the worker is somebody else's, which root alone may write."""
+
+    def __init__(self, order: Order, environment: dict[str, str] | None = None) -> None:
+        self._order = order
+        self._environ = dict(os.environ) if environment is None else environment
+
+    @property
+    def _is_system(self) -> bool:
+        return bool(self._order.user)
+
+    @property
+    def file(self) -> Path:
+        """Where the unit is, or will be."""
+        if self._is_system:
+            return SYSTEM_UNITS / f"{self._order.label}.service"
+        home = Path(self._environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        return home / "systemd" / "user" / f"{self._order.label}.service"
+
+    def install(self, *, start: bool) -> State:
+        """Write the unit, enable it, start it if wanted. Raises ConfigError, OSError."""
+        self._require()
+        try:
+            text = unit_text(self._order)
+        except ValueError as error:
+            raise ConfigError(
+                f"{self._order.folder} can't be named in a unit: {error}.", remedy="Move the worker to another folder."
+            ) from error
+        write_whole(self.file, text.encode("utf-8"))
+        self._systemctl("daemon-reload")
+        self._systemctl("enable", self._unit)
+        if self._order.at_boot and not self._is_system:
+            self._linger()
+        if start:
+            self._systemctl("restart", self._unit, limit_s=STOP_LIMIT_S + LIMIT_S)
+        return self.state()
+
+    def remove(self) -> bool:
+        """Stop, disable, delete; whether there was one. A running worker finishes its jobs first."""
+        if not self.file.exists():
+            return False
+        self._require()
+        with contextlib.suppress(ConfigError):  # of a unit that systemd has not read
+            self._systemctl("disable", "--now", self._unit, limit_s=STOP_LIMIT_S + LIMIT_S)
+        self.file.unlink(missing_ok=True)
+        self._systemctl("daemon-reload")
+        return True
+
+    def state(self) -> State:
+        """How it stands, as far as systemd tells."""
+        if not self.file.exists():
+            return State(self._order.label, str(self.file))
+        return State(
+            self._order.label,
+            str(self.file),
+            installed=True,
+            enabled=self._asked("is-enabled") == "enabled",
+            active=self._asked("is-active") in {"active", "activating", "reloading"},
+            at_boot=self._is_system or self._lingers(),
+            text=self.file.read_text("utf-8", "replace"),
+        )
+
+    @property
+    def _unit(self) -> str:
+        return f"{self._order.label}.service"
+
+    def _require(self) -> None:
+        if not SYSTEMD_RUNS.is_dir() or shutil.which("systemctl") is None:
+            raise ConfigError(
+                "This system is not run by systemd, so there is nothing to install a service in.",
+                remedy="In WSL write `[boot]` and `systemd=true` into /etc/wsl.conf and run `wsl --shutdown`; in a "
+                "container use its restart policy; elsewhere let your init system run horde-bridge.sh.",
+            )
+
+    def _systemctl(self, *arguments: str, limit_s: float = LIMIT_S) -> None:
+        scope = () if self._is_system else ("--user",)
+        done = _run(("systemctl", *scope, *arguments), limit_s)
+        if done.returncode == 0:
+            return
+        said = (done.stderr.strip().splitlines() or ["no reason given"])[0]
+        if "bus" in said.lower() and not self._is_system:
+            raise ConfigError(
+                "There is no systemd of this user in this session (as after su or sudo).",
+                remedy=f"Log in as {_user()} itself, by ssh or on the desktop; `sudo loginctl enable-linger {_user()}` "
+                "makes one without a login.",
+            )
+        raise ConfigError(
+            f"systemctl {' '.join((*scope, *arguments))}: {said}",
+            remedy=f"See: journalctl {'' if self._is_system else '--user '}-u {self._unit}",
+        )
+
+    def _asked(self, question: str) -> str:
+        scope = () if self._is_system else ("--user",)
+        with contextlib.suppress(ConfigError):
+            return _run(("systemctl", *scope, question, self._unit), LIMIT_S).stdout.strip()
+        return ""
+
+    def _linger(self) -> None:
+        done = _run(("loginctl", "enable-linger", _user()), LIMIT_S)
+        if done.returncode:
+            raise ConfigError(
+                "The service is installed, but starts at your login only: lingering could not be switched on.",
+                remedy=f"Run: sudo loginctl enable-linger {_user()}",
+            )
+
+    def _lingers(self) -> bool:
+        with contextlib.suppress(ConfigError):
+            return "Linger=yes" in _run(("loginctl", "show-user", _user(), "--property=Linger"), LIMIT_S).stdout
+        return False
+
+
+class TaskScheduler:
+    """Tasks of Windows."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+
+    def install(self, *, start: bool) -> State:
+        """Make the task, run it if wanted. Raises ConfigError, OSError."""
+        user = f"{os.environ.get('USERDOMAIN', '.')}\\{_user()}"
+        handle, name = tempfile.mkstemp(suffix=".xml")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(task_xml(self._order, user).encode("utf-16"))
+            self._schtasks("/Create", "/TN", self._order.label, "/XML", name, "/F")
+        finally:
+            Path(name).unlink(missing_ok=True)
+        if start:
+            self._schtasks("/Run", "/TN", self._order.label)
+        return self.state()
+
+    def remove(self) -> bool:
+        """Delete the task; whether there was one. A worker that runs goes on."""
+        if not self.state().installed:
+            return False
+        self._schtasks("/Delete", "/TN", self._order.label, "/F")
+        return True
+
+    def state(self) -> State:
+        """How it stands; the task's XML, which is the same in every language of Windows."""
+        try:
+            done = _run(("schtasks", "/Query", "/TN", self._order.label, "/XML"), LIMIT_S)
+        except ConfigError:
+            return State(self._order.label)
+        if done.returncode:
+            return State(self._order.label)
+        text = done.stdout
+        enabled = "<Enabled>false</Enabled>" not in text.split("<Settings>")[-1]
+        return State(
+            self._order.label, installed=True, enabled=enabled, at_boot="<BootTrigger>" in text, text=text.strip()
+        )  # fmt: skip
+
+    def _schtasks(self, *arguments: str) -> None:
+        done = _run(("schtasks", *arguments), LIMIT_S)
+        if done.returncode:
+            said = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
+            raise ConfigError(
+                f"schtasks {arguments[0]}: {said[0]}",
+                remedy="Tasks that start with the machine need a console opened as administrator; --login needs none.",
+            )
+
+
+def manager_of(order: Order) -> Systemd | TaskScheduler:
+    """The service manager of this system."""
+    return TaskScheduler(order) if sys.platform == "win32" else Systemd(order)
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all. Raises OSError."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an id without a name, as in containers
+        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+
+
+def _run(command: Sequence[str], limit_s: float) -> "subprocess.CompletedProcess[str]":
+    """Raises ConfigError where the program is absent or hangs."""
+    try:
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=limit_s,
+            check=False,
+        )  # fmt: skip
+    except OSError as error:
+        raise ConfigError(f"{command[0]} can't be run: {error.strerror}.", remedy="Is it installed?") from error
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(f"{command[0]} gave no answer in {limit_s:.0f} s.", remedy="Try again.") from error
