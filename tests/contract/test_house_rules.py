@@ -53,6 +53,7 @@ OWN_DATA = {
     "worker/update/switch.py": "the journal of its own updates, before anything else can be imported",
     "worker/workflows/auxiliary_files.py": "data of this package",
     "worker/workflows/families.py": "data of this package",
+    "worker/workflows/samplers.py": "data of this package",
     "worker/workflows/node_classes.py": "the snapshot of this package, and the one the worker keeps",
     "worker/workflows/template_reader.py": "the owner's templates, read by yaml's safe loader",
 }
