@@ -76,12 +76,12 @@ def build(comfyui: Path, out: Path, files: list[TinyFile], tree: Path, *, as_far
     if tree != comfyui:
         for change in copy_engine_tree(comfyui, tree, as_far_as_possible=as_far_as_possible):
             print(json.dumps({"unchanged": change}), flush=True)
-    wanted = [file for file in files if not _is_whole(file, models, tree)]
+    wanted = [file for file in files if not (_left_out(file, tree) or _is_whole(file, models, tree))]
     if wanted:
         _import_engine(tree)
     for file in files:
-        if file.needs and importlib.util.find_spec(file.needs) is None:
-            print(json.dumps({"name": file.name, "left_out": f"{file.needs} is not installed"}), flush=True)
+        if reason := _left_out(file, tree):
+            print(json.dumps({"name": file.name, "left_out": reason}), flush=True)
             continue
         started = time.monotonic()
         if file in wanted:
@@ -93,6 +93,15 @@ def build(comfyui: Path, out: Path, files: list[TinyFile], tree: Path, *, as_far
             "bytes": (models / file.path).stat().st_size,
         }
         print(json.dumps(report), flush=True)
+
+
+def _left_out(file: TinyFile, tree: Path) -> str:
+    """Why the file can't be made here; "" where it can."""
+    if file.needs and importlib.util.find_spec(file.needs) is None:
+        return f"{file.needs} is not installed"
+    if file.engine_file and not (tree / file.engine_file).is_file():
+        return f"this ComfyUI has no {file.engine_file}"
+    return ""
 
 
 def _wait_for(lock: IO[str]) -> None:

@@ -38,7 +38,12 @@ class Change(NamedTuple):
     newer: bool = False
 
 
+#: Widths of the text that Anima and Krea 2 read, and of how many layers of its encoder Krea 2 reads it. Anima's differs
+#: from Z-Image's, by which encoders are told apart; Krea 2 divides its own among 20 heads.
+ANIMA_TEXT_WIDTH, KREA2_TEXT_WIDTH, KREA2_TEXT_LAYERS = 96, 80, 2
+
 DETECTION, LLAMA = "comfy/model_detection.py", "comfy/text_encoders/llama.py"
+ANIMA = "comfy/ldm/anima/model.py"
 
 CODE_CHANGES = (
     # Flux: 4 heads of 128 instead of 24.
@@ -89,4 +94,57 @@ CODE_CHANGES = (
         "intermediate_size: int = 64",
     ),
     Change("comfy/text_encoders/qwen_vl.py", "class Qwen2VLVision", "num_layers: int = 32", "num_layers: int = 1"),
+    # Anima: what reads its text, as narrow as its text encoder is made.
+    Change(DETECTION, "# Cosmos predict2", '_channels"] = 1024', f'_channels"] = {ANIMA_TEXT_WIDTH}', newer=True),
+    Change(ANIMA, "class LLMAdapter", "source_dim=1024", f"source_dim={ANIMA_TEXT_WIDTH}", newer=True),
+    Change(ANIMA, "class LLMAdapter", "target_dim=1024", f"target_dim={ANIMA_TEXT_WIDTH}", newer=True),
+    Change(ANIMA, "class LLMAdapter", "model_dim=1024", f"model_dim={ANIMA_TEXT_WIDTH}", newer=True),
+    Change(ANIMA, "class LLMAdapter", "num_layers=6", "num_layers=1", newer=True),
+    Change(
+        LLAMA, "class Qwen3_06BConfig", "hidden_size: int = 1024", f"hidden_size: int = {ANIMA_TEXT_WIDTH}", newer=True
+    ),
+    Change(LLAMA, "class Qwen3_06BConfig", "intermediate_size: int = 3072", "intermediate_size: int = 192", newer=True),
+    Change(LLAMA, "class Qwen3_06BConfig", "layers: int = 28", "layers: int = 2", newer=True),
+    Change(LLAMA, "class Qwen3_06BConfig", "attention_heads: int = 16", "attention_heads: int = 4", newer=True),
+    Change(LLAMA, "class Qwen3_06BConfig", "value_heads: int = 8", "value_heads: int = 2", newer=True),
+    Change(
+        "comfy/sd.py",
+        "def detect_te_model",
+        "== 1024:\n                return TEModel.QWEN3_06B",
+        f"== {ANIMA_TEXT_WIDTH}:\n                return TEModel.QWEN3_06B",
+        newer=True,
+    ),
+    # Text encoder of Krea 2, with the eye that comes with it.
+    Change(
+        LLAMA, "class Qwen3VL_4BConfig", "hidden_size: int = 2560", f"hidden_size: int = {KREA2_TEXT_WIDTH}", newer=True
+    ),
+    Change(
+        LLAMA,
+        "class Qwen3VL_4BConfig",
+        "intermediate_size: int = 9728\n",
+        "intermediate_size: int = 160\n    num_hidden_layers: int = 3\n    num_attention_heads: int = 4\n"
+        "    num_key_value_heads: int = 2\n",
+        newer=True,
+    ),
+    Change(
+        "comfy/text_encoders/qwen3vl.py",
+        "QWEN3VL_VISION = {",
+        "hidden_size=1024, intermediate_size=4096, depth=24, deepstack_visual_indexes=[5, 11, 17]",
+        "hidden_size=64, intermediate_size=64, depth=1, deepstack_visual_indexes=[0]",
+        newer=True,
+    ),
+    Change(
+        "comfy/text_encoders/krea2.py",
+        "KREA2_TAP_LAYERS",
+        "[2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 35]",
+        str(list(range(1, 1 + KREA2_TEXT_LAYERS))),
+        newer=True,
+    ),
+    Change(
+        "comfy/sd.py",
+        "return TEModel.QWEN3VL_4B if",
+        "== 2560",
+        f"== {KREA2_TEXT_WIDTH}",
+        newer=True,
+    ),
 )

@@ -113,9 +113,9 @@ def qwen_unet() -> StateDict:
     config = qwen_config()
     unet = fill(unet_shapes(config), 50, torch.float16, wide=FP8)
     block = "transformer_blocks.0"
-    _write_to_columns(unet, "img_in.weight", (f"{block}.attn.to_out.0.weight", f"{block}.img_mlp.net.2.weight"))
+    write_to_columns(unet, "img_in.weight", (f"{block}.attn.to_out.0.weight", f"{block}.img_mlp.net.2.weight"))
     _open_gates(unet, f"{block}.img_mod.1.bias", pieces=6, gates=(2, 5))
-    _read_from_columns(unet, "img_in.weight", "proj_out.weight")
+    read_from_columns(unet, "img_in.weight", "proj_out.weight")
     return _checked(config, unet)
 
 
@@ -138,13 +138,13 @@ def z_image_unet() -> StateDict:
     config = z_image_config()
     unet = fill(unet_shapes(config), 60, torch.float16, wide=FP8)
     for block in ("noise_refiner.0", "layers.0"):
-        _write_to_columns(
+        write_to_columns(
             unet, "x_embedder.weight", (f"{block}.attention.out.weight", f"{block}.feed_forward.w2.weight")
         )
         _open_gates(unet, f"{block}.adaLN_modulation.0.bias", pieces=4, gates=(1, 3))
     for side in ("q", "k"):
         unet[f"layers.0.attention.{side}_norm.weight"] *= SHARPNESS
-    _read_from_columns(unet, "x_embedder.weight", "final_layer.linear.weight", sign=-1)
+    read_from_columns(unet, "x_embedder.weight", "final_layer.linear.weight", sign=-1)
     return _checked(config, unet)
 
 
@@ -161,10 +161,10 @@ def _flux_transformer(config: BASE, seed: int) -> StateDict:
     unet = fill(unet_shapes(config), seed, torch.float16, wide=FP8)
     double, single = "double_blocks.0", "single_blocks.0"
     writers = (f"{double}.img_attn.proj.weight", f"{double}.img_mlp.2.weight", f"{single}.linear2.weight")
-    _write_to_columns(unet, "img_in.weight", writers)
+    write_to_columns(unet, "img_in.weight", writers)
     _open_gates(unet, f"{double}.img_mod.lin.bias", pieces=6, gates=(2, 5))
     _open_gates(unet, f"{single}.modulation.lin.bias", pieces=3, gates=(2,))
-    _read_from_columns(unet, "img_in.weight", "final_layer.linear.weight")
+    read_from_columns(unet, "img_in.weight", "final_layer.linear.weight")
     return unet
 
 
@@ -178,7 +178,7 @@ def _checked(config: BASE, unet: StateDict) -> StateDict:
     return unet
 
 
-def _write_to_columns(unet: StateDict, first: str, writers: Sequence[str]) -> None:
+def write_to_columns(unet: StateDict, first: str, writers: Sequence[str]) -> None:
     """Let the last matrices of a block write what the first layer could have written."""
     columns = unet[first].float()
     for name in writers:
@@ -192,7 +192,7 @@ def _open_gates(unet: StateDict, bias: str, pieces: int, gates: Sequence[int]) -
         modulation[gate] = OPEN
 
 
-def _read_from_columns(unet: StateDict, first: str, last: str, sign: int = 1) -> None:
+def read_from_columns(unet: StateDict, first: str, last: str, sign: int = 1) -> None:
     """Make the last layer the first one's inverse; the normalisation before it sets the size. Too small for fp8."""
     columns = unet[first].float()
     unet[last] = (columns.T * (sign * PATCH / len(columns))).to(torch.float16)

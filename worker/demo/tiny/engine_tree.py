@@ -62,6 +62,8 @@ def _changed_config(source: Path, name: str) -> dict[str, Any]:
 
 def _apply(change: Change, tree: Path) -> None:
     path = tree / change.file
+    if change.newer and not path.is_file():
+        return
     code = path.read_text()
     start = code.find(change.where)
     at = code.find(change.old, start)

@@ -53,11 +53,11 @@ def cascade_lora() -> StateDict:
 
 
 def qwen_lora() -> StateDict:
-    return _plain_lora(dit.qwen_config(), QWEN_LAYERS)
+    return plain_lora(dit.qwen_config(), QWEN_LAYERS)
 
 
 def z_image_lora() -> StateDict:
-    return _plain_lora(dit.z_image_config(), Z_IMAGE_LAYERS)
+    return plain_lora(dit.z_image_config(), Z_IMAGE_LAYERS)
 
 
 def of_diffusers(
@@ -83,7 +83,7 @@ def _diffusers_names(config: BASE) -> dict[str, torch.Size]:
     return {name: own[at] for name, at in unet_to_diffusers(config.unet_config).items() if at in own}
 
 
-def _plain_lora(config: BASE, unet_layers: re.Pattern[str]) -> StateDict:
+def plain_lora(config: BASE, unet_layers: re.Pattern[str]) -> StateDict:
     """With the names of the engine's own modules, as trainers of newer families write them."""
     encoder = {name: shape for name, shape in clip_shapes(config).items() if LLM_LAYERS.search(name)}
     return _pairs(

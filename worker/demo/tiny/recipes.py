@@ -59,6 +59,8 @@ class TinyFile:
     purpose: Purpose = Purpose.CHECKPOINT
     recipe: str = ""
     needs: str = ""
+    #: file of ComfyUI without which the file can't be made
+    engine_file: str = ""
 
     @property
     def folder(self) -> str:
@@ -180,6 +182,52 @@ TINY_MODELS = (
     ),
 )
 
+QWEN_VAE = TINY_MODELS[-2].files[-1]
+ANIMA, KREA2 = "comfy/ldm/anima/model.py", "comfy/ldm/krea2/model.py"
+
+
+def _newer(name: str, path: str, purpose: Purpose, engine_file: str) -> TinyFile:
+    return TinyFile(name, "newer", path, purpose, engine_file=engine_file)
+
+
+#: Made where ComfyUI has their families.
+NEWER_TINY_MODELS = (
+    TinyModel(
+        "Tiny Anima",
+        "anima",
+        (
+            _newer("anima_unet", "compvis/tiny_anima_fp8.safetensors", Purpose.UNET, ANIMA),
+            _newer(
+                "anima_text_encoder", "text_encoders/tiny_qwen_3_06b_base.safetensors", Purpose.TEXT_ENCODERS, ANIMA
+            ),
+            QWEN_VAE,
+        ),
+    ),
+    TinyModel(
+        "Tiny Krea 2 Turbo",
+        "krea2_turbo",
+        (
+            _newer("krea2_unet", "compvis/tiny_krea2_turbo_fp8.safetensors", Purpose.UNET, KREA2),
+            _newer("krea2_text_encoder", "text_encoders/tiny_qwen3vl_4b.safetensors", Purpose.TEXT_ENCODERS, KREA2),
+            QWEN_VAE,
+        ),
+    ),
+)
+NEWER_TINY_LORAS = tuple(
+    TinyAddition(
+        f"tiny_{family}",
+        number,
+        baseline,
+        TinyFile(
+            f"{family}_lora", "newer_lora", f"lora/tiny_{family}_{number}.safetensors", Purpose.LORA, engine_file=needed
+        ),
+    )
+    for family, number, baseline, needed in (
+        ("anima", 800001, "anima", ANIMA),
+        ("krea2", 900001, "krea2_turbo", KREA2),
+    )
+)
+
 TINY_LORAS = (
     _lora("sd15", 150001, "stable diffusion 1"),
     _lora("sd2", 200001, "stable diffusion 2"),
@@ -263,8 +311,8 @@ TINY_LAYER_DIFFUSE = (
 TINY_FILES: dict[str, TinyFile] = {
     file.name: file
     for file in (
-        *(file for model in TINY_MODELS for file in model.files),
-        *(addition.file for addition in (*TINY_LORAS, *TINY_EMBEDDINGS)),
+        *(file for model in (*TINY_MODELS, *NEWER_TINY_MODELS) for file in model.files),
+        *(addition.file for addition in (*TINY_LORAS, *NEWER_TINY_LORAS, *TINY_EMBEDDINGS)),
         *TINY_CONTROLNETS,
         *TINY_ANNOTATORS,
         *TINY_UPSCALERS,
