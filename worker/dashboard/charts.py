@@ -15,6 +15,8 @@ from worker.status.model import HourOfWork
 WIDTH, HEIGHT = 720, 160
 #: Room below the bars for the hours, and left of them for the scale.
 FOOT, LEFT = 22, 60
+#: Above the highest line, for its text.
+TOP = 14
 #: Half the width of an hour's text.
 HALF_AN_HOUR = 24
 #: Share of a bar's place that the bar takes.
@@ -68,9 +70,9 @@ def _chart(id_: str, values: list[float], hours: Sequence[HourOfWork], *, one: s
     bars = tuple(
         Bar(
             x=round(LEFT + place * (index + (1 - FILL) / 2), 1),
-            y=round(depth - (depth - 8) * value / top, 1),
+            y=round(depth - (depth - TOP) * value / top, 1),
             width=round(place * FILL, 1),
-            height=round((depth - 8) * value / top, 1),
+            height=round((depth - TOP) * value / top, 1),
             says=f"{_hour(hour)}: {plural(value, one, many)}",
         )
         for index, (hour, value) in enumerate(zip(hours, values, strict=True))
@@ -88,7 +90,7 @@ def _chart(id_: str, values: list[float], hours: Sequence[HourOfWork], *, one: s
         title=f"{many.capitalize()} by hour",
         description=description,
         bars=bars,
-        scale=tuple((round(depth - (depth - 8) * step / top, 1), number(step)) for step in steps),
+        scale=tuple((round(depth - (depth - TOP) * step / top, 1), number(step)) for step in steps),
         hours=tuple(
             (min(round(LEFT + place * (index + 0.5), 1), WIDTH - HALF_AN_HOUR), _hour(hour))
             for index, hour in enumerate(hours)

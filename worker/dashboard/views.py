@@ -4,8 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worker.dashboard.words import at, number, plural, rough_span, span
-from worker.status.model import HourOfWork, JobRecord, PauseView, Phase, SlotView, Snapshot, StageTimes, Tally
+from worker.config.editing import EDITABLE_KEYS
+from worker.dashboard.words import at, number, plural, rough_span, size, span
+from worker.status.model import (
+    AdviceView,
+    HourOfWork,
+    JobRecord,
+    PauseView,
+    Phase,
+    SlotView,
+    Snapshot,
+    StageTimes,
+    Tally,
+)
 
 #: Idle time below which nothing is said about it, in seconds.
 IDLE_SAID_S = 120.0
@@ -125,11 +136,22 @@ def _next_try(pause: PauseView) -> str:
 def why_not_more(snapshot: Snapshot) -> dict[str, Any]:
     """Why nothing more comes: what the Horde passed over, what is not offered."""
     return {
-        "advice": getattr(snapshot, "advice", ()),
+        "advice": tuple((each, estimate(each), each.key in EDITABLE_KEYS) for each in snapshot.advice),
+        "predictions": snapshot.predictions,
         "passed_over": snapshot.passed_over,
         "not_offered": tuple(snapshot.not_offered.items()),
         "in_vain": rough_span(snapshot.in_vain_s) if snapshot.in_vain_s >= IDLE_SAID_S else "",
     }
+
+
+def estimate(advice: AdviceView) -> str:
+    """What a change might bring and take, as a sentence that says so."""
+    parts = [
+        f"{plural(advice.jobs_per_hour, 'job')} an hour",
+        *([f"{number(advice.kudos_per_hour)} kudos an hour"] if advice.kudos_per_hour is not None else []),
+        *([f"{size(advice.disk_bytes)} of disk"] if advice.disk_bytes else []),
+    ]
+    return f"At most {', '.join(parts)}. {advice.basis or 'An estimate.'}"
 
 
 def stage_shares(stages: StageTimes) -> tuple[tuple[str, str, float, float, float], ...]:
