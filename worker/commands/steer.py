@@ -17,9 +17,10 @@ from worker.engine.install import Runtime
 from worker.errors import WorkerError
 from worker.status.as_json import read_snapshot
 
-#: Seconds of each unit that a span can be written with.
-UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
-SPAN = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)\s*([a-z]*)")
+#: Seconds of each unit that a span can be written with; further letters as in "minutes" and "hrs" are taken.
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+PART = r"(\d{1,6}(?:[.,]\d{1,3})?)(?![\d.,])\s*((?:s|m|h|d)[a-z]{0,6})?"
+SPAN = re.compile(rf"(?:{PART}\s*)+")
 
 For = Annotated[
     str | None, typer.Option("--for", metavar="SPAN", help="So long: 90s, 10m, 2h. If not given, until `resume`.")
@@ -70,10 +71,13 @@ def finish(*, name: WorkerName = None) -> None:
 
 def span_s(text: str) -> float:
     """Seconds of a span as people write it. Raises BadParameter."""
-    found = SPAN.fullmatch(text.strip().lower())
-    if found is None or (found[2] or "s") not in UNITS or not float(found[1]):
+    written = text.strip().lower()
+    seconds = sum(
+        float(number.replace(",", ".")) * UNITS[unit[:1] or "s"] for number, unit in re.findall(PART, written)
+    )
+    if not SPAN.fullmatch(written) or not seconds:
         raise typer.BadParameter(f"{text!r} is no span of time; write it as 90s, 10m, 2h or 1d.", param_hint="--for")
-    return float(found[1]) * UNITS[found[2] or "s"]
+    return seconds
 
 
 def find_worker(name: str | None) -> Whereabouts:

@@ -77,7 +77,7 @@ def _slot_text(slot: SlotView) -> str:
         text += f", job {slot.job.id[:SHORT_ID]} of {slot.job.model}, {image_size(slot.job)}{share}"
     elif slot.models:
         text += f", has {', '.join(slot.models[:2])}"
-    if slot.memory_bytes:
+    if slot.memory_bytes >= GIB / 20:
         text += f", {slot.memory_bytes / GIB:.1f} GiB"
     if slot.failures:
         text += f", failed {slot.failures} times"

@@ -136,6 +136,10 @@ class PopBackoff:
                 logger.bind(action="message").info("Message from the Horde: {}", words)
                 self._told[key] = None
 
+    def interrupted(self) -> None:
+        """Nothing is asked for at present: time until the next pop is no asking in vain."""
+        self._empty_at = None
+
     @property
     def passed_over(self) -> str:
         """Which requests wait at the Horde and are not for this worker, most frequent reasons first; may be empty."""

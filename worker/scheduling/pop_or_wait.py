@@ -26,7 +26,7 @@ from worker.scheduling.offer import Capabilities, build_offer
 from worker.scheduling.owner_pause import OwnerPause
 from worker.scheduling.planner import Capacity, Planner
 from worker.scheduling.pop_backoff import PopBackoff
-from worker.scheduling.wait_report import WaitKind, WaitReason, WaitReport
+from worker.scheduling.wait_report import ORDINARY, WaitKind, WaitReason, WaitReport
 from worker.system_memory import system_memory
 from worker.units import GIB
 
@@ -181,6 +181,8 @@ class Admission:
         parts, now = self._parts, self._parts.clock()
         decision = self._decide(asking, fetch_s, now)
         reasons = decision.reasons if isinstance(decision, Wait) else ()
+        if any(reason.kind not in ORDINARY for reason in reasons):
+            parts.pop_backoff.interrupted()
         # To ask the Horde once more does not end its trouble; an answer does.
         self._report.note((*reasons, *((parts.pop_backoff.trouble,) if parts.pop_backoff.trouble else ())), now)
         if parts.config().exit_on_unhandled_faults and parts.faults.is_in_a_row():

@@ -16,6 +16,7 @@ from worker.jobs.job import Job, JobEvent, Stage
 from worker.models.progress import ModelsState
 from worker.scheduling.fault_limiter import FaultLimiter
 from worker.scheduling.offer import Capabilities
+from worker.scheduling.owner_pause import OwnerPause
 from worker.scheduling.planner import Capacity, PopPlan
 from worker.scheduling.pop_backoff import PopBackoff
 from worker.scheduling.pop_or_wait import (
@@ -56,6 +57,7 @@ class Stand:
         self.jobs = JobsInFlight()
         self.pop_backoff = PopBackoff()
         self.faults = FaultLimiter(clock=self.clock)
+        self.pause = OwnerPause()
         machine: Any = SimpleNamespace(wait=lambda _: MachineLimits(Path("folder")).reason(self.memory, self.disk))
         pool: Any = self
         planner: Any = SimpleNamespace(
@@ -76,6 +78,7 @@ class Stand:
                 faults=self.faults,
                 safety=SimpleNamespace(hold=lambda: self.hold),
                 machine=machine,
+                pause=self.pause,
                 clock=self.clock,
             )
         )
@@ -257,6 +260,37 @@ def test_all_reasons_are_told_and_the_end_of_all_of_them(said):
     stand.clock.advance(180.0)
     assert stand.kinds() == []
     assert said[2:] == ["Asking for jobs again, after 3 min."]
+
+
+def test_time_in_which_the_worker_was_held_back_is_no_asking_in_vain():
+    stand = Stand()
+
+    def empty_pop_after(seconds):
+        stand.clock.advance(seconds)
+        stand.decide()
+        stand.pop_backoff.answered(PopResponse(), now=stand.clock.now)
+        return stand.admission.all_in_vain_s
+
+    assert empty_pop_after(0.0) == 0.0
+    assert empty_pop_after(5.0) == 5.0
+    stand.pause.begin(None)
+    stand.decide()
+    stand.pause.end()
+    assert empty_pop_after(40.0) == 5.0
+    memory_low(stand)
+    stand.decide()
+    stand.memory = 8 * GIB
+    assert empty_pop_after(40.0) == 5.0
+    assert empty_pop_after(5.0) == 10.0
+
+
+def test_a_pause_of_the_owner_is_told_with_what_ends_it(said):
+    stand = Stand()
+    stand.pause.begin(None)
+    assert stand.kinds() == [WaitKind.OWNER]
+    assert said == ["No new jobs: Paused by its owner. `horde-bridge resume` ends it."]
+    stand.pause.end()
+    assert stand.kinds() == []
 
 
 def test_what_comes_and_goes_with_every_job_is_not_told(said):
