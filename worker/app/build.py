@@ -32,6 +32,7 @@ from worker.models.catalog.custom import CustomModels
 from worker.models.catalog.model_selection import custom_file_of, custom_of, resolve_from_cache, tokens_of
 from worker.models.catalog.records import ModelRecord
 from worker.models.model_manager import ModelManager
+from worker.owner.hours import HoursWatch
 from worker.owner.maintenance import watch_maintenance
 from worker.owner.suspend import ClockWatch
 from worker.owner.update_watch import TrialWatch, UpdateWatch
@@ -142,6 +143,7 @@ def compose(
             watch,
             watch_maintenance,
             ClockWatch(),
+            HoursWatch(),
             EngineWatch(shelf, live, engines_for, fall_back=fall_back),
             *([UpdateWatch(runtime.root)] if updates else []),
         ),

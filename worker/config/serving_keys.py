@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from annotated_types import Ge, Le, MaxLen
 from pydantic import AfterValidator, SecretStr
 
+from worker.config.active_hours import read_hours
 from worker.config.key_types import (
     ANONYMOUS_KEY,
     ApiKey,
@@ -43,6 +44,12 @@ def is_public_horde(address: str) -> bool:
 
 def _with_never_loaded(names: tuple[str, ...]) -> tuple[str, ...]:
     return names if NEVER_LOADED in names else (*names, NEVER_LOADED)
+
+
+def _hours(texts: tuple[str, ...]) -> tuple[str, ...]:
+    for text in texts:
+        read_hours(text)
+    return texts
 
 
 class WorkerKeys(KeyGroup):
@@ -83,6 +90,16 @@ class WorkerKeys(KeyGroup):
             "Users whose jobs have priority, as name#number. Your own jobs always have priority.",
             Effect.AT_ONCE,
             allowed="a list of names such as db0#1",
+        ),
+    ] = ()
+    active_hours: Annotated[
+        TextList,
+        AfterValidator(_hours),
+        KeyDoc(
+            "When the worker serves, by this machine's clock; at other times it finishes its jobs and asks for no "
+            "more. Empty: always.",
+            Effect.AT_ONCE,
+            allowed="a list of times such as 22:00-07:00 or mon-fri 18:00-23:30",
         ),
     ] = ()
     bridge_agent: Annotated[

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from worker.config.active_hours import read_hours
 from worker.config.key_types import ANONYMOUS_KEY, API_KEY_LENGTH
 from worker.config.schema import GROUPS, BridgeData
 from worker.config.serving_keys import DEFAULT_NAME
@@ -158,6 +159,19 @@ def read_folder(text: str, *_: Any) -> str:
     return path
 
 
+def _read_hours(text: str, *_: Any) -> list[str]:
+    """Times separated by commas; none for always. Raises ValueError."""
+    times = [part.strip() for part in re.split("[,;]", text.strip("[] \"'")) if part.strip()]
+    if [time.lower() for time in times] in ([], ["always"], ["all"], ["24/7"]):
+        return []
+    for time in times:
+        try:
+            read_hours(time)
+        except ValueError as error:
+            raise ValueError(f"{time[:40]!r}: {error}.") from None
+    return times
+
+
 def tier(situation: Situation, answers: Answers) -> Tier:
     """What the machine can do, with the memory its owner gave where none was found."""
     machine = situation.machine
@@ -262,6 +276,10 @@ QUESTIONS: Final = (
     _feature("allow_lora", "LoRAs, fetched from CivitAI when a job names one (much asked for)", least_gib=6),
     _feature("allow_controlnet", "Pictures guided by outlines, poses, depth", least_gib=8, needs="allow_img2img"),
     _feature("allow_sdxl_controlnet", "The same for SDXL", least_gib=16, needs="allow_controlnet"),
+    Question(
+        "active_hours", "Hours to serve", lambda s, _: ", ".join(s.before.active_hours) or "always", _read_hours,
+        about=lambda *_: "Always, or hours such as 22:00-07:00, or mon-fri 18:00-23:30, sat-sun 00:00-24:00.",
+    ),
     Question("cache_home", "Folder for models", lambda s, _: s.before.cache_home, read_folder, check="folder"),
     Question(
         "disk", "Gigabytes of disk for models", _default_disk, number(5, 100_000, "GB"),
@@ -280,6 +298,10 @@ def settings_of(situation: Situation, answers: Answers) -> dict[str, Any]:
     """The answers as values of bridgeData.yaml: only what was asked about, so that nothing else of a file changes."""
     names = {question.key for question in QUESTIONS} & BridgeData.model_fields.keys()
     settings = {name: answers[name] for name in names if name in answers}
+    if settings.get("active_hours") == "always":  # the default, taken with Enter
+        settings["active_hours"] = []
+    elif isinstance(settings.get("active_hours"), str):
+        settings["active_hours"] = _read_hours(settings["active_hours"])
     # What depends on an answer of no is no as well.
     for feature, needed in (
         ("allow_painting", "allow_img2img"),
