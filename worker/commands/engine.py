@@ -121,7 +121,15 @@ def add(
 
 
 @app.command("try")
-def try_(name: Name, *, config: ConfigFile = None, as_json: AsJson = False) -> None:
+def try_(
+    name: Name,
+    *,
+    config: ConfigFile = None,
+    only: Annotated[
+        str, typer.Option("--only", metavar="TEXT", help="Only the jobs whose name contains this; not remembered.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
     """Compare an engine with the one in use: templates, pictures, seconds. Nothing is changed."""
     runtime = _installed()
     shelf = Shelf(runtime)
@@ -130,9 +138,10 @@ def try_(name: Name, *, config: ConfigFile = None, as_json: AsJson = False) -> N
         raise EngineChangeRefused(f"{name} is in use itself.", remedy="Name another: horde-bridge engine list.")
     screen = Screen()
     library = library_of(settings_or_defaults(config).data)
-    report = run_trial(runtime, engine, in_use, library, screen.say)
+    report = run_trial(runtime, engine, in_use, library, screen.say, only=only)
     verdict = Verdict(report.at, report.against, report.takes, report.summary)
-    shelf.change(lambda state: state.with_verdict(name, verdict))
+    if not only:
+        shelf.change(lambda state: state.with_verdict(name, verdict))
     if as_json:
         sys.stdout.write(f"{json.dumps(report.as_json())}\n")
     else:

@@ -51,6 +51,18 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What both engines are put through."""
+
+    runtime: Runtime
+    library: Library
+    models: InstalledModels
+    jobs: Sequence[TrialJob]
+    #: progress, a line each
+    tell: Tell
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What one engine did. `findings`: template → what it lacks there."""
 
@@ -61,27 +73,37 @@ class Outcome:
     unchanged: Sequence[str]
 
 
-async def try_engine(runtime: Runtime, candidate: Engine, in_use: Engine, library: Library, tell: Tell) -> TrialReport:
-    """Try `candidate` beside `in_use`. Raises EngineChangeRefused where the engine in use itself does not work."""
+async def try_engine(
+    runtime: Runtime, candidate: Engine, in_use: Engine, library: Library, tell: Tell, *, only: str = ""
+) -> TrialReport:
+    """Try `candidate` beside `in_use`, `only` by the jobs whose name contains this.
+
+    Raises EngineChangeRefused where the engine in use itself does not work.
+    """
     at = time.time()
+    jobs = [job for job in trial_jobs() if only.casefold() in job.name.casefold()]
+    if not jobs:
+        raise EngineChangeRefused(
+            f"No job's name contains {only!r}.", remedy=f"They are: {', '.join(job.name for job in trial_jobs())}."
+        )
     versions = (candidate.name, candidate.version, in_use.name, in_use.version, at)
     tell("Making tiny models …")
     await tinies.build(runtime, [], tell=lambda _: None)
-    models = _models(runtime)
+    trial = Trial(runtime, library, _models(runtime), jobs, tell)
     tell(f"{in_use.name} (ComfyUI {in_use.version}), which is in use:")
     try:
-        before = await _outcome(runtime, in_use, library, models, tell)
+        before = await _outcome(trial, in_use)
     except WorkerError as error:
         raise EngineChangeRefused(
             f"The engine in use ({in_use.name}) can't be compared with: {quote(error.message)}", remedy=error.remedy
         ) from error
     tell(f"{candidate.name} (ComfyUI {candidate.version}):")
     try:
-        now = await _outcome(runtime, candidate, library, models, tell)
+        now = await _outcome(trial, candidate)
     except WorkerError as error:
         return TrialReport(*versions, error=f"It does not run: {quote(error.message)}")
     lost, gained, kept = audit_difference(before.findings, now.findings)
-    pictures = [compare(job.name, job.model, before.rendered[job.name], now.rendered[job.name]) for job in trial_jobs()]
+    pictures = [compare(job.name, job.model, before.rendered[job.name], now.rendered[job.name]) for job in jobs]
     untried = [each for each in pictures if now.unchanged and each.is_lost and each.model not in IN_ANY_VERSION]
     return TrialReport(
         *versions,
@@ -104,39 +126,38 @@ def _models(runtime: Runtime) -> InstalledModels:
     return InstalledModels(Store(tinies.models_folder(tinies.tiny_folder(runtime))), tinies.records())
 
 
-async def _outcome(runtime: Runtime, engine: Engine, library: Library, models: InstalledModels, tell: Tell) -> Outcome:
+async def _outcome(trial: Trial, engine: Engine) -> Outcome:
     """Run an engine through the whole trial. Raises WorkerError where it can't be started at all."""
-    tree, unchanged = await tinies.loading_tree(runtime, engine)
+    tree, unchanged = await tinies.loading_tree(trial.runtime, engine)
     folder = Path(tempfile.mkdtemp(prefix="trial-", dir=tree.parent))
     settings = EngineSettings(
         python=engine.python,
         comfyui=tree,
         base_directory=folder / "engine",
         log_file=folder / "engine.log",
-        model_paths=Store(tinies.models_folder(tinies.tiny_folder(runtime))).model_paths(),
+        model_paths=Store(tinies.models_folder(tinies.tiny_folder(trial.runtime))).model_paths(),
         # Tiny models need no card, and a card in use is left alone.
         arguments=("--cpu", "--cache-classic"),
     )
     try:
-        return await _through_all(Room(settings), library, models, unchanged, tell)
+        return await _through_all(trial, Room(settings), unchanged)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _through_all(
-    room: "Room", library: Library, models: InstalledModels, unchanged: Sequence[str], tell: Tell
-) -> Outcome:
+async def _through_all(trial: Trial, room: "Room", unchanged: Sequence[str]) -> Outcome:
     async with room.open():
-        findings = audit_library(library, with_any_file(room.object_info))
-        able = suited(library, with_any_file(room.object_info), room.version).without(findings)
+        # What is not audited is for families that this engine can't run.
+        absent = {template.name: ["its family can't be run"] for template in trial.library.templates}
+        findings = {**absent, **audit_library(trial.library, with_any_file(room.object_info))}
+        able = suited(trial.library, with_any_file(room.object_info), room.version).without(findings)
         families = {str(family.value) for template in able.templates for family in template.manifest.serves.families}
         families -= {family.value for family in able.unserved}
         rendered: dict[str, Rendered] = {}
-        jobs = list(trial_jobs())
-        for number, job in enumerate(jobs, 1):
-            rendered[job.name] = found = await _rendered(room, able, models, job)
+        for number, job in enumerate(trial.jobs, 1):
+            rendered[job.name] = found = await _rendered(room, able, trial.models, job)
             took = found.error or f"{found.seconds:.2f} s"
-            tell(f"  {number:2}/{len(jobs)}  {job.name}: {took}")
+            trial.tell(f"  {number:2}/{len(trial.jobs)}  {job.name}: {took}")
         return Outcome(findings, frozenset(families), rendered, unchanged)
 
 
@@ -228,6 +249,8 @@ class Room:
             await client.close()
 
 
-def run_trial(runtime: Runtime, candidate: Engine, in_use: Engine, library: Library, tell: Tell) -> TrialReport:
+def run_trial(
+    runtime: Runtime, candidate: Engine, in_use: Engine, library: Library, tell: Tell, *, only: str = ""
+) -> TrialReport:
     """`try_engine`, to its end."""
-    return asyncio.run(try_engine(runtime, candidate, in_use, library, tell))
+    return asyncio.run(try_engine(runtime, candidate, in_use, library, tell, only=only))

@@ -1,0 +1,100 @@
+"""Trials of engines on the real ComfyUI: a copy of the tree in use is equal to it, a broken copy is told as broken."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from worker.demo.engine_trial import try_engine
+from worker.engine.install.layout import Runtime
+from worker.engine.versions.shelf import Shelf
+from worker.engine.versions.verdict import TrialReport
+from worker.workflows.library import Library
+
+pytestmark = [pytest.mark.engine, pytest.mark.cpu, pytest.mark.asyncio(loop_scope="session")]
+
+JOB = "Tiny SD1.5: text"
+#: Inverts every picture, takes a second longer for it, and lacks what LoRAs need.
+BROKEN = """
+
+_decode = VAEDecode.decode
+
+
+def _inverted(self, *arguments, **named):
+    import time
+
+    time.sleep(1)
+    return (1 - _decode(self, *arguments, **named)[0],)
+
+
+VAEDecode.decode = _inverted
+del NODE_CLASS_MAPPINGS["LoraLoader"]
+"""
+
+
+@pytest.fixture
+def shelf(runtime, tiny, tmp_path) -> Shelf:
+    """A shelf of the tests' own, with the tiny models that are here."""
+    folder = tmp_path / "runtime"
+    folder.mkdir()
+    (folder / "tiny").symlink_to(tiny.comfyui.parent, target_is_directory=True)
+    return Shelf(replace(runtime, folder=folder))
+
+
+def put_copy(shelf: Shelf, runtime: Runtime, name: str, more: str = "") -> None:
+    """Put a copy of the tree on the shelf, its files shared; nodes.py with `more` at its end."""
+
+    def make(folder: Path) -> None:
+        tree = folder / "comfyui"
+        left_out = shutil.ignore_patterns("models", "output", "input", "user", "__pycache__", ".git")
+        shutil.copytree(runtime.comfyui, tree, copy_function=os.link, ignore=left_out)
+        nodes = (tree / "nodes.py").read_text(encoding="utf-8")
+        (tree / "nodes.py").unlink()
+        (tree / "nodes.py").write_text(nodes + more, encoding="utf-8")
+
+    shelf.add(name, "a copy", make, python=runtime.engine_python)
+
+
+async def trial(shelf: Shelf, runtime: Runtime, name: str) -> TrialReport:
+    said: list[str] = []
+    runtime = replace(runtime, folder=shelf.folder.parent)
+    return await try_engine(runtime, shelf.need(name), shelf.in_use, Library.load(), said.append, only=JOB)
+
+
+async def test_a_copy_of_the_engine_in_use_is_equal_to_it(shelf, runtime):
+    put_copy(shelf, runtime, "copy")
+
+    report = await trial(shelf, runtime, "copy")
+
+    assert [(each.job, each.largest_difference, each.error_now) for each in report.pictures] == [(JOB, 0, "")]
+    assert not report.templates_lost
+    assert report.families_lost == report.families_gained == []
+    assert report.templates_kept > 10
+
+
+async def test_what_is_broken_in_an_engine_is_told_and_nothing_is_changed(shelf, runtime):
+    put_copy(shelf, runtime, "broken", BROKEN)
+    before = (shelf.state, sorted(path.name for path in shelf.folder.iterdir()))
+
+    report = await trial(shelf, runtime, "broken")
+
+    assert report.templates_lost
+    assert all("no node class LoraLoader" in "; ".join(why) for why in report.templates_lost.values())
+    [picture] = report.pictures
+    assert picture.differs
+    assert picture.seconds_now > picture.seconds_before + 0.9
+    assert not report.takes
+    assert "lost" in report.summary
+    assert f"{JOB} by up to" in report.summary
+    assert (shelf.state, sorted(path.name for path in shelf.folder.iterdir())) == before
+
+
+async def test_an_engine_that_does_not_start_is_told_with_its_last_words(shelf, runtime):
+    put_copy(shelf, runtime, "dead", "\nraise RuntimeError('a package is missing')\n")
+
+    report = await trial(shelf, runtime, "dead")
+
+    assert "a package is missing" in report.error
+    assert not report.takes
