@@ -63,7 +63,8 @@ async def studio(tiny, tmp_path_factory) -> AsyncIterator[Studio]:
             base_directory=folder,
             log_file=folder / "engine.log",
             model_paths=store.model_paths(),
-            arguments=DEVICE_ARGUMENTS,
+            # As the worker always says: newer versions have another default.
+            arguments=(*DEVICE_ARGUMENTS, "--cache-classic"),
         )
     )
     await process.start()

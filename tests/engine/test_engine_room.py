@@ -59,7 +59,7 @@ def settings(engine_python: Path, comfyui_source: Path, tmp_path_factory: pytest
         comfyui=comfyui_source,
         base_directory=folder,
         log_file=folder / "engine.log",
-        arguments=DEVICE_ARGUMENTS,
+        arguments=(*DEVICE_ARGUMENTS, "--cache-classic"),
     )
 
 

@@ -103,9 +103,13 @@ async def _help(python: Path, comfyui: Path, environment: Mapping[str, str]) -> 
     try:
         with suppress(TimeoutError):
             async with timeout(HELP_TIMEOUT_S):
-                return (await _read(child.stdout)).decode(errors="replace")
+                text = (await _read(child.stdout)).decode(errors="replace")
+                if len(text) < HELP_MAX_BYTES:
+                    await child.wait()
+                return text
     finally:
-        await end_child(child, timeout_s=0, name="engine's help")
+        if child.returncode is None:
+            await end_child(child, timeout_s=0, name="engine's help")
     return ""
 
 
