@@ -14,6 +14,7 @@ import typer
 
 from worker import logs
 from worker.app.build import AGENT, DeviceFlags
+from worker.app.engine_watch import own_engine
 from worker.commands.options import LOGS_FOLDER, AsJson, ConfigFile, FromEnvironment, load_settings
 from worker.commands.output import answer, answer_json
 from worker.commands.preflight import Finding, Rating, bad, check_machine, check_models, check_settings
@@ -25,6 +26,7 @@ from worker.engine.install.layout import ROOT
 from worker.engine.install.machine import Accelerator, Host, detect_card
 from worker.engine.install.record import Record
 from worker.engine.install.verify import differences
+from worker.engine.versions.shelf import Shelf
 from worker.errors import WorkerError
 from worker.horde.account import check_account
 from worker.horde.client import HordeClient
@@ -78,7 +80,7 @@ def examine(config: Path | None, *, from_environment: bool, offline: bool) -> It
     except WorkerError as error:
         yield from (_card(runtime), _memory(), bad("settings", error))
         return
-    python = loaded.data.comfyui_python or runtime.engine_python
+    python = loaded.data.comfyui_python or Shelf(runtime).runtime_for(own=own_engine(loaded.data)).engine_python
     yield _packages(runtime)
     yield _card(runtime)
     if runtime.accelerator in (Accelerator.CUDA, Accelerator.ROCM) and python.exists():

@@ -104,10 +104,20 @@ def test_what_a_killed_command_left_is_no_engine_and_goes_with_the_next_one(shel
 def test_only_one_command_changes_engines_at_a_time(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shelf_module, "LOCK_WAIT_S", 0.0)
     put(shelf, "new")
-    with (shelf.folder / shelf_module.LOCK_FILE).open("r+b") as other:
+    with (shelf.folder / shelf_module.FOLDERS_LOCK).open("r+b") as other:
         assert lock(other.fileno())
-        with pytest.raises(EngineChangeRefused, match="Another command"):
-            shelf.use("new")
+        for change in (lambda: put(shelf, "other"), lambda: shelf.remove("new")):
+            with pytest.raises(EngineChangeRefused, match="Another command"):
+                change()
+    assert names(shelf) == [INSTALLED, "new"]
+
+
+def test_while_an_engine_is_being_made_a_worker_goes_back_from_another(shelf: Shelf) -> None:
+    put(shelf, "new")
+    with (shelf.folder / shelf_module.FOLDERS_LOCK).open("r+b") as other:
+        assert lock(other.fileno())
+        shelf.use("new")
+        shelf.use(INSTALLED, reason="it failed")
     assert shelf.in_use.name == INSTALLED
 
 

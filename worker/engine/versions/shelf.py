@@ -8,8 +8,9 @@
         origin.json      where it came from; written last
       NAME.partial/    one that is being made; NAME.gone/ one that is being removed
 
-Changes are made under a lock, each by one rename or one replaced file, so that a process killed at any moment leaves
-the engine in use as it was.
+Each change is one rename or one replaced file, so that a process killed at any moment leaves the engine in use as it
+was. One lock is held while folders are made or removed, which takes minutes; another for the moment in which the state
+file changes, so that a worker can go back from an engine that fails at any time.
 """
 
 import contextlib
@@ -33,7 +34,7 @@ from worker.process.file_lock import lock
 from worker.untrusted.json_reader import read_json_file
 
 FOLDER = "versions"
-LOCK_FILE = ".lock"
+FOLDERS_LOCK, STATE_LOCK = ".folders.lock", ".lock"
 ORIGIN_FILE = "origin.json"
 PARTIAL, GONE = ".partial", ".gone"
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,39}")
@@ -129,7 +130,7 @@ class Shelf:
                 f"An engine can't be called {name!r}.",
                 remedy="Give it another --name: letters, digits, full stops and hyphens, 40 of them at most.",
             )
-        with self._changing():
+        with self._locked(FOLDERS_LOCK):
             self._clear_away()
             if (self.folder / name).exists():
                 raise EngineChangeRefused(
@@ -160,7 +161,7 @@ class Shelf:
     def use(self, name: str, *, reason: str = "") -> EngineState:
         """Have this engine started from now on; the one before is kept. `reason`: why, if not for the owner's word."""
         self.need(name)
-        with self._changing():
+        with self._locked(STATE_LOCK):
             state = self.state
             if state.current != name:
                 state = state.using(name, now=time.time(), reason=reason)
@@ -169,7 +170,7 @@ class Shelf:
 
     def change(self, change: Callable[[EngineState], EngineState]) -> EngineState:
         """Change the state file."""
-        with self._changing():
+        with self._locked(STATE_LOCK):
             state = change(self.state)
             state.save(self.folder)
             return state
@@ -179,7 +180,7 @@ class Shelf:
         if name == INSTALLED:
             raise EngineChangeRefused("The installed engine is not removed: the worker falls back to it.")
         engine = self.need(name)
-        with self._changing():
+        with self._locked(FOLDERS_LOCK), self._locked(STATE_LOCK):
             self._clear_away()
             if self.state.current == name:
                 raise EngineChangeRefused(
@@ -196,10 +197,10 @@ class Shelf:
             _remove(self.folder / f"{name}{GONE}")
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Hold the lock. Raises EngineChangeRefused while another process does."""
+    def _locked(self, name: str) -> Iterator[None]:
+        """Hold a lock. Raises EngineChangeRefused while another process does."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             deadline = time.monotonic() + LOCK_WAIT_S
             while not lock(descriptor):
@@ -219,7 +220,7 @@ class Shelf:
                 _remove(path)
 
 
-#: A change takes milliseconds; making an engine takes minutes, which nobody is to wait for unawares.
+#: A change of the state takes milliseconds; making an engine takes minutes, which nobody is to wait for unawares.
 LOCK_WAIT_S = 2.0
 
 
