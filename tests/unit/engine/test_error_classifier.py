@@ -214,6 +214,11 @@ def failed(graph: dict[str, Any], node_id: str, exception: tuple[str, str]) -> E
     return classify(Failure(*exception, graph[node_id]["class_type"], node_id), graph)
 
 
+@pytest.mark.parametrize("node_id", ["checkpoint", "lora", "vae"])
+def test_what_the_system_can_not_do_is_held_against_no_file(node_id: str) -> None:
+    assert type(failed(GRAPH, node_id, ("OSError", "[Errno 24] Too many open files"))) is NodeFailed
+
+
 @pytest.mark.parametrize(
     ("node_id", "exception", "file"),
     [
