@@ -5,4 +5,10 @@ a ComfyUI graph, `engine` renders it, `safety` checks the images, `horde` delive
 together, `cli` is the door, `demo` brings a Horde and models of its own.
 """
 
+import os
+
 __version__ = "0.1.0"
+
+# loguru reads these when it is imported, and a wrong one is a traceback before the worker can say a word.
+for _name in [name for name in os.environ if name.startswith("LOGURU_")]:
+    del os.environ[_name]

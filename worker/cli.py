@@ -13,7 +13,7 @@ from worker.commands import config, engine, maintenance, models, service, steer,
 from worker.commands.benchmark import benchmark
 from worker.commands.demo import demo
 from worker.commands.doctor import doctor
-from worker.commands.output import accept_any_character, answer, complain
+from worker.commands.output import accept_any_character, answer, complain, mend_terminal_size
 from worker.commands.run import run
 from worker.commands.setup import setup
 from worker.commands.update import update
@@ -64,6 +64,7 @@ _OTHER_WORDS = {
 def main() -> None:
     """The entry point: `run` is the command if none is given."""
     accept_any_character()
+    mend_terminal_size()
     logs.set_up(None, console_level="WARNING")
     try:
         code = app(_with_command(sys.argv[1:]), standalone_mode=False, prog_name="horde-bridge")

@@ -1,6 +1,7 @@
 """What a command prints: text and tables for people, JSON for programs. Foreign text is made visible here."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -10,6 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.untrusted.text import visible, visible_lines
+
+#: Columns below which a table is nothing but single characters, and digits of the widest terminal.
+LEAST_COLUMNS = 20
+MOST_DIGITS = 4
 
 
 def answer(text: str) -> None:
@@ -48,3 +53,11 @@ def accept_any_character() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+
+
+def mend_terminal_size() -> None:
+    """Forget a size of the terminal in the environment that shows nothing, as containers set it, or is no number."""
+    for name, least in (("COLUMNS", LEAST_COLUMNS), ("LINES", 1)):
+        text = os.environ.get(name, "")
+        if text and not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS and int(text) >= least):
+            del os.environ[name]

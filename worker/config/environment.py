@@ -30,6 +30,8 @@ NO_KEYS = frozenset(
 #: Ends the name of a variable that names the file with a secret.
 FILE_SUFFIX = "_FILE"
 _MAX_SECRET_BYTES = 4096
+#: Variables that a warning names at most.
+MOST_NAMED = 5
 #: A comment after a value: a # between blanks, as examples of env files have it. `worker #1` has none.
 _COMMENT = re.compile(r"\s+#\s.*$", re.DOTALL)
 #: Every spelling of a key as the file has it, by the lower case of variables.
@@ -107,6 +109,21 @@ def from_environment(environment: Mapping[str, str]) -> tuple[dict[str, Setting]
             warnings.append(f"{PLACE}: {variable} {unknown(meant and PREFIX + meant.upper())}")
     chosen, repeated = by_field(settings)
     return chosen, (*warnings, *repeated)
+
+
+def unread(environment: Mapping[str, str], written: Mapping[str, Setting]) -> str:
+    """A warning of variables that would set a key with -e, and do nothing beside a file; empty if there are none."""
+    found, _ = from_environment(environment)
+    counting = {variable for variable, _, _ in _always(environment, written)}
+    names = [place.removeprefix(f"{PLACE}: ") for place in (setting.place for setting in found.values())]
+    lost = [name for name in sorted(names) if name not in counting]
+    if not lost:
+        return ""
+    more = f" and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
+    return (
+        f"{PLACE}: {', '.join(lost[:MOST_NAMED])}{more}: no effect without -e, which reads the settings from variables "
+        "in place of the file."
+    )
 
 
 def unquoted(value: str) -> str:

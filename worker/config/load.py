@@ -75,6 +75,8 @@ def load_config(
     written, warnings = variables.from_environment(environment) if from_env else from_file(path, text)
     if from_env and not written:
         warnings = (*warnings, f"{variables.PLACE}: -e is given, but no {variables.PREFIX}* variable sets a key.")
+    if not from_env and (unread := variables.unread(environment, written)):
+        warnings = (*warnings, unread)
     settings = written | variables.always(environment, written) | _from_command_line(overrides)
     empty = {name: setting for name, setting in settings.items() if setting.empty}
     data, settled = settle(_validated({name: settings[name] for name in settings if name not in empty}))
@@ -133,6 +135,11 @@ def read_text(path: Path) -> str:
         raise ConfigError(f"{path}: the file cannot be read: {reason}.", remedy=remedy) from error
     if len(data) > MAX_FILE_BYTES:
         raise ConfigError(f"{path}: the file is larger than {MAX_FILE_BYTES} bytes.", remedy="Is it the right file?")
+    if data and not data.strip(b"\0"):
+        raise ConfigError(
+            f"{path}: the file is nothing but zero bytes, as a power cut leaves them.",
+            remedy=f"Restore an earlier version (a {path.name}.before-… beside it), or begin anew. {_COPY_TEMPLATE}",
+        )
     try:
         return data.decode(file_encoding(data)).removeprefix(BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:

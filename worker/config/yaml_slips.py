@@ -25,6 +25,11 @@ _KEY = re.compile(
 _BLANKS = re.compile(rf"\A[\s{ODD_SPACES}]*")
 _DASH = re.compile(rf"[ \t{ODD_SPACES}]*-(?P<rest>[^\s-].*)")
 _NO_COLON = re.compile(r"[ \t]*(?P<name>[a-z]+_[a-z_]+|nsfw|blacklist|devices)\s*(?P<sign>=|\s)\s*\S")
+#: Colons of East Asian keyboards, and the sign that some editors make of a colon.
+WIDE_COLONS = "\uff1a\ufe55\ufe13\ua789\u2236"
+_WIDE_COLON = re.compile(rf"[ \t]*(?:-[ \t]+)?(?P<name>[A-Za-z_]\w*)\s*[{WIDE_COLONS}]")
+_CONFLICT = re.compile(r"(?:<{7}|>{7})(?: |$)|={7}$")
+_MARKUP = re.compile(r"\s*<(?:!doctype|html|\?xml|head|body)\b", re.IGNORECASE)
 _BLOCK_TEXT = re.compile(r":\s*[|>][+-]?\d*\s*(#.*)?$")
 
 
@@ -48,6 +53,7 @@ def find_slips(text: str) -> Iterator[Slip]:
         if index <= quoted_until:
             continue
         yield from _indentation(line, index + 1)
+        yield from _not_settings(line, index + 1)
         if found := _KEY.match(line):
             yield from _key_line(found, index + 1, parent)
             if not found["indent"] and not found["dash"]:
@@ -60,7 +66,10 @@ def find_slips(text: str) -> Iterator[Slip]:
             )  # fmt: skip
             value = found["rest"]
         else:
-            if found := _NO_COLON.match(line):
+            if (found := _WIDE_COLON.match(line)) and found["name"] in FIELDS.keys() | _NESTED:
+                what = f"the colon after {found['name']} is another character that looks like one"
+                yield Slip(index + 1, what, "Type it with a Latin keyboard: a plain colon and a space.", hidden=True)
+            elif found := _NO_COLON.match(line):
                 yield from _missing_colon(found, index + 1)
             value = re.sub(r"^\s*-\s+", "", line)
         if value.rstrip().endswith(",") and value.strip()[:1] not in ("[", "{"):
@@ -97,6 +106,16 @@ def _lines_of_yaml(lines: list[str]) -> Iterator[int]:
             continue
         block_indent = indent if _BLOCK_TEXT.search(line) else None
         yield index
+
+
+def _not_settings(line: str, number: int) -> Iterator[Slip]:
+    """Lines that another program left in the file, or whose file is another one altogether."""
+    if _CONFLICT.match(line):
+        remedy = "Keep one of the versions between the marks <<<<<<<, ======= and >>>>>>>, and delete the marks."
+        yield Slip(number, "the file has marks of a merge that met a conflict", remedy, hidden=True)
+    elif _MARKUP.match(line):
+        remedy = "On GitHub open the file with `Raw` before you save it."
+        yield Slip(number, "the file is a web page, not settings", remedy, hidden=True)
 
 
 def _indentation(line: str, number: int) -> Iterator[Slip]:

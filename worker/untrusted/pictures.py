@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, cast
 
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from worker.errors import InputRefused
 
@@ -68,6 +68,8 @@ def _look_at(data: bytes, formats: tuple[str, ...], most_pixels: int) -> Image.I
     """The picture with nothing but its header read. Raises InputRefused."""
     try:
         image = Image.open(io.BytesIO(data), formats=formats)
+    except UnidentifiedImageError as error:
+        raise InputRefused(f"not a readable picture: it is no {', '.join(formats)}, or damaged") from error
     except Exception as error:  # as above
         raise InputRefused(f"not a readable picture: {error}") from error
     width, height = image.size

@@ -1,10 +1,13 @@
 """What commands print is harmless on a terminal, whole in a table, and never fails on a character."""
 
 import io
+import os
 import sys
 
+import pytest
+
 from worker.commands import output
-from worker.commands.output import accept_any_character, answer, answer_table, complain
+from worker.commands.output import accept_any_character, answer, answer_table, complain, mend_terminal_size
 
 HOSTILE = "a\x1b]0;owned\x07b\u202ec"
 
@@ -35,3 +38,17 @@ def test_a_pipe_with_few_characters_gets_replacements(monkeypatch):
     output.answer("model 画 → here")
     pipe.flush()
     assert b"model ? ? here" in pipe.buffer.getvalue()
+
+
+@pytest.mark.parametrize("given", ["0", "1", "-80", "abc", "\u00b2", "9" * 999])
+def test_a_size_of_the_terminal_that_shows_nothing_is_forgotten(monkeypatch, given):
+    monkeypatch.setenv("COLUMNS", given)
+    mend_terminal_size()
+    assert "COLUMNS" not in os.environ
+
+
+@pytest.mark.parametrize("given", ["80", "20", ""])
+def test_a_size_of_the_terminal_that_can_be_used_stays(monkeypatch, given):
+    monkeypatch.setenv("COLUMNS", given)
+    mend_terminal_size()
+    assert os.environ["COLUMNS"] == given

@@ -329,3 +329,27 @@ def test_any_environment_is_settings_or_a_clear_error(values):
     environment = {f"AIWORKER_{key.upper()}": value for key, value in values.items()}
     error = outcome(None, environment=environment, from_env=True)
     assert error is None or error.startswith("environment: ")
+
+
+def test_a_file_of_zero_bytes_is_named_as_that(tmp_path):
+    file = tmp_path / "bridgeData.yaml"
+    file.write_bytes(bytes(4096))
+    with pytest.raises(ConfigError, match="nothing but zero bytes") as raised:
+        load_config(file, environment={})
+    assert "before-" in raised.value.remedy
+
+
+def test_variables_that_count_only_without_the_file_are_named(tmp_path):
+    file = tmp_path / "bridgeData.yaml"
+    file.write_text("dreamer_name: x1\n", encoding="utf-8")
+    environment = {
+        "AIWORKER_MAX_POWER": "32",
+        "AIWORKER_API_KEY": "s" * 22,
+        "AIWORKER_CACHE_HOME": "m",
+        "AIWORKER_X": "1",
+    }
+    [warning] = [each for each in load_config(file, environment=environment).warnings if "without -e" in each]
+    assert warning.startswith("environment: AIWORKER_API_KEY, AIWORKER_MAX_POWER: no effect")
+    assert "ssss" not in warning
+    assert not any("-e" in each for each in load_config(file, environment={"AIWORKER_CACHE_HOME": "m"}).warnings)
+    assert not any("without -e" in each for each in load_config(None, environment=environment, from_env=True).warnings)

@@ -39,6 +39,14 @@ SLIPS = [
     (NAME + "models_to_load: [a, b\nnsfw: true\n", 2, "closing bracket is missing"),
     (NAME + "blacklist: [\n\n", 2, "a bracket is opened and not closed"),
     ("a: &x {b: c}\n<<: *x\n", 2, "merge key"),
+    (NAME + "max_power\uff1a8\n", 2, "colon after max_power is another character"),
+    (NAME + "max_power \uff1a 8\nnsfw: true\n", 2, "colon after max_power is another character"),
+    ("dreamer_name\u2236 x\n", 1, "colon after dreamer_name is another character"),
+    ("<!DOCTYPE html>\n<html><body>404: Not Found</body></html>", 1, "is a web page"),
+    ('<?xml version="1.0"?>\n<a/>\n', 1, "is a web page"),
+    ("\n\n<html lang='en'>\n  <p>max_power: 8</p>\n", 3, "is a web page"),
+    (NAME + "<<<<<<< HEAD\nmax_power: 8\n=======\nmax_power: 9\n>>>>>>> other\n", 2, "marks of a merge"),
+    (NAME + "max_power: 8\n=======\nnsfw: true\n", 3, "marks of a merge"),
 ]
 
 
@@ -68,6 +76,9 @@ def test_a_slip_is_named_where_it_begins_with_a_remedy(text, line, what):
         "cache_home: C:\\models\n",
         "models_to_load: [a,\n  b,\n  c]\n",
         "dreamer_name: Me, myself\n",
+        "dreamer_name: a\uff1ab\n",
+        "models_to_load:\n  - a\uff1ab\n  - '<html>'\n",
+        "# =======\ndreamer_name: ======= x\n",
     ],
 )
 def test_what_is_no_slip_is_read(text):

@@ -61,6 +61,13 @@ def test_other_kinds_of_file_are_refused(data):
         open_picture(data)
 
 
+@pytest.mark.parametrize("data", [b"", b"<svg/>", b"\x89", b"\0\0\0\x18ftypheic" + bytes(200), b"8BPS\0\1" + bytes(99)])
+def test_what_is_refused_is_told_without_an_address_in_memory(data):
+    with pytest.raises(InputRefused, match="it is no WEBP, PNG, JPEG, TIFF, or damaged") as raised:
+        open_picture(data)
+    assert "0x" not in raised.value.message
+
+
 def test_no_program_is_started_for_a_picture(monkeypatch):
     started = []
     monkeypatch.setattr("subprocess.Popen", lambda *a, **_: started.append(a))
