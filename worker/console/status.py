@@ -4,13 +4,15 @@ from collections.abc import Iterator
 
 from worker.clock import duration
 from worker.console.job_log import SHORT_ID, image_size
-from worker.status.model import PauseView, SlotView, Snapshot
+from worker.status.model import AdviceView, PauseView, SlotView, Snapshot
 from worker.units import GIB
 
 #: In ASCII, for logs of any encoding; it fits a narrow terminal, indented as further lines of a log record are.
 RULE = "-" * 54
 #: Idle time below which a notice means nothing, in seconds.
 LEAST_S = 60.0
+#: Advice named at most; the page and `status --json` have all of it.
+MOST_ADVICE = 2
 
 
 def status_lines(status: Snapshot) -> list[str]:
@@ -38,6 +40,16 @@ def notices(status: Snapshot) -> Iterator[str]:
     for warning in status.warnings:
         if warning.topic not in paused:
             yield f"{warning.sentence} {warning.remedy}".rstrip()
+    yield from (advice_text(advice) for advice in status.advice[:MOST_ADVICE])
+
+
+def advice_text(advice: AdviceView) -> str:
+    """What might earn more: named as the estimate that it is."""
+    more = f"{advice.jobs_per_hour:.0f} jobs"
+    if advice.kudos_per_hour is not None:
+        more += f", {advice.kudos_per_hour:.0f} kudos"
+    text = f"{advice.sentence} {advice.remedy} (up to {more} an hour more, by estimate"
+    return f"{text}; {advice.disk_bytes / GIB:.1f} GiB of disk)" if advice.disk_bytes else f"{text})"
 
 
 def pause_text(pause: PauseView, *, now: float) -> str:

@@ -8,7 +8,7 @@ from loguru import logger
 
 from worker.config.live import LiveConfig
 from worker.console.live_view import LiveView, live_view
-from worker.console.status import RULE, status_lines
+from worker.console.status import MOST_ADVICE, RULE, status_lines
 from worker.console.summary import summary_lines
 from worker.status.board import StatusBoard
 from worker.status.model import Snapshot
@@ -109,4 +109,5 @@ def _news(status: Snapshot) -> tuple[object, ...]:
         tuple((model.name, model.state) for model in status.models),
         tuple(warning.topic for warning in status.warnings),
         status.passed_over,
+        tuple(advice.topic for advice in status.advice[:MOST_ADVICE]),
     )

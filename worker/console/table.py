@@ -20,7 +20,7 @@ from worker.untrusted.text import visible
 ROOM_FOR_DEVICE, ROOM_FOR_BAR = 100, 50
 #: Columns of a bar.
 BAR_COLUMNS = 16
-MOST_NOTICES = 4
+MOST_NOTICES = 5
 #: Rows of slots and downloads shown at least, and lines that everything else takes.
 LEAST_ROWS, OTHER_LINES = 2, 8
 STYLES = {"working": "green", "ready": "cyan", "starting": "yellow", "resting": "red", "stuck": "red", "stopped": "dim"}

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.console.views import job_view, snapshot
 from worker.console.status import pause_text, status_lines
-from worker.status.model import DownloadView, ModelView, PauseView, SlotView, Standing
+from worker.status.model import AdviceView, DownloadView, ModelView, PauseView, SlotView, Standing
 from worker.units import GIB
 
 
@@ -64,3 +64,15 @@ def test_a_pause_says_why_until_when_and_what_helps_but_no_seconds():
     assert pause_text(pause, now=5599.0) == "Paused by its owner. `horde-bridge resume` ends it."
     trying = replace(pause, tries_again=True, remedy="")
     assert pause_text(trying, now=5000.0) == "Paused by its owner."
+
+
+def test_the_best_advice_is_named_as_an_estimate():
+    loras = AdviceView(
+        "lora", "allow_lora", "true", "37 jobs an hour want LoRAs.", "allow_lora: true", 37.2, kudos_per_hour=410.0
+    )
+    model = AdviceView("model X", "models_to_load", "X", "9 ask for X.", "Add X.", 9.0, disk_bytes=2 * GIB)
+    third = replace(loras, topic="nsfw")
+    assert status_lines(snapshot(advice=(loras, model, third)))[-2:] == [
+        "37 jobs an hour want LoRAs. allow_lora: true (up to 37 jobs, 410 kudos an hour more, by estimate)",
+        "9 ask for X. Add X. (up to 9 jobs an hour more, by estimate; 2.0 GiB of disk)",
+    ]
