@@ -27,7 +27,13 @@ def settings(engine_python: Path, tmp_path: Path) -> SafetySettings:
     config = BridgeData.model_validate({"api_key": "0" * 22, "dreamer_name": "w"})
     runtime = replace(Runtime.locate(), engine_python=engine_python)
     return safety_settings(
-        config, runtime, Device(Accelerator.CPU), cache_home=tmp_path / "models", home=tmp_path, logs=tmp_path
+        config,
+        runtime,
+        Device(Accelerator.CPU),
+        cache_home=tmp_path / "models",
+        home=tmp_path,
+        logs=tmp_path,
+        aesthetic=tmp_path / "a.pth",
     )
 
 

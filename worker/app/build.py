@@ -31,6 +31,7 @@ from worker.jobs.journal import Journal
 from worker.models.catalog.custom import CustomModels
 from worker.models.catalog.model_selection import custom_file_of, custom_of, resolve_from_cache, tokens_of
 from worker.models.catalog.records import ModelRecord
+from worker.models.download_plan import as_model_file
 from worker.models.model_manager import ModelManager
 from worker.owner.hours import HoursWatch
 from worker.owner.maintenance import watch_maintenance
@@ -42,6 +43,7 @@ from worker.status.store import FILE_NAME as HISTORY_FILE
 from worker.system_memory import system_memory
 from worker.units import GIB
 from worker.workflows import packaged_folder
+from worker.workflows.auxiliary_files import AESTHETIC
 from worker.workflows.library import Library
 
 PROJECT_URL = "https://github.com/horde-bridge/horde-bridge"
@@ -94,6 +96,7 @@ def compose(
     models = _models(loaded, custom)
     live.subscribe(models.change)
     devices = devices_for(loaded, runtime, flags)
+    aesthetic = models.store.target(as_model_file(AESTHETIC))
     weights = cache_home(config, loaded.environment)
 
     shelf = Shelf(runtime)
@@ -133,7 +136,9 @@ def compose(
         models=models,
         library=library_of(config),
         safety=SafetyGate(
-            settings=lambda: safety_settings(live.data, runtime, devices[0], cache_home=weights, home=home, logs=logs),
+            settings=lambda: safety_settings(
+                live.data, runtime, devices[0], cache_home=weights, home=home, logs=logs, aesthetic=aesthetic
+            ),
             rules=lambda: safety_rules(live.data),
             facts=lambda name: model_facts(models.record(name)),
         ),

@@ -241,6 +241,14 @@ class FeatureKeys(KeyGroup):
         bool,
         KeyDoc("Censors images that show nudity although it was not requested.", Effect.AT_ONCE),
     ] = False
+    aesthetic_score: Annotated[
+        bool,
+        KeyDoc(
+            "Tells requesters how well an image is liked, 0 to 10, by the features that the safety check computes "
+            "anyway.",
+            Effect.AT_ONCE,
+        ),
+    ] = True
     blacklist: Annotated[
         TextList,
         KeyDoc(

@@ -275,6 +275,8 @@ class JobRunner:
         metadata = []
         if verdict.note:
             metadata.append(GenMetadata(type=verdict.note[0], value=verdict.note[1]))
+        if verdict.aesthetic is not None:
+            metadata.append(GenMetadata(type="aesthetic_score", value="see_ref", ref=f"{verdict.aesthetic:.2f}"))
         if len(job.pop.job_ids) > 1:
             metadata.append(GenMetadata(type="batch_index", value="see_ref", ref=str(index)))
         return (metadata + job.metadata)[:MAX_METADATA]

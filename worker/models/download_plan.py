@@ -23,6 +23,7 @@ from worker.models.disk.store import MissingFile, Store
 from worker.models.download.downloader import Download, Downloader, estimate_bytes
 from worker.units import GIB
 from worker.workflows.auxiliary_files import (
+    AESTHETIC,
     ANNOTATORS,
     AuxiliaryFile,
     controlnets,
@@ -138,13 +139,17 @@ def unlisted_files(store: Store, config: BridgeData, selection: ModelSelection) 
 
 def _wanted_records(config: BridgeData, selection: ModelSelection) -> list[ModelRecord]:
     families = {record.family for record in selection.records if record.family}
+    files = wanted_files(config, families)
+    # Where no model is fetched, nothing that no model needs is fetched either.
+    if config.aesthetic_score and any(file.url for record in selection.records for file in record.files):
+        files = (*files, AESTHETIC)
     return [
         ModelRecord(
             f"{file.folder}/{file.name}",
             _CATEGORIES.get(file.category, Category.MISCELLANEOUS),
             (as_model_file(file, selection.reference),),
         )
-        for file in wanted_files(config, families)
+        for file in files
     ]
 
 

@@ -25,6 +25,8 @@ from worker.safety.verdict import Finding, JobRules, Rules, Verdict, judge
 
 #: Reserved after the verdict for encoding, uploading and submitting the image.
 DELIVERY_RESERVE_S = 10.0
+#: Of the aesthetic estimator.
+HIGHEST_SCORE = 10
 #: Failed checks of one image, or in a row, after which no more are tried.
 MAX_FAILED_CHECKS = 2
 STARTING = "the safety checker is starting"
@@ -109,9 +111,10 @@ class SafetyGate:
             waiting.found.cancel()
             with contextlib.suppress(ValueError):
                 self._waiting.remove(waiting)
-        censorship = judge(finding, self.rules(), JobRules(censor_nsfw, nsfw_model=bool(facts.get("nsfw"))))
+        rules = self.rules()
+        censorship = judge(finding, rules, JobRules(censor_nsfw, nsfw_model=bool(facts.get("nsfw"))))
         if censorship is None:
-            return Verdict(nsfw=finding.nsfw)
+            return Verdict(nsfw=finding.nsfw, aesthetic=finding.aesthetic if rules.tells_score else None)
         logger.bind(action="censored", reason=censorship.name).info("An image is withheld: {}", censorship.name.lower())
         replacement = await asyncio.to_thread(draw_replacement, image.width, image.height, censorship)
         return Verdict(nsfw=finding.nsfw, csam=finding.csam, replacement=replacement)
@@ -198,4 +201,7 @@ def _finding(answer: Mapping[str, Any]) -> Finding | None:
     nsfw, csam = answer.get("nsfw"), answer.get("csam")
     if not isinstance(nsfw, bool) or not isinstance(csam, bool):
         raise SafetyUnavailable("The safety checker's answer can't be read.")
-    return Finding(nsfw, csam)
+    score = answer.get("aesthetic")
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= HIGHEST_SCORE:
+        score = None
+    return Finding(nsfw, csam, score)

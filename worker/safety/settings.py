@@ -19,16 +19,20 @@ NO_CARDS = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
 
 
 def safety_settings(
-    config: BridgeData, runtime: Runtime, device: Device, *, cache_home: Path, home: Path, logs: Path
+    config: BridgeData, runtime: Runtime, device: Device, *, cache_home: Path, home: Path, logs: Path, aesthetic: Path
 ) -> SafetySettings:
     """Run the child on `device` where the owner allows it and horde-safety supports it, else on the CPU.
 
-    `cache_home`: folder of the weights. `home`: the worker's own folder.
+    `cache_home`: folder of the weights. `home`: the worker's own folder. `aesthetic`: weights of the aesthetic
+    estimator, there or to come.
     """
     log = logs / "bridge_safety.log"
     on_card = config.safety_on_gpu and device.accelerator in CARDS
     return SafetySettings(
-        command=(str(runtime.engine_python), str(CHILD), "--device", "cuda" if on_card else "cpu"),
+        command=(
+            *(str(runtime.engine_python), str(CHILD), "--aesthetic", str(aesthetic)),
+            *("--device", "cuda" if on_card else "cpu"),
+        ),
         folder=home / "safety",
         log_file=log,
         environment={
@@ -43,7 +47,7 @@ def safety_settings(
 
 
 def safety_rules(config: BridgeData) -> Rules:
-    return Rules(allows_nsfw=config.nsfw, censors_unasked=config.censor_nsfw)
+    return Rules(allows_nsfw=config.nsfw, censors_unasked=config.censor_nsfw, tells_score=config.aesthetic_score)
 
 
 def model_facts(record: ModelRecord | None) -> dict[str, Any]:

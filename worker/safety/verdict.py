@@ -13,6 +13,8 @@ class Finding:
 
     nsfw: bool
     csam: bool
+    #: how well it is liked, 0 to 10; None where that is not known
+    aesthetic: float | None = None
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Rules:
     allows_nsfw: bool = True
     #: setting `censor_nsfw`: nudity that was not asked for is censored
     censors_unasked: bool = False
+    #: setting `aesthetic_score`: requesters are told how well an image is liked
+    tells_score: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Verdict:
     nsfw: bool = False
     csam: bool = False
     replacement: RawImage | None = None
+    #: of an image that leaves as it is
+    aesthetic: float | None = None
 
     def __post_init__(self) -> None:
         if self.csam and self.replacement is None:

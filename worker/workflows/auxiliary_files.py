@@ -71,6 +71,8 @@ COSTS: Final[Mapping[str, float]] = {name: entry.get("cost", 1.0) for name, entr
 FACE_DETECTOR: Final = _file(_DATA["face_detector"])
 FACE_PARSER: Final = _file(_DATA["face_parser"])
 BACKGROUND: Final = _file(_DATA[STRIP_BACKGROUND])
+#: Of use to the safety child, which scores pictures with it.
+AESTHETIC: Final = _file(_DATA["aesthetic"])
 #: Control type → the networks that make its map from a picture; none where arithmetic does it.
 ANNOTATORS: Final[Mapping[str, tuple[AuxiliaryFile, ...]]] = MappingProxyType(
     {kind: tuple(map(_file, entries)) for kind, entries in _DATA["annotators"].items()}

@@ -16,6 +16,7 @@ from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.runner import JobRunner, ReportTimes, Services
 from worker.safety.checker import NoChecker
+from worker.safety.verdict import Verdict
 from worker.scheduling.intake import Intake
 from worker.scheduling.pop_backoff import PopBackoff
 from worker.scheduling.pop_or_wait import Admitted, Wait
@@ -322,3 +323,15 @@ async def test_a_job_cancelled_before_its_first_step_is_given_back() -> None:
         await running
 
     assert horde.faulted == ["image-0", "image-1"]
+
+
+async def test_a_requester_is_told_how_well_an_image_is_liked_where_that_is_known() -> None:
+    told = [
+        [each.model_dump(exclude_none=True) for each in JobRunner._metadata(Job(popped(1)), 0, verdict)]
+        for verdict in (Verdict(aesthetic=5.254), Verdict(aesthetic=0.0), Verdict())
+    ]
+    assert told == [
+        [{"type": "aesthetic_score", "value": "see_ref", "ref": "5.25"}],
+        [{"type": "aesthetic_score", "value": "see_ref", "ref": "0.00"}],
+        [],
+    ]

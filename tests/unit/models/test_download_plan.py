@@ -26,6 +26,7 @@ from worker.models.download_plan import (
 )
 from worker.models.installed import InstalledModels
 from worker.workflows.auxiliary_files import (
+    AESTHETIC,
     ANNOTATORS,
     FACE_DETECTOR,
     UPSCALERS,
@@ -246,3 +247,15 @@ def test_wanted_files_that_no_list_has_are_named_until_they_are_there(tmp_path, 
     assert unlisted_files(store, BridgeData(), selection) == (f"controlnet/{file.name}",)
     put(tmp_path / "controlnet" / file.name)
     assert unlisted_files(store, BridgeData(), selection) == ()
+
+
+@pytest.mark.parametrize(
+    ("wanted_scores", "url", "fetched"), [(True, "https://x/m", 1), (True, None, 0), (False, "https://x/m", 0)]
+)
+def test_scores_are_fetched_for_where_models_are(wanted_scores, url, fetched):
+    file = ModelFile(Purpose.CHECKPOINT, "m.safetensors", "compvis", url=url)
+    listed = ModelRecord("M", Category.IMAGE, (file,), "stable_diffusion_1", SD1)
+    config = BridgeData(models_to_load=["M"], aesthetic_score=wanted_scores)
+    selection = choose(config, Reference({Category.IMAGE: {"M": listed}}, {}), CustomModels({}), month=None)
+    names = [record.name for record in auxiliary_records(config, selection)]
+    assert names.count(f"{AESTHETIC.folder}/{AESTHETIC.name}") == fetched

@@ -15,7 +15,13 @@ from worker.safety.settings import model_facts, safety_rules, safety_settings
 def settings(device, **config):
     data = BridgeData.model_validate({"api_key": "0" * 22, "dreamer_name": "w", **config})
     return safety_settings(
-        data, Runtime.locate(), device, cache_home=Path("/models"), home=Path("/home"), logs=Path("/logs")
+        data,
+        Runtime.locate(),
+        device,
+        cache_home=Path("/models"),
+        home=Path("/home"),
+        logs=Path("/logs"),
+        aesthetic=Path("/models/miscellaneous/a.pth"),
     )
 
 

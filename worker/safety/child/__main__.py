@@ -1,10 +1,11 @@
-"""`python FOLDER --device cpu|cuda`, by the engine's Python."""
+"""`python FOLDER --device cpu|cuda [--aesthetic FILE]`, by the engine's Python."""
 
 import argparse
 import runpy
 from functools import partial
 from pathlib import Path
 
+import aesthetic
 import image_checks
 import service
 
@@ -12,12 +13,13 @@ import service
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", default="cpu")
-    device = parser.parse_args().device
+    parser.add_argument("--aesthetic", type=Path, help="weights of the aesthetic estimator, there or to come")
+    arguments = parser.parse_args()
     # By its path: the engine's environment has no package `worker`.
     launch = Path(__file__).resolve().parents[2] / "engine" / "launch.py"
     runpy.run_path(str(launch))["kill_with_parent"]()
     runpy.run_path(str(launch.with_name("trace_log.py")))["keep_trace"]()
-    service.serve(partial(image_checks.build, device))
+    service.serve(partial(image_checks.build, arguments.device, aesthetic.Estimator(arguments.aesthetic)))
 
 
 if __name__ == "__main__":

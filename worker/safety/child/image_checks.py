@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from aesthetic import Estimator
 from PIL import Image
 from service import CheckImage, Failed, Say
 
@@ -25,7 +26,7 @@ NO_WEIGHTS = (
 )
 
 
-def build(device: str, say: Say) -> CheckImage:
+def build(device: str, estimator: Estimator, say: Say) -> CheckImage:
     """Load everything and use each model once. Returns the function that checks an image. Raises Failed."""
     try:
         import clip_interrogator.clip_interrogator as captions
@@ -60,7 +61,8 @@ def build(device: str, say: Say) -> CheckImage:
         result = checker.check_for_nsfw(image, prompt=header["prompt"], model_info=header["model"])
         if result is None:
             raise ValueError("horde-safety has no result")
-        return {"nsfw": result.is_nsfw, "csam": result.is_csam}
+        score = estimator.score(interrogator.image_to_features(image))
+        return {"nsfw": result.is_nsfw, "csam": result.is_csam, "aesthetic": score}
 
     return check
 

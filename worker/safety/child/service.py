@@ -2,8 +2,9 @@
 
 A frame is a JSON object and some bytes, after the lengths of both. To the child: `{"id", "width", "height", "mode",
 "prompt", "model"}` with the pixels. From the child: `{"said": "…"}` whenever something gets on while it starts,
-`{"ready": …}` or `{"failed": "…", "remedy": "…"}` once, then for each image `{"id", "nsfw", "csam"}` or `{"id",
-"error"}`. The end of the pipe is the end of the child. Standard library only: both sides use this module.
+`{"ready": …}` or `{"failed": "…", "remedy": "…"}` once, then for each image `{"id", "nsfw", "csam", "aesthetic"}`,
+the last a number or null, or `{"id", "error"}`. The end of the pipe is the end of the child. Standard library only:
+both sides use this module.
 """
 
 import json
