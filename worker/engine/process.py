@@ -56,6 +56,7 @@ spec.loader.exec_module(pack)
 NODE_CLASS_MAPPINGS = pack.NODE_CLASS_MAPPINGS
 NODE_DISPLAY_NAME_MAPPINGS = pack.NODE_DISPLAY_NAME_MAPPINGS
 """
+#: As the node pack names it, which can't import the worker: worker/engine/nodes/engine_token.py.
 TOKEN_VARIABLE = "HORDE_ENGINE_TOKEN"  # noqa: S105 - the name of the variable, not a secret
 
 

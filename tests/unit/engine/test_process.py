@@ -17,6 +17,7 @@ import psutil
 import pytest
 import yaml
 
+import worker
 from worker.demo.engine import FOLDER
 from worker.demo.engine.script import Fault, FaultKind
 from worker.engine import process as process_module
@@ -176,6 +177,11 @@ async def test_an_engine_gets_the_variables_it_needs_and_no_others(
     assert needed.items() <= environment.items()
     assert environment["CUDA_VISIBLE_DEVICES"] == "1"
     assert (environment["PYTHONUNBUFFERED"], environment["PYTHONNOUSERSITE"]) == ("1", "1")
+
+
+def test_the_node_pack_and_the_scripted_engine_look_for_the_token_where_the_worker_puts_it() -> None:
+    for file in ("engine/nodes/engine_token.py", "demo/engine/main.py"):
+        assert f'"{TOKEN_VARIABLE}"' in (Path(worker.__file__).parent / file).read_text("utf-8")
 
 
 async def test_every_start_has_a_token_of_its_own_that_is_on_no_command_line(telltale: EngineSettings) -> None:

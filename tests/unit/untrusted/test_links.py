@@ -39,6 +39,7 @@ def test_what_is_no_web_address_is_known_as_such(url: str) -> None:
         "http://[",
         "http://host:port/",
         "http://host:99999/",
+        "http://host:0/",
         "http://a..b/",
         "http://xn--a/",
         f"http://{'a' * 64}/",
