@@ -16,6 +16,7 @@ from worker.commands.doctor import doctor
 from worker.commands.output import accept_any_character, answer, complain, mend_terminal_size
 from worker.commands.run import run
 from worker.commands.setup import setup
+from worker.commands.takeover import takeover
 from worker.commands.update import update
 from worker.errors import WorkerError
 
@@ -32,6 +33,7 @@ app.command()(run)
 app.command()(demo)
 app.command()(setup)
 app.command()(doctor)
+app.command()(takeover)
 app.command()(benchmark)
 app.command()(update)
 app.command()(steer.status)
