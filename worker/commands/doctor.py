@@ -157,7 +157,10 @@ def _service() -> Iterator[Finding]:
         return
     if not is_for(state, launcher_of(ROOT)):
         yield Finding(
-            "service", Rating.BAD, f"{state.label} starts a worker of another folder", "horde-bridge service install"
+            "service",
+            Rating.DOUBTFUL,
+            f"{state.label} starts a worker of another folder",
+            "if this folder was moved: horde-bridge service install",
         )
     elif not state.enabled:
         yield Finding("service", Rating.DOUBTFUL, f"{state.label} is switched off", "horde-bridge service install")

@@ -180,7 +180,7 @@ def settings_notes(root: Path, ready: Path) -> Iterator[str]:
         return
     try:
         done = subprocess.run(
-            [sys.executable, "-I", "-c", _PROBE, str(ready), str(settings.absolute())],
+            [sys.executable, "-I", "-B", "-c", _PROBE, str(ready), str(settings.absolute())],
             capture_output=True, stdin=subprocess.DEVNULL, timeout=PROBE_LIMIT_S, check=True, cwd=root,
         )  # fmt: skip
         told = read_json_object(done.stdout)

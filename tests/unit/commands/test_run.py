@@ -37,3 +37,17 @@ def test_without_logging_nothing_is_written_into_the_logs_folder(
     assert result.exit_code == 0
     assert opened[-1] == (None if elsewhere else Path("logs"))
     assert composed["logs"] == (composed["home"] if elsewhere else tmp_path / "logs")
+
+
+def test_a_worker_that_ended_for_another_version_starts_again_by_its_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(command.os, "execve", lambda *given: started.append(given))
+    monkeypatch.setattr(command.sys, "argv", ["horde-bridge", "run", "-n", "Fox"])
+    monkeypatch.setenv(command.SWITCHED, "1")
+
+    command.start_again()
+
+    launcher = command.ROOT / "horde-bridge.sh"
+    ((program, arguments, environment),) = started
+    assert (program, arguments) == (launcher, [str(launcher), "run", "-n", "Fox"])
+    assert command.SWITCHED not in environment
