@@ -4,6 +4,7 @@ All mistakes are reported at once, each as `file:node:input: what`, one sentence
 follows from it.
 """
 
+import codecs
 import json
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from worker.errors import TemplateError
 from worker.workflows import graph as graphs
-from worker.workflows.api_export import NotAnExport, read_export
+from worker.workflows.api_export import EXPORT_AGAIN, NotAnExport, read_export
 from worker.workflows.bind import PICTURE_FIELDS, Binding, bound
 from worker.workflows.features import COMES_WITH, always_given
 from worker.workflows.graph import Graph, Input, Link
@@ -150,7 +151,7 @@ class _Reader:
         return manifest
 
     def graph(self) -> Graph:
-        content = self._load(GRAPH_FILE, json.loads)
+        content = self._load(GRAPH_FILE, _parse_graph)
         if content is None:
             return {}
         try:
@@ -165,9 +166,13 @@ class _Reader:
             if (self._folder / file).stat().st_size > MAX_FILE_BYTES:
                 self.wrong(file, "", f"is larger than {MAX_FILE_BYTES} bytes")
             else:
-                return parse((self._folder / file).read_text("utf-8-sig"))
+                return parse(_decoded((self._folder / file).read_bytes()))
+        except UnicodeDecodeError as error:
+            self.wrong(file, "", f"is no text in UTF-8 (byte {error.start}); save it as UTF-8")
         except OSError as error:
             self.wrong(file, "", f"can't be read: {error.strerror}")
+        except NotAnExport as error:
+            self.wrong(file, "", str(error))
         except (ValueError, RecursionError, yaml.YAMLError) as error:
             self.wrong(file, "", f"is not well-formed: {' '.join(str(error).split())}")
         return None
@@ -302,3 +307,19 @@ def near(word: str, words: Iterable[str]) -> str:
     """The end of a sentence that asks whether a similar word was meant; empty without one."""
     found = get_close_matches(word, [each for each in words if each], n=1)
     return f"; is {found[0]} meant?" if found else ""
+
+
+def _decoded(data: bytes) -> str:
+    """The text of a file, also as Windows' PowerShell writes it. Raises UnicodeDecodeError, NotAnExport."""
+    if data.startswith((b"\x89PNG", b"RIFF", b"\xff\xd8\xff")):
+        raise NotAnExport(f"is a picture; open it in ComfyUI's editor and {EXPORT_AGAIN}")
+    return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+
+
+def _parse_graph(text: str) -> Any:
+    """JSON as ComfyUI takes it: without numbers that JSON does not have. Raises ValueError, RecursionError."""
+    return json.loads(text, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is no number")

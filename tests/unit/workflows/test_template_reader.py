@@ -1,5 +1,6 @@
 """Every mistake an author can make is found, all of them at once, each with its place."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,7 @@ def test_a_mistake_in_a_manifest_is_found(folder: Folder, old: str, new: str, vi
         ({**graph(), "extra_data": {"client": 1}}, "graph.json:: 'extra_data' is no node: it has no class_type and"),
         ({"1": {"class_type": "X", "inputs": {}}}, "graph.json:: has no titles, like exports of ComfyUI before 2024;"),
         ("{", "graph.json:: is not well-formed"),
+        ('{"1": {"class_type": "X", "inputs": {"a": NaN}}}', "graph.json:: is not well-formed: NaN is no number"),
         ("[" * 100_000, "graph.json:: is not well-formed"),
         ('"' + "x" * MAX_FILE_BYTES + '"', "graph.json:: is larger than"),
         (graph(width=["9", 0]), "graph.json:noise:width: comes from node 9, which does not exist"),
@@ -284,3 +286,25 @@ def test_a_mistake_in_a_fragment_is_found(folder: Folder, old: str, new: str, vi
     assert old in FRAGMENT
     found = violations(folder, FRAGMENT.replace(old, new), INVERT, fragment=True)
     assert any(violation in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("data", "violation"),
+    [
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), "graph.json:: is a picture; open it in ComfyUI's editor and export it"),
+        (b"{\xfc}", "graph.json:: is no text in UTF-8 (byte 1); save it as UTF-8"),
+    ],
+)
+def test_a_graph_that_is_no_text_is_told_in_one_sentence(folder: Folder, data: bytes, violation: str) -> None:
+    path = folder("own/noise", MANIFEST, graph()) / "own/noise"
+    (path / "graph.json").write_bytes(data)
+    with pytest.raises(TemplateError) as raised:
+        read_template(path, "own/noise")
+    [told] = raised.value.violations
+    assert violation in told
+
+
+def test_a_graph_as_powershell_writes_it_is_read(folder: Folder) -> None:
+    path = folder("own/noise", MANIFEST, graph()) / "own/noise"
+    (path / "graph.json").write_bytes(json.dumps(graph()).encode("utf-16"))
+    assert read_template(path, "own/noise").outputs == {"2"}

@@ -34,6 +34,15 @@ _TEXT_ENCODERS: Final = ("cond_stage_model.", "conditioner.", "text_encoders.", 
 #: Widths of the text encoders' vectors: CLIP-L, CLIP-H, CLIP-G, T5-XXL and Qwen2.5-VL, Qwen3-4B.
 _VECTOR_WIDTHS: Final = frozenset({768, 1024, 1280, 4096, 3584, 2560})
 _UNET: Final = "model.diffusion_model."
+#: First bytes of what people take for a model file.
+_SIGNATURES: Final = (
+    (b"GGUF", "a GGUF file, which ComfyUI does not load by itself; take a .safetensors file of this model instead"),
+    (b"7z\xbc\xaf\x27\x1c", "an archive instead of a model; unpack it"),
+    (b"Rar!\x1a\x07", "an archive instead of a model; unpack it"),
+    (b"\x1f\x8b\x08", "an archive instead of a model; unpack it"),
+    (b"\x89PNG\r\n", "a picture instead of a model"), (b"\xff\xd8\xff", "a picture instead of a model"),
+    (b"RIFF", "a picture or a film instead of a model"), (b"%PDF-", "a document instead of a model"),
+)  # fmt: skip
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -148,6 +157,11 @@ def _foreign_kind(path: Path, *, is_safetensors: bool) -> str:
             return "a Git LFS pointer instead of a model"
         if text.startswith((b"{", b"invalid username", b"unauthorized", b"access denied", b"not found")):
             return "an error message instead of a model"
+    # The length that begins a safetensors file leaves its upper half empty.
+    if not is_safetensors or any(head[4:8]):
+        for signature, kind in _SIGNATURES:
+            if head.startswith(signature):
+                return kind
     if is_safetensors and head.startswith((b"PK\x03\x04", b"\x80\x02")):
         return "a PyTorch file with the suffix of safetensors; rename it to .ckpt"
     if not is_safetensors and head[8:10] in {b'{"', b"{}"} and not any(head[4:8]):

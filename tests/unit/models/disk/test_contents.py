@@ -212,3 +212,27 @@ def test_a_family_that_an_owner_adds_is_not_judged(look, monkeypatch):
     )
     assert checkpoint_damage(contents, chroma) == ""
     assert checkpoint_damage(look(unet(2048)), chroma) == ""
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt", ".pt"])
+@pytest.mark.parametrize(
+    ("beginning", "what"),
+    [
+        (b"GGUF\x03\0\0\0\x01", "a GGUF file"), (b"7z\xbc\xaf'\x1c\0\x04", "an archive"),
+        (b"Rar!\x1a\x07\x01\0", "an archive"), (b"\x1f\x8b\x08\x08abcd", "an archive"),
+        (b"\x89PNG\r\n\x1a\n", "a picture"), (b"\xff\xd8\xff\xe0\0\x10JFIF", "a picture"),
+        (b"RIFF\x24\x10\0\x01WEBP", "a picture"), (b"%PDF-1.7\n", "a document"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_format_is_told_as_that(tmp_path, suffix, beginning, what):
+    file = tmp_path / f"model{suffix}"
+    file.write_bytes(beginning + bytes(200))
+    assert read_contents(file).damage.startswith(f"it is {what}")
+
+
+def test_a_header_whose_length_begins_like_another_format_is_read(tmp_path):
+    header = json.dumps({"lora_unet_x.lora_down.weight": {"dtype": "F16", "shape": [2], "data_offsets": [0, 4]}})
+    length = int.from_bytes(b"\x1f\x8b\x08", "little")
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(length.to_bytes(8, "little") + header.encode().ljust(length) + bytes(4))
+    assert not read_contents(file).damage
