@@ -212,7 +212,7 @@ async def test_the_request_line_holds_the_address_as_it_was_given() -> None:
     [
         "127.0.0.1", "localhost", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "[::ffff:127.0.0.1]", "[::1]",
         "[64:ff9b::7f00:1]", "[::127.0.0.1]", "[fec0::1]", "10.0.0.1", "169.254.169.254", "100.100.100.200",
-        "metadata.google.internal", "127.0.0.1.", "[2002:7f00:1::]", "0.0.0.0",
+        "metadata.google.internal", "Printer.Local.", "127.0.0.1.", "[2002:7f00:1::]", "0.0.0.0",
     ],
 )  # fmt: skip
 async def test_nothing_is_fetched_from_or_put_to_an_address_inside(connect, transfer, host) -> None:
