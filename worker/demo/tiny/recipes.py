@@ -182,6 +182,9 @@ TINY_MODELS = (
     ),
 )
 
+#: Of no family that is served without an owner's folder; see docs/examples/sd35.
+TINY_SD35 = TinyFile("sd35", "sd35", "compvis/tiny_sd35.safetensors")
+
 QWEN_VAE = TINY_MODELS[-2].files[-1]
 ANIMA, KREA2 = "comfy/ldm/anima/model.py", "comfy/ldm/krea2/model.py"
 
@@ -313,6 +316,7 @@ TINY_FILES: dict[str, TinyFile] = {
     for file in (
         *(file for model in (*TINY_MODELS, *NEWER_TINY_MODELS) for file in model.files),
         *(addition.file for addition in (*TINY_LORAS, *NEWER_TINY_LORAS, *TINY_EMBEDDINGS)),
+        TINY_SD35,
         *TINY_CONTROLNETS,
         *TINY_ANNOTATORS,
         *TINY_UPSCALERS,
