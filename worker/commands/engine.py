@@ -80,8 +80,8 @@ def list_(*, as_json: AsJson = False, config: ConfigFile = None) -> None:
     elif state.current != in_use:
         answer(f"{state.current} should be in use, but is gone or broken; {in_use} takes its place.")
     elif state.since:
-        why = f": {state.reason}" if state.reason else "."
-        answer(f"{in_use} has been in use since {_when(state.since)}, {state.previous} before{why}")
+        why = f": {state.reason}" if state.reason else f"; {state.previous} was before."
+        answer(f"{in_use} has been in use since {_when(state.since)}{why}")
 
 
 @app.command()
