@@ -22,6 +22,8 @@ from worker.scheduling.estimates.speed import work_of_steps
 
 #: How often the state file and the engines are looked at.
 POLL_S = 2.0
+#: After a failure to go back from an engine.
+RETRY_S = 60.0
 #: How often the speeds of the engine in use are kept for the next one to be compared with.
 KEEP_S = 600.0
 
@@ -140,6 +142,8 @@ class EngineWatch:
 
     async def _judge(self, running: RunningWorker) -> None:
         """Give up an engine on probation that fails; let one that has served well count as sound."""
+        if time.monotonic() - self._kept_at > KEEP_S:
+            await self._keep_speeds()
         if self._recorded == INSTALLED:
             return
         slots = running.pool.slots
@@ -152,21 +156,23 @@ class EngineWatch:
         if why := self._record.complaint(state.speeds.get(state.previous, {})):
             if await asyncio.to_thread(self._fall_back, why):
                 running.pool.forgive()
+            else:
+                await asyncio.sleep(RETRY_S)
         elif self._record.is_proven(time.time() - state.since):
             await asyncio.to_thread(self._shelf.change, lambda now: now.proven(self._recorded))
-            self._seen = self._stamp()
             logger.bind(action="engine_proven", engine=self._recorded).info(
                 "The engine {} has served {} jobs and counts as sound.", self._recorded, self._record.done
             )
-        elif time.monotonic() - self._kept_at > KEEP_S:
-            await self._keep_speeds()
 
     async def _keep_speeds(self) -> None:
+        """Write down how fast the engine in use is, for the next one to be compared with."""
         self._kept_at = time.monotonic()
         if speeds := self._record.speeds():
             name = self._recorded
-            await asyncio.to_thread(self._shelf.change, lambda state: state.with_speeds(name, speeds))
-            self._seen = self._stamp()
+            try:
+                await asyncio.to_thread(self._shelf.change, lambda state: state.with_speeds(name, speeds))
+            except (WorkerError, OSError) as error:  # a runtime that is read-only, as in a container
+                logger.debug("The engine's speeds are not kept: {}", error)
 
     def _note(self, event: JobEvent) -> None:
         job = event.job

@@ -128,7 +128,9 @@ def _models(runtime: Runtime) -> InstalledModels:
 
 async def _outcome(trial: Trial, engine: Engine) -> Outcome:
     """Run an engine through the whole trial. Raises WorkerError where it can't be started at all."""
-    tree, unchanged = await tinies.loading_tree(trial.runtime, engine)
+    found, unchanged = await tinies.loading_tree(trial.runtime, engine)
+    # ComfyUI compares real paths.
+    tree = found.resolve()
     folder = Path(tempfile.mkdtemp(prefix="trial-", dir=tree.parent))
     settings = EngineSettings(
         python=engine.python,
