@@ -24,7 +24,7 @@ from worker.demo.horde.records import Baseline, ModelFacts
 from worker.demo.horde.server import serve_in_thread
 from worker.demo.horde.state import EmbeddedHorde
 
-LINK = re.compile(r"^Dashboard: (http://\S+)/sign-in\?token=(\S+)$", re.MULTILINE)
+LINK = re.compile(r"^(http://\S+)/sign-in\?token=(\S+)$")
 #: Names under which Debian and others install the browser.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PHONE = (390, 844)
@@ -114,7 +114,6 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
         owner.config |= {"dashboard_port": 0, "max_threads": 2}
         owner.play(seconds=2.0)
         owner.start()
-        owner.until(lambda: LINK.search(owner.output))
         owner.until(lambda: "Serving" in owner.output)
         yield owner
 
@@ -134,8 +133,9 @@ def chromium_without_scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def _visitor(driver: Chrome, owner: Owner) -> Browser:
-    found = LINK.search(owner.output)
-    assert found is not None
+    shown = owner.command("status", "--link")
+    found = LINK.match(shown.stdout.strip())
+    assert found is not None, shown
     browser = Browser(driver, found[1], found[2])
     browser.complaints()
     browser.requested()

@@ -18,6 +18,9 @@ PAGES = ("/", "/jobs", "/models", "/settings", "/log", "/workers")
 def test_the_link_on_the_terminal_opens_the_page_and_its_token_does_not_stay_in_the_address(browser, owner):
     browser.until(lambda: browser.driver.current_url == f"{browser.base}/")
     assert "e2e worker" in browser.text("header")
+    # Its output goes to a file here, which is as good as a log.
+    assert f"Dashboard: {browser.base}/ (" in owner.output
+    assert browser.token not in owner.output
     log = (owner.folder / "logs" / "bridge.log").read_text(encoding="utf-8")
     assert browser.token not in log
     assert "sign-in?token" not in log

@@ -56,7 +56,7 @@ class Dashboard:
         )
         with announced(self._home, name=settings.dreamer_name, url=url, token=token):
             if settings.dashboard:
-                show_link(link(url, settings.dashboard_path, token))
+                show_link(url, link(url, settings.dashboard_path, token))
             announcing = asyncio.ensure_future(_announce(status, settings, url))
             try:
                 await server.serve(
@@ -105,7 +105,8 @@ async def _announce(status: StatusBoard, settings: BridgeData, url: str) -> None
         logger.exception("A defect in the worker: it is no longer announced to {}", to)
 
 
-def show_link(text: str) -> None:
-    """Print the link on the terminal and nowhere else: the token in it is no matter for a log."""
-    sys.stderr.write(f"Dashboard: {text}\n")
+def show_link(url: str, with_token: str) -> None:
+    """Print the link on the terminal; where there is none, what is printed ends in some log, so without its token."""
+    shown = with_token if sys.stderr.isatty() else f"{url}/ (`horde-bridge status --link` shows the link that opens it)"
+    sys.stderr.write(f"Dashboard: {shown}\n")
     sys.stderr.flush()

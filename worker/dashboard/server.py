@@ -89,7 +89,11 @@ async def serve(
         ssl_certfile=certificate,
         ssl_keyfile=key,
     )
-    config.load()
+    try:
+        config.load()
+    except OSError:
+        listening.close()
+        raise
     server = _Server(config)
     serving = asyncio.ensure_future(server.serve([listening]))
     try:
