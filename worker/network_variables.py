@@ -91,7 +91,8 @@ def _proxy_flaw(value: str) -> str:
 
 
 def _entries(value: str) -> list[str]:
-    return [entry.strip() for entry in value.split(",") if entry.strip()]
+    # Windows writes semicolons, curl takes blanks as well; httpx would take all of it for one name.
+    return [entry for entry in re.split(r"[,;\s]+", value) if entry]
 
 
 def _has_valid_colon(entry: str) -> bool:

@@ -77,3 +77,10 @@ async def test_what_passes_the_check_makes_a_client(name, value, monkeypatch):
     monkeypatch.setenv(name, value)
     check_network_variables(os.environ)
     await httpx.AsyncClient().aclose()
+
+
+@pytest.mark.parametrize("written", ["localhost;10.0.0.1", "localhost 10.0.0.1", " localhost ;, 10.0.0.1;"])
+def test_exceptions_from_the_proxy_may_be_separated_as_windows_and_curl_do(written):
+    environment = {"NO_PROXY": written}
+    check_network_variables(environment)
+    assert environment == {"NO_PROXY": "localhost,10.0.0.1"}
