@@ -237,7 +237,11 @@ class StatusBoard:
             passed_over=admission.passed_over if admission else "",
             in_vain_s=admission.in_vain_s if admission else 0.0,
             warnings=self._warnings.current(
-                slots=slots, models=models, standing=standing, flat=self._parts.flat_pictures.many
+                slots=slots,
+                models=models,
+                standing=standing,
+                machine=self._machine(),
+                flat=self._parts.flat_pictures.many,
             ),
             advice=self._advisor.advice(),
             predictions=self._advisor.predictions(),

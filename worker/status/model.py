@@ -172,7 +172,7 @@ class HourOfWork:
 
 @dataclass(frozen=True)
 class DownloadView:
-    """A file that is being fetched. `left_s` None: not known."""
+    """A file that is being fetched. Speed and `left_s` are of all downloads together; None: not known."""
 
     name: str
     done_bytes: int

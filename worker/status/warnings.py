@@ -4,13 +4,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from worker.jobs.flat_pictures import REMEDY
-from worker.status.model import ModelView, SlotView, Standing, WarningView
+from worker.status.model import Machine, ModelView, SlotView, Standing, WarningView
+from worker.units import GIB
 from worker.untrusted.text import visible
 
 #: Failures of one engine from which on it counts as failing again and again.
 MANY_FAILURES = 3
+#: An engine that has not failed for so many seconds is sound again.
+SOUND_AGAIN_S = 1800.0
+#: Free disk below this many times what must be free is little.
+LOW_DISK = 3
 #: Models that a sentence names at most.
 MOST_NAMED = 5
+UNKNOWN = Machine()
 NOTHING: Mapping[str, int] = MappingProxyType({})
 
 #: topic, sentence, remedy
@@ -23,6 +29,8 @@ class WarningBook:
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
         self._since: dict[str, float] = {}
+        #: by slot: its failures at the last look, and when they became more
+        self._failures: dict[int, tuple[int, float]] = {}
 
     def current(
         self,
@@ -30,28 +38,50 @@ class WarningBook:
         slots: Sequence[SlotView],
         models: Sequence[ModelView],
         standing: Standing,
+        machine: Machine = UNKNOWN,
         flat: Mapping[str, int] = NOTHING,
     ) -> tuple[WarningView, ...]:
         """The warnings that hold now, the oldest first. `flat`: jobs in a row with pictures of one colour, by model."""
-        all_found = findings(slots, models, standing, flat)
-        found = {topic: (topic, sentence, remedy) for topic, sentence, remedy in all_found}
         now = self._wall()
+        ailing = [slot for slot in slots if self._is_ailing(slot, now)]
+        all_found = (*engines(ailing), *findings(models, standing, machine, flat))
+        found = {topic: (topic, sentence, remedy) for topic, sentence, remedy in all_found}
         self._since = {topic: self._since.get(topic, now) for topic in found}
         made = (WarningView(*finding, since=self._since[topic]) for topic, finding in found.items())
         return tuple(sorted(made, key=lambda warning: warning.since))
 
+    def _is_ailing(self, slot: SlotView, now: float) -> bool:
+        """Whether it is down, or failed again and again until a while ago."""
+        count, since = self._failures.get(slot.number, (0, now))
+        if slot.failures != count:
+            since = now
+        self._failures[slot.number] = slot.failures, since
+        often = slot.failures >= MANY_FAILURES and now - since < SOUND_AGAIN_S
+        return often or slot.state in {"resting", "stuck"}
+
+
+def engines(slots: Sequence[SlotView]) -> Iterator[Finding]:
+    """Engines that fail."""
+    for slot in slots:
+        why = f": {slot.reason.rstrip('.')}" if slot.reason else ""
+        yield (
+            f"engine {slot.number}",
+            f"Engine {slot.number} ({slot.device}) failed {slot.failures} times{why}.",
+            slot.remedy or "Its log says why.",
+        )
+
 
 def findings(
-    slots: Sequence[SlotView], models: Sequence[ModelView], standing: Standing, flat: Mapping[str, int]
+    models: Sequence[ModelView], standing: Standing, machine: Machine, flat: Mapping[str, int]
 ) -> Iterator[Finding]:
-    """Everything that is not as it should be."""
-    for slot in slots:
-        if slot.state in {"resting", "stuck"} or slot.failures >= MANY_FAILURES:
-            yield (
-                f"engine {slot.number}",
-                f"Engine {slot.number} ({slot.device}) failed {slot.failures} times: {slot.reason.rstrip('.')}.",
-                slot.remedy or "Its log says why.",
-            )
+    """Everything else that is not as it should be."""
+    free, needed = machine.disk_free_bytes, machine.disk_needed_bytes
+    if free is not None and free < LOW_DISK * needed:
+        yield (
+            "disk",
+            f"Only {free / GIB:.1f} GiB are free on the disk that the engines write to.",
+            f"Make room: with less than {needed / GIB:.0f} GiB no jobs are taken.",
+        )
     if failed := [model for model in models if model.state == "failed"]:
         named = "; ".join(f"{model.name} ({model.reason})" for model in failed[:MOST_NAMED])
         yield "models", f"{len(failed)} of the models can't be served: {named}.", "See `horde-bridge models list`."
