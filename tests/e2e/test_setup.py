@@ -15,7 +15,7 @@ if sys.platform == "win32":
     pytest.skip("pseudo terminals are POSIX's", allow_module_level=True)
 
 from tests.e2e.screen import Screen, on_terminal
-from worker.config.load import load_config
+from worker.config.load import TEMPLATE, load_config
 from worker.demo.horde.directory import OWNER_KEY, REQUESTER_KEY
 from worker.demo.horde.server import RunningHorde, serve_in_thread
 from worker.demo.horde.state import EmbeddedHorde
@@ -163,6 +163,23 @@ def test_what_is_missing_or_wrong_is_one_sentence_and_writes_nothing(
     assert (done.returncode, says in done.stderr) == (code, True), done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_copy_of_the_template_is_filled_in_as_if_there_were_none(tmp_path, environment):
+    copied = TEMPLATE.read_text("utf-8")
+    (tmp_path / "bridgeData.yaml").write_text(copied, "utf-8")
+    variables = {"AIWORKER_API_KEY": OWNER_KEY}
+    done = setup(tmp_path, environment | variables, "--yes", "--name", "Fox", "--models", "sdxl", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "models_to_load" in json.loads(done.stdout)["settings"]
+    (tmp_path / "bridgeData.yaml").unlink()
+    fresh = setup(tmp_path, environment | variables, "--yes", "--name", "Fox", "--models", "sdxl", "--json")
+    assert json.loads(fresh.stdout)["settings"] == json.loads(done.stdout)["settings"]
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path, environment):
+    done = setup(tmp_path, environment, "--yes", "--config", "absent/bridgeData.yaml")
+    assert (done.returncode, "There is no folder" in done.stderr) == (1, True)
 
 
 def test_run_without_settings_offers_the_questions(tmp_path, environment):

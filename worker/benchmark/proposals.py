@@ -115,12 +115,16 @@ class _View:
     def proposals(self, machine: MachineFacts, config: BridgeData, real: Sequence[Subject]) -> Iterator[Proposal]:
         kept = [subject for subject in real if self._serves(subject)]
         tried = [subject for subject in real if _of(self.findings, subject)]
+        if not kept:
+            # Leaving everything out would leave no worker: its owner has to choose other models, or none.
+            why = "; ".join(f"{subject.model}: {self._failure(subject)}" for subject in tried)
+            if tried:
+                yield _proposal(config, "extra_slow_worker", self.slow, f"no model can be served in time ({why})")
+            return
         if left_out := [subject for subject in tried if subject not in kept]:
             names = dict.fromkeys(name for subject in left_out for name in (subject.stands_for or (subject.model,)))
             why = "; ".join(f"{subject.family.value}: {self._failure(subject)}" for subject in left_out)
             yield _proposal(config, "models_to_skip", list(dict.fromkeys([*config.models_to_skip, *names])), why)
-        if not kept:
-            return
         yield self._slowness(config, kept)
         yield self._power(config, kept)
         if self.slow:

@@ -15,9 +15,11 @@ from worker.app.build import AGENT
 from worker.commands.options import AsJson, ConfigFile
 from worker.commands.output import answer, answer_json, answer_table
 from worker.config.environment import from_environment, with_dotenv
+from worker.config.key_types import ANONYMOUS_KEY
 from worker.config.load import FILE_NAME, TEMPLATE, check_text, load_config, read_text, read_value
 from worker.config.paths import cache_home
 from worker.config.schema import FIELDS, BridgeData
+from worker.config.serving_keys import DEFAULT_NAME
 from worker.config.setting import Setting, unknown
 from worker.config.write_back import PRIVATE, with_changes, write_settings
 from worker.engine.install import Runtime
@@ -89,6 +91,8 @@ def run_setup(
     file: Path, given: Mapping[str, str], assigned: Mapping[str, Setting], *, ask: bool, offline: bool, quiet: bool
 ) -> dict[str, Any]:
     """Ask what is not given, check, write; what was done, for programs. Raises WorkerError, typer.Abort."""
+    if not file.absolute().parent.is_dir():
+        raise ConfigError(f"There is no folder {file.absolute().parent}.", remedy="Create it, or name another file.")
     has_file = file.exists()
     before = load_config(file if has_file else TEMPLATE, environment={})
     environment = with_dotenv(file.parent, os.environ)
@@ -97,12 +101,15 @@ def run_setup(
     stated = written | dict(assigned)
     given = {**{key: str(each.value) for key, each in stated.items() if key in _QUESTION_KEYS}, **given}
     extra: dict[str, Any] = {key: read_value(each) for key, each in stated.items() if key not in _QUESTION_KEYS}
+    # A copy of the template says nothing of its owner's wishes.
+    untouched = (DEFAULT_NAME, ANONYMOUS_KEY)
+    is_untouched = (before.data.dreamer_name, before.data.api_key.get_secret_value()) == untouched
     if "models_to_load" in extra:
-        given.setdefault("models", "keep") if has_file else given.setdefault("models", "sd15")
+        given.setdefault("models", "sd15" if is_untouched else "keep")
     if not offline:
         check_network_variables(os.environ)
     situation = Situation(
-        machine_facts(Runtime.locate().accelerator), before.data, has_file, _free(before.data, environment)
+        machine_facts(Runtime.locate().accelerator), before.data, not is_untouched, _free(before.data, environment)
     )
     screen: Terminal | Nobody = Terminal() if ask else Nobody(lambda _: None)
     if ask:

@@ -119,10 +119,11 @@ def test_a_slow_processor_is_an_extra_slow_worker_with_one_job_at_a_time():
     assert (values["max_batch"], values["max_threads"], values["queue_size"]) == (1, 1, 0)
 
 
-def test_a_processor_too_slow_even_for_that_leaves_the_model_out():
-    values = replace(PROCESSOR, mps=0.001).values(SD15)
-    assert values["models_to_skip"][-2:] == ["Deliberate", "Dreamshaper"]
-    assert set(values) == {"models_to_skip"}
+def test_where_no_model_can_be_served_none_is_left_out_and_that_is_said():
+    card = replace(PROCESSOR, mps=0.001)
+    (only,) = propose(card.findings(SD15), card.machine, BridgeData())
+    assert (only.key, only.value) == ("extra_slow_worker", True)
+    assert "no model can be served" in only.why
 
 
 def test_one_figure_for_all_models_is_the_smallest_of_their_largest():
@@ -140,7 +141,7 @@ def test_a_crash_bounds_the_size_and_is_named():
 
 
 def test_owners_skips_stay_and_models_that_were_not_tried_are_not_left_out():
-    values = LAPTOP.values(SDXL, models_to_skip=["pix2pix"])
+    values = LAPTOP.values(SD15, SDXL, models_to_skip=["pix2pix"])
     assert values["models_to_skip"][0] == "pix2pix"
     unmeasured = Findings((SD15, FLUX), LAPTOP.findings(SD15).measured, {}, cut_short=True)
     keys = {each.key: each.value for each in propose(unmeasured, LAPTOP.machine, BridgeData())}
