@@ -5,10 +5,13 @@ from html.parser import HTMLParser
 
 import pytest
 import yaml
+from loguru import logger
 
-from tests.unit.dashboard.visitors import Page
+from tests.unit.dashboard.visitors import TOKEN, Page
+from worker.dashboard.sessions import announcing_token
 from worker.errors import NodeFailed
 from worker.horde.messages import PopResponse
+from worker.logs import redactor
 from worker.models.progress import ModelsState
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -96,6 +99,32 @@ async def test_prompts_that_the_owner_wants_to_see_are_text_and_gone_when_he_doe
     live.change(live.data.model_copy(update={"dashboard_shows_jobs": False}))
     assert "&lt;script&gt;" not in (await owner.get("/jobs/4")).text
     assert (await owner.get("/jobs/4/picture")).status_code == 404
+
+
+async def test_lines_of_the_log_are_text_without_secrets_and_control_characters(page, owner):
+    secret = "a-key-that-nobody-may-see"
+    redactor.add([secret])
+    logger.configure(patcher=redactor.patch)
+    try:
+        with page.rig.board._log.listening():
+            logger.info("{} \x1b[2J\x1b]0;title\x07 {}\nforged", EVIL, secret)
+    finally:
+        logger.configure(patcher=lambda _: None)
+        redactor._secrets.discard(secret)
+    html = (await owner.get("/log")).text
+    assert "&lt;script&gt;" in html
+    assert secret not in html
+    assert not set(html) & {"\x1b", "\x07"}
+    assert_harmless(html)
+
+
+async def test_what_other_workers_say_of_themselves_is_text(page, owner):
+    told = {"name": EVIL, "state": "serving", "port": 1, "scheme": "http", "open": True}
+    async with page.browser(headers={"authorization": f"Bearer {announcing_token(TOKEN)}"}) as other:
+        assert (await other.http.post("/api/workers", json=told)).status_code == 204
+    html = (await owner.get("/workers")).text
+    assert "&lt;script&gt;" in html
+    assert_harmless(html)
 
 
 async def test_what_a_filter_holds_is_text(owner):
