@@ -61,6 +61,7 @@ class Place:
 
     def config(self, **settings):
         return BridgeData.model_validate({
+            "aesthetic_score": False,
             "models_to_load": list(self.entries), "model_reference": str(self.lists),
             "allow_private_downloads": True, **settings,
         })  # fmt: skip

@@ -13,6 +13,7 @@ from loguru import logger
 
 from worker.config.schema import BridgeData
 from worker.errors import ConfigError
+from worker.models.catalog.baselines import fetch_and_learn, learn_kept
 from worker.models.catalog.custom import FILE_NAME as CUSTOM_FILE
 from worker.models.catalog.custom import CustomModels, read_custom_file, read_custom_models, shadowed, with_custom
 from worker.models.catalog.documents import read_json
@@ -100,12 +101,16 @@ async def load_lists(
     if folder := _own_folder(config):
         return await asyncio.to_thread(read_folder, folder, beta=bool(branch))
     if http is None:
+        await asyncio.to_thread(learn_kept, root / CACHE_FOLDER)
         return await asyncio.to_thread(read_cache, root / CACHE_FOLDER, beta=bool(branch))
     sources: tuple[str, ...] = SOURCES
     beta_source = BETA_SOURCE
     if place:
         base = place.rstrip("/").replace("{", "{{").replace("}", "}}")
         sources, beta_source = (f"{base}/{{name}}.json",), f"{base}/{{name}}.beta.json"
+    else:
+        # Before the lists: their records go by the names that it brings.
+        await fetch_and_learn(http, root / CACHE_FOLDER)
     options: dict[str, Any] = {} if fresh_s is None else {"fresh_s": fresh_s}
     return await fetch_reference(
         http, root / CACHE_FOLDER, beta_branch=branch, sources=sources, beta_source=beta_source, **options
