@@ -118,7 +118,10 @@ case "${1:-}" in
     --soak) exec "$bin/python" -m tests.chaos.soak "${@:2}" ;;
     *)
         # Unit tests drive no such program.
-        [[ " $* " == *" tests/unit"* ]] || system_programs
+        for each in "$@"; do
+            case $each in tests/unit*) unit=1 ;; esac
+        done
+        [ -n "${unit:-}" ] || system_programs
         exec "$bin/python" -m pytest "$@" ;;
 esac
 

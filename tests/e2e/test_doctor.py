@@ -19,7 +19,7 @@ def findings(owner, *arguments):
 
 def test_everything_is_looked_at_and_the_account_is_found(owner):
     found, _ = findings(owner)
-    assert list(found) == ["runtime", "card", "memory", "settings", "models", "disk", "account", "worker"]
+    assert list(found) == ["runtime", "packages", "card", "memory", "settings", "models", "disk", "account", "worker"]
     assert found["account"]["text"].startswith("owner#1, ")
     assert found["worker"]["verdict"] == "good"
 

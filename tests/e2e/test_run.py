@@ -136,7 +136,7 @@ def test_on_a_terminal_the_status_stays_at_the_bottom_and_jobs_go_by_above(owner
     reader = threading.Thread(target=read)
     reader.start()
     owner.done(requests)
-    owner.until(lambda: b", 1 jobs done" in seen)
+    owner.until(lambda: b"  1 jobs, " in seen)
     assert b"submitted, " in seen
     owner.signal()
     assert owner.end() == 0
