@@ -24,6 +24,7 @@ from worker.engine.cards import find_cards
 from worker.engine.install import Runtime, check
 from worker.engine.install.layout import ROOT
 from worker.engine.install.machine import Accelerator, Host, detect_card
+from worker.engine.install.places import concerns_here
 from worker.engine.install.record import Record
 from worker.engine.install.verify import differences
 from worker.engine.versions.shelf import Shelf
@@ -82,6 +83,8 @@ def examine(config: Path | None, *, from_environment: bool, offline: bool) -> It
         return
     python = loaded.data.comfyui_python or Shelf(runtime).runtime_for(own=own_engine(loaded.data)).engine_python
     yield _packages(runtime)
+    for concern in concerns_here(runtime.folder):
+        yield Finding("folder", Rating.DOUBTFUL, concern)
     yield _card(runtime)
     if runtime.accelerator in (Accelerator.CUDA, Accelerator.ROCM) and python.exists():
         limit_s = TORCH_TIMEOUT_OFFLINE_S - (time.monotonic() - began) if offline else TORCH_TIMEOUT_S

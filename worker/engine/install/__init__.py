@@ -5,6 +5,8 @@
     builds        which build of torch, and from which index
     record        state.json: what the owner chose, what is made, and from what
     locks         the lock files read: versions and hashes
+    places        folders that a runtime had better not lie in
+    verify        an installation compared with its locks
     plan          what is missing or outdated, and why: `check`
     shell         child processes with a log, signs of life and a bound; `progress` says what uv is doing
     uv            uv, which installs everything; `pip_settings` tells it what pip was told of the network

@@ -17,6 +17,7 @@ from worker.engine.install import uv
 from worker.engine.install.environments import LOCK_FILE, Builder
 from worker.engine.install.layout import ROOT, STATE_FILE, Runtime, default_runtime_folder, runtime_folder
 from worker.engine.install.machine import Accelerator, Card, Host, Interpreter, detect_card
+from worker.engine.install.places import concerns_here
 from worker.engine.install.plan import Step, ingredients, plan_for
 from worker.engine.install.record import Choices, Part, PartRecord, Record
 from worker.engine.install.shell import Screen, Shell, exclusive
@@ -187,6 +188,8 @@ def _set_up(folder: Path, options: argparse.Namespace, screen: Screen) -> int:
         steps = plan_for(ROOT, folder, record, choices)
         # What is known of a card serves only if torch is installed for it.
         card = found if accelerator is found.accelerator else Card(accelerator, "chosen earlier or by option")
+        for concern in concerns_here(folder) if steps else ():
+            screen.say(f"NOTE: {concern}")
         if steps:
             screen.say(f"Setting up {folder} for {accelerator.value} ({card.found}), Python {interpreter.version}.")
         builder = Builder(
