@@ -54,6 +54,8 @@ class Owner:
             "horde_url": f"{self.horde.url}/api/",
             "cache_home": "models",
             "models_to_load": [MODEL],
+            # Its weights are fetched from the network.
+            "aesthetic_score": False,
             # No such folder: nothing is asked of the network, and the owner's own model is served all the same.
             "model_reference": "lists",
             "custom_models": [{"name": MODEL, "baseline": "stable_diffusion_1", "filepath": str(model)}],

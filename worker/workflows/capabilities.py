@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any, Final
 
 from worker.errors import JobNotServable, TemplateError
-from worker.workflows.auxiliary_files import AuxiliaryFile, controlnets, layer_diffuse, needs, qr_controlnet
+from worker.workflows.auxiliary_files import AuxiliaryFile, controlnet, controlnets, layer_diffuse, needs, qr_controlnet
 from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
@@ -175,7 +175,12 @@ def _obstacle(
     filled: set[tuple[str, ...]],
 ) -> str:
     for probe in probes_for(ability, model):
-        if reason := obstacle(library, probe.request(model), has, filled):
+        request = probe.request(model)
+        if ability is Ability.CONTROL and TRAITS[model.family].controlnets_if_here:
+            network = controlnet(model, request.control_type)
+            if network and not has(network):
+                continue
+        if reason := obstacle(library, request, has, filled):
             return reason
     return ""
 

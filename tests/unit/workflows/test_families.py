@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from worker.config.schema import BridgeData
 from worker.errors import JobNotServable
 from worker.models.catalog.custom import read_custom_models
 from worker.models.catalog.records import family_of
+from worker.models.download_plan import wanted_files
 from worker.models.loras.civitai import fits as civitai_fits
 from worker.scheduling.estimates.ttl import ttl_s
 from worker.workflows import families, packaged_folder
 from worker.workflows.audit import audit_library, everything_wrong, suited
+from worker.workflows.auxiliary_files import controlnets
 from worker.workflows.capabilities import Ability, survey
 from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
@@ -232,3 +235,20 @@ def test_a_family_may_need_node_classes(library: Library, tmp_path: Path) -> Non
     (tmp_path / "families" / "new.yaml").write_text("native_px: 512\nneeds: {nodes: [NewNode]}\n", "utf-8")
     assert families.load(tmp_path) == []
     assert suited(library, snapshot()).unserved[Family("new")] == "the engine has no node class NewNode"
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_controlnets_that_are_never_fetched_cost_nothing_where_they_are_not(tmp_path: Path) -> None:
+    (tmp_path / "families").mkdir()
+    listed = "{canny: {folder: controlnet, name: own_canny.safetensors}}"
+    content = f"like: stable_diffusion_1\ncontrolnets_if_here: true\ncontrolnets: {listed}\n"
+    (tmp_path / "families" / "own_sd.yaml").write_text(content, "utf-8")
+    library = Library.load(packaged_folder(), tmp_path)
+    family = Family("own_sd")
+    model = ServedModel("any", family, {"checkpoint": "n.safetensors"})
+    own = controlnets(family)["canny"]
+    assert survey(library, [model], lambda file: file != own).works(Ability.CONTROL)
+    # With the file, what makes its maps must be here too.
+    assert survey(library, [model], lambda _: True).works(Ability.CONTROL)
+    needed = BridgeData.model_validate({"allow_controlnet": True})
+    assert own not in wanted_files(needed, [family])
