@@ -10,6 +10,7 @@ import pytest
 from worker.demo.engine_trial import try_engine
 from worker.engine.install.layout import Runtime
 from worker.engine.versions.shelf import Shelf
+from worker.engine.versions.tree import is_left_out
 from worker.engine.versions.verdict import TrialReport
 from worker.workflows.library import Library
 
@@ -48,7 +49,10 @@ def put_copy(shelf: Shelf, runtime: Runtime, name: str, more: str = "") -> None:
 
     def make(folder: Path) -> None:
         tree = folder / "comfyui"
-        left_out = shutil.ignore_patterns("models", "output", "input", "user", "__pycache__", ".git")
+
+        def left_out(where: str, names: list[str]) -> list[str]:
+            return [name for name in names if is_left_out(Path(where).relative_to(runtime.comfyui) / name)]
+
         shutil.copytree(runtime.comfyui, tree, copy_function=os.link, ignore=left_out)
         nodes = (tree / "nodes.py").read_text(encoding="utf-8")
         (tree / "nodes.py").unlink()
@@ -68,6 +72,7 @@ async def test_a_copy_of_the_engine_in_use_is_equal_to_it(shelf, runtime):
 
     report = await trial(shelf, runtime, "copy")
 
+    assert not report.error
     assert [(each.job, each.largest_difference, each.error_now) for each in report.pictures] == [(JOB, 0, "")]
     assert not report.templates_lost
     assert report.families_lost == report.families_gained == []
@@ -80,6 +85,7 @@ async def test_what_is_broken_in_an_engine_is_told_and_nothing_is_changed(shelf,
 
     report = await trial(shelf, runtime, "broken")
 
+    assert not report.error
     assert report.templates_lost
     assert all("no node class LoraLoader" in "; ".join(why) for why in report.templates_lost.values())
     [picture] = report.pictures
