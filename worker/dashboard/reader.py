@@ -106,7 +106,9 @@ async def _announce(status: StatusBoard, settings: BridgeData, url: str) -> None
 
 
 def show_link(url: str, with_token: str) -> None:
-    """Print the link on the terminal; where there is none, what is printed ends in some log, so without its token."""
-    shown = with_token if sys.stderr.isatty() else f"{url}/ (`horde-bridge status --link` shows the link that opens it)"
-    sys.stderr.write(f"Dashboard: {shown}\n")
-    sys.stderr.flush()
+    """Print the link on the terminal; where there is none, log where the page is, without the token."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"Dashboard: {with_token}\n")
+        sys.stderr.flush()
+    else:
+        logger.bind(action="dashboard").info("Dashboard: {}/ (`horde-bridge status --link` shows the link to it)", url)

@@ -13,7 +13,7 @@ from worker.dashboard.whereabouts import TOKEN_FILE, running_workers
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_the_link_with_its_token_is_for_terminals_alone(monkeypatch, is_terminal):
+def test_the_link_with_its_token_is_for_terminals_alone(monkeypatch, said, is_terminal):
     class Stream(io.StringIO):
         def isatty(self) -> bool:
             return is_terminal
@@ -21,7 +21,8 @@ def test_the_link_with_its_token_is_for_terminals_alone(monkeypatch, is_terminal
     monkeypatch.setattr(sys, "stderr", stream := Stream())
     show_link("http://127.0.0.1:7861", "http://127.0.0.1:7861/sign-in?token=secret")
     assert ("secret" in stream.getvalue()) is is_terminal
-    assert stream.getvalue().startswith("Dashboard: http://127.0.0.1:7861/")
+    assert "secret" not in "".join(said)
+    assert "".join([stream.getvalue(), *said]).startswith("Dashboard: http://127.0.0.1:7861/")
 
 
 async def reading(tmp_path, **settings):
