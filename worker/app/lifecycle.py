@@ -14,6 +14,7 @@ from loguru import logger
 from worker.app.run import Setup, serve
 from worker.errors import WorkerError
 from worker.jobs.job import JobEvent, Stage
+from worker.process.allocator import give_back_large_blocks
 from worker.process.signals import signals
 from worker.status.session import SessionStats
 
@@ -80,6 +81,7 @@ def run(setup: Setup) -> SessionStats:
             raise WorkerError(f"Stopped before {stats.given_back} job(s) were done; they went back to the Horde.")
         return stats
 
+    give_back_large_blocks()
     return asyncio.run(until_signalled())
 
 

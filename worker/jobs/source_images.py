@@ -8,6 +8,7 @@ import asyncio
 import io
 import random
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 from loguru import logger
@@ -69,7 +70,7 @@ async def fetch_pictures(job: Job, model: ServedModel, storage: PictureStorage, 
     )
     stand_in = _noise(job) if model.inpainting and source is None else None
     if (painted := source or stand_in) is not None:
-        picture = await asyncio.to_thread(_with_mask, painted, mask, whole=model.inpainting)
+        picture = await memory.work(partial(_with_mask, painted, mask, whole=model.inpainting))
         pictures.source = replace(_describe(_key(job, 0), picture), stand_in=stand_in is not None)
         pictures.by_key[pictures.source.key] = picture
     if mask is not None:
@@ -129,7 +130,7 @@ class _Fetcher:
 
 async def _as_png(memory: Reservation, picture: Image.Image, size: tuple[int, int]) -> bytes:
     """The picture encoded at this size; the reservation holds that instead of its pixels."""
-    data = await asyncio.to_thread(_encode, picture, size)
+    data = await memory.work(_encode, picture, size)
     memory.free(_pixel_bytes(picture))
     await memory.take(len(data))
     return data

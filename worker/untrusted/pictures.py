@@ -8,9 +8,9 @@ code. Everything here but `MemoryBudget` is CPU work of up to half a second: cal
 import asyncio
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
@@ -33,6 +33,8 @@ _WHITES: Final = {
     "F": (1.0, 255.0, 65535.0), "I": (255.0, 65535.0),
     "I;16": (65535.0,), "I;16B": (65535.0,), "I;16L": (65535.0,), "I;16N": (65535.0,),
 }  # fmt: skip
+
+Result = TypeVar("Result")
 
 # Pillow reads its bounds from its modules.
 PngImagePlugin.MAX_TEXT_CHUNK = PNG_TEXT_BYTES
@@ -108,8 +110,8 @@ class MemoryBudget:
     def __init__(self, max_bytes: int, max_job_bytes: int | None = None) -> None:
         self.max_bytes = max_bytes
         self.max_job_bytes = max_job_bytes or max_bytes
-        #: One at a time: what a decoder takes beside the picture itself is in no reservation.
-        self.decoding = asyncio.Semaphore(1)
+        #: for `Reservation.work`: decoders, masks and encoders take several times what the picture has
+        self.working = asyncio.Semaphore(1)
         self._reserved: dict[Reservation, int] = {}
         self._freed = asyncio.Event()
 
@@ -172,8 +174,12 @@ class Reservation:
         width, height = await asyncio.to_thread(picture_size, data)
         await self.take(width * height * BYTES_PER_PIXEL)
         try:
-            async with self._budget.decoding:
-                return await asyncio.to_thread(open_picture, data)
+            return await self.work(open_picture, data)
         except InputRefused:
             self.free(width * height * BYTES_PER_PIXEL)
             raise
+
+    async def work(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call it in a thread, one such call at a time for all jobs: what it takes on the way is in no reservation."""
+        async with self._budget.working:
+            return await asyncio.to_thread(function, *arguments)

@@ -1,6 +1,7 @@
 """Memory that the pictures of all jobs share."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -71,3 +72,18 @@ async def test_what_was_reserved_is_given_back_when_the_job_fails_or_is_cancelle
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert budget.used_bytes == 100
+
+
+async def test_work_on_pictures_is_done_one_by_one_whatever_jobs_they_are_of():
+    budget, at_work, most = MemoryBudget(1000), 0, 0
+
+    def work():
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        time.sleep(0.01)
+        at_work -= 1
+
+    with budget.reserve() as one, budget.reserve() as other:
+        await asyncio.gather(*(each.work(work) for each in (one, other) * 3))
+    assert most == 1
