@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,11 +136,12 @@ def start(tmp_path: Path, *arguments: str, **environment: str) -> str:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    # As root the script becomes another user, who needs a way to the folder.
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    return tmp_path
+def home() -> Iterator[Path]:
+    # Not pytest's own: as root the script becomes another user, who has no way into those.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
 
 
 def test_without_a_file_the_settings_come_from_the_environment(home: Path) -> None:
