@@ -17,16 +17,13 @@ from worker.workflows.library import Library
 pytestmark = [pytest.mark.engine, pytest.mark.cpu, pytest.mark.asyncio(loop_scope="session")]
 
 JOB = "Tiny SD1.5: text"
-#: Inverts every picture, takes a second longer for it, and lacks what LoRAs need.
+#: Inverts every picture, and lacks what LoRAs need.
 BROKEN = """
 
 _decode = VAEDecode.decode
 
 
 def _inverted(self, *arguments, **named):
-    import time
-
-    time.sleep(1)
     return (1 - _decode(self, *arguments, **named)[0],)
 
 
@@ -90,7 +87,6 @@ async def test_what_is_broken_in_an_engine_is_told_and_nothing_is_changed(shelf,
     assert all("no node class LoraLoader" in "; ".join(why) for why in report.templates_lost.values())
     [picture] = report.pictures
     assert picture.differs
-    assert picture.seconds_now > picture.seconds_before + 0.9
     assert not report.takes
     assert "lost" in report.summary
     assert f"{JOB} by up to" in report.summary
