@@ -27,6 +27,8 @@ from worker.jobs.job import JobEvents, Stage
 from worker.process.supervisor import RestartPolicy
 from worker.workflows.library import Library
 
+pytestmark = pytest.mark.processes
+
 PATIENCE_S = 120.0
 PYTHON = Path(sys.executable)
 #: For a tree whose engine ends while it starts, and one whose snapshot lacks a node class.

@@ -218,6 +218,7 @@ def test_root_makes_a_service_of_the_system(systemd, tmp_path, monkeypatch):
     assert "--user" not in systemd.read_text()
 
 
+@pytest.mark.processes
 def test_fifty_kills_while_installing_leave_a_whole_unit_or_none_and_the_next_time_mends_it(systemd, tmp_path):
     dice = random.Random(3)
     program = (

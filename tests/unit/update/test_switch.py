@@ -144,6 +144,7 @@ def test_a_journal_that_names_what_is_the_owners_is_refused(tmp_path, capsys):
     assert read(tmp_path) == OLD | OWN
 
 
+@pytest.mark.processes
 def test_fifty_kills_at_random_moments_leave_one_whole_version_and_all_of_the_owners(tmp_path):
     dice = random.Random(7)
     ends = set()
