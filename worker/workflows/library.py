@@ -114,7 +114,8 @@ def _unread(folder: Path) -> Iterator[str]:
     """Files of an owner's folder that look like parts of a template but lie elsewhere or have other names."""
     names = {MANIFEST_FILE, GRAPH_FILE}
     places = sorted(path.relative_to(folder) for path in itertools.islice(folder.rglob("*"), MAX_FILES))
-    if not any(place.name in names and len(place.parts) == DEPTH for place in places):
+    has_families = any(place.parts[0] == families.FOLDER and place.suffix == ".yaml" for place in places)
+    if not has_families and not any(place.name in names and len(place.parts) == DEPTH for place in places):
         yield f"{folder}: holds no template; one is {GRAPH_FILE} and {MANIFEST_FILE} in a folder own/name"
     for place in places:
         if place.name in names:
