@@ -7,8 +7,9 @@
 #                                  an environment for it is set up (runtime/versions/), and used again the next time
 #   ./test.sh --bench NAME|all     a measurement of bench/ in the tests' environment; its JSON is the last line
 #   ./test.sh --soak SECONDS       a worker under random faults and hostile traffic for so long (--json, --seed N,
-#                                  --engines N, --real); the last line says whether every popped job was answered
-#                                  once, no good job was lost and nothing leaked
+#                                  --engines N, --real, --browsers N that look at its dashboard all the time); the
+#                                  last line says whether every popped job was answered once, no good job was lost,
+#                                  the dashboard answered whenever it was to, and nothing leaked
 #   ./test.sh --card [cuda|rocm|cpu] [options of bench/card.py]   the engine tests on this machine's card, then its
 #                                  measurement: for owners of cards that nobody here has; the JSON is in card.json
 #   ./test.sh --bare-root [FOLDER] whether one line is enough on a bare Debian, in a chroot (root, mmdebstrap)

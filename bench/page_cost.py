@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import sides
 
 from worker.dashboard.whereabouts import Whereabouts, running_workers
+from worker.demo.browsers import Seen, hold_events, scrape, signed_in
 
 GOAL = {"cpu_more": 0.01}
 BROWSERS, SCRAPE_EVERY_S = 3, 5.0
@@ -101,30 +101,19 @@ def readers(here: Whereabouts) -> Iterator[Any]:
 
 async def read_on(url: str, token: str) -> None:
     """Be three browsers and a Prometheus until ended."""
-    count = 0
+    seen = Seen()
 
     async def browser() -> None:
-        nonlocal count
-        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60, follow_redirects=True) as http:
-            (await http.get("/sign-in", params={"token": token})).raise_for_status()
-            async with http.stream("GET", "/events") as answer:
-                answer.raise_for_status()
-                async for line in answer.aiter_lines():
-                    count += line.startswith("data:")
-
-    async def prometheus() -> None:
-        headers = {"Authorization": f"Bearer {token}"}
-        async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=60) as http:
-            while True:
-                (await http.get("/metrics")).raise_for_status()
-                await asyncio.sleep(SCRAPE_EVERY_S)
+        async with signed_in(url, token) as http:
+            await hold_events(http, seen)
 
     async def tell() -> None:
         while True:
-            print(json.dumps({"events": count}), flush=True)
+            print(json.dumps({"events": seen.events}), flush=True)
             await asyncio.sleep(0.5)
 
-    await asyncio.gather(prometheus(), tell(), *(browser() for _ in range(BROWSERS)))
+    prometheus = scrape(url, token, Seen(), every_s=SCRAPE_EVERY_S, paths=("/metrics",))
+    await asyncio.gather(prometheus, tell(), *(browser() for _ in range(BROWSERS)))
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from worker.aio import timeout
 from worker.app.run import Setup, Tolerance, serve
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
+from worker.dashboard.reader import Dashboard
 from worker.demo.engine.script import Script
 from worker.demo.engine.settings import scripted_settings
 from worker.demo.horde.directory import OWNER_KEY
@@ -100,6 +101,8 @@ class Rig:
     config: dict[str, Any] = field(default_factory=dict)
     tolerance: Tolerance = field(default_factory=Tolerance)
     journal: Path | None = None
+    #: the worker's folder, for its dashboard at any free port of this machine; None: without one
+    dashboard: Path | None = None
     jobs: list[Job] = field(default_factory=list)
 
     @property
@@ -129,8 +132,9 @@ class Rig:
         events = JobEvents()
         events.subscribe(lambda event: self.jobs.append(event.job) if event.stage is Stage.POPPED else None)
         data = {"api_key": OWNER_KEY, "dreamer_name": "chaos", "queue_size": 1, **self.config}
+        live = LiveConfig(BridgeData.model_validate({**data, "dashboard_port": 0}))
         return Setup(
-            live=LiveConfig(BridgeData.model_validate(data)),
+            live=live,
             horde_url=f"{self.horde.url}/api",
             agent=bridge_agent("13.0.0", "https://example.invalid"),
             engines=engines,
@@ -141,6 +145,7 @@ class Rig:
             journal=Journal(self.journal) if self.journal else None,
             drain_limit_s=PATIENCE_S,
             tolerance=self.tolerance,
+            readers=(Dashboard(live, self.dashboard),) if self.dashboard else (),
         )
 
     @asynccontextmanager

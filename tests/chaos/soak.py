@@ -2,14 +2,16 @@
 
 Then the books are balanced.
 
-    python -m tests.chaos.soak SECONDS [--json] [--seed N] [--engines N] [--real]
+    python -m tests.chaos.soak SECONDS [--json] [--seed N] [--engines N] [--real] [--browsers N]
 
 The last line is JSON: ids that were popped and answered, ids lost (unanswered, or too late), needless second answers,
 ids of hostile jobs, how often something was made to fail, and what the worker left behind. Good jobs are those without
 hostile parts: `good_delivered`, `good_hit` by something that was injected, and `good_lost` without such a reason. Exit
 1 when the books do not balance, a good job was lost or anything leaked. The time is spent in sessions of one worker
 each: some end by a drain, some are broken off.
-`--real` puts the real ComfyUI with a tiny model in the place of one scripted engine.
+`--real` puts the real ComfyUI with a tiny model in the place of one scripted engine. `--browsers` lets so many browsers
+look at the worker's dashboard all the time: they hold its events, load its pages, and read its status and metrics. What
+they were refused while the worker was to serve (`page_failures`) also ends with 1, and what they leave behind counts.
 """
 
 import argparse
@@ -34,6 +36,7 @@ from PIL import Image
 from worker.aio import timeout
 from worker.app.run import Setup, Tolerance, serve
 from worker.circuit_breaker import CircuitBreaker
+from worker.dashboard.events import MOST_OF_ONE
 from worker.demo import tinies
 from worker.demo.horde.dispatch import Rules
 from worker.demo.horde.records import Baseline, ImageRequest, ModelFacts
@@ -50,6 +53,7 @@ from worker.scheduling.estimates.cooldowns import ModelCooldowns
 from worker.scheduling.estimates.memory import OutOfMemoryLimits
 from worker.scheduling.pop_backoff import PopPauses
 
+from .browsers import Browsers
 from .good_jobs import GoodJobs
 from .leaks import GROWTH_BYTES, Holdings, Readings, bytes_in_use, leaks_since, listening, remains
 from .misfortunes import Misfortunes
@@ -97,11 +101,16 @@ class Balance:
     good_hit: int
     good_lost: int
     faults_injected: int
+    #: answers and events that browsers got, and what they were refused
+    page_answers: int
+    page_events: int
+    page_failures: dict[str, int]
     leaks: list[str]
 
     @property
     def holds(self) -> bool:
-        return self.popped == self.answered and not (self.lost or self.duplicate or self.good_lost or self.leaks)
+        failed = self.lost or self.duplicate or self.good_lost or self.page_failures or self.leaks
+        return self.popped == self.answered and not failed
 
 
 @dataclass
@@ -151,8 +160,11 @@ def _picture(chance: random.Random) -> bytes:
 class Soak:
     """One soak."""
 
-    def __init__(self, rig: Rig, *, seed: int, real: bool, tell: Callable[[str], None]) -> None:
+    def __init__(self, rig: Rig, *, seed: int, real: bool, browsers: int, tell: Callable[[str], None]) -> None:
         self.rig = rig
+        workers = rig.folder / "workers"
+        self._browsers = Browsers(workers, browsers)
+        rig.dashboard = workers / "chaos" if browsers else None
         self._tell = tell
         self._chance = random.Random(seed)
         self._requester = Requester(rig, random.Random(seed + 2))
@@ -178,7 +190,9 @@ class Soak:
             number += 1
             session_s = self._chance.uniform(SHORTEST_SESSION_S, LONGEST_SESSION_S)
             last = session_s + SHORTEST_SESSION_S > left
-            await self._session(left if last else session_s, broken_off=not last and self._chance.random() < BROKEN_OFF)
+            broken_off = not last and self._chance.random() < BROKEN_OFF
+            async with self._browsers.looking():
+                await self._session(left if last else session_s, broken_off=broken_off)
             self._tell(f"session {number}: {json.dumps(asdict(self._balance()))}")
             if not last:
                 self._leaks += [f"{leak} (after session {number})" for leak in await leaks_since(before)]
@@ -199,8 +213,10 @@ class Soak:
     async def _warm_up(self) -> None:
         """Everything that is made once is made now, so that it does not count as left behind."""
         self.rig.play()
-        async with self.rig.working():
+        async with self._browsers.looking(), self.rig.working():
             await self.rig.done(self.rig.ask(2))
+            await self.rig.until(lambda: self._browsers.have_looked)
+            self._browsers.worker_ends()
         self._judge(broken_off=False)
 
     async def _session(self, seconds: float, *, broken_off: bool) -> None:
@@ -215,6 +231,7 @@ class Soak:
                 if ended.done():
                     await ended
         finally:
+            self._browsers.worker_ends()
             # A drain takes place in the midst of it all; only its end is spared.
             if broken_off:
                 serving.cancel()
@@ -282,12 +299,15 @@ class Soak:
             good_hit=len(self._good.hit),
             good_lost=len(self._good.lost),
             faults_injected=self._misfortunes.counts.total(),
+            page_answers=self._browsers.seen.answers,
+            page_events=self._browsers.seen.events,
+            page_failures=dict(self._browsers.failures),
             leaks=list(self._leaks),
         )
 
 
 async def soak(
-    folder: Path, seconds: float, *, seed: int, engines: int, real: bool, tell: Callable[[str], None]
+    folder: Path, seconds: float, *, seed: int, engines: int, real: bool, browsers: int, tell: Callable[[str], None]
 ) -> Balance:
     """The whole of it in `folder`."""
     # What the double keeps must not hide what the worker does.
@@ -299,7 +319,7 @@ async def soak(
             await tinies.build(Runtime.locate(), {"sd15"}, tell=lambda _: None)
             rig.models = OneModel("tiny_sd15.safetensors")
             rig.tolerance = replace(TOLERANCE, silence_limit_s=REAL_SILENCE_S)
-        return await Soak(rig, seed=seed, real=real, tell=tell).run(seconds)
+        return await Soak(rig, seed=seed, real=real, browsers=browsers, tell=tell).run(seconds)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -309,6 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None, help="of the misfortunes; told when it was drawn")
     parser.add_argument("--engines", type=int, default=2)
     parser.add_argument("--real", action="store_true", help="the last engine is the real ComfyUI")
+    parser.add_argument("--browsers", type=int, default=0, choices=range(MOST_OF_ONE + 1), metavar="N")
     parser.add_argument("--log", type=Path, help="where the worker's own log goes; nowhere without it")
     asked = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(10**6) if asked.seed is None else asked.seed
@@ -326,8 +347,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not asked.json:
                 print(line, file=sys.stderr, flush=True)  # noqa: T201 - a command's words
 
-        tell(f"seed {seed}, {asked.seconds:g} s, {asked.engines} engines")
-        work = soak(folder, asked.seconds, seed=seed, engines=asked.engines, real=asked.real, tell=tell)
+        tell(f"seed {seed}, {asked.seconds:g} s, {asked.engines} engines, {asked.browsers} browsers")
+        work = soak(
+            folder,
+            asked.seconds,
+            seed=seed,
+            engines=asked.engines,
+            real=asked.real,
+            browsers=asked.browsers,
+            tell=tell,
+        )
         balance = asyncio.run(work)
     print(json.dumps(asdict(balance)))  # noqa: T201 - a command's answer
     return 0 if balance.holds else 1

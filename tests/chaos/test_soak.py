@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 40
 
 
-async def test_the_books_balance_and_no_good_job_is_lost_in_a_time_of_random_faults_and_hostile_traffic() -> None:
+async def test_books_balance_no_good_job_is_lost_and_the_page_answers_among_random_faults_and_hostile_traffic() -> None:
     soak = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.chaos.soak", str(SECONDS), "--seed", "1"),
+        *(sys.executable, "-m", "tests.chaos.soak", str(SECONDS), "--seed", "1", "--browsers", "3"),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -36,3 +36,6 @@ async def test_the_books_balance_and_no_good_job_is_lost_in_a_time_of_random_fau
     assert balance["hostile"] > 0
     assert balance["good_delivered"] > 0
     assert balance["good_lost"] == 0
+    assert balance["page_answers"] > 0
+    assert balance["page_events"] > 0
+    assert balance["page_failures"] == {}

@@ -36,6 +36,11 @@ def status(
     """Show what the running worker does and earns, and why nothing comes if so."""
     if link:
         worker = find_worker(name)
+        if not worker.page:
+            raise WorkerError(
+                f"The dashboard of {worker.name!r} is turned off (`dashboard: false`), so no link leads to it.",
+                remedy="Set `dashboard: true` in its settings and start it again; `horde-bridge status` works without.",
+            )
         answer(link_of(worker.url, "/", worker.token))
         return
     found = ask(find_worker(name), "GET", "/api/status")

@@ -18,7 +18,7 @@ async def announce(status: StatusBoard, to: str, token: str, *, port: int, schem
     """Tell the page at `to`, whose token this is, every half minute; until cancelled.
 
     The token itself is not sent, but what is made from it. `port` and `scheme` are those of this worker's own page,
-    `is_open` whether other machines reach it.
+    0 for none; `is_open` whether other machines reach it.
     """
     address = f"{to.rstrip('/')}{ANNOUNCE}"
     headers = {"authorization": f"Bearer {announcing_token(token)}"}

@@ -54,7 +54,7 @@ class Dashboard:
             editor=self._editor,
             pages=settings.dashboard,
         )
-        with announced(self._home, name=settings.dreamer_name, url=url, token=token):
+        with announced(self._home, name=settings.dreamer_name, url=url, token=token, page=settings.dashboard):
             if settings.dashboard:
                 show_link(url, link(url, settings.dashboard_path, token))
             announcing = asyncio.ensure_future(_announce(status, settings, url))
@@ -97,7 +97,8 @@ async def _announce(status: StatusBoard, settings: BridgeData, url: str) -> None
             status,
             to,
             token.get_secret_value(),
-            port=here.port,
+            # Where the page is off there is nothing to lead to, whatever its address would be.
+            port=here.port if settings.dashboard else 0,
             scheme=here.scheme,
             is_open=not is_loopback(settings.dashboard_address),
         )

@@ -30,13 +30,17 @@ BIRTH_TOLERANCE_S = 2.0
 
 @dataclass(frozen=True)
 class Whereabouts:
-    """A running worker. `url` ends without a slash; `born` is its process's start in seconds since 1970."""
+    """A running worker. `url` ends without a slash; `born` is its process's start in seconds since 1970.
+
+    Without `page` only programs are answered there, and no link to it leads anywhere.
+    """
 
     name: str
     pid: int
     born: float
     url: str
     token: str
+    page: bool = True
 
     @property
     def runs(self) -> bool:
@@ -97,9 +101,9 @@ def _kept_secret(file: Path, otherwise: str) -> str:
 
 
 @contextmanager
-def announced(home: Path, *, name: str, url: str, token: str) -> Iterator[None]:
+def announced(home: Path, *, name: str, url: str, token: str, page: bool = True) -> Iterator[None]:
     """Keep the address in the worker's folder while the block lasts."""
-    here = Whereabouts(name, os.getpid(), psutil.Process().create_time(), url, token)
+    here = Whereabouts(name, os.getpid(), psutil.Process().create_time(), url, token, page)
     file = home / ADDRESS_FILE
     try:
         write_private(file, json.dumps(asdict(here)))
@@ -145,6 +149,8 @@ def _read(file: Path) -> Whereabouts | None:
             float(content["born"]),
             str(content["url"]),
             str(content["token"]),
+            # A worker of an older version, which goes on running through an update, says nothing of it.
+            page=content.get("page") is not False,
         )
     except (OSError, InputRefused, ValueError, TypeError, KeyError, OverflowError):
         return None

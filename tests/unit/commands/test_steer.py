@@ -28,8 +28,8 @@ def test_what_is_no_span_is_refused(text):
         span_s(text)
 
 
-def worker(name):
-    return Whereabouts(name, 1, 0.0, "http://127.0.0.1:1", "t")
+def worker(name, **more):
+    return Whereabouts(name, 1, 0.0, "http://127.0.0.1:1", "t", **more)
 
 
 def test_the_worker_that_is_meant_is_found_and_otherwise_those_are_named_that_run(monkeypatch):
@@ -45,3 +45,14 @@ def test_the_worker_that_is_meant_is_found_and_otherwise_those_are_named_that_ru
         find_worker(None)
     with pytest.raises(WorkerError, match=r"No worker named 'c' runs here. These do: 'a', 'b'."):
         find_worker("c")
+
+
+def test_the_link_is_shown_where_there_is_a_page_and_otherwise_the_key_that_turns_it_on(monkeypatch, capsys):
+    running = [worker("a")]
+    monkeypatch.setattr(steer, "running_workers", lambda _: running)
+    steer.status(link=True)
+    assert capsys.readouterr().out.strip() == "http://127.0.0.1:1/sign-in?token=t"
+    running[:] = [worker("a", page=False)]
+    with pytest.raises(WorkerError, match=r"dashboard of 'a' is turned off.*Set `dashboard: true`"):
+        steer.status(link=True)
+    assert capsys.readouterr().out == ""

@@ -52,12 +52,28 @@ async def test_the_page_is_there_with_a_token_of_its_own_and_gone_where_it_is_tu
     assert here.token == (tmp_path / "w" / "me" / TOKEN_FILE).read_text(encoding="ascii")
     async with httpx.AsyncClient() as client:
         assert (await client.get(f"{here.url}/sign-in")).status_code == 200
+    assert here.page
     await end(task)
     task = await reading(tmp_path, dashboard=False)
     here = await found(tmp_path)
     async with httpx.AsyncClient(headers={"authorization": f"Bearer {here.token}"}) as client:
         assert (await client.get(f"{here.url}/")).status_code == 404
         assert (await client.get(f"{here.url}/api/status")).status_code == 200
+    assert not here.page
+    await end(task)
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+async def test_another_page_is_told_where_this_one_is_unless_it_is_turned_off(tmp_path, monkeypatch, is_on):
+    told = asyncio.get_running_loop().create_future()
+
+    async def announce(*_, port, **__):
+        told.set_result(port)
+
+    monkeypatch.setattr("worker.dashboard.announce.announce", announce)
+    settings = {"dashboard_announce_to": "http://127.0.0.1:1", "dashboard_announce_token": "of-the-other-worker"}
+    task = await reading(tmp_path, dashboard=is_on, **settings)
+    assert bool(await asyncio.wait_for(told, 20)) is is_on
     await end(task)
 
 

@@ -65,3 +65,9 @@ def test_a_folder_that_can_not_be_written_to_costs_no_worker(tmp_path, warnings)
     with announced(tmp_path / "file", name="me", url="http://x", token="t"):
         pass
     assert len(warnings) == 2
+
+
+def test_a_worker_says_whether_it_has_a_page_and_one_of_an_older_version_has(tmp_path):
+    put(tmp_path, "older")
+    with announced(tmp_path / "w", name="without", url="http://x", token="t", page=False):
+        assert {found.name: found.page for found in running_workers(tmp_path)} == {"older": True, "without": False}

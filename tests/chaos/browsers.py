@@ -1,0 +1,76 @@
+"""Browsers that look at a worker's dashboard throughout a soak, whatever befalls the worker."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from worker.aio import TaskGroup, ungrouped
+from worker.dashboard.whereabouts import Whereabouts, running_workers
+from worker.demo.browsers import Seen, hold_events, load_pages, scrape, signed_in
+
+#: Between two rounds of one browser's pages, before it comes back, and between two looks whether the page is there.
+EVERY_S, BACK_AFTER_S, LOOK_EVERY_S = 1.0, 1.0, 0.2
+
+
+@dataclass
+class Browsers:
+    """So many of them. What they were refused while the worker was to serve is a failure."""
+
+    #: in which the workers' folders are
+    base: Path
+    number: int
+    seen: Seen = field(default_factory=Seen)
+    #: answers that were not meant
+    failures: Counter[str] = field(default_factory=Counter)
+    _worker_ends: bool = False
+
+    @asynccontextmanager
+    async def looking(self) -> AsyncIterator[None]:
+        """They look while the block lasts: before the worker is there, while it works, ends and has ended."""
+        self._worker_ends = False
+        looking = [asyncio.ensure_future(self._look()) for _ in range(self.number)]
+        try:
+            yield
+        finally:
+            for each in looking:
+                each.cancel()
+            for end in await asyncio.gather(*looking, return_exceptions=True):
+                if isinstance(end, Exception):
+                    self.failures[f"a browser of the soak: {end!r}"] += 1
+
+    @property
+    def have_looked(self) -> bool:
+        """Whether answers and events have come for each of them."""
+        return min(self.seen.answers, self.seen.events) >= self.number
+
+    def worker_ends(self) -> None:
+        """From now on the page may be gone at any moment."""
+        self._worker_ends = True
+
+    async def _look(self) -> None:
+        while True:
+            if here := running_workers(self.base):
+                try:
+                    await self._visit(here[0])
+                except httpx.HTTPError as error:
+                    if not self._worker_ends:
+                        self.failures[f"{type(error).__name__}: {error}"] += 1
+                await asyncio.sleep(BACK_AFTER_S)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _visit(self, here: Whereabouts) -> None:
+        """Raises httpx.HTTPError for what is no answer, or is a refusal."""
+        with ungrouped():
+            async with signed_in(here.url, here.token) as http, TaskGroup() as group:
+                group.create_task(self._events(http))
+                group.create_task(load_pages(http, self.seen, every_s=EVERY_S))
+                group.create_task(scrape(here.url, here.token, self.seen, every_s=EVERY_S))
+
+    async def _events(self, http: httpx.AsyncClient) -> None:
+        await hold_events(http, self.seen)
+        raise httpx.RemoteProtocolError("the events have ended")
