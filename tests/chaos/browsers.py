@@ -3,18 +3,23 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
-from worker.aio import TaskGroup, ungrouped
+from worker.aio import TaskGroup, timeout, ungrouped
+from worker.dashboard.events import MOST_OF_ONE
 from worker.dashboard.whereabouts import Whereabouts, running_workers
 from worker.demo.browsers import Seen, hold_events, load_pages, scrape, signed_in
 
 #: Between two rounds of one browser's pages, before it comes back, and between two looks whether the page is there.
 EVERY_S, BACK_AFTER_S, LOOK_EVERY_S = 1.0, 1.0, 0.2
+#: The first stays with the page; the others leave it in the midst of everything after so long, and come back.
+VISIT_S = 2.0
+#: So many at most: who comes back at once is still counted as there where the worker has not seen him go.
+MOST_BROWSERS = MOST_OF_ONE // 2
 
 
 @dataclass
@@ -33,7 +38,7 @@ class Browsers:
     async def looking(self) -> AsyncIterator[None]:
         """They look while the block lasts: before the worker is there, while it works, ends and has ended."""
         self._worker_ends = False
-        looking = [asyncio.ensure_future(self._look()) for _ in range(self.number)]
+        looking = [asyncio.ensure_future(self._look(VISIT_S if number else None)) for number in range(self.number)]
         try:
             yield
         finally:
@@ -52,21 +57,21 @@ class Browsers:
         """From now on the page may be gone at any moment."""
         self._worker_ends = True
 
-    async def _look(self) -> None:
+    async def _look(self, visit_s: float | None) -> None:
         while True:
             if here := running_workers(self.base):
                 try:
-                    await self._visit(here[0])
+                    await self._visit(here[0], visit_s)
                 except httpx.HTTPError as error:
                     if not self._worker_ends:
                         self.failures[f"{type(error).__name__}: {error}"] += 1
                 await asyncio.sleep(BACK_AFTER_S)
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def _visit(self, here: Whereabouts) -> None:
+    async def _visit(self, here: Whereabouts, seconds: float | None) -> None:
         """Raises httpx.HTTPError for what is no answer, or is a refusal."""
-        with ungrouped():
-            async with signed_in(here.url, here.token) as http, TaskGroup() as group:
+        with suppress(TimeoutError, asyncio.TimeoutError), ungrouped():
+            async with timeout(seconds), signed_in(here.url, here.token) as http, TaskGroup() as group:
                 group.create_task(self._events(http))
                 group.create_task(load_pages(http, self.seen, every_s=EVERY_S))
                 group.create_task(scrape(here.url, here.token, self.seen, every_s=EVERY_S))

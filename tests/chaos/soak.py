@@ -10,8 +10,9 @@ hostile parts: `good_delivered`, `good_hit` by something that was injected, and 
 1 when the books do not balance, a good job was lost or anything leaked. The time is spent in sessions of one worker
 each: some end by a drain, some are broken off.
 `--real` puts the real ComfyUI with a tiny model in the place of one scripted engine. `--browsers` lets so many browsers
-look at the worker's dashboard all the time: they hold its events, load its pages, and read its status and metrics. What
-they were refused while the worker was to serve (`page_failures`) also ends with 1, and what they leave behind counts.
+look at the worker's dashboard all the time: they hold its events, load its pages, and read its status and metrics; all
+but one leave and come back. What they were refused while the worker was to serve (`page_failures`) also ends with 1,
+and what they leave behind counts.
 """
 
 import argparse
@@ -36,7 +37,6 @@ from PIL import Image
 from worker.aio import timeout
 from worker.app.run import Setup, Tolerance, serve
 from worker.circuit_breaker import CircuitBreaker
-from worker.dashboard.events import MOST_OF_ONE
 from worker.demo import tinies
 from worker.demo.horde.dispatch import Rules
 from worker.demo.horde.records import Baseline, ImageRequest, ModelFacts
@@ -53,7 +53,7 @@ from worker.scheduling.estimates.cooldowns import ModelCooldowns
 from worker.scheduling.estimates.memory import OutOfMemoryLimits
 from worker.scheduling.pop_backoff import PopPauses
 
-from .browsers import Browsers
+from .browsers import MOST_BROWSERS, Browsers
 from .good_jobs import GoodJobs
 from .leaks import GROWTH_BYTES, Holdings, Readings, bytes_in_use, leaks_since, listening, remains
 from .misfortunes import Misfortunes
@@ -329,7 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None, help="of the misfortunes; told when it was drawn")
     parser.add_argument("--engines", type=int, default=2)
     parser.add_argument("--real", action="store_true", help="the last engine is the real ComfyUI")
-    parser.add_argument("--browsers", type=int, default=0, choices=range(MOST_OF_ONE + 1), metavar="N")
+    parser.add_argument("--browsers", type=int, default=0, choices=range(MOST_BROWSERS + 1), metavar="N")
     parser.add_argument("--log", type=Path, help="where the worker's own log goes; nowhere without it")
     asked = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(10**6) if asked.seed is None else asked.seed

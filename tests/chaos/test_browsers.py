@@ -57,5 +57,5 @@ async def test_a_worker_that_ends_while_it_is_looked_at_has_not_failed_and_one_t
                 await rig.until(lambda: browsers.have_looked)  # noqa: B023 - awaited here
                 if announced_end:
                     browsers.worker_ends()
-            await asyncio.sleep(0)
+            await rig.until(lambda: announced_end or browsers.failures)  # noqa: B023 - awaited here
         assert bool(browsers.failures) is not announced_end
