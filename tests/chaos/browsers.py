@@ -64,7 +64,8 @@ class Browsers:
                     await self._visit(here[0], visit_s)
                 except httpx.HTTPError as error:
                     if not self._worker_ends:
-                        self.failures[f"{type(error).__name__}: {error}"] += 1
+                        what = str(error).partition("\n")[0]
+                        self.failures[f"{type(error).__name__}: {what}"] += 1
                 await asyncio.sleep(BACK_AFTER_S)
             await asyncio.sleep(LOOK_EVERY_S)
 
