@@ -18,8 +18,12 @@ from worker.service.order import STOP_LIMIT_S, Order
 
 app = typer.Typer(help="Let the system start the worker: at login, or with the machine.", no_args_is_help=True)
 
-#: Variables that decide where things lie; the system's own environment has none of them.
-_CARRIED = ("AIWORKER_RUNTIME_DIR", "AIWORKER_STATE_DIR", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "ALL_PROXY")
+#: Variables that decide where things lie, which cards are used and how; the system's own environment has none of them.
+_CARRIED = (
+    "AIWORKER_RUNTIME_DIR", "AIWORKER_STATE_DIR", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "ALL_PROXY",
+    "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION",
+    "MIOPEN_FIND_MODE", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF",
+)  # fmt: skip
 _Boot = Annotated[bool, typer.Option("--boot/--login", help="Start with the machine, or at your login.")]
 
 

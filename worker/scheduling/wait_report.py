@@ -1,4 +1,4 @@
-"""Why no job is asked for: reasons as values, told once each."""
+"""Tells the reasons that `pop_or_wait` found for not asking, once each; the reasons are values."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

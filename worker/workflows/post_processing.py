@@ -1,4 +1,8 @@
-"""A payload's post-processors: the known ones in their order, without upscalers whose result can't be delivered."""
+"""A payload's post-processors: the known ones in their order, without upscalers whose result can't be delivered.
+
+In the graph the kinds follow `order` in the manifests of comfy_workflows/fragments (face_fix, upscale,
+strip_background).
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -6,7 +6,8 @@ import os
 from aiohttp import web
 from server import PromptServer
 
-#: The supervisor passes the token here; without it (an owner who loads the pack by hand) nothing is required.
+#: `worker.engine.process` makes a token for each start and passes it here; without it (an owner who loads the pack by
+#: hand) nothing is required.
 TOKEN_VARIABLE = "HORDE_ENGINE_TOKEN"  # noqa: S105 - the name of the variable, not a secret
 
 
