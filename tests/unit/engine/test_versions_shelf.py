@@ -199,6 +199,6 @@ def test_a_foreign_name_in_the_state_leads_nowhere(shelf: Shelf) -> None:
 
 def test_shared_files_take_no_disk(tmp_path: Path) -> None:
     (tmp_path / "alone").write_bytes(bytes(100))
-    (tmp_path / "shared").write_bytes(bytes(1000))
-    (tmp_path / "again").hardlink_to(tmp_path / "shared")
+    (tmp_path / "first").write_bytes(bytes(1000))
+    (tmp_path / "again").hardlink_to(tmp_path / "first")
     assert disk_bytes(tmp_path) == 100

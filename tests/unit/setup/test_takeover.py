@@ -107,7 +107,7 @@ def test_what_is_here_already_is_kept(regen: Path, here: Path) -> None:
     [
         ("horde_url: https://aihorde.net/api/", "models"),
         ("cache_home: ./models/", "models"),
-        ("cache_home: ../shared models", "../shared models"),
+        ("cache_home: ../common models", "../common models"),
         ("cache_home: /data/models", "/data/models"),
         ("cache_home: models;other", "models"),
         ("cache_home: ~/models", "~/models"),
