@@ -17,7 +17,7 @@ from worker.demo.horde.server import RunningHorde
 from worker.status.board import StatusBoard
 from worker.status.model import Snapshot
 
-from .rig import MODEL, PATIENCE_S, Rig
+from .rig import MODEL, OTHER, PATIENCE_S, Rig
 
 #: Jobs that wait for a worker which takes none of them, by the key that keeps them away.
 QUEUE = {"allow_lora": 9, "max_power": 5, "allow_img2img": 2}
@@ -103,3 +103,25 @@ async def test_the_advice_has_the_order_that_running_each_setting_has_and_comes_
     assert {each.topic for each in status.predictions} == {"lora", "max_pixels", "img2img"}
     for each in status.predictions:
         assert each.predicted_per_hour / 2 <= each.came <= 2 * each.predicted_per_hour, each.sentence
+
+
+async def test_a_model_that_is_asked_for_is_advised_and_brings_what_was_predicted(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.models, "known_size", lambda name: 2 * 10**9 if name == OTHER else None)
+    rig.config = {"models_to_load": [MODEL]}
+    rig.play()
+    rig.ask(6, model=OTHER)
+    stop = asyncio.Event()
+    with looking(rig.setup()) as (setup, found):
+        serving = asyncio.ensure_future(serve(setup, stop))
+        status = await until(found, lambda status: status.advice)
+        [advice] = status.advice
+        assert (advice.key, advice.value, advice.disk_bytes) == ("models_to_load", OTHER, 2 * 10**9)
+        rig.models.served = (MODEL, OTHER)
+        setup.live.change(setup.live.data.model_copy(update={"models_to_load": (MODEL, OTHER)}))
+        status = await until(found, lambda status: status.session.total.jobs == 6)
+        stop.set()
+        await serving
+    [prediction] = status.predictions
+    assert prediction.predicted_per_hour / 2 <= prediction.came <= 2 * prediction.predicted_per_hour

@@ -15,6 +15,8 @@ from worker.untrusted.text import visible
 
 #: The server makes these figures anew every ten seconds; they matter over an hour.
 LOOK_EVERY_S = 60.0
+#: Whether it is worth a look is asked so often.
+ASK_EVERY_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,13 @@ class Demand:
     async def run(self, every_s: float = LOOK_EVERY_S) -> None:
         """Look until cancelled. A Horde that does not answer leaves what was known."""
         while True:
-            if self._wanted():
-                try:
-                    await self.look()
-                except HordeError as error:
-                    logger.debug("What is asked for can't be looked up: {}", error)
+            if not self._wanted():
+                await asyncio.sleep(min(ASK_EVERY_S, every_s))
+                continue
+            try:
+                await self.look()
+            except HordeError as error:
+                logger.debug("What is asked for can't be looked up: {}", error)
             await asyncio.sleep(every_s)
 
     async def look(self) -> None:
