@@ -261,7 +261,8 @@ async def test_a_card_that_other_programs_fill_gets_no_jobs_until_they_are_gone(
     free = {"cuda:0": 1, "cuda:1": 7}
 
     async def stats(client: EngineClient) -> dict[str, Any]:
-        [device] = [slot.settings.device for slot in pool.slots if slot._client is client]
+        # An engine that is being made is asked for its version before its slot knows its client.
+        device = next((slot.settings.device for slot in pool.slots if slot._client is client), "cuda:1")
         card = {"type": "cuda", "vram_total": 8 * gib, "vram_free": free[device] * gib}
         return {"devices": [{**card, "torch_vram_total": 0, "torch_vram_free": 0}]}
 

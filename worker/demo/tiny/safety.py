@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--full-size", action="store_true")
     options = parser.parse_args()
     sys.path.insert(0, options.child)
+    import aesthetic
     import clip_interrogator.clip_interrogator as captions
     import image_checks
     import service
@@ -52,7 +53,7 @@ def main() -> None:
     captions.open_clip.create_model_and_transforms = make_random
     danbooru.get_deep_danbooru_model = blank_drawings
     torch.manual_seed(1)
-    service.serve(partial(image_checks.build, options.device))
+    service.serve(partial(image_checks.build, options.device, aesthetic.Estimator(None)))
 
 
 if __name__ == "__main__":
