@@ -150,6 +150,7 @@ def estimate(advice: AdviceView) -> str:
         f"{plural(advice.jobs_per_hour, 'job')} an hour",
         *([f"{number(advice.kudos_per_hour)} kudos an hour"] if advice.kudos_per_hour is not None else []),
         *([f"{size(advice.disk_bytes)} of disk"] if advice.disk_bytes else []),
+        *([f"{size(advice.memory_bytes)} of memory for its weights"] if advice.memory_bytes else []),
     ]
     return f"At most {', '.join(parts)}. {advice.basis or 'An estimate.'}"
 

@@ -267,6 +267,8 @@ class AdviceView:
     kudos_per_hour: float | None = None
     #: that it would take; None: none, or not known
     disk_bytes: int | None = None
+    #: that a model's weights take while it is used, on the card or in the machine; None: none, or not known
+    memory_bytes: int | None = None
     #: what the estimate rests on
     basis: str = ""
 

@@ -1,6 +1,7 @@
 """Why no jobs come, and what would have earned more."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,6 +110,8 @@ def test_models_that_are_asked_for_are_named_with_their_share_and_their_size() -
     facts = Facts(CLOSED, models=needs, own_models=frozenset({"Own"}), size_of={"Busy": 7 * 10**9, "Own": 1}.get)
     [advice] = advise(facts)
     assert (advice.value, advice.jobs_per_hour, advice.disk_bytes) == ("Busy", 30, 7 * 10**9)
+    assert advice.memory_bytes == 7 * 10**9
+    assert advise(replace(facts, memory=6 * 10**9)) == (), "a machine that its weights do not fit into"
     assert "3 workers serve" in advice.sentence
 
 

@@ -14,6 +14,7 @@ from worker.status.advice.demand import LOOK_EVERY_S, Demand
 from worker.status.advice.estimate import SWITCHES, Facts, advise
 from worker.status.advice.predictions import Predictions
 from worker.status.model import AdviceView, JobRecord, PredictionView, Tally
+from worker.system_memory import system_memory
 
 #: Advice is made anew this often at most, in seconds, and not before the queue was watched so long.
 FRESH_S = 10.0
@@ -112,6 +113,7 @@ class Advisor:
                 engines=work.engines,
                 job_s=work.total.render_s / jobs if jobs else None,
                 job_kudos=work.total.kudos / jobs if jobs else None,
+                memory=system_memory().total,
                 size_of=self._size_of,
                 not_offered=work.not_offered,
             )

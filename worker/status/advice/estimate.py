@@ -77,6 +77,8 @@ class Facts:
     #: means of the jobs done here; None: none was
     job_s: float | None = None
     job_kudos: float | None = None
+    #: bytes of memory of this machine; a model with more weights can't be served
+    memory: int | None = None
     #: bytes of a model's files, where the reference says them
     size_of: Callable[[str], int | None] = lambda _: None
     #: switches that are on and not offered, with the reason: no setting ends that
@@ -143,7 +145,7 @@ def _models(facts: Facts) -> Sequence[AdviceView]:
     found = []
     for need in facts.models.values():
         size = facts.size_of(need.name)
-        if need.name in facts.own_models or size is None:
+        if need.name in facts.own_models or size is None or (facts.memory is not None and size > facts.memory):
             continue
         # Who serves it already shares what comes.
         jobs = min(need.rate.per_hour / (need.served_by + 1), facts.room)
@@ -160,6 +162,7 @@ def _models(facts: Facts) -> Sequence[AdviceView]:
                 jobs_per_hour=jobs,
                 kudos_per_hour=None if facts.job_kudos is None else jobs * facts.job_kudos,
                 disk_bytes=size or None,
+                memory_bytes=size or None,
                 basis=_basis(facts),
             )
         )
