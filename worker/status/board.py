@@ -57,6 +57,8 @@ ENDED_SHOWN = 20
 #: Running time below which a rate means nothing, in seconds.
 LEAST_S = 60.0
 HOUR_S = 3600.0
+#: Models whose largest pictures are looked up for advice.
+MODELS_LOOKED_AT = 50
 
 #: Called with a job and its stage, as a value of `worker.jobs.job.Stage`.
 StageListener = Callable[[JobView, str], None]
@@ -273,7 +275,22 @@ class StatusBoard:
             engines=sum(slot.state is SlotState.READY for slot in self._parts.pool.slots),
             models=frozenset(map(visible, (*state.ready, *state.waiting, *state.failed))),
             not_offered=dict(admission.not_offered) if admission else {},
+            most_pixels=self._most_pixels,
         )
+
+    def _most_pixels(self, wanted: int) -> int:
+        """How large a picture any model here may have on any device, at most `wanted`."""
+        parts, most = self._parts, 0
+        for name in parts.models.names()[:MODELS_LOOKED_AT]:
+            for slot in parts.pool.slots:
+                model = parts.models.model(name)
+                limit = model and parts.estimates.size_limit(
+                    model, slot.settings.device, max_pixels=wanted, start_s=0.0
+                )
+                if not limit:
+                    return wanted
+                most = max(most, limit.pixels)
+        return most or wanted
 
     def _slot(self, slot: EngineSlot, views: dict[Job, JobView], now: float) -> SlotView:
         view = next(

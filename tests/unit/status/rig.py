@@ -101,7 +101,7 @@ class Rig:
             wall=self.clock.wall,
         )  # fmt: skip
         parts: Any = SimpleNamespace(slots=self.slots)
-        models: Any = SimpleNamespace(state=lambda: self.models, known_size=lambda _: None)
+        models: Any = SimpleNamespace(state=lambda: self.models, known_size=lambda _: None, names=lambda: ())
         estimates: Any = SimpleNamespace(left_s=lambda _: 3.0)
         self.board = StatusBoard(
             StatusParts(

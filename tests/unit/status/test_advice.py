@@ -89,6 +89,12 @@ def test_idle_time_bounds_what_more_jobs_could_bring() -> None:
     assert advice.kudos_per_hour == pytest.approx(1200)
 
 
+def test_larger_pictures_are_not_advised_where_they_were_learned_not_to_fit() -> None:
+    facts = Facts(CLOSED, {"max_pixels": Rate(9, 9.0)})
+    assert [advice.value for advice in advise(facts)] == ["18"]
+    assert advise(replace(facts, most_pixels=lambda wanted: min(wanted, 512 * 512))) == ()
+
+
 def test_requests_for_other_models_are_not_promised_to_a_switch() -> None:
     reasons = {"lora": Rate(50, 50.0), "models": Rate(90, 90.0)}
     [advice] = advise(Facts(CLOSED, reasons, queued=100))

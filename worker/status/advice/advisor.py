@@ -39,6 +39,8 @@ class Work:
     models: frozenset[str]
     #: switches that are on and not offered, with the reason
     not_offered: dict[str, str]
+    #: see `Facts.most_pixels`
+    most_pixels: Callable[[int], int] = lambda wanted: wanted
 
 
 class Advisor:
@@ -115,6 +117,7 @@ class Advisor:
                 job_kudos=work.total.kudos / jobs if jobs else None,
                 memory=system_memory().total,
                 size_of=self._size_of,
+                most_pixels=work.most_pixels,
                 not_offered=work.not_offered,
             )
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from worker.config.schema import BridgeData
+from worker.config.schema import PIXELS_PER_POWER, BridgeData
 from worker.status.advice.arrivals import Rate
 from worker.status.advice.demand import ModelNeed
 from worker.status.model import AdviceView
@@ -81,6 +81,8 @@ class Facts:
     memory: int | None = None
     #: bytes of a model's files, where the reference says them
     size_of: Callable[[str], int | None] = lambda _: None
+    #: the most of so many pixels that a picture may have, by what memory and time were learned to allow
+    most_pixels: Callable[[int], int] = lambda wanted: wanted
     #: switches that are on and not offered, with the reason: no setting ends that
     not_offered: Mapping[str, str] = field(default_factory=dict)
 
@@ -105,7 +107,7 @@ def _switches(facts: Facts) -> Sequence[AdviceView]:
         if rate is None or reason in facts.not_offered or switch.key in facts.not_offered:
             continue
         value, present = switch.value(facts.config), getattr(facts.config, switch.key)
-        if value == present:
+        if value == present or (switch.key == "max_power" and not _fits(facts, value)):
             continue
         alone = rate.per_hour * _free_of_others(facts)
         if (jobs := min(alone, facts.room)) < LEAST_PER_HOUR:
@@ -123,6 +125,12 @@ def _switches(facts: Facts) -> Sequence[AdviceView]:
             )
         )
     return found
+
+
+def _fits(facts: Facts, power: int) -> bool:
+    """Whether nothing that was learned here speaks against pictures as large as this max_power allows."""
+    pixels = power * PIXELS_PER_POWER
+    return facts.most_pixels(pixels) >= pixels
 
 
 def _free_of_others(facts: Facts) -> float:
