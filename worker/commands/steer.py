@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from worker.app.state_dir import workers_folder
+from worker.clock import duration
 from worker.commands.options import AsJson, WorkerName
 from worker.commands.output import answer, answer_json
 from worker.console.status import status_lines
@@ -51,12 +52,20 @@ def status(
             answer(line)
 
 
-def pause(*, for_: For = None, name: WorkerName = None) -> None:
+def pause(
+    span: Annotated[str | None, typer.Argument(metavar="[SPAN]", help="The same as --for SPAN.")] = None,
+    *,
+    for_: For = None,
+    name: WorkerName = None,
+) -> None:
     """Ask for no new jobs; those under way are finished. The worker goes on running."""
-    seconds = None if for_ is None else span_s(for_)
+    if span and for_:
+        raise typer.BadParameter("the span is given twice.", param_hint="--for")
+    written = for_ if span is None else span
+    seconds = None if written is None else span_s(written)
     worker = find_worker(name)
     ask(worker, "POST", "/api/pause", {} if seconds is None else {"for_s": seconds})
-    until = "until `horde-bridge resume`" if for_ is None else f"for {for_}"
+    until = "until `horde-bridge resume`" if seconds is None else f"for {duration(seconds)}"
     answer(f"{worker.name} is paused {until}; jobs under way are finished.")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from worker.clock import duration
 from worker.console.job_log import SHORT_ID, image_size
 from worker.status.model import AdviceView, PauseView, SlotView, Snapshot
-from worker.units import GIB
+from worker.units import GIB, counted
 
 #: In ASCII, for logs of any encoding; it fits a narrow terminal, indented as further lines of a log record are.
 RULE = "-" * 54
@@ -20,8 +20,8 @@ def status_lines(status: Snapshot) -> list[str]:
     session = status.session
     total, rate = session.total, session.kudos_per_hour
     text = [
-        f"{status.name}: {duration(session.uptime_s)}, {total.jobs} jobs done, {total.faulted} faulted; "
-        f"{total.images} images delivered, {session.faulted_images} faulted; {total.kudos:.0f} kudos"
+        f"{status.name}: {duration(session.uptime_s)}, {counted(total.jobs, 'job')} done, {total.faulted} faulted; "
+        f"{counted(total.images, 'image')} delivered, {session.faulted_images} faulted; {total.kudos:.0f} kudos"
         + (f", {rate:.0f} an hour" if rate is not None else "")
     ]
     text += [_slot_text(slot) for slot in status.slots]
@@ -45,7 +45,7 @@ def notices(status: Snapshot) -> Iterator[str]:
 
 def advice_text(advice: AdviceView) -> str:
     """What might earn more: named as the estimate that it is."""
-    more = f"{advice.jobs_per_hour:.0f} jobs"
+    more = counted(advice.jobs_per_hour, "job")
     if advice.kudos_per_hour is not None:
         more += f", {advice.kudos_per_hour:.0f} kudos"
     text = f"{advice.sentence} {advice.remedy} (up to {more} an hour more, by estimate"
@@ -92,5 +92,5 @@ def _slot_text(slot: SlotView) -> str:
     if slot.memory_bytes >= GIB / 20:
         text += f", {slot.memory_bytes / GIB:.1f} GiB"
     if slot.failures:
-        text += f", failed {slot.failures} times"
+        text += f", failed {counted(slot.failures, 'time')}"
     return text

@@ -2,6 +2,7 @@
 
 from worker.clock import duration
 from worker.status.model import Snapshot
+from worker.units import counted
 from worker.untrusted.text import visible
 
 #: Models named at most.
@@ -16,16 +17,19 @@ def summary_lines(status: Snapshot) -> list[str]:
     if not (total.jobs or total.faulted) and session.uptime_s < LEAST_S:
         return []
     rate = f", {session.kudos_per_hour:.0f} an hour" if session.kudos_per_hour is not None else ""
-    done = f"{total.jobs} jobs done, {total.images} images delivered, {total.kudos:.0f} kudos{rate}"
+    done = (
+        f"{counted(total.jobs, 'job')} done, {counted(total.images, 'image')} delivered, {total.kudos:.0f} kudos{rate}"
+    )
     lines = [f"{status.name}, {duration(session.uptime_s)}: {done}"]
     ranked = sorted(session.models.items(), key=lambda item: -item[1].kudos)
     lines += [
-        f"  {visible(name)}: {tally.jobs} jobs, {tally.kudos:.0f} kudos, {tally.render_s / tally.jobs:.1f} s a job"
+        f"  {visible(name)}: {counted(tally.jobs, 'job')}, {tally.kudos:.0f} kudos,"
+        f" {tally.render_s / tally.jobs:.1f} s a job"
         for name, tally in ranked[:MOST_MODELS]
         if tally.jobs
     ]
     if left := sum(1 for _, tally in ranked[MOST_MODELS:] if tally.jobs):
-        lines.append(f"  and {left} more models")
+        lines.append(f"  and {counted(left, 'more model')}")
     if session.faults:
         by_blame = sorted(session.faults.items(), key=lambda item: -item[1])
         lines.append(

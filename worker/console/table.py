@@ -13,7 +13,7 @@ from worker.clock import duration
 from worker.console.job_log import image_size
 from worker.console.status import account_text, notices
 from worker.status.model import DownloadView, Phase, SlotView, Snapshot
-from worker.units import GIB, MIB
+from worker.units import GIB, MIB, counted
 from worker.untrusted.text import visible
 
 #: Columns of a terminal below which a slot's row leaves out its device, and below which its bar.
@@ -51,11 +51,13 @@ def _headline(status: Snapshot) -> Text:
     total, session = status.session.total, status.session
     line = Text(visible(status.name), style="bold", no_wrap=True, overflow="ellipsis")
     line.append(f"  {status.phase.value}", PHASES[status.phase])
-    line.append(f"  {duration(session.uptime_s)}  {total.jobs} jobs, {total.kudos:.0f} kudos", "not bold")
+    # In a narrow window the end is cut off: what it earns is not.
+    line.append(f"  {counted(total.jobs, 'job')}, {total.kudos:.0f} kudos", "not bold")
     if session.kudos_per_hour is not None:
         line.append(f", {session.kudos_per_hour:.0f} an hour", "not bold")
     if total.faulted:
         line.append(f"  {total.faulted} faulted", "red")
+    line.append(f"  {duration(session.uptime_s)}", "not bold")
     return line
 
 

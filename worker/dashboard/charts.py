@@ -12,13 +12,13 @@ from datetime import datetime
 from worker.dashboard.words import number, plural
 from worker.status.model import HourOfWork
 
-WIDTH, HEIGHT = 720, 160
+WIDTH, HEIGHT = 520, 150
 #: Room below the bars for the hours, and left of them for the scale.
 FOOT, LEFT = 22, 60
 #: Above the highest line, for its text.
 TOP = 14
 #: Half the width of an hour's text.
-HALF_AN_HOUR = 24
+HALF_AN_HOUR = 20
 #: Share of a bar's place that the bar takes.
 FILL = 0.72
 #: The scale has at most so many steps.

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from loguru import logger
@@ -39,12 +40,14 @@ MOST_HEAD_BYTES = 16 * 1024
 def application(status: StatusBoard, guard: Guard, *, editor: Editor | None = None, pages: bool = True) -> ASGIApp:
     """Everything that is served: settings to change with an `editor`, pages where they are wanted."""
     routes = [*probes.routes(status), *metrics.routes(status), *api.routes(status)]
+    missing: dict[Any, Any] = {}
     if pages:
         site = Site(status, guard.path)
         routes += [*Pages(site, guard).routes(), *SignIn(site, guard).routes(), *Actions(site).routes()]
         routes += Workers(site).routes()
         routes += SettingsPage(site, editor).routes() if editor else []
-    return gate(Starlette(routes=routes), guard)
+        missing = {404: site.missing, 405: site.missing}
+    return gate(Starlette(routes=routes, exception_handlers=missing), guard)
 
 
 class _Server(uvicorn.Server):

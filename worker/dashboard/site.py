@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
@@ -73,6 +74,17 @@ class Site:
     def part(self, name: str, **values: Any) -> str:
         """A fragment of a page."""
         return templates().get_template(f"parts/{name}.html").render(base=self.path, **values)
+
+    async def missing(self, request: Request, error: Exception) -> Response:
+        """What is said where no page is: to a browser as a page, with the way to the others."""
+        code, headers = 404, None
+        if isinstance(error, HTTPException):
+            code, headers = error.status_code, error.headers
+        if visit_of(request).session is None or "text/html" not in request.headers.get("accept", ""):
+            return PlainTextResponse("Nothing is at this address.\n", code, headers)
+        answer = self.page(request, "missing", code=code, title="No such page", snapshot=self.status.snapshot())
+        answer.headers.update(headers or {})
+        return answer
 
     def after(self, request: Request, notice: Notice, to: str) -> Response:
         """Lead the browser to a page that shows the notice."""

@@ -101,12 +101,12 @@ def engines(snapshot: Snapshot) -> tuple[SlotView, ...]:
 
 
 def queue_line(snapshot: Snapshot) -> str:
-    """Jobs that no engine works on."""
+    """Jobs that no engine works on; empty for none."""
     parts = [
         *([f"{snapshot.waiting} waiting"] if snapshot.waiting else []),
         *([f"{snapshot.delivering} being checked and delivered"] if snapshot.delivering else []),
     ]
-    return ", ".join(parts) or "none beside"
+    return ", ".join(parts)
 
 
 def attention(snapshot: Snapshot) -> tuple[tuple[str, str, str], ...]:
@@ -117,7 +117,9 @@ def attention(snapshot: Snapshot) -> tuple[tuple[str, str, str], ...]:
         for pause in snapshot.pauses
         if pause.kind != "owner"
     )
-    horde = [] if standing.reachable else [("horde", "The Horde does not answer.", "The worker tries by itself.")]
+    # A pause because of the Horde says it better.
+    is_said = standing.reachable or any(pause.kind == "horde" for pause in snapshot.pauses)
+    horde = [] if is_said else [("horde", "The Horde does not answer.", "The worker tries by itself.")]
     if standing.paused:
         horde.append(("horde", "A moderator of the Horde has paused this worker.", "Ask on the Horde's Discord why."))
     warnings = tuple(("warning", each.sentence, each.remedy) for each in snapshot.warnings)
@@ -147,8 +149,8 @@ def why_not_more(snapshot: Snapshot) -> dict[str, Any]:
 def estimate(advice: AdviceView) -> str:
     """What a change might bring and take, as a sentence that says so."""
     parts = [
-        f"{plural(advice.jobs_per_hour, 'job')} an hour",
-        *([f"{number(advice.kudos_per_hour)} kudos an hour"] if advice.kudos_per_hour is not None else []),
+        f"{plural(advice.jobs_per_hour, 'more job')} an hour",
+        *([f"{number(advice.kudos_per_hour)} kudos"] if advice.kudos_per_hour is not None else []),
         *([f"{size(advice.disk_bytes)} of disk"] if advice.disk_bytes else []),
         *([f"{size(advice.memory_bytes)} of memory for its weights"] if advice.memory_bytes else []),
     ]

@@ -128,6 +128,7 @@ class ModelManager:
     ) -> None:
         self.store = store_of(config, root, custom)
         self._config = config
+        self._doubts: tuple[str, ...] = ()
         self._custom = custom
         self._tokens = tokens
         self._custom_file = custom_file
@@ -206,6 +207,7 @@ class ModelManager:
             self._report.downloads,
             self._report.bytes_per_s,
             self._report.left_s,
+            self._doubts,
         )
 
     def change(self, before: BridgeData, after: BridgeData) -> None:
@@ -306,13 +308,16 @@ class ModelManager:
     async def _round(self, own: httpx.AsyncClient, downloader: Downloader) -> None:
         """Choose the models again, serve those that are complete, fetch the others."""
         self._retry.clear()
+        trouble: tuple[str, ...] = ()
         try:
             selection = await self._select(own)
         except WorkerError as error:
             known = "the models known so far" if self._reference.images else "your custom models"
-            logger.bind(action="model_lists_unavailable").error("Only {} are served: {}", known, error)
+            trouble = (f"Only {known} are served: {error}",)
+            logger.bind(action="model_lists_unavailable").error("{}", trouble[0])
             self._retry.add("the model lists")
             selection = await self._select(None, self._reference)
+        self._doubts = (*trouble, *selection.warnings)
         for warning in selection.warnings:
             self._warn_once(warning)
         missing = await self._adopt(selection)

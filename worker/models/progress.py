@@ -28,6 +28,8 @@ class ModelsState:
     downloads: tuple[DownloadProgress, ...] = ()
     bytes_per_s: float = 0.0
     left_s: float | None = None
+    #: sentences on what the owner wants and is not there: a name that no model has, lists that can't be read
+    doubts: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         count = len(self.ready) + len(self.waiting) + len(self.failed)

@@ -244,6 +244,7 @@ class StatusBoard:
                 standing=standing,
                 machine=self._machine(),
                 flat=self._parts.flat_pictures.many,
+                doubts=state.doubts,
             ),
             advice=self._advisor.advice(),
             predictions=self._advisor.predictions(),

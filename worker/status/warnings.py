@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from worker.jobs.flat_pictures import REMEDY
 from worker.status.model import Machine, ModelView, SlotView, Standing, WarningView
-from worker.units import GIB
+from worker.units import GIB, counted
 from worker.untrusted.text import visible
 
 #: Failures of one engine from which on it counts as failing again and again.
@@ -16,6 +16,8 @@ SOUND_AGAIN_S = 1800.0
 LOW_DISK = 3
 #: Models that a sentence names at most.
 MOST_NAMED = 5
+#: Sentences on the choice of models that are said at most, and characters of each.
+MOST_SAID, LONGEST_DOUBT = 3, 300
 UNKNOWN = Machine()
 NOTHING: Mapping[str, int] = MappingProxyType({})
 
@@ -40,11 +42,15 @@ class WarningBook:
         standing: Standing,
         machine: Machine = UNKNOWN,
         flat: Mapping[str, int] = NOTHING,
+        doubts: Sequence[str] = (),
     ) -> tuple[WarningView, ...]:
-        """The warnings that hold now, the oldest first. `flat`: jobs in a row with pictures of one colour, by model."""
+        """The warnings that hold now, the oldest first.
+
+        `flat`: jobs in a row with pictures of one colour, by model. `doubts`: see `ModelsState`.
+        """
         now = self._wall()
         ailing = [slot for slot in slots if self._is_ailing(slot, now)]
-        all_found = (*engines(ailing), *findings(models, standing, machine, flat))
+        all_found = (*engines(ailing), *findings(models, standing, machine, flat, doubts))
         found = {topic: (topic, sentence, remedy) for topic, sentence, remedy in all_found}
         self._since = {topic: self._since.get(topic, now) for topic in found}
         made = (WarningView(*finding, since=self._since[topic]) for topic, finding in found.items())
@@ -63,16 +69,21 @@ class WarningBook:
 def engines(slots: Sequence[SlotView]) -> Iterator[Finding]:
     """Engines that fail."""
     for slot in slots:
+        failed = f"failed {counted(slot.failures, 'time')}" if slot.failures else f"is {slot.state}"
         why = f": {slot.reason.rstrip('.')}" if slot.reason else ""
         yield (
             f"engine {slot.number}",
-            f"Engine {slot.number} ({slot.device}) failed {slot.failures} times{why}.",
+            f"Engine {slot.number} ({slot.device}) {failed}{why}.",
             slot.remedy or "Its log says why.",
         )
 
 
 def findings(
-    models: Sequence[ModelView], standing: Standing, machine: Machine, flat: Mapping[str, int]
+    models: Sequence[ModelView],
+    standing: Standing,
+    machine: Machine,
+    flat: Mapping[str, int],
+    doubts: Sequence[str],
 ) -> Iterator[Finding]:
     """Everything else that is not as it should be."""
     free, needed = machine.disk_free_bytes, machine.disk_needed_bytes
@@ -85,8 +96,12 @@ def findings(
     if failed := [model for model in models if model.state == "failed"]:
         named = "; ".join(f"{model.name} ({model.reason})" for model in failed[:MOST_NAMED])
         yield "models", f"{len(failed)} of the models can't be served: {named}.", "See `horde-bridge models list`."
+    if doubts:
+        more = [f"And {len(doubts) - MOST_SAID} more."] if len(doubts) > MOST_SAID else []
+        said = " ".join((*(visible(each, longest=LONGEST_DOUBT) for each in doubts[:MOST_SAID]), *more))
+        yield "choice of models", said, "`horde-bridge models list` shows what is known."
     if flat:
-        named = ", ".join(f"{model} ({jobs} jobs)" for model, jobs in list(flat.items())[:MOST_NAMED])
+        named = ", ".join(f"{model} ({counted(jobs, 'job')})" for model, jobs in list(flat.items())[:MOST_NAMED])
         yield "flat pictures", f"Nothing but pictures of a single colour came of {visible(named)}.", REMEDY
     if standing.paused:
         yield (

@@ -56,3 +56,26 @@ def test_the_link_is_shown_where_there_is_a_page_and_otherwise_the_key_that_turn
     with pytest.raises(WorkerError, match=r"dashboard of 'a' is turned off.*Set `dashboard: true`"):
         steer.status(link=True)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "sent", "said"),
+    [
+        ({}, {}, "until `horde-bridge resume`"),
+        ({"for_": "10m"}, {"for_s": 600.0}, "for 10 min"),
+        ({"span": "10m"}, {"for_s": 600.0}, "for 10 min"),
+        ({"span": "10"}, {"for_s": 10.0}, "for 10 s"),
+    ],
+)
+def test_a_pause_says_how_long_it_was_understood(monkeypatch, capsys, given, sent, said):
+    asked = []
+    monkeypatch.setattr(steer, "running_workers", lambda _: [worker("a")])
+    monkeypatch.setattr(steer, "ask", lambda _, method, path, body: asked.append((method, path, body)))
+    steer.pause(**given)
+    assert asked == [("POST", "/api/pause", sent)]
+    assert capsys.readouterr().out == f"a is paused {said}; jobs under way are finished.\n"
+
+
+def test_a_span_that_is_given_twice_is_refused():
+    with pytest.raises(typer.BadParameter, match="twice"):
+        steer.pause("10m", for_="20m")

@@ -90,3 +90,7 @@ def test_foreign_text_controls_no_terminal():
     assert "\x1b[2J" not in text
     assert "\u202e" not in text
     assert "[bold]me[/bold]" in text
+
+
+def test_what_it_earns_is_read_in_a_narrow_window_too():
+    assert "12 jobs, 300 kudos" in drawn(snapshot(name="Second worker"), width=44)[1]

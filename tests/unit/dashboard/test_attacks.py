@@ -409,3 +409,13 @@ async def test_refusals_carry_the_same_headers(stranger):
 async def test_pages_are_not_kept_by_browsers_and_proxies(owner):
     assert (await owner.get("/")).headers["cache-control"] == "no-store"
     assert isinstance(await owner.get("/static/page.css"), httpx.Response)
+
+
+async def test_an_address_without_a_page_leads_back_to_those_there_are(owner, stranger):
+    for path, code in (("/nothing", 404), ("/jobs/x/y/z", 404), ("/steer/pause", 405)):
+        answer = await owner.get(path)
+        assert answer.status_code == code
+        assert 'href="/jobs"' in answer.text
+        assert (await owner.get(path, headers={"accept": "*/*"})).text == "Nothing is at this address.\n"
+    assert (await owner.get("/steer/pause")).headers["allow"] == "POST"
+    assert (await stranger.get("/nothing")).status_code == 303

@@ -53,7 +53,7 @@ async def test_what_needs_a_look_is_said_once(snapshot):
 async def test_advice_is_an_estimate_and_leads_to_its_setting(snapshot):
     shown = views.why_not_more(replace(snapshot, advice=(ADVICE,)))
     html = Site(Rig().board).part("why", it=shown, views=views)
-    assert "At most 3.5 jobs an hour, 41 kudos an hour, 10.0 GiB of disk." in html
+    assert "At most 3.5 more jobs an hour, 41 kudos, 10.0 GiB of disk." in html
     assert 'href="/settings#allow_lora"' in html
     assert "<code>allow_lora: true</code>" in html
     other = views.why_not_more(replace(snapshot, advice=(replace(ADVICE, key="bridge_agent"),)))
@@ -82,3 +82,16 @@ async def test_every_part_of_the_overview_is_there_when_there_is_something_to_sa
     for words in ("37 jobs an hour", "5 came", "sd.safetensors", "1 min left", "a word", "not yet", "no file",
                   "41 were passed over", "Asked for 10 min"):  # fmt: skip
         assert words in html, words
+
+
+async def test_a_horde_that_does_not_answer_is_said_once(snapshot):
+    away = replace(snapshot, standing=Standing(reachable=False))
+    assert [kind for kind, _, _ in views.attention(away)] == ["horde"]
+    pause = PauseView("horde", "127.0.0.1 did not answer.", until=1_800_000_000.0, tries_again=True)
+    assert [kind for kind, _, _ in views.attention(replace(away, pauses=(pause,)))] == ["pause"]
+
+
+async def test_each_engine_has_its_number_also_where_two_are_on_one_device(snapshot, tmp_path):
+    html = Site(Rig().board).part("slots", it=(snapshot.slots, ""), views=views)
+    assert "Engine 1" in html
+    assert "Other jobs" not in html

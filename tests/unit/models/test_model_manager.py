@@ -375,3 +375,22 @@ async def test_headers_of_auxiliary_files_are_read_before_the_event_loop_asks_fo
         monkeypatch.setattr(store_module, "read_contents", None)
         assert room.has(both.model)
         assert not room.has(both.decoder)
+
+
+async def test_a_name_that_no_model_has_is_among_what_is_shown_until_it_is_corrected(place, put):
+    place.list("a", "b")
+    put(place.own("a"))
+    put(place.own("b"))
+    async with place.room(models_to_load=["a", "bb"]) as room:
+        await until(lambda: room.names() == ("a",))
+        (doubt,) = room.state().doubts
+        assert doubt.startswith("models_to_load: no model is called 'bb'.")
+        room.change(room._config, place.config())
+        await until(lambda: room.names() == ("a", "b"))
+        assert room.state().doubts == ()
+
+
+async def test_lists_that_can_not_be_read_are_among_what_is_shown(place):
+    async with place.room(model_reference=str(place.folder / "nowhere")) as room:
+        await until(lambda: room.state().doubts)
+        assert room.state().doubts[0].startswith("Only your custom models are served: ")

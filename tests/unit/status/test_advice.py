@@ -77,7 +77,7 @@ def test_each_reason_that_a_setting_ends_becomes_a_sentence_the_best_first() -> 
     found = advise(Facts(CLOSED, {"lora": Rate(3, 37.0), "img2img": Rate(1, 50.0), "worker_id": Rate(9, 99.0)}))
     assert [advice.topic for advice in found] == ["img2img", "lora"]
     assert found[1].sentence == "37 jobs an hour asked for LoRAs, and this worker does not take them."
-    assert found[1].remedy == "allow_lora: true"
+    assert found[1].remedy == "Set `allow_lora: true`."
     assert "estimate" in found[1].basis
     assert found[1].kudos_per_hour is None, "no job was paid yet"
 

@@ -1,7 +1,7 @@
 """A warning lasts as long as its cause, and is told with what helps."""
 
 from worker.status.model import Machine, ModelView, SlotView, Standing
-from worker.status.warnings import SOUND_AGAIN_S, WarningBook
+from worker.status.warnings import LONGEST_DOUBT, SOUND_AGAIN_S, WarningBook
 from worker.units import GIB
 
 
@@ -12,9 +12,9 @@ class Watch:
         self.now = 1000.0
         self._book = WarningBook(lambda: self.now)
 
-    def look(self, *slots, models=(), machine=None, standing=None):
+    def look(self, *slots, models=(), machine=None, standing=None, doubts=()):
         return self._book.current(
-            slots=slots, models=models, machine=machine or Machine(), standing=standing or Standing()
+            slots=slots, models=models, machine=machine or Machine(), standing=standing or Standing(), doubts=doubts
         )
 
     def topics(self, *slots, **more):
@@ -24,9 +24,9 @@ class Watch:
 def test_an_engine_that_is_down_is_a_warning_until_it_is_up():
     watch = Watch()
     (warning,) = watch.look(SlotView(1, "GPU 0", "resting", failures=1, reason="It died.", remedy="Look."))
-    assert (warning.sentence, warning.remedy) == ("Engine 1 (GPU 0) failed 1 times: It died.", "Look.")
+    assert (warning.sentence, warning.remedy) == ("Engine 1 (GPU 0) failed 1 time: It died.", "Look.")
     assert watch.topics(SlotView(1, "GPU 0", "ready", failures=1)) == []
-    assert watch.look(SlotView(1, "GPU 0", "stuck"))[0].sentence == "Engine 1 (GPU 0) failed 0 times."
+    assert watch.look(SlotView(1, "GPU 0", "stuck"))[0].sentence == "Engine 1 (GPU 0) is stuck."
 
 
 def test_an_engine_that_failed_often_is_a_warning_until_it_was_sound_for_a_while():
@@ -60,3 +60,15 @@ def test_each_warning_has_the_moment_at_which_it_came_up_and_the_oldest_is_first
     assert [(warning.topic, warning.since) for warning in both] == [
         ("models", first.since), ("paused by a moderator", 1050.0),
     ]  # fmt: skip
+
+
+def test_names_that_no_model_has_are_told_as_long_as_they_are_wanted_and_few_at_once():
+    watch = Watch()
+    doubts = tuple(f"models_to_load: no model is called 'Model {number}'." for number in range(5))
+    (warning,) = watch.look(doubts=doubts[:1])
+    assert warning.sentence == "models_to_load: no model is called 'Model 0'."
+    assert warning.remedy == "`horde-bridge models list` shows what is known."
+    assert watch.look(doubts=doubts)[0].sentence.endswith("'Model 2'. And 2 more.")
+    (foreign,) = watch.look(doubts=("x" * 10_000 + "\x1b[2J",))
+    assert len(foreign.sentence) <= LONGEST_DOUBT + 1
+    assert watch.topics() == []

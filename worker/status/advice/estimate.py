@@ -118,7 +118,7 @@ def _switches(facts: Facts) -> Sequence[AdviceView]:
                 key=switch.key,
                 value=_written(value),
                 sentence=f"{_count(rate.per_hour)} jobs an hour {switch.asks}, and this worker does not take them.",
-                remedy=f"{switch.key}: {_written(value)}" if value != () else "Remove words from blacklist.",
+                remedy=f"Set `{switch.key}: {_written(value)}`." if value != () else "Remove words from blacklist.",
                 jobs_per_hour=jobs,
                 kudos_per_hour=None if facts.job_kudos is None else jobs * facts.job_kudos,
                 basis=_basis(facts),

@@ -1,0 +1,12 @@
+"""Counts are written as people say them."""
+
+import pytest
+
+from worker.units import counted
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 jobs"), (1, "1 job"), (2, "2 jobs"), (0.7, "1 job"), (1.4, "1 job"), (1200, "1200 jobs")]
+)
+def test_one_is_one_and_everything_else_is_many(count, text):
+    assert counted(count, "job") == text
