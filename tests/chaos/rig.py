@@ -46,6 +46,7 @@ MODEL = "Tiny SD1.5"
 UNLIMITED = partial(FaultLimiter, in_a_row=10**9, per_hour=10**9, with_expected=10**9)
 #: Known to the Horde; served where a test says so.
 OTHER = "another"
+THIRD = "a third"
 
 
 class OneModel:
@@ -53,6 +54,7 @@ class OneModel:
 
     def __init__(self, checkpoint: str = "tiny.safetensors") -> None:
         self.served: tuple[str, ...] = (MODEL,)
+        self.pinned: frozenset[str] = frozenset()
         self._checkpoint = checkpoint
         self.unreadable: list[str] = []
         self.readable: list[str] = []
@@ -74,6 +76,9 @@ class OneModel:
 
     def names(self) -> tuple[str, ...]:
         return self.served
+
+    def named(self) -> frozenset[str]:
+        return self.pinned
 
     def model(self, name: str) -> ServedModel | None:
         file = self._checkpoint if name == MODEL else f"{name}.safetensors"

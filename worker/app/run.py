@@ -18,6 +18,7 @@ from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot
 from worker.errors import ConfigError, EngineStartFailed
 from worker.horde.client import HordeClient
+from worker.horde.demand import LOOK_EVERY_S, Demand
 from worker.horde.limits import Limits
 from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.inputs import ModelSource
@@ -27,6 +28,7 @@ from worker.jobs.prefetch import Prefetch
 from worker.jobs.runner import JobRunner, Services
 from worker.process.supervisor import RestartPolicy
 from worker.safety.checker import SafetyChecker
+from worker.scheduling.choice_by_demand import ChoiceByDemand
 from worker.scheduling.device_limits import RotationTimes
 from worker.scheduling.drain import DRAIN_LIMIT_S, until_drained
 from worker.scheduling.estimates import Estimates
@@ -34,6 +36,7 @@ from worker.scheduling.estimates.cooldowns import ModelCooldowns
 from worker.scheduling.estimates.memory import OutOfMemoryLimits
 from worker.scheduling.fault_limiter import FaultLimiter
 from worker.scheduling.intake import Intake
+from worker.scheduling.model_choice import ChoiceTimes
 from worker.scheduling.offer import Capabilities, CapabilityWatch
 from worker.scheduling.planner import Planner, stall_limits_s
 from worker.scheduling.pop_backoff import PopBackoff, PopPauses
@@ -56,6 +59,9 @@ class Tolerance:
     silence_limit_s: float | None = None
     #: of the sizes that pops ask for in turn
     rotation: RotationTimes = field(default_factory=RotationTimes)
+    #: of the choice of models by demand, and between two looks at what is asked for
+    choice: ChoiceTimes = field(default_factory=ChoiceTimes)
+    demand_look_every_s: float = LOOK_EVERY_S
     #: between two pops
     pauses: PopPauses = field(default_factory=PopPauses)
 
@@ -155,6 +161,7 @@ def _status(
         StatusParts(
             live=setup.live,
             horde=horde,
+            demand=Demand(horde, every_s=setup.tolerance.demand_look_every_s),
             pool=pool,
             models=setup.models,
             events=setup.events,
@@ -198,7 +205,6 @@ def _begin(
     in_flight, faults = status.in_flight, setup.tolerance.faults()
     for ago_s in setup.journal.faults_ago_s() if setup.journal else ():
         faults.count(1, ago_s=ago_s)
-    planner = Planner(lambda: setup.config, setup.models, pool, estimates, rotation=setup.tolerance.rotation)
     watch = CapabilityWatch(library, setup.agent, setup.models.has)
     pop_backoff = PopBackoff(setup.tolerance.pauses)
 
@@ -207,6 +213,23 @@ def _begin(
         models = tuple(model for name in setup.models.names() if (model := setup.models.model(name)))
         return watch.capabilities(setup.config, models)
 
+    choice = ChoiceByDemand(
+        lambda: setup.config,
+        status.demand,
+        named=setup.models.named,
+        threads=lambda: len(pool.offered_slots),
+        in_vain_s=lambda: pop_backoff.in_vain_s,
+        times=setup.tolerance.choice,
+    )
+
+    def choose(names: Sequence[str]) -> Sequence[str]:
+        # What can't be served has no part in it, or it might take the place of what can.
+        able = capabilities()
+        return choice.offered([name for name in names if able is None or name in able.models])
+
+    planner = Planner(
+        lambda: setup.config, setup.models, pool, estimates, choice=choose, rotation=setup.tolerance.rotation
+    )
     admission = Admission(
         AdmissionParts(
             config=lambda: setup.config,
@@ -220,9 +243,11 @@ def _begin(
             safety=setup.safety,
             machine=MachineLimits(setup.engines[0].base_directory),
             pause=status.steering.pause_state,
+            choice=choice,
         )
     )
     setup.events.subscribe(planner.note)
+    setup.events.subscribe(choice.note)
     setup.events.subscribe(faults.note)
     intake = Intake(
         horde,

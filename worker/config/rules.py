@@ -131,6 +131,10 @@ CAUTIONS: tuple[tuple[Condition, str], ...] = (
         "high_memory_mode keeps models in memory, unload_models_from_vram_often removes them; turn the latter off.",
     ),
     (
+        lambda data: data.dynamic_models and data.number_of_dynamic_models == 0,
+        "dynamic_models has no effect with number_of_dynamic_models 0: every model of models_to_load is offered.",
+    ),
+    (
         lambda data: data.dashboard_announce_to and not data.dashboard_announce_token,
         "dashboard_announce_to has no effect without dashboard_announce_token, the dashboard_token of that worker.",
     ),

@@ -27,7 +27,6 @@ ALCHEMIST_FORMS = ("caption", "nsfw", "interrogation", "post-process")
 
 _ALCHEMIST = "It belongs to alchemist workers; this worker renders images only."
 _SCRIBE = "It belongs to scribe (text) workers; this worker renders images only."
-_DYNAMIC = "Models are not chosen by demand here; use TOP n in models_to_load."
 _MEMORY = "The engine manages memory itself; use the memory modes instead."
 
 
@@ -51,8 +50,6 @@ class IgnoredKeys(KeyGroup):
         KeyDoc("An image worker is named by dreamer_name; worker_name is used if that is not set.", Effect.NONE),
     ] = ""
     censorlist: Annotated[TextList, KeyDoc("Use blacklist to refuse jobs by words.", Effect.NONE)] = ()
-    dynamic_models: Annotated[bool, KeyDoc(_DYNAMIC, Effect.NONE)] = False
-    number_of_dynamic_models: Annotated[int, Ge(0), Le(1000), KeyDoc(_DYNAMIC, Effect.NONE)] = 1
     max_models_to_download: Annotated[
         int,
         Ge(0),

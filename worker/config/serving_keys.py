@@ -145,6 +145,23 @@ class ModelKeys(KeyGroup):
             Effect.AT_ONCE,
         ),
     ] = False
+    dynamic_models: Annotated[
+        bool,
+        KeyDoc(
+            "Lets what is asked for at the Horde choose which models are offered. Models that models_to_load names are "
+            "always offered; those that its commands stand for take turns by demand.",
+            Effect.AT_ONCE,
+        ),
+    ] = False
+    number_of_dynamic_models: Annotated[
+        int,
+        Ge(0),
+        Le(1000),
+        KeyDoc(
+            "With dynamic_models: how many models are offered by demand at a time, beside the named ones.",
+            Effect.AT_ONCE,
+        ),
+    ] = 1
     custom_models: Annotated[
         CustomModels,
         KeyDoc(

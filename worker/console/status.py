@@ -71,7 +71,7 @@ def models_text(status: Snapshot) -> str:
         text += f"; {file.name} {share}{max(file.total_bytes, file.done_bytes) / GIB:.1f} GiB"
     if status.downloads and (left_s := status.downloads[0].left_s) is not None:
         text += f", {duration(left_s)} left"
-    return f"{text}."
+    return f"{text}. {status.choice}".rstrip()
 
 
 def account_text(status: Snapshot) -> str:

@@ -246,10 +246,12 @@ class HordeClient:
 
 
 def _demand_in(answer: Answer) -> list[ModelDemand]:
-    found = []
-    for entry in answer.json_list() or ():
+    entries, found = answer.json_list(), []
+    for entry in entries or ():
         with contextlib.suppress(ValidationError):
             found.append(ModelDemand.model_validate(entry))
+    if entries is None or (entries and not found):
+        raise unreadable(Endpoint.STATUS, answer)
     return found
 
 

@@ -1,7 +1,7 @@
 """What a job names, found: its model, its LoRAs, its textual inversions; and its payload with all of that, read."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +42,10 @@ class ModelSource(Protocol):
 
     def names(self) -> tuple[str, ...]:
         """Models whose files are all there, in the owner's order."""
+        ...
+
+    def named(self) -> Collection[str]:
+        """Models that the owner named, his own among them; the others are there by a command, or by demand."""
         ...
 
     def model(self, name: str) -> ServedModel | None:

@@ -46,6 +46,10 @@ class InstalledModels:
     def names(self) -> tuple[str, ...]:
         return tuple(self._served)
 
+    def named(self) -> frozenset[str]:
+        """None is: whoever makes this chose them."""
+        return frozenset()
+
     def model(self, name: str) -> ServedModel | None:
         return self._served.get(name)
 

@@ -139,6 +139,7 @@ class ModelManager:
         self._reference = NO_LISTS
         #: by name, in the owner's order
         self._models: dict[str, ManagedModel] = {}
+        self._named: frozenset[str] = frozenset()
         #: what another round may achieve: names, lists
         self._retry: set[str] = set()
         self._warned: set[str] = set()
@@ -151,6 +152,10 @@ class ModelManager:
     def names(self) -> tuple[str, ...]:
         """Models that can be rendered now, in the owner's order."""
         return tuple(name for name, model in self._models.items() if model.state is ModelState.READY)
+
+    def named(self) -> frozenset[str]:
+        """Models that the owner named, his own among them."""
+        return self._named
 
     def model(self, name: str) -> ServedModel | None:
         found = self._models.get(name)
@@ -335,7 +340,7 @@ class ModelManager:
 
     async def _adopt(self, selection: ModelSelection) -> dict[ModelRecord, tuple[MissingFile, ...]]:
         """Want these models from now on, and serve the complete ones. Returns the missing files of each usable one."""
-        self._reference = selection.reference
+        self._reference, self._named = selection.reference, selection.resolution.named
         known, self._models = self._models, {}
         for record in selection.records:
             self._models[record.name] = known.get(record.name) or ManagedModel(record)

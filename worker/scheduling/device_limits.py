@@ -7,7 +7,7 @@ that can do whatever may come.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 #: Jobs for smaller pictures than this are rare: a model that can't do it is not offered.
 LEAST_PIXELS = 256 * 256
@@ -30,6 +30,11 @@ class DeviceLimits:
     limits: Mapping[str, SizeLimit]
     #: what the owner allows
     max_pixels: int
+
+    def among(self, names: Collection[str]) -> "DeviceLimits":
+        """The same for these models alone, or for all where the device can do nothing with them."""
+        some = replace(self, models=tuple(model for model in self.models if model in names))
+        return some if some.sizes() else self
 
     def sizes(self) -> set[int]:
         """For each model the largest size that is of use; halves, quarters … of `max_pixels`, to have but a few."""

@@ -1,8 +1,8 @@
 """Plan the next pop: models, size and number of images, for the engine that will be free first."""
 
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from loguru import logger
 
@@ -81,14 +81,17 @@ class Planner:
         pool: EnginePool,
         estimates: Estimates,
         *,
+        choice: Callable[[Sequence[str]], Sequence[str]] = tuple,
         rotation: RotationTimes | None = None,
         roll: Callable[[], float] = random.random,
         clock: Clock = monotonic,
     ) -> None:
+        """`choice` gives those of some models to offer now."""
         self._config = config
         self._models = models
         self._pool = pool
         self._estimates = estimates
+        self._choice = choice
         self._roll = roll
         self._clock = clock
         self._rotation = MaxPixelsRotation(rotation)
@@ -112,10 +115,13 @@ class Planner:
         """The next pop, with `asking` pops under way; None if nothing can be served."""
         now = self._clock()
         prospects = self._prospects(asking)
-        useful = [prospect for prospect in prospects if prospect.device.sizes()]
         if not asking:
             # Of slots that are free first: what one can do that is busy for long says little.
             self._tell(withdrawn_everywhere(prospect.device for prospect in prospects))
+        chosen = self._choice([name for name in self._models.names() if name not in self.withdrawn])
+        prospects = [replace(prospect, device=prospect.device.among(chosen)) for prospect in prospects]
+        useful = [prospect for prospect in prospects if prospect.device.sizes()]
+        if not asking:
             self._advance(useful, now)
         size = self._rotation.current
         largest = self._rotation.largest_in_force(size, now)

@@ -21,6 +21,7 @@ from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.inputs import ModelSource
 from worker.jobs.job import Stage
 from worker.safety.checker import SafetyChecker
+from worker.scheduling.choice_by_demand import ChoiceByDemand
 from worker.scheduling.fault_limiter import FaultLimiter
 from worker.scheduling.offer import Capabilities, build_offer
 from worker.scheduling.owner_pause import OwnerPause
@@ -118,6 +119,8 @@ class AdmissionParts:
     safety: SafetyChecker
     machine: MachineLimits
     pause: OwnerPause = field(default_factory=OwnerPause)
+    #: None: every model is offered
+    choice: ChoiceByDemand | None = None
     clock: Clock = monotonic
 
 
@@ -162,6 +165,11 @@ class Admission:
     def not_offered(self) -> Mapping[str, str]:
         """Switches that the owner left on, models and kinds of jobs that can't be offered, with the reason."""
         return dict(self._capabilities.off) if self._capabilities else {}
+
+    @property
+    def choice(self) -> ChoiceByDemand | None:
+        """How demand chooses among the models that could be offered."""
+        return self._parts.choice
 
     @property
     def skipped(self) -> Mapping[str, int]:

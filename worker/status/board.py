@@ -14,10 +14,12 @@ from worker.config.live import LiveConfig
 from worker.engine.pool import EnginePool
 from worker.engine.slot import EngineSlot, SlotState
 from worker.horde.client import HordeClient
+from worker.horde.demand import Demand
 from worker.jobs.flat_pictures import FlatPictures
 from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.inputs import ModelSource
 from worker.jobs.job import Job, JobEvent, JobEvents
+from worker.scheduling.choice_by_demand import ChoiceByDemand
 from worker.scheduling.estimates import Estimates
 from worker.scheduling.pop_or_wait import Admission
 from worker.status.advice.advisor import Advisor, Work
@@ -70,6 +72,7 @@ class StatusParts:
 
     live: LiveConfig
     horde: HordeClient
+    demand: Demand
     pool: EnginePool
     models: ModelSource
     events: JobEvents
@@ -108,7 +111,7 @@ class StatusBoard:
         parts.events.subscribe_pops(self.stats.note_pop)
         parts.events.subscribe_pops(self._standing.note)
         self._advisor = Advisor(
-            parts.live, parts.horde, work=self._work, size_of=parts.models.known_size, clock=clock, wall=wall
+            parts.live, parts.demand, work=self._work, size_of=parts.models.known_size, clock=clock, wall=wall
         )
         parts.events.subscribe_pops(self._advisor.note)
         self._book.on_end(self._advisor.ended)
@@ -121,6 +124,11 @@ class StatusBoard:
     def steering(self) -> Steering:
         """Pause, resume, finish, maintenance, settings."""
         return self._parts.steering
+
+    @property
+    def demand(self) -> Demand:
+        """What is asked for at the Horde."""
+        return self._parts.demand
 
     @property
     def in_flight(self) -> JobsInFlight:
@@ -146,7 +154,7 @@ class StatusBoard:
         """Follow what the Horde and the log say, and keep the history, until cancelled."""
         with self._log.listening():
             await asyncio.gather(
-                self._standing.run(), self._advisor.run(), *([self._keeper.run()] if self._keeper else [])
+                self._standing.run(), self._parts.demand.run(), *([self._keeper.run()] if self._keeper else [])
             )
 
     # Read by whoever shows it
@@ -231,6 +239,7 @@ class StatusBoard:
                 for each in state.downloads
             ),
             models=models,
+            choice=visible(self._choice.sentence) if self._choice else "",
             not_offered=dict(admission.not_offered) if admission else {},
             pauses=pauses,
             standing=standing,
@@ -323,12 +332,24 @@ class StatusBoard:
         limits = self._admission.machine
         return Machine(limits.memory_free, limits.disk_free, limits.disk)
 
+    @property
+    def _choice(self) -> ChoiceByDemand | None:
+        return self._admission.choice if self._admission else None
+
     def _models(self) -> tuple[ModelView, ...]:
         state = self._parts.models.state()
-        withheld = dict(self._admission.not_offered) | dict(self._admission.withdrawn) if self._admission else {}
+        admission, choice = self._admission, self._choice
+        chosen = choice.offered_because if choice else {}
+        withheld = {
+            **(choice.withheld_because if choice else {}),
+            **(admission.not_offered if admission else {}),
+            **(admission.withdrawn if admission else {}),
+        }
         return (
             *(
-                ModelView(visible(name), "withheld" if name in withheld else "served", withheld.get(name, ""))
+                ModelView(visible(name), "withheld", visible(withheld[name]))
+                if name in withheld
+                else ModelView(visible(name), "served", visible(chosen.get(name, "")))
                 for name in state.ready
             ),
             *(ModelView(visible(name), "waiting") for name in state.waiting),

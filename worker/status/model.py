@@ -189,7 +189,7 @@ class ModelView:
     name: str
     #: served, waiting (to be fetched), withheld (here, and not offered for now), failed (can't be had or used)
     state: str
-    #: why it is not served; empty where it is
+    #: why it is not served, or why it was chosen; empty where there is nothing to say
     reason: str = ""
 
 
@@ -354,6 +354,8 @@ class Snapshot:
     ended: tuple[JobRecord, ...] = ()
     downloads: tuple[DownloadView, ...] = ()
     models: tuple[ModelView, ...] = ()
+    #: how demand chooses among them; empty while all are offered
+    choice: str = ""
     #: switches and kinds of jobs that the owner allows and that are not offered, with the reason
     not_offered: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     pauses: tuple[PauseView, ...] = ()

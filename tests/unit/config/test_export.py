@@ -78,7 +78,5 @@ def test_what_is_shown_is_complete_and_masks_secrets():
 
 
 def test_each_ignored_key_is_named_with_a_whole_sentence_that_says_why():
-    data = BridgeData.model_validate({"number_of_dynamic_models": 3, "max_power": 32, "temp_dir": "./tmp"})
-    assert ignored_keys(data) == (
-        "number_of_dynamic_models has no effect. Models are not chosen by demand here; use TOP n in models_to_load.",
-    )
+    data = BridgeData.model_validate({"censorlist": ["word"], "max_power": 32, "temp_dir": "./tmp"})
+    assert ignored_keys(data) == ("censorlist has no effect. Use blacklist to refuse jobs by words.",)

@@ -123,3 +123,10 @@ def test_settling_twice_changes_nothing_more():
 
 def test_every_rule_names_a_key():
     assert {rule.key for rule in RULES} <= set(BridgeData.model_fields)
+
+
+def test_a_choice_by_demand_without_a_place_is_doubtful():
+    data, (warning,) = settle(BridgeData(dynamic_models=True, number_of_dynamic_models=0))
+    assert "dynamic_models has no effect" in warning
+    assert data.dynamic_models
+    assert settle(BridgeData(dynamic_models=True))[1] == ()

@@ -87,7 +87,7 @@ class Stand:
             job.sampling.note("sampler", step, step * seconds_per_step)
         self.estimates.note(JobEvent(job, Stage.DELIVERING if done else Stage.FAULTED))
 
-    def planner(self) -> Planner:
+    def planner(self, **more: Any) -> Planner:
         data = BridgeData.model_validate({"max_power": 32, **self.config})
         models = type("Models", (), {"names": lambda _: self.names, "model": lambda _, name: self.model(name)})()
         self.estimates = KnownIdle(lambda: stall_limits_s(data), clock=CLOCK)
@@ -96,7 +96,7 @@ class Stand:
             for _ in range(2):
                 self.render(name, unit_s)
         pool: Any = self
-        return Planner(lambda: data, models, pool, self.estimates, roll=lambda: self.roll, clock=CLOCK)
+        return Planner(lambda: data, models, pool, self.estimates, roll=lambda: self.roll, clock=CLOCK, **more)
 
 
 def task(model: str = "a", *, pixels: int = FULL, batch: int = 1) -> RenderTask:
@@ -391,3 +391,22 @@ def test_each_device_has_a_queue_and_the_mode_says_how_early_it_is_filled(config
 def test_how_long_an_engine_may_stand_still_is_the_owners_to_say(config, expected):
     limits = stall_limits_s(BridgeData.model_validate(config))
     assert tuple(limits[phase] for phase in (Phase.LOADING, Phase.STEPPING, Phase.FINISHING)) == expected
+
+
+def test_what_was_chosen_is_offered_and_a_model_withdrawn_has_no_part_in_the_choice():
+    asked = []
+
+    def choose(names):
+        asked.append(tuple(names))
+        return names[:1]
+
+    stand = Stand(names=("a", "b", "c"), units={"a": 100.0})
+    planner = stand.planner(choice=choose)
+    assert planner.plan().models == ("b",)
+    assert asked == [("b", "c")]
+
+
+def test_a_device_that_can_do_nothing_with_what_was_chosen_is_given_all_it_can_do():
+    own = replace(SETTINGS, device="GPU 1", models=frozenset({"c"}))
+    planner = Stand(names=("a", "c"), slots=[EngineSlot(1, own)]).planner(choice=lambda _: ["a"])
+    assert planner.plan().models == ("c",)

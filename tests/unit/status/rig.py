@@ -9,6 +9,7 @@ from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.engine.slot import SlotState
 from worker.errors import WorkerError
+from worker.horde.demand import Demand
 from worker.horde.messages import PopRequest, PopResponse, UserDetails, WorkerDetails
 from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import Job, JobEvents, PopEvent, Stage
@@ -64,6 +65,7 @@ class Admission:
     def __init__(self) -> None:
         self.reasons: tuple[WaitReason, ...] = ()
         self.withdrawn: dict[str, str] = {}
+        self.choice: Any = None
         self.not_offered: dict[str, str] = {}
         self.skipped: dict[str, int] = {}
         self.passed_over = ""
@@ -105,8 +107,8 @@ class Rig:
         estimates: Any = SimpleNamespace(left_s=lambda _: 3.0)
         self.board = StatusBoard(
             StatusParts(
-                LiveConfig(self.config), horde, parts, models, self.events, self.in_flight, estimates, "agent:1",
-                steering,
+                LiveConfig(self.config), horde, Demand(horde), parts, models, self.events, self.in_flight, estimates,
+                "agent:1", steering,
             ),
             clock=self.clock, wall=self.clock.wall,
         )  # fmt: skip

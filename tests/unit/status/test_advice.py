@@ -10,11 +10,11 @@ from tests.unit.status.rig import REQUEST, Clock
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.errors import HordeUnreachable
+from worker.horde.arrivals import LONGEST_GAP_S, MOST_KINDS, Arrivals, Rate
+from worker.horde.demand import Demand, ModelNeed
 from worker.horde.messages import HordePerformance, ModelDemand, PopResponse
 from worker.jobs.job import PopEvent
 from worker.status.advice.advisor import Advisor, Work
-from worker.status.advice.arrivals import LONGEST_GAP_S, MOST_KINDS, Arrivals, Rate
-from worker.status.advice.demand import ModelNeed
 from worker.status.advice.estimate import SWITCHES, Facts, advise
 from worker.status.advice.predictions import MARKS
 from worker.status.model import JobRecord, Outcome, Tally
@@ -121,7 +121,7 @@ def test_models_that_are_asked_for_are_named_with_their_share_and_their_size() -
     assert "3 workers serve" in advice.sentence
 
 
-class Demand:
+class Horde:
     """The Horde's queue as a test says."""
 
     def __init__(self) -> None:
@@ -142,7 +142,8 @@ class Demand:
 def advisor(horde: Any, clock: Clock, config: BridgeData = CLOSED, *, idle: float = 1.0) -> tuple[Advisor, LiveConfig]:
     live = LiveConfig(config)
     work = Work(Tally(jobs=10, kudos=100.0, render_s=50.0), 100.0, idle * 100, 1, frozenset({"Own"}), {})
-    made = Advisor(live, horde, work=lambda: work, size_of=lambda _: 0, clock=clock, wall=clock.wall)
+    demand = horde if isinstance(horde, Demand) else Demand(horde, clock=clock)
+    made = Advisor(live, demand, work=lambda: work, size_of=lambda _: 0, clock=clock, wall=clock.wall)
     return made, live
 
 
@@ -155,22 +156,23 @@ def passes_by(advisor: Advisor, clock: Clock, seconds: int = 60, **skipped: Any)
 
 def test_a_worker_that_is_busy_gets_no_advice() -> None:
     clock = Clock()
-    busy, _ = advisor(Demand(), clock, idle=0.01)
+    busy, _ = advisor(Horde(), clock, idle=0.01)
     passes_by(busy, clock, lora=20)
     assert busy.advice() == ()
 
 
 def test_odd_counts_of_the_horde_are_left_out() -> None:
     clock = Clock()
-    idle, _ = advisor(Demand(), clock)
+    idle, _ = advisor(Horde(), clock)
     passes_by(idle, clock, lora="many", img2img=-3, nsfw=None, new_reason=7, painting=2, controlnet=10**30)
     assert {advice.topic for advice in idle.advice()} == {"painting", "controlnet"}
 
 
 async def test_the_demand_for_models_is_looked_up_and_a_horde_that_is_gone_changes_nothing() -> None:
-    clock, horde = Clock(), Demand()
-    idle, _ = advisor(horde, clock)
-    task = asyncio.ensure_future(idle.run(every_s=0.001))
+    clock, horde = Clock(), Horde()
+    demand = Demand(horde, every_s=0.001, clock=clock)
+    idle, _ = advisor(demand, clock)
+    task = asyncio.ensure_future(demand.run())
     try:
         passes_by(idle, clock, models=3)
         while horde.looks < 3:
@@ -187,7 +189,7 @@ async def test_the_demand_for_models_is_looked_up_and_a_horde_that_is_gone_chang
 
 def test_what_was_predicted_is_held_against_what_came() -> None:
     clock = Clock()
-    idle, live = advisor(Demand(), clock)
+    idle, live = advisor(Horde(), clock)
     passes_by(idle, clock, lora=8, max_pixels=3)
     assert [advice.topic for advice in idle.advice()] == ["lora", "max_pixels"]
     live.change(CLOSED.model_copy(update={"allow_lora": True, "max_power": 32}))
@@ -202,7 +204,7 @@ def test_what_was_predicted_is_held_against_what_came() -> None:
 
 def test_a_change_that_is_taken_back_is_followed_no_longer() -> None:
     clock = Clock()
-    idle, live = advisor(Demand(), clock)
+    idle, live = advisor(Horde(), clock)
     passes_by(idle, clock, lora=8)
     assert idle.advice()
     live.change(CLOSED.model_copy(update={"allow_lora": True}))

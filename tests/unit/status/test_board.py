@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -209,3 +210,18 @@ async def test_models_that_give_nothing_but_flat_pictures_are_a_warning_until_on
         ("flat pictures", "Nothing but pictures of a single colour came of Deliberate (3 jobs).", True)
     ]
     assert finish(flat=False) == []
+
+
+async def test_models_that_demand_chose_say_why_and_so_do_the_others(rig):
+    rig.models = ModelsState(("a", "b", "c"))
+    rig.serve()
+    rig.admission.choice = SimpleNamespace(
+        sentence="1 of 3 models are chosen by demand.", offered_because={"a": "9 jobs wait"},
+        withheld_because={"b": "0 jobs wait", "c": "0 jobs wait"},
+    )  # fmt: skip
+    rig.admission.withdrawn = {"c": "too slow"}
+    seen = rig.board.snapshot()
+    assert [(model.name, model.state, model.reason) for model in seen.models] == [
+        ("a", "served", "9 jobs wait"), ("b", "withheld", "0 jobs wait"), ("c", "withheld", "too slow"),
+    ]  # fmt: skip
+    assert seen.choice == "1 of 3 models are chosen by demand."

@@ -43,6 +43,10 @@ class Resolution:
     load: tuple[str, ...]
     why: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+    #: those of `load` that the owner named, his own models among them
+    named: frozenset[str] = frozenset()
+    #: models that a command may choose, in the order of the reference
+    eligible: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ def resolve(
         for name, _ in entry.candidates[: entry.limit]
     }
     why: dict[str, str] = {}
+    named: set[str] = set()
     for text in wanted:
         entry = _read_entry(text, known, "models_to_load", warnings)
         allowed = [
@@ -98,10 +103,15 @@ def resolve(
             warnings.append(_explain_nothing(text, entry, out))
         for name, reason in allowed:
             why.setdefault(name, reason)
+        if not entry.is_command:
+            named.update(name for name, _ in allowed)
     for name, record in models.items():
         if record.custom and record.family is not None and name not in out:
             why.setdefault(name, "one of your custom_models")
-    return Resolution(tuple(why), MappingProxyType(why), tuple(warnings))
+            named.add(name)
+    everyday = (name for name in _everyday(models, models) if large or not _is_large(models[name]))
+    eligible = (name for name in everyday if name not in out)
+    return Resolution(tuple(why), MappingProxyType(why), tuple(warnings), frozenset(named), tuple(eligible))
 
 
 def _read_entry(text: str, known: _Known, key: str, warnings: list[str]) -> _Entry:

@@ -1,4 +1,4 @@
-"""Advice for the running worker: hears its pops, looks at the Horde's demand, follows what the owner changes."""
+"""Advice for the running worker: hears its pops, reads the Horde's demand, follows what the owner changes."""
 
 import time
 from collections.abc import Callable
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from worker.clock import Clock, monotonic
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
-from worker.horde.client import HordeClient
+from worker.horde.arrivals import Arrivals
+from worker.horde.demand import Demand
 from worker.jobs.job import PopEvent
-from worker.status.advice.arrivals import Arrivals
-from worker.status.advice.demand import LOOK_EVERY_S, Demand
 from worker.status.advice.estimate import SWITCHES, Facts, advise
 from worker.status.advice.predictions import Predictions
 from worker.status.model import AdviceView, JobRecord, PredictionView, Tally
@@ -44,12 +43,12 @@ class Work:
 
 
 class Advisor:
-    """Subscribe `note` to pops, `ended` to jobs that end; `run` is its life."""
+    """Subscribe `note` to pops, `ended` to jobs that end."""
 
     def __init__(
         self,
         live: LiveConfig,
-        horde: HordeClient,
+        demand: Demand,
         *,
         work: Callable[[], Work],
         size_of: Callable[[str], int | None],
@@ -62,14 +61,11 @@ class Advisor:
         self._size_of = size_of
         self._clock = clock
         self._reasons = Arrivals()
-        self._demand = Demand(horde, lambda: self._idle(work()) >= LEAST_IDLE, clock=clock)
+        self._demand = demand
+        demand.wanted_when(lambda: self._idle(work()) >= LEAST_IDLE)
         self._predictions = Predictions(wall)
         self._fresh: tuple[float, tuple[AdviceView, ...]] | None = None
         live.subscribe(self._changed)
-
-    async def run(self, every_s: float = LOOK_EVERY_S) -> None:
-        """Look at what is asked for until cancelled."""
-        await self._demand.run(every_s)
 
     def note(self, event: PopEvent) -> None:
         """A pop came back: an empty one tells what passed the worker by."""

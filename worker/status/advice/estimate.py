@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from worker.config.schema import PIXELS_PER_POWER, BridgeData
-from worker.status.advice.arrivals import Rate
-from worker.status.advice.demand import ModelNeed
+from worker.horde.arrivals import Rate
+from worker.horde.demand import ModelNeed
 from worker.status.model import AdviceView
 
 #: Less than this many jobs an hour are not worth a sentence.

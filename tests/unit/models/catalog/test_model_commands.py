@@ -177,3 +177,14 @@ def test_misspelt_names_and_commands_are_told_what_may_be_meant(entry, meant):
 
 def test_an_endless_entry_takes_no_time_to_compare():
     assert load("x" * 1_000_000).load == ()
+
+
+def test_the_owners_own_words_are_told_from_what_commands_stand_for():
+    found = load("beta", "TOP 2", "ALL SDXL", models={**MODELS, "Mine": record("Mine", custom=True)})
+    assert found.named == {"Beta", "Mine"}
+    assert set(found.load) - found.named == {"Alpha", "Gamma"}
+
+
+def test_what_a_command_may_choose_is_known_beside_what_was_chosen():
+    assert load("Beta", skip=["Gamma"]).eligible == ("Alpha", "Beta", "Epsilon", "All Saints", "Top 10 Picks")
+    assert "Delta" in load("Beta", large=True).eligible

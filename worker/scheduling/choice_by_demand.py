@@ -1,0 +1,188 @@
+"""The models that are offered while the owner lets demand choose, with the reasons; one line in the log for a change.
+
+Named models are always offered. The places beside them go to those of the others that are asked for; what jobs under
+way need is not touched, for a model that is not offered stays here all the same.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
+
+from loguru import logger
+
+from worker.bounded_dict import BoundedDict
+from worker.clock import Clock, duration, monotonic
+from worker.config.schema import BridgeData
+from worker.horde.demand import Asked, Demand
+from worker.jobs.job import JobEvent, Stage
+from worker.scheduling.model_choice import ChoiceTimes, choose, others, passed_over, worth
+from worker.untrusted.text import visible
+
+#: Late jobs remembered of each model, and models that brought any.
+MOST_JOBS, MOST_MODELS = 100, 1000
+NAMED = "named by you, always offered"
+NOT_FOR_US = "jobs wait for it, and none of them is for this worker"
+
+
+class ChoiceByDemand:
+    """Subscribe `note` to the job events; `offered` is asked for every pop."""
+
+    def __init__(
+        self,
+        config: Callable[[], BridgeData],
+        demand: Demand,
+        *,
+        named: Callable[[], Collection[str]],
+        threads: Callable[[], int],
+        in_vain_s: Callable[[], float],
+        times: ChoiceTimes | None = None,
+        clock: Clock = monotonic,
+    ) -> None:
+        """`named`: models that the owner named. `threads`: those that pops tell of. `in_vain_s`: seconds in which an
+        idle engine asked for jobs and none came, since the last one.
+        """
+        self._config = config
+        self._demand = demand
+        self._named = named
+        self._threads = threads
+        self._in_vain_s = in_vain_s
+        self._times = times or ChoiceTimes()
+        self._clock = clock
+        #: chosen models, with since when
+        self._served: dict[str, float] = {}
+        self._brought: BoundedDict[str, deque[float]] = BoundedDict(MOST_MODELS)
+        #: models whose jobs are not for this worker, until when
+        self._passed_over: dict[str, float] = {}
+        self._told_trouble = self._told_start = False
+        #: why each model is offered, or is not; empty while all are
+        self.offered_because: Mapping[str, str] = MappingProxyType({})
+        self.withheld_because: Mapping[str, str] = MappingProxyType({})
+        demand.wanted_when(lambda: self.is_on)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the owner lets demand choose."""
+        config = self._config()
+        return config.dynamic_models and config.number_of_dynamic_models > 0
+
+    @property
+    def sentence(self) -> str:
+        """How the models are chosen now; empty while all are offered."""
+        if not self.offered_because:
+            return ""
+        looked_at, trouble = self._demand.looked_at, self._demand.trouble.rstrip(".")
+        text = f"{len(self._served)} of {len(self._served) + len(self.withheld_because)} models are chosen by demand"
+        if looked_at is None:
+            known = f"the Horde did not say what is asked for ({trouble})" if trouble else "the Horde was not asked yet"
+            return f"{text}: the first of your list, for {known}."
+        ago = duration(max(0.0, self._clock() - looked_at))
+        if trouble:
+            return f"{text}; what is asked for is not known for {ago} ({trouble}), so the choice stays."
+        return f"{text}, as it was {ago} ago."
+
+    def note(self, event: JobEvent) -> None:
+        """A pop brought a job."""
+        if event.stage is Stage.POPPED and event.job.pop.model:
+            self._brought.setdefault(event.job.pop.model, deque(maxlen=MOST_JOBS)).append(self._clock())
+            self._passed_over.pop(event.job.pop.model, None)
+
+    def offered(self, here: Sequence[str]) -> tuple[str, ...]:
+        """Those of the models that can be served to offer now, in the owner's order."""
+        if not self.is_on:
+            self._forget()
+            return tuple(here)
+        now, most = self._clock(), self._config().number_of_dynamic_models
+        named = set(self._named()).intersection(here)
+        candidates = [name for name in here if name not in named]
+        asked = self._demand.asked()
+        self._tell_of_trouble()
+        if self._demand.is_fresh:
+            worths = self._worths(candidates, asked, now)
+            self._pass_over(worths, now)
+            worths = {name: good for name, good in worths.items() if name not in self._passed_over}
+        else:
+            # Nothing is changed by figures of long ago.
+            worths = {}
+        before, self._served = self._served, choose(
+            candidates, worths, self._served, most=most, now=now, times=self._times
+        )  # fmt: skip
+        self._explain(candidates, named, asked)
+        self._tell(before, len(candidates), len(named))
+        return tuple(name for name in here if name in named or name in self._served)
+
+    def _worths(self, candidates: Sequence[str], asked: Mapping[str, Asked], now: float) -> dict[str, float]:
+        since = now - self._times.brought_s
+        return {
+            name: worth(
+                asked.get(name),
+                own_threads=self._own_threads(name),
+                brought=sum(at >= since for at in self._brought.get(name, ())),
+            )
+            for name in candidates
+        }
+
+    def _own_threads(self, name: str) -> float:
+        return float(self._threads()) if name in self._served else 0.0
+
+    def _pass_over(self, worths: Mapping[str, float], now: float) -> None:
+        self._passed_over = {name: until for name, until in self._passed_over.items() if until > now}
+        fresh = {name: since for name, since in self._served.items() if name not in self._passed_over}
+        for name in passed_over(fresh, worths, in_vain_s=self._in_vain_s(), now=now, times=self._times):
+            self._passed_over[name] = now + self._times.passed_over_s
+
+    def _explain(self, candidates: Sequence[str], named: Collection[str], asked: Mapping[str, Asked]) -> None:
+        why = {name: self._why(name, asked) for name in candidates}
+        self.offered_because = {**dict.fromkeys(named, NAMED), **{name: why[name] for name in self._served}}
+        self.withheld_because = {name: why[name] for name in candidates if name not in self._served}
+
+    def _why(self, name: str, asked: Mapping[str, Asked]) -> str:
+        if name in self._passed_over:
+            return NOT_FOR_US
+        served = name in self._served
+        found = asked.get(name)
+        if self._demand.looked_at is None:
+            return (
+                "first of your list until the Horde says what is asked for" if served else "not the first of your list"
+            )
+        jobs, threads = (found.jobs, others(found, self._own_threads(name))) if found else (0.0, 0.0)
+        figures = f"{_count(jobs, 'job')} wait{'s' if jobs == 1 else ''}, {_count(threads, 'thread')} of others"
+        if served:
+            return f"chosen by demand: {figures}"
+        return f"not asked for now: {figures}" if jobs == 0 else f"others are asked for more: {figures}"
+
+    def _tell(self, before: Mapping[str, float], candidates: int, named: int) -> None:
+        if not self._told_start and (self._served or named):
+            self._told_start = True
+            logger.bind(action="choice_on").info(
+                "Choice by demand: {} of {} models are offered at a time, and {} that are named always. First: {}.",
+                min(self._config().number_of_dynamic_models, candidates), candidates, named,
+                ", ".join(map(visible, self._served)) or "none",
+            )  # fmt: skip
+            return
+        left = [visible(name) for name in before if name not in self._served]
+        joined = [f"{visible(name)} ({self.offered_because[name]})" for name in self._served if name not in before]
+        if joined:
+            logger.bind(action="choice_changed").info(
+                "Choice by demand: {}{}.", ", ".join(joined), f" in place of {', '.join(left)}" if left else ""
+            )
+
+    def _tell_of_trouble(self) -> None:
+        trouble = self._demand.trouble
+        if trouble and not self._told_trouble:
+            logger.bind(action="demand_unknown").warning(
+                "What is asked for can't be looked up, so the choice of models stays as it is: {}", trouble
+            )
+        if not trouble and self._told_trouble:
+            logger.bind(action="demand_known").info("What is asked for is known again.")
+        self._told_trouble = bool(trouble)
+
+    def _forget(self) -> None:
+        if self._told_start:
+            logger.bind(action="choice_off").info("Choice by demand is off: every model here is offered.")
+        self._served, self._passed_over = {}, {}
+        self._told_trouble = self._told_start = False
+        self.offered_because = self.withheld_because = MappingProxyType({})
+
+
+def _count(number: float, what: str) -> str:
+    return f"{number:.0f} {what}{'' if round(number) == 1 else 's'}"
