@@ -6,9 +6,13 @@ together, `cli` is the door, `demo` brings a Horde and models of its own.
 """
 
 import os
+import sys
 
 __version__ = "0.1.0"
 
 # loguru reads these when it is imported, and a wrong one is a traceback before the worker can say a word.
 for _name in [name for name in os.environ if name.startswith("LOGURU_")]:
     del os.environ[_name]
+
+# Its own command line, which httpx imports where it can, is half of what importing httpx costs.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]

@@ -1,52 +1,40 @@
 """The commands an owner types. Each ends with 0 (done), 1 (failed, with a reason and a remedy) or 2 (wrong usage)."""
 
 import difflib
+import importlib
 import os
 import sys
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from worker import __version__, logs
-from worker.commands import config, engine, maintenance, models, service, steer, workflows
-from worker.commands.benchmark import benchmark
-from worker.commands.demo import demo
-from worker.commands.doctor import doctor
 from worker.commands.output import accept_any_character, answer, complain, mend_terminal_size
-from worker.commands.run import run
-from worker.commands.setup import setup
-from worker.commands.takeover import takeover
-from worker.commands.update import update
 from worker.errors import WorkerError
 
-app = typer.Typer(
-    name="horde-bridge",
-    help="A worker for the AI Horde on stock ComfyUI. Without a command it runs the worker.",
-    no_args_is_help=False,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(run)
-app.command()(demo)
-app.command()(setup)
-app.command()(doctor)
-app.command()(takeover)
-app.command()(benchmark)
-app.command()(update)
-app.command()(steer.status)
-app.command()(steer.pause)
-app.command()(steer.resume)
-app.command()(steer.finish)
-app.command()(workflows.render)
-app.add_typer(maintenance.app, name="maintenance")
-app.add_typer(config.app, name="config")
-app.add_typer(service.app, name="service")
-app.add_typer(models.app, name="models")
-app.add_typer(engine.app, name="engine")
-app.add_typer(workflows.app, name="workflows")
+#: Each command, and where it is in worker.commands: a function, or the app of a group. What a command needs is
+#: imported when it is asked for: all of it together takes a second.
+COMMANDS: Final = {
+    "run": "run.run",
+    "demo": "demo.demo",
+    "setup": "setup.setup",
+    "doctor": "doctor.doctor",
+    "takeover": "takeover.takeover",
+    "benchmark": "benchmark.benchmark",
+    "update": "update.update",
+    "status": "steer.status",
+    "pause": "steer.pause",
+    "resume": "steer.resume",
+    "finish": "steer.finish",
+    "render": "workflows.render",
+    "maintenance": "maintenance.app",
+    "config": "config.app",
+    "service": "service.app",
+    "models": "models.app",
+    "engine": "engine.app",
+    "workflows": "workflows.app",
+}
 
 ShowVersion = Annotated[bool, typer.Option("--version", help="Show the version and end.")]
 
@@ -63,13 +51,37 @@ _OTHER_WORDS = {
 }
 
 
+def app_of(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The program with these of its commands."""
+    app = typer.Typer(
+        name="horde-bridge",
+        help="A worker for the AI Horde on stock ComfyUI. Without a command it runs the worker.",
+        no_args_is_help=False,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_common)
+    for name in names:
+        module, _, what = COMMANDS[name].partition(".")
+        command = getattr(importlib.import_module(f"worker.commands.{module}"), what)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
+
+
 def main() -> None:
     """The entry point: `run` is the command if none is given."""
     accept_any_character()
     mend_terminal_size()
     logs.set_up(None, console_level="WARNING")
     try:
-        code = app(_with_command(sys.argv[1:]), standalone_mode=False, prog_name="horde-bridge")
+        arguments = _with_command(sys.argv[1:])
+        asked = [arguments[0]] if arguments[0] in COMMANDS else COMMANDS
+        code = app_of(asked)(arguments, standalone_mode=False, prog_name="horde-bridge")
         sys.stdout.flush()
     except typer.Exit as done:
         code = done.exit_code
@@ -106,17 +118,12 @@ def _with_command(arguments: list[str]) -> list[str]:
 def _usage_error(error: Exception) -> str:
     message = str(getattr(error, "format_message", error.__str__)())
     context = getattr(error, "ctx", None)
-    if "unexpected extra argument" in message and (later := set(sys.argv[2:]) & _commands()):
+    if "unexpected extra argument" in message and (later := set(sys.argv[2:]) & COMMANDS.keys()):
         return f"{message}. Write the command {later.pop()} first, and its options after it."
     if "No such command" not in message or context is None:
         return message
     name = message.split("'")[1] if "'" in message else ""
     return _no_command(name, getattr(context.command, "commands", ()), context.command_path)
-
-
-def _commands() -> set[str]:
-    names = {info.name or getattr(info.callback, "__name__", "") for info in app.registered_commands}
-    return names | {group.name or "" for group in app.registered_groups}
 
 
 def _no_command(name: str, known: Iterable[str], path: str) -> str:
@@ -129,7 +136,6 @@ def _no_command(name: str, known: Iterable[str], path: str) -> str:
     return f"There is no command {name!r}. The commands of {path} are: {', '.join(names)}."
 
 
-@app.callback(invoke_without_command=True)
 def _common(version: ShowVersion = False) -> None:
     if version:
         answer(__version__)

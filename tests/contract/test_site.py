@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tools.error_messages import WAIT, texts
-from worker.cli import app
+from worker.cli import app_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -45,19 +45,20 @@ def test_every_path_that_a_page_names_exists(page: Path) -> None:
 
 
 def test_the_list_of_messages_has_those_of_errors_tables_and_doctor() -> None:
-    found = {(text.room, text.error): text for text in texts()}
-    assert "there is no such file" in "".join(text.message for text in texts())
+    everything = texts()
+    found = {(text.room, text.error): text for text in everything}
+    assert "there is no such file" in "".join(text.message for text in everything)
     assert ("horde", "HordeMaintenance") in found
     assert found["engine", "OutOfMemory"].remedy
     assert ("commands", "doctor") in found
-    assert "GiB are free on the disk" in "".join(text.message for text in texts() if text.error == WAIT)
+    assert "GiB are free on the disk" in "".join(text.message for text in everything if text.error == WAIT)
 
 
 @pytest.mark.parametrize("command", ["render --offline", "workflows explain"])
 def test_the_example_job_of_the_documentation_is_served(command: str) -> None:
     examples = ROOT / "docs" / "examples"
     reference = ["--reference", str(examples / "model_reference")]
-    result = CliRunner().invoke(app, [*command.split(), str(examples / "jobs" / "txt2img.json"), *reference])
+    result = CliRunner().invoke(app_of(), [*command.split(), str(examples / "jobs" / "txt2img.json"), *reference])
     assert result.exit_code == 0, result.output
     assert "stable_diffusion/checkpoint" in result.output or "KSampler" in result.output
 
@@ -70,7 +71,7 @@ def test_the_commands_and_options_that_the_readme_names_exist() -> None:
     assert len(lines) > 5
     for line in lines:
         command, *words = re.sub(r"\[(run)\]", r"\1", line).partition("   ")[0].split()
-        shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
+        shown = CliRunner().invoke(app_of(), [command, "--help"], env={"COLUMNS": "200"}).output
         named = [word.strip("[]") for word in words if word.startswith(("-", "[-"))]
         subcommands = [word for word in words if word.islower() and word.isalpha()]
         for name in [*named, *subcommands]:

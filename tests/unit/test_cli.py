@@ -59,7 +59,7 @@ def test_a_path_that_cannot_be_used_is_one_sentence(typed, monkeypatch):
     def fail(*_, **__):
         raise PermissionError(13, "Permission denied", "/proc/x")
 
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(cli, "app_of", lambda _: fail)
     code, text = typed("demo")
     assert code == 1
     assert text.startswith("horde-bridge: /proc/x: Permission denied. Check")

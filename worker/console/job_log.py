@@ -4,11 +4,9 @@ import asyncio
 
 from loguru import logger
 
+from worker.console.status import SHORT_ID, image_size
 from worker.status.board import StatusBoard
 from worker.status.model import JobRecord, JobView, Outcome
-
-#: Characters of an id that stand for it in a line.
-SHORT_ID = 8
 
 
 async def log_jobs(status: StatusBoard) -> None:
@@ -59,8 +57,3 @@ def render_speed(job: JobView) -> str:
     if seconds > 0:
         text += f", {job.steps * job.images / seconds:.1f} steps/s"
     return text
-
-
-def image_size(job: JobView | JobRecord) -> str:
-    """Width, height and number of the images."""
-    return f"{job.width}x{job.height}" + (f" x{job.images}" if job.images > 1 else "")

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 from worker.clock import duration
-from worker.console.job_log import SHORT_ID, image_size
-from worker.status.model import AdviceView, PauseView, SlotView, Snapshot
+from worker.status.model import AdviceView, JobRecord, JobView, PauseView, SlotView, Snapshot
 from worker.units import GIB, counted
 
 #: In ASCII, for logs of any encoding; it fits a narrow terminal, indented as further lines of a log record are.
 RULE = "-" * 54
+#: Characters of an id that stand for it in a line.
+SHORT_ID = 8
 #: Idle time below which a notice means nothing, in seconds.
 LEAST_S = 60.0
 #: Advice named at most; the page and `status --json` have all of it.
@@ -94,3 +95,8 @@ def _slot_text(slot: SlotView) -> str:
     if slot.failures:
         text += f", failed {counted(slot.failures, 'time')}"
     return text
+
+
+def image_size(job: JobView | JobRecord) -> str:
+    """Width, height and number of the images."""
+    return f"{job.width}x{job.height}" + (f" x{job.images}" if job.images > 1 else "")

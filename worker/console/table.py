@@ -10,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.clock import duration
-from worker.console.job_log import image_size
-from worker.console.status import account_text, notices
+from worker.console.status import account_text, image_size, notices
 from worker.status.model import DownloadView, Phase, SlotView, Snapshot
 from worker.units import GIB, MIB, counted
 from worker.untrusted.text import visible

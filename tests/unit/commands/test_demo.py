@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from worker import logs
-from worker.cli import app
+from worker.cli import app_of
 from worker.commands import demo as command
 from worker.demo import run
 from worker.errors import EngineStartFailed, RuntimeMissing, WorkerError
@@ -31,8 +31,8 @@ def test_a_demo_that_fails_before_its_first_job_answers_in_json_too(
     monkeypatch.setattr(command, "complete_runtime", failing(error) if missing else lambda: None)
     monkeypatch.setattr(run, "run_demo", failing(error))
 
-    result = CliRunner().invoke(app, ["demo", "--json"])
+    result = CliRunner().invoke(app_of(), ["demo", "--json"])
 
     assert result.exception is error
     assert json.loads(result.stdout) == {"ok": False, "jobs": []}
-    assert CliRunner().invoke(app, ["demo"]).stdout == ""
+    assert CliRunner().invoke(app_of(), ["demo"]).stdout == ""

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from worker import logs
-from worker.cli import app
+from worker.cli import app_of
 from worker.commands import run as command
 
 
@@ -32,7 +32,7 @@ def test_without_logging_nothing_is_written_into_the_logs_folder(
         f"dreamer_name: worker {tmp_path.name}\napi_key: {'k' * 22}\n", encoding="utf-8"
     )
 
-    result = CliRunner().invoke(app, ["run", *options], catch_exceptions=False)
+    result = CliRunner().invoke(app_of(), ["run", *options], catch_exceptions=False)
 
     assert result.exit_code == 0
     assert opened[-1] == (None if elsewhere else Path("logs"))
