@@ -151,10 +151,14 @@ def _keep(file: Path) -> Path:
         return versions[-1]
     # To the microsecond, so that the names are in the order of the versions.
     kept = file.with_name(f"{file.name}.before-{datetime.now():%Y%m%d-%H%M%S-%f}")  # noqa: DTZ005 - the owner's clock
-    with os.fdopen(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE), "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with os.fdopen(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE), "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:  # such as a full disk: half a version is none
+        kept.unlink(missing_ok=True)
+        raise
     for old in versions[: max(0, len(versions) + 1 - KEPT)]:
         with contextlib.suppress(OSError):
             old.unlink()

@@ -59,7 +59,8 @@ def routes(status: StatusBoard) -> list[Route]:
 
 async def _pause(status: StatusBoard, body: dict[str, Any]) -> None:
     for_s = body.get("for_s")
-    if for_s is not None and (isinstance(for_s, bool) or not isinstance(for_s, (int, float))):
+    # What was sent and is no number, null and NaN among it, must not become a pause without an end.
+    if "for_s" in body and (isinstance(for_s, bool) or not isinstance(for_s, (int, float))):
         raise InputRefused("for_s is no number of seconds.", remedy="Leave it out to pause until `resume`.")
     status.steering.pause(for_s)
 

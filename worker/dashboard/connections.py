@@ -1,19 +1,25 @@
 """Connections to the page, bounded in number and in patience: nobody keeps others out.
 
-uvicorn waits without end for the head of a request, and takes any number of connections. Here a head has to come in
-time, each machine has its share, and a reader that takes nothing off its connection loses it.
+uvicorn waits without end for the head of a request, bounds a head only while it is incomplete, and takes any number of
+connections. Here a head has to come in time and is looked at in small pieces, each machine has its share, others take
+nothing from this machine's, and a reader that takes nothing off its connection loses it.
 """
 
 import asyncio
 import logging
 from typing import Any, cast
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from worker.dashboard.sessions import customer, is_this_machine
 
 #: Seconds in which the head of a request must have come, from the first byte or from the connection on.
 HEAD_S = 10.0
-#: Connections in all, and from one address: a browser makes six, and there may be several behind a proxy.
+#: Connections of other machines in all, and of one: a browser makes six, and there may be several behind a proxy.
 MOST_CONNECTIONS, MOST_OF_ONE = 200, 48
+#: Bytes that are looked at in one step: a whole head in one piece would pass the bound of one that still comes.
+STEP_BYTES = 2048
 #: Seconds that a reader may leave what was sent to it where it is.
 STUCK_S = 20.0
 #: Invalid requests are the senders' matter, and would fill the log of whoever is scanned.
@@ -31,13 +37,16 @@ class BoundedConnection(H11Protocol):
         self.logger = _SILENT
         self._head_timer: asyncio.TimerHandle | None = None
         self._stuck_timer: asyncio.TimerHandle | None = None
+        #: see `customer`
+        self.whose = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Refuses the connection where there are too many."""
         super().connection_made(transport)
-        address = self.client[0] if self.client else ""
-        same = sum(each.client is not None and each.client[0] == address for each in self._others())
-        if len(self.connections) > MOST_CONNECTIONS or same > MOST_OF_ONE:
+        self.whose = customer(self.client[0] if self.client else "")
+        from_afar = sum(not is_this_machine(each.whose) for each in self._others())
+        same = sum(each.whose == self.whose for each in self._others())
+        if same > MOST_OF_ONE or (from_afar > MOST_CONNECTIONS and not is_this_machine(self.whose)):
             transport.abort()
             return
         self._expect_head()
@@ -50,8 +59,14 @@ class BoundedConnection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Waits no longer for a head that has come."""
-        super().data_received(data)
+        """Waits no longer for a head that has come. A request that comes before the last is answered is not taken."""
+        for begin in range(0, len(data), STEP_BYTES):
+            if self.transport.is_closing():
+                return
+            if self._is_answering() and self.conn.their_state is h11.DONE:
+                self.transport.abort()
+                return
+            super().data_received(data[begin : begin + STEP_BYTES])
         if self._is_answering() and self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None

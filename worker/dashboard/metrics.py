@@ -19,11 +19,11 @@ from starlette.routing import Route
 from worker.errors import Blame
 from worker.status.board import StatusBoard
 from worker.status.model import Outcome, Phase, Snapshot, Tally
+from worker.status.session import OTHER_MODELS
 
 PREFIX: Final = "horde_bridge_"
-#: Models with a line of their own; what the others did is summed up as OTHER.
+#: Models with a line of their own; what the others did is summed up as OTHER_MODELS.
 MOST_MODELS: Final = 50
-OTHER: Final = "other"
 SLOT_STATES: Final = ("working", "starting", "ready", "resting", "stuck", "stopped")
 MODEL_STATES: Final = ("served", "waiting", "withheld", "failed")
 #: Why no jobs are asked for, as `worker.status.model.PauseView.kind`.
@@ -70,11 +70,13 @@ def _is(current: str, all_of: Iterable[str]) -> Iterator[Sample]:
 
 
 def _models(status: Snapshot, pick: Callable[[Tally], float]) -> Iterator[Sample]:
-    """Those with the most kudos by name, the others in one sum."""
-    ranked = sorted(status.session.models.items(), key=lambda item: (-item[1].kudos, item[0]))
-    yield from (((name,), float(pick(tally))) for name, tally in ranked[:MOST_MODELS])
-    if rest := ranked[MOST_MODELS:]:
-        yield (OTHER,), float(sum(pick(tally) for _, tally in rest))
+    """The first by name, the others in one sum: were it the best, the sum would fall whenever one becomes better."""
+    tallies = [(name, tally) for name, tally in status.session.models.items() if name != OTHER_MODELS]
+    rest = [tally for _, tally in tallies[MOST_MODELS:]]
+    rest += [tally for name, tally in status.session.models.items() if name == OTHER_MODELS]
+    yield from (((name,), float(pick(tally))) for name, tally in tallies[:MOST_MODELS])
+    if rest:
+        yield (OTHER_MODELS,), float(sum(map(pick, rest)))
 
 
 def _slot_states(status: Snapshot) -> Iterator[Sample]:
@@ -119,11 +121,13 @@ METRICS: Final = (
         lambda s: _by_name({blame: s.session.faults.get(blame, 0) for blame in BLAMES}),
     ),
     MetricSpec(
-        "model_jobs", "counter", f"Jobs done, by model; beyond {MOST_MODELS} models the rest is {OTHER}.", ("model",),
+        "model_jobs", "counter", f"Jobs done, by model; beyond {MOST_MODELS} models the rest is {OTHER_MODELS}.",
+        ("model",),
         lambda s: _models(s, lambda tally: tally.jobs),
     ),
     MetricSpec(
-        "model_kudos", "counter", f"Kudos by model; beyond {MOST_MODELS} models the rest is {OTHER}.", ("model",),
+        "model_kudos", "counter", f"Kudos by model; beyond {MOST_MODELS} models the rest is {OTHER_MODELS}.",
+        ("model",),
         lambda s: _models(s, lambda tally: tally.kudos),
     ),
     MetricSpec(

@@ -31,8 +31,8 @@ from worker.status.board import StatusBoard
 MORE_PORTS = 20
 #: Seconds for open requests when the server ends.
 GRACE_S = 1
-#: Seconds after which an idle connection is closed, connections that may wait to be taken, requests under way at most.
-KEEP_ALIVE_S, BACKLOG, MOST_REQUESTS = 20, 64, 100
+#: Seconds after which an idle connection is closed, and connections that may wait to be taken.
+KEEP_ALIVE_S, BACKLOG = 20, 64
 #: Bytes of a request's head.
 MOST_HEAD_BYTES = 16 * 1024
 
@@ -85,7 +85,6 @@ async def serve(
         date_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
-        limit_concurrency=MOST_REQUESTS,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
         h11_max_incomplete_event_size=MOST_HEAD_BYTES,

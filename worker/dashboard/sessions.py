@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from worker.bounded_dict import BoundedDict
 from worker.clock import Clock, monotonic
@@ -130,31 +130,37 @@ class Attempts:
     def wait_s(self, address: str) -> float:
         """Seconds until this address may try a token; 0 for now."""
         now = self._clock()
-        common = 0.0 if _is_this_machine(address) else self._common.wait_s(now)
-        bucket = self._addresses.get(_customer(address))
+        common = 0.0 if is_this_machine(address) else self._common.wait_s(now)
+        bucket = self._addresses.get(customer(address))
         return max(common, bucket.wait_s(now) if bucket else 0.0)
 
     def wrong(self, address: str) -> None:
         """This address has tried a wrong token."""
-        customer, now = _customer(address), self._clock()
-        bucket = self._addresses.get(customer) or _Bucket(BURST, EVERY_S, now)
-        self._addresses[customer] = bucket
+        whose, now = customer(address), self._clock()
+        bucket = self._addresses.get(whose) or _Bucket(BURST, EVERY_S, now)
+        self._addresses[whose] = bucket
         bucket.wait_s(now)
         bucket.take()
-        if not _is_this_machine(address):
+        if not is_this_machine(address):
             self._common.wait_s(now)
             self._common.take()
 
 
-def _customer(address: str) -> str:
+def customer(address: str) -> str:
+    """What stands for all addresses that one customer of a network has, this machine's among them."""
     try:
         ip = ip_address(address)
     except ValueError:
         return address[:64]
-    return str(ip) if ip.version == 4 else str(int(ip) >> CUSTOMER_BITS)  # noqa: PLR2004 - IPv4
+    if isinstance(ip, IPv6Address):
+        if ip.ipv4_mapped is None:
+            return str(ip if ip.is_loopback else ip_network((int(ip), CUSTOMER_BITS), strict=False))
+        ip = ip.ipv4_mapped
+    return str(ip)
 
 
-def _is_this_machine(address: str) -> bool:
+def is_this_machine(address: str) -> bool:
+    """Whether it is an address of the loopback."""
     try:
         return ip_address(address).is_loopback
     except ValueError:

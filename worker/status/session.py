@@ -2,15 +2,14 @@
 
 from dataclasses import asdict, dataclass, field
 
-from worker.bounded_dict import BoundedDict
 from worker.errors import HordeUnreachable
 from worker.jobs.job import Job, JobEvent, PopEvent, Stage
 from worker.status.asked import LONGEST_NAME
 from worker.status.model import Outcome, StageTimes, Tally
 from worker.untrusted.text import visible
 
-#: Models counted apart; an owner who serves more sees those of the latest jobs.
-MOST_MODELS = 500
+#: Models counted apart, and what the others are counted as. No count may ever fall, so none is given up again.
+MOST_MODELS, OTHER_MODELS = 500, "other"
 POP_RESULTS = ("job", "nothing", "refused", "unreachable")
 
 
@@ -32,7 +31,8 @@ class SessionStats:
     render_s: float = 0.0
     #: jobs that were not done because the worker had to stop
     given_back: int = 0
-    models: BoundedDict[str, Tally] = field(default_factory=lambda: BoundedDict(MOST_MODELS))
+    #: in the order of their first jobs
+    models: dict[str, Tally] = field(default_factory=dict)
     #: faulted jobs by whose failure it was
     faults: dict[str, int] = field(default_factory=dict)
     #: seconds of all jobs by stage
@@ -57,6 +57,8 @@ class SessionStats:
         self.kudos += one.kudos
         self.render_s += one.render_s
         model = visible(job.pop.model, longest=LONGEST_NAME)
+        if model not in self.models and len(self.models) >= MOST_MODELS:
+            model = OTHER_MODELS
         self.models[model] = self.models.get(model, Tally()) + one
         if one.faulted:
             blame = blame_of(job)

@@ -33,6 +33,7 @@ class Steering:
     pause_state: OwnerPause = field(default_factory=OwnerPause)
     wall: Callable[[], float] = time.time
     _listeners: list[Callable[[], None]] = field(default_factory=list, init=False)
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     @property
     def is_finishing(self) -> bool:
@@ -71,7 +72,9 @@ class Steering:
 
     async def change_settings(self, editor: Editor, wanted: Mapping[str, Any], *, fingerprint: str = "") -> Edited:
         """Write settings into the owner's file and read it again. Raises ConfigError; nothing is changed then."""
-        edited = await asyncio.to_thread(partial(editor.change, wanted, fingerprint=fingerprint))
+        # One after another: of two that were made for the same file the second must see what the first has written.
+        async with self._writing:
+            edited = await asyncio.to_thread(partial(editor.change, wanted, fingerprint=fingerprint))
         if edited.kept is not None:
             keys = ", ".join(change.key for change in edited.changed)
             logger.bind(action="settings_written").info(

@@ -206,3 +206,17 @@ def test_encoding_mark_and_line_ends_stay(tmp_path, encoding, mark, end):
     change_settings(file, {"max_power": 16, "blacklist": ["a", "ö"]})
     wanted = f'{mark}max_power: 16{end}# für mich{end}blacklist:{end}  - a{end}  - "ö"{end}'
     assert file.read_bytes() == wanted.encode(encoding)
+
+
+def test_of_a_version_that_the_full_disk_does_not_take_nothing_is_left(tmp_path, monkeypatch):
+    file = tmp_path / "bridgeData.yaml"
+    file.write_text("max_power: 8\n", encoding="utf-8")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("worker.config.write_back.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        change_settings(file, {"max_power": 16})
+    assert [each.name for each in tmp_path.iterdir()] == ["bridgeData.yaml"]
+    assert file.read_text(encoding="utf-8") == "max_power: 8\n"

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.dashboard.visitors import HERE, TOKEN, Page
 from worker.dashboard.security import MOST_BODY_BYTES
-from worker.dashboard.sessions import BURST, Sessions, announcing_token
+from worker.dashboard.sessions import BURST, Sessions, announcing_token, customer
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
@@ -419,3 +419,25 @@ async def test_an_address_without_a_page_leads_back_to_those_there_are(owner, st
         assert (await owner.get(path, headers={"accept": "*/*"})).text == "Nothing is at this address.\n"
     assert (await owner.get("/steer/pause")).headers["allow"] == "POST"
     assert (await stranger.get("/nothing")).status_code == 303
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_request_of_two_lengths_is_refused(owner, method):
+    """Smuggling: a proxy that goes by the one length and a server by the other disagree on where the next begins."""
+    headers = {**FORM, "origin": HERE, "content-length": "0", "transfer-encoding": "chunked"}
+    answer = await owner.http.request(method, "/healthz", headers=headers)
+    assert (answer.status_code, answer.headers["connection"]) == (400, "close")
+
+
+async def test_a_session_is_found_among_the_cookies_of_other_programs_on_this_machine(page, stranger):
+    """Browsers send a host's cookies to all of its ports."""
+    others = "; ".join(f"dev_{number}={'x' * 500}" for number in range(20))
+    cookie = f"{others}; {page.sessions.cookie}={page.sessions.begin()}"
+    assert (await stranger.get("/", headers={"cookie": cookie})).status_code == 200
+
+
+async def test_the_addresses_of_one_customer_share_what_he_may_take():
+    assert customer("2001:db8::1") == customer("2001:db8::ffff:1") != customer("2001:db8:0:1::1")
+    assert customer("::ffff:192.168.1.5") == customer("192.168.1.5") != customer("192.168.1.6")
+    assert customer("::1") != customer("::2")
+    assert customer("not an address") == "not an address"

@@ -183,3 +183,41 @@ async def test_no_token_of_an_address_comes_into_the_log(page, address):
     logger.remove(sink)
     assert "token=" not in "".join(lines)
     assert TOKEN not in "".join(lines)
+
+
+@pytest.mark.parametrize("before", ["", "GET /healthz HTTP/1.1\nHost: 127.0.0.1\n\n"])
+async def test_a_long_head_is_refused_also_when_it_comes_whole(page, before):
+    """A server may get a hundred kilobytes of headers at one read; taking them apart would hold up everybody."""
+    async with served(page) as port:
+        answer = await end_of(*await ask(port, before + head("/healthz", *["a: b"] * 8000, "Connection: close")))
+        assert b" 200 " not in answer.partition(b"ok\n")[2 if before else 0]
+
+
+async def test_a_request_before_the_answer_to_the_last_one_is_not_taken(page):
+    async with served(page) as port:
+        cookie = f"Cookie: {page.sessions.cookie}={page.sessions.begin()}"
+        reader, writer = await ask(port, head("/events", cookie, "Sec-Fetch-Site: same-origin"))
+        assert b"200" in await reader.readuntil(b"\r\n")
+        writer.write(b"GET /healthz HTTP/1.1\r\n" * 100_000)
+        await end_of(reader, writer)
+
+
+async def test_a_body_in_one_piece_with_its_head_is_taken(page):
+    async with served(page) as port:
+        body = "token=" + "a" * 50_000
+        lines = (f"Content-Length: {len(body)}", "Content-Type: application/x-www-form-urlencoded", "Connection: close")
+        assert b" 403 " in await end_of(*await ask(port, head("/sign-in", *lines, method="POST") + body))
+
+
+async def test_others_with_many_connections_keep_this_machine_and_its_probes_out_of_nothing(page, monkeypatch):
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(connections, "is_this_machine", lambda address: address == "127.0.0.1")
+    async with served(page) as port:
+        held = [
+            await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.0.0.{10 + number}", 0))
+            for number in range(150)
+        ]
+        assert await end_of(*held[-1]) == b""
+        assert b" 200 " in await end_of(*await ask(port, head("/healthz", "Connection: close")))
+        for _, writer in held:
+            writer.close()

@@ -1,5 +1,6 @@
 """What others write, shown on the page: it stays text, whatever it looks like."""
 
+import asyncio
 import re
 from html.parser import HTMLParser
 
@@ -177,3 +178,15 @@ async def test_pages_hold_no_script_and_no_style_of_their_own_and_name_no_other_
     assert not re.search(r"<script(?![^>]*\ssrc=)", html)
     assert not re.search(r"<style|\sstyle=", html)
     assert not re.search(r"(src|href|action)=[\"']?(https?:)?//", html)
+
+
+async def test_of_two_forms_saved_at_once_the_second_is_told_that_the_file_has_changed(page, owner):
+    fingerprint = re.search(r'name="fingerprint" value="(\w+)"', (await owner.get("/settings")).text)[1]
+    answers = await asyncio.gather(
+        *(
+            owner.post("/settings", {"fingerprint": fingerprint, "shown": ["max_power"], "max_power": power})
+            for power in ("16", "32", "64")
+        )
+    )
+    assert sorted(answer.status_code for answer in answers) == [303, 409, 409]
+    assert len(list(page.folder.glob("bridgeData.yaml.before-*"))) == 1

@@ -9,6 +9,7 @@ from tests.unit.status.rig import Rig
 from worker.dashboard.metrics import METRICS, MOST_MODELS, exposition
 from worker.errors import EngineDied
 from worker.status.model import Phase
+from worker.status.session import OTHER_MODELS
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ async def test_models_beyond_a_number_are_one_line(rig):
     found = {key: value for key, value in scraped(rig).items() if key[0] == "horde_bridge_model_kudos_total"}
     assert len(found) == MOST_MODELS + 1
     assert sum(found.values()) == sum(range(MOST_MODELS + 30))
-    assert found["horde_bridge_model_kudos_total", "other"] == sum(range(30))
+    assert found["horde_bridge_model_kudos_total", "other"] == sum(range(MOST_MODELS, MOST_MODELS + 30))
 
 
 async def test_labels_of_skipped_requests_are_the_hordes_own_reasons(rig):
@@ -74,3 +75,25 @@ def test_names_end_with_a_unit_where_they_measure_something():
         assert spec.help.endswith(".")
     measured = {spec.name for spec in METRICS if re.search(r"[Ss]econds|[Bb]ytes|[Tt]ime|[Mm]emory", spec.help)}
     assert all(name.endswith(("_seconds", "_bytes")) for name in measured if name != "pops")
+
+
+async def test_the_sum_of_other_models_never_falls_whichever_becomes_the_best(rig):
+    def other():
+        return scraped(rig)["horde_bridge_model_kudos_total", OTHER_MODELS]
+
+    for number in range(MOST_MODELS + 2):
+        rig.ends(rig.job(str(number), model=f"Model {number:03}"), kudos=10.0)
+    before = other()
+    for number in range(5):
+        rig.ends(rig.job(f"more {number}", model=f"Model {MOST_MODELS + 1:03}"), kudos=1000.0)
+        assert other() > before
+        before = other()
+
+
+async def test_a_model_of_that_very_name_is_among_the_others(rig):
+    for number in range(MOST_MODELS + 2):
+        rig.ends(rig.job(str(number), model=f"Model {number:03}"))
+    rig.ends(rig.job("o", model=OTHER_MODELS))
+    text = exposition(rig.board.snapshot).decode()
+    assert text.count('horde_bridge_model_jobs_total{model="other"') == 1
+    assert scraped(rig)["horde_bridge_model_jobs_total", OTHER_MODELS] == 3.0

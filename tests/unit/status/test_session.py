@@ -1,7 +1,9 @@
 """What a session has done is told in jobs, as they are popped, and in images, as the Horde pays and counts faults."""
 
+from tests.unit.status.rig import Rig
 from worker.horde.messages import PopResponse
 from worker.jobs.job import Job, JobEvent, Stage
+from worker.status import session
 from worker.status.session import SessionStats
 
 
@@ -29,3 +31,14 @@ def test_an_image_that_the_horde_wants_no_more_is_neither():
     stats = SessionStats()
     ended(stats, Stage.DONE, images=2, delivered=1)
     assert (stats.images, stats.faulted_images) == (1, 0)
+
+
+async def test_beyond_a_number_of_models_the_others_are_one_and_no_count_ever_falls(monkeypatch):
+    monkeypatch.setattr(session, "MOST_MODELS", 3)
+    rig = Rig()
+    for number in (0, 1, 2, 3, 4, 0, 4):
+        rig.ends(rig.job(f"{number}", model=f"Model {number}"))
+    models = rig.board.stats.models
+    assert {name: tally.jobs for name, tally in models.items()} == {
+        "Model 0": 2, "Model 1": 1, "Model 2": 1, "other": 3
+    }  # fmt: skip
