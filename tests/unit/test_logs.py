@@ -68,6 +68,35 @@ def test_foreign_text_controls_no_terminal_and_begins_no_line(log: Path, capsys:
         assert not any(line.startswith("2026-01-01") for line in text.splitlines())
 
 
+@pytest.mark.parametrize("piece", ["http://a?", "http://", "https://a?b ", "http://a?toke"])
+def test_links_without_number_take_no_time_that_grows_faster_than_they_do(piece: str) -> None:
+    assert logs.redactor.clean(piece * 200_000) == piece * 200_000
+
+
+@pytest.mark.parametrize(
+    ("written", "left"),
+    [
+        (f"({SIGNED}).", f"({UPLOAD}?…)."),
+        (f'"{SIGNED}" {SIGNED}', f'"{UPLOAD}?…" {UPLOAD}?…'),
+        (f"{UPLOAD}?page=2", f"{UPLOAD}?page=2"),
+        (f"{UPLOAD}?a=(1)&token=5161", f"{UPLOAD}?…"),
+        (f"https://x.example/a(1).webp?sig={'5' * 9}&SIGNATURE=5161", "https://x.example/a(1).webp?…"),
+    ],
+)
+def test_a_link_loses_its_query_where_that_is_secret(written: str, left: str) -> None:
+    assert logs.redactor.clean(written) == left
+
+
+def test_of_an_endless_message_the_beginning_and_the_end_are_written(log: Path) -> None:
+    logger.error("It began. {} It ended.", "\x1b" * 1_000_000)
+    logger.complete()
+    text = log.read_text(encoding="utf-8")
+    assert "It began." in text
+    assert text.rstrip().endswith("It ended.")
+    assert "characters are left out" in text
+    assert len(text) < 5 * (logs.LONGEST_BEGINNING + logs.LONGEST_END)
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "logs").touch()
     with pytest.raises(ConfigError, match="cannot be written"):

@@ -21,6 +21,8 @@ RAW_IMAGE_EVENT = 1001
 IMAGE_WITH_METADATA_EVENT = 4
 #: A failure's message holds the whole graph's inputs and a traceback; a megabyte is far above what was seen.
 MESSAGE_BOUNDS = JsonBounds(max_bytes=16 * 1024 * 1024)
+#: Characters of what a node says of its failure. It may repeat what a requester sent, and is searched for many words.
+LONGEST_FAILURE = 4000
 #: No card has more memory.
 MOST_MEMORY_BYTES = 2**50
 #: The first message of a client that wants attributed images.
@@ -134,7 +136,7 @@ def _failure(prompt_id: str, data: dict[str, Any]) -> Failed:
         node_id=str(data.get("node_id", "")),
         node_type=str(data.get("node_type", "")),
         exception_type=str(data.get("exception_type", "")),
-        message=str(data.get("exception_message", "")).strip(),
+        message=str(data.get("exception_message", ""))[:LONGEST_FAILURE].strip(),
     )
 
 

@@ -42,6 +42,7 @@ from worker.horde.pop_parser import read_pop
 from worker.horde.storage import Storage
 from worker.untrusted.addresses import is_inside, is_web_address, only_public
 from worker.untrusted.http_body import IDENTITY
+from worker.untrusted.json_reader import LARGE_BYTES
 from worker.untrusted.pictures import Reservation
 
 Found = TypeVar("Found")
@@ -106,7 +107,9 @@ class HordeClient:
         answer = await self._ask(Endpoint.POP, "POST", "generate/pop", request, within_s=self._limits.pop_s)
         if not answer.is_success:
             raise refusal(Endpoint.POP, answer)
-        response = read_pop(answer)
+        # What is far longer than any job takes as long to read as the event loop may wait.
+        aside = len(answer.body) > LARGE_BYTES
+        response = await asyncio.to_thread(read_pop, answer) if aside else read_pop(answer)
         if response is None:
             raise unreadable(Endpoint.POP, answer)
         if response.problems:

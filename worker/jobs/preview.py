@@ -18,7 +18,7 @@ from worker.workflows.template_selection import select
 from worker.workflows.types import Mode
 
 #: As large as an answer of the API may be: a pop may hold pictures in base64.
-POP_BOUNDS = JsonBounds(max_bytes=64 * 1024 * 1024)
+POP_BOUNDS = JsonBounds(max_bytes=64 * 1024 * 1024, long_stretches=True)
 
 
 def read_pop_file(path: Path) -> PopResponse:

@@ -26,25 +26,42 @@ from worker.errors import InputRefused
 #: slowest to parse, texts of nothing but escapes (measured on one slow core).
 QUICK_BYTES: Final = 1024 * 1024
 QUICK_VALUES: Final = 20_000
+#: Documents from here on are better parsed in a thread.
+LARGE_BYTES: Final = QUICK_BYTES // 4
 #: Digits of the longest integer that a double can still hold (1.8e308).
 MOST_DIGITS: Final = 309
 
-#: Brackets and commas; a text up to its end or its thousandth escape, so that no match takes long.
-_TOKEN: Final = re.compile(rb'[\[\]{},]|"[^"\\]*(?:\\.[^"\\]*){0,1000}', re.DOTALL)
-_MORE_TEXT: Final = re.compile(rb"(?:\\.[^\"\\]*){1,1000}", re.DOTALL)
+#: Bytes that are looked at in one go, since nothing else runs meanwhile. A stretch of more than twice as many without
+#: a comma, a bracket, a quote or a backslash is refused: Python's parser takes it in one go.
+STRETCH_BYTES: Final = 1024 * 1024
+
+#: Parts of one text, of a thousand escapes or STRETCH_BYTES each. Python's parser joins what is between escapes in one
+#: go.
+MOST_PARTS: Final = 2000
+
+_TOKEN: Final = re.compile(rb'[\[\]{},"]')
+_TOKEN_OR_ESCAPE: Final = re.compile(rb'[\[\]{},"\\]')
+#: A text up to its end, its thousandth escape or the end of what is looked at.
+_TEXT: Final = re.compile(rb'[^"\\]*(?:\\.[^"\\]*){0,1000}', re.DOTALL)
 _OPENING, _CLOSING = frozenset(b"[{"), frozenset(b"]}")
 _COMMA, _QUOTE = ord(","), ord('"')
-_SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89abAB]|\\u[dD][c-fC-F]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+#: Characters, as STRETCH_BYTES.
+_MENDED_AT_ONCE: Final = 50_000
+_SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89abAB]|\\u[dD][c-fC-F]")
 
 
 @dataclass(frozen=True)
 class JsonBounds:
-    """What a document may have at most. `max_values`: entries of all lists and objects; `max_depth`: brackets."""
+    """What a document may have at most. `max_values`: entries of all lists and objects; `max_depth`: brackets.
+
+    `long_stretches`: for documents of the owner's, which nobody else waits for.
+    """
 
     max_bytes: int = 4 * 1024 * 1024
     max_values: int = 200_000
     max_depth: int = 64
+    long_stretches: bool = False
 
 
 DEFAULT_BOUNDS: Final = JsonBounds()
@@ -59,6 +76,8 @@ def read_json(data: bytes | str, bounds: JsonBounds = DEFAULT_BOUNDS) -> Any:
     encoded = _encoded(data)
     if len(encoded) > bounds.max_bytes:
         raise InputRefused(f"The JSON has {len(encoded)} bytes, more than {bounds.max_bytes}.")
+    if len(encoded) > QUICK_BYTES and not bounds.long_stretches:
+        _refuse_long_stretches(encoded)
     values = _count_values(encoded, bounds)
     is_quick = len(encoded) <= QUICK_BYTES and values <= QUICK_VALUES
     try:
@@ -73,7 +92,7 @@ def read_json(data: bytes | str, bounds: JsonBounds = DEFAULT_BOUNDS) -> Any:
 
 async def read_json_aside(data: bytes | str, bounds: JsonBounds = DEFAULT_BOUNDS) -> Any:
     """`read_json` for coroutines: small documents at once, large ones in a thread. Raises InputRefused."""
-    if len(data) <= QUICK_BYTES // 4:
+    if len(data) <= LARGE_BYTES:
         return read_json(data, bounds)
     return await asyncio.to_thread(read_json, data, bounds)
 
@@ -110,14 +129,10 @@ def _count_values(data: bytes, bounds: JsonBounds) -> int:
     while token := _TOKEN.search(data, position):
         first, position = data[token.start()], token.end()
         if first == _QUOTE:
-            while more := _MORE_TEXT.match(data, position):
-                position = more.end()
-            if data[position : position + 1] != b'"':
-                raise InputRefused("The JSON has a text without an end.")
-            position += 1
+            position = _end_of_text(data, position)
             texts += 1
-            if texts > 2 * bounds.max_values:  # a key and a value each, if it is JSON
-                raise InputRefused(f"The JSON has more than {2 * bounds.max_values} texts.")
+            if texts > 2 * values:  # a key and a value each, if it is JSON
+                raise InputRefused("The JSON has texts with nothing between them.")
             continue
         depth += (first in _OPENING) - (first in _CLOSING)
         values += first in _OPENING or first == _COMMA
@@ -126,6 +141,25 @@ def _count_values(data: bytes, bounds: JsonBounds) -> int:
         if values > bounds.max_values:
             raise InputRefused(f"The JSON has more than {bounds.max_values} values.")
     return values
+
+
+def _end_of_text(data: bytes, position: int) -> int:
+    """Where the document goes on after a text that begins at `position`. Raises InputRefused."""
+    for _ in range(MOST_PARTS):
+        if data[position : position + 1] == b'"':
+            return position + 1
+        found = _TEXT.match(data, position, position + STRETCH_BYTES)
+        if not found or found.end() == position:
+            raise InputRefused("The JSON has a text without an end.")
+        position = found.end()
+    raise InputRefused(f"The JSON has a text of more than {MOST_PARTS} thousand escapes.")
+
+
+def _refuse_long_stretches(data: bytes) -> None:
+    """Raise InputRefused for twice STRETCH_BYTES without a token; for half of that nothing is raised."""
+    for start in range(0, len(data) - STRETCH_BYTES + 1, STRETCH_BYTES):
+        if not _TOKEN_OR_ESCAPE.search(data, start, start + STRETCH_BYTES):
+            raise InputRefused(f"The JSON has a stretch of more than {STRETCH_BYTES} bytes that nothing divides.")
 
 
 def _finite(text: str) -> float | None:
@@ -163,7 +197,10 @@ _PATIENT: Final = _patient_decoder()
 def _mended(value: Any) -> Any:
     """The value with every half of a surrogate pair replaced. Recursion is bounded by `max_depth`."""
     if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
+        return "".join(
+            _SURROGATE.sub("\ufffd", value[start : start + _MENDED_AT_ONCE])
+            for start in range(0, len(value), _MENDED_AT_ONCE)
+        )
     if isinstance(value, list):
         return [_mended(item) for item in value]
     if isinstance(value, dict):

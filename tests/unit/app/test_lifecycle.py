@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -75,6 +76,20 @@ def test_what_lasts_is_kept_from_the_collector_once_when_the_first_job_is_done()
     finally:
         gc.unfreeze()
         lifecycle._freeze.cache_clear()
+
+
+def test_what_was_imported_is_kept_from_the_collector_before_the_event_loop_begins(monkeypatch):
+    kept = []
+    monkeypatch.setattr(lifecycle, "give_back_large_blocks", lambda: None)
+    monkeypatch.setattr(lifecycle.asyncio, "run", lambda serving: (serving.close(), kept.append(gc.get_freeze_count())))
+    lasting = [[] for _ in range(1000)]
+    try:
+        before = gc.get_freeze_count()
+        setup: Any = SimpleNamespace(events=SimpleNamespace(subscribe=lambda _: None))
+        lifecycle.run(setup)
+        assert kept[0] >= before + len(lasting)
+    finally:
+        gc.unfreeze()
 
 
 class Kernel32:

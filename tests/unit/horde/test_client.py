@@ -1,5 +1,6 @@
 import asyncio
 import dataclasses
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,8 +16,10 @@ from worker.errors import (
     HordeUnreachable,
     JobGone,
 )
+from worker.horde import client as client_module
 from worker.horde.client import HordeClient
 from worker.horde.messages import PopRequest, SubmitRequest
+from worker.horde.pop_parser import read_pop
 
 ID = "2e42ccc3-a593-4512-a852-750b00fc216f"
 JOB: dict[str, Any] = {
@@ -93,6 +96,22 @@ async def test_an_answer_beyond_all_measure_is_cut(connect, pop_request: PopRequ
     limits = dataclasses.replace(HASTY_LIMITS, answer_bytes=100)
     client, _ = connect(JOB | {"payload": {"prompt": "x" * 1000}}, limits=limits)
     assert (await client.pop(pop_request)).job_ids == [ID]
+
+
+@pytest.mark.parametrize(("characters", "aside"), [(1000, False), (300_000, True)])
+async def test_an_answer_longer_than_any_job_is_read_beside_the_event_loop(
+    connect, pop_request: PopRequest, monkeypatch, characters: int, aside: bool
+) -> None:
+    threads = []
+
+    def read(answer):
+        threads.append(threading.current_thread())
+        return read_pop(answer)
+
+    monkeypatch.setattr(client_module, "read_pop", read)
+    client, _ = connect(JOB | {"payload": {"prompt": "x" * characters}})
+    assert (await client.pop(pop_request)).payload["prompt"] == "x" * characters
+    assert (threads[0] is not threading.current_thread()) == aside
 
 
 async def test_a_pop_in_maintenance_says_so(connect, pop_request: PopRequest) -> None:

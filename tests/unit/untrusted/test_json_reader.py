@@ -4,7 +4,7 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.errors import InputRefused, WorkerError
@@ -106,9 +106,9 @@ def test_many_values_are_refused_before_they_are_built(piece):
 
 
 @pytest.mark.parametrize("data", [b'"' * 1000, b"{" + b'"":""' * 500, b'["" ' + b'"" ' * 500])
-def test_texts_that_no_comma_separates_are_refused_when_they_are_too_many_for_the_values(data):
-    with pytest.raises(InputRefused, match="more than 200 texts"):
-        read_json(data, JsonBounds(max_values=100))
+def test_texts_that_no_comma_separates_are_refused_at_the_third(data):
+    with pytest.raises(InputRefused, match="nothing between"):
+        read_json(data)
 
 
 def test_more_bytes_than_allowed_are_refused():
@@ -142,3 +142,31 @@ async def test_large_documents_are_read_aside_with_the_same_result():
 def test_what_is_refused_is_an_error_of_the_tree():
     with pytest.raises(WorkerError):
         read_json("[")
+
+
+@pytest.mark.parametrize("piece", [b" ", b"9", b"x", "\u6f22".encode()])
+def test_a_stretch_that_nothing_divides_is_refused_before_it_is_parsed(piece):
+    stretch = piece * (2 * json_reader.STRETCH_BYTES // len(piece) + len(piece))
+    document = b"[" + stretch + b"]" if piece in {b" ", b"9"} else b'"' + stretch + b'"'
+    with pytest.raises(InputRefused, match="nothing divides"):
+        read_json(document)
+    owners = JsonBounds(max_bytes=len(document), long_stretches=True)
+    assert read_json(document, owners) in ([], [None], stretch.decode())
+
+
+def test_a_text_of_millions_of_escapes_is_refused():
+    escapes = b"\\n" * (1000 * json_reader.MOST_PARTS + 1)
+    with pytest.raises(InputRefused, match="thousand escapes"):
+        read_json(b'"' + escapes + b'"', JsonBounds(max_bytes=2**23))
+
+
+@given(st.integers(-8, 8), st.sampled_from(['\\"', "\\\\", "\\ud83d\\ude00", "\\ud800", '","']))
+@settings(max_examples=20, deadline=None)
+def test_what_stands_where_one_look_ends_is_read_like_anything_else(offset, piece):
+    half = json_reader.STRETCH_BYTES // 2
+    filler = "x" * half + "\\n" + "x" * (half - 2 + offset)
+    document = f'["{filler}{piece}{filler}{piece}"]'
+    # UTF-8 takes no half of a character.
+    expected = json.dumps(json.loads(document), ensure_ascii=False).encode("utf-8", "replace")
+    found = json.dumps(read_json(document), ensure_ascii=False)
+    assert found.replace("\ufffd", "?").encode() == expected
