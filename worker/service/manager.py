@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,8 @@ LIMIT_S: Final = 60.0
 SYSTEM_UNITS: Final = Path("/etc/systemd/system")
 #: There where systemd is the first process.
 SYSTEMD_RUNS: Final = Path("/run/systemd/system")
+#: Where systemd of each user listens, in a folder named by the user's number.
+USERS_RUN: Final = Path("/run/user")
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,15 @@ class Systemd:
             raise ConfigError(
                 f"{self._order.folder} can't be named in a unit: {error}.", remedy="Move the worker to another folder."
             ) from error
+        # First of all, so that nothing is written where there is nobody to read it.
+        self._systemctl("show-environment")
         write_whole(self.file, text.encode("utf-8"))
         self._systemctl("daemon-reload")
         self._systemctl("enable", self._unit)
-        if self._order.at_boot and not self._is_system:
-            self._linger()
         if start:
             self._systemctl("restart", self._unit, limit_s=STOP_LIMIT_S + LIMIT_S)
+        if self._order.at_boot and not (self._is_system or self._lingers()):
+            self._linger()
         return self.state()
 
     def remove(self) -> bool:
@@ -81,10 +85,13 @@ class Systemd:
         if not self.file.exists():
             return False
         self._require()
-        with contextlib.suppress(ConfigError):  # of a unit that systemd has not read
+        with contextlib.suppress(ConfigError):  # of a unit that systemd has not read, or of a user without a systemd
             self._systemctl("disable", "--now", self._unit, limit_s=STOP_LIMIT_S + LIMIT_S)
+        for wants in self.file.parent.glob("*.wants"):
+            (wants / self._unit).unlink(missing_ok=True)
         self.file.unlink(missing_ok=True)
-        self._systemctl("daemon-reload")
+        with contextlib.suppress(ConfigError):
+            self._systemctl("daemon-reload")
         return True
 
     def state(self) -> State:
@@ -115,7 +122,7 @@ class Systemd:
 
     def _systemctl(self, *arguments: str, limit_s: float = LIMIT_S) -> None:
         scope = () if self._is_system else ("--user",)
-        done = _run(("systemctl", *scope, *arguments), limit_s)
+        done = _run(("systemctl", *scope, *arguments), limit_s, self._session)
         if done.returncode == 0:
             return
         said = (done.stderr.strip().splitlines() or ["no reason given"])[0]
@@ -133,8 +140,20 @@ class Systemd:
     def _asked(self, question: str) -> str:
         scope = () if self._is_system else ("--user",)
         with contextlib.suppress(ConfigError):
-            return _run(("systemctl", *scope, question, self._unit), LIMIT_S).stdout.strip()
+            return _run(("systemctl", *scope, question, self._unit), LIMIT_S, self._session).stdout.strip()
         return ""
+
+    @property
+    def _session(self) -> dict[str, str]:
+        """The variables that lead to this user's systemd; a shell of su or sudo has none, or another's."""
+        if self._is_system or sys.platform == "win32":
+            return self._environ
+        named, own = self._environ.get("XDG_RUNTIME_DIR"), USERS_RUN / str(os.getuid())
+        if (named and _is_own(Path(named))) or not _is_own(own):
+            return self._environ
+        # What is said of a bus belongs to the same other session.
+        kept = {key: value for key, value in self._environ.items() if key != "DBUS_SESSION_BUS_ADDRESS"}
+        return kept | {"XDG_RUNTIME_DIR": str(own)}
 
     def _linger(self) -> None:
         done = _run(("loginctl", "enable-linger", _user()), LIMIT_S)
@@ -229,12 +248,22 @@ def _user() -> str:
         return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
 
 
-def _run(command: Sequence[str], limit_s: float) -> "subprocess.CompletedProcess[str]":
+def _is_own(folder: Path) -> bool:
+    """Whether a folder is there and belongs to this user."""
+    try:
+        return sys.platform == "win32" or folder.stat().st_uid == os.getuid()
+    except OSError:
+        return False
+
+
+def _run(
+    command: Sequence[str], limit_s: float, environment: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
     """Raises ConfigError where the program is absent or hangs."""
     try:
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=limit_s,
-            check=False,
+            check=False, env=environment,
         )  # fmt: skip
     except OSError as error:
         raise ConfigError(f"{command[0]} can't be run: {error.strerror}.", remedy="Is it installed?") from error

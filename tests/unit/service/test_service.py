@@ -148,11 +148,13 @@ def test_a_task_that_starts_with_the_machine_needs_no_login():
 
 FAKE = """#!/bin/sh
 echo "$0 $*" >> "$FAKE_LOG"
+echo "${XDG_RUNTIME_DIR:-}|${DBUS_SESSION_BUS_ADDRESS:-}" >> "${FAKE_LOG%.txt}.environment"
 sleep "${FAKE_SLEEP:-0}"
 case "$*" in
   *is-enabled*) echo enabled ;;
   *is-active*) echo active ;;
-  *show-user*) echo Linger=yes ;;
+  *show-user*) ! grep -q enable-linger "$FAKE_LOG" || echo Linger=yes ;;
+  *enable-linger*) [ -z "$FAKE_LINGER" ] || exit 1 ;;
 esac
 [ -z "$FAKE_ERROR" ] || { echo "$FAKE_ERROR" >&2; exit 1; }
 """
@@ -200,6 +202,45 @@ def test_what_systemd_refuses_is_one_sentence_with_a_remedy(systemd, monkeypatch
     with pytest.raises(ConfigError, match=says) as refused:
         Systemd(ORDER).install(start=True)
     assert refused.value.remedy
+
+
+def test_nothing_is_installed_for_a_user_without_a_systemd_and_what_was_is_removed_all_the_same(systemd, monkeypatch):
+    service = Systemd(ORDER)
+    service.install(start=False)
+    wanted = service.file.parent / "default.target.wants" / service.file.name
+    wanted.parent.mkdir()
+    wanted.symlink_to(service.file)
+    monkeypatch.setenv("FAKE_ERROR", "Failed to connect to bus: No medium found")
+    assert Systemd(ORDER).remove()
+    assert not wanted.is_symlink()
+    with pytest.raises(ConfigError):
+        Systemd(ORDER).install(start=False)
+    assert not service.file.exists()
+
+
+@pytest.mark.parametrize("named", [None, "another's", "own"])
+def test_the_systemd_of_this_user_is_found_from_a_shell_of_su_or_sudo(systemd, tmp_path, monkeypatch, named):
+    own = tmp_path / "user" / str(os.getuid())
+    given = tmp_path / "given"
+    own.mkdir(parents=True)
+    given.mkdir()
+    monkeypatch.setattr(manager, "USERS_RUN", own.parent)
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/elsewhere")
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    if named:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(given))
+    if named == "another's":
+        monkeypatch.setattr(manager, "_is_own", lambda folder: folder == own)
+    Systemd(ORDER).install(start=False)
+    used, bus = systemd.with_suffix(".environment").read_text().splitlines()[0].split("|")
+    assert (used, bus) == ((str(given), "unix:path=/elsewhere") if named == "own" else (str(own), ""))
+
+
+def test_a_service_runs_though_lingering_is_refused(systemd, monkeypatch):
+    monkeypatch.setenv("FAKE_LINGER", "1")
+    with pytest.raises(ConfigError, match="lingering"):
+        Systemd(replace(ORDER, at_boot=True)).install(start=True)
+    assert "--user restart" in systemd.read_text()
 
 
 def test_without_systemd_the_ways_out_are_named(tmp_path, monkeypatch):
