@@ -175,8 +175,10 @@ ENTRIES = (
         "control_type",
         "A ControlNet guided by a map made from the source image; sampling does not start from the image. `hough` is "
         "`mlsd`. A job with an unknown type, or one the model has no ControlNet for (inpainting models have none), is "
-        "not served. Ignored without an image.",
-        also=("control_file",),
+        "not served. With Flux `canny`, `depth`, `hed` and `openpose` where you have a file for it "
+        "([models](models.md#controlnets-for-flux)); the Horde in service sends none for Flux. Ignored without an "
+        "image.",
+        also=("control_file", "control_union_type"),
     ),
     Entry(
         "control_strength",

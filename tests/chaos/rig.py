@@ -87,6 +87,9 @@ class OneModel:
     def has(self, file: AuxiliaryFile) -> bool:
         return True
 
+    def listed(self, file: AuxiliaryFile) -> str | None:
+        return file.name
+
     async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | GenMetadataNote:
         return GenMetadataNote("lora", "download_failed", wish.name)
 

@@ -66,6 +66,7 @@ class Studio:
             source=source,
             source_processing=processing,
             extra_sources=extra_sources,
+            listed=self.catalog.listed,
         )
 
     async def render(self, request: RenderRequest, dialect: Dialect = Dialect.PACK) -> list[RawImage]:

@@ -225,7 +225,7 @@ def _named(owner: Owner, names: Sequence[str] | None) -> Sequence[ModelRecord]:
     """The models of these names; without any, all that the settings want, and the files beside them."""
     selection = owner.selection
     if not names:
-        return [*selection.records, *auxiliary_records(owner.config, selection)]
+        return [*selection.records, *auxiliary_records(owner.store, owner.config, selection)]
     if unknown := [name for name in names if name not in selection.known]:
         raise ConfigError(f"No model is called {' or '.join(map(repr, unknown))}.", remedy="See `models list --all`.")
     return [selection.known[name] for name in names]

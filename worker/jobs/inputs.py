@@ -56,6 +56,10 @@ class ModelSource(Protocol):
         """Whether a file beside the models is here and looks whole. Cheap enough to ask for every pop."""
         ...
 
+    def listed(self, file: AuxiliaryFile) -> str | None:
+        """Its name as ComfyUI lists it, with the folder that the owner keeps it in; None where it is not here."""
+        ...
+
     async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | GenMetadataNote:
         """The file for a LoRA, or what to tell the requester when there is none."""
         ...
@@ -93,7 +97,7 @@ def find_model(job: Job, models: ModelSource) -> ServedModel:
 
 def require_files(request: RenderRequest, plan: Selection, models: ModelSource) -> None:
     """Raises JobNotServable when a file beside the model's own is not here."""
-    absent = [file for file in needs(request, but_for=plan.does_without) if not models.has(file)]
+    absent = [file for file in needs(request, models.has, but_for=plan.does_without) if not models.has(file)]
     if absent:
         raise JobNotServable(
             f"The job needs {' and '.join(f'{file.folder}/{file.name}' for file in absent)}, not here."
@@ -153,6 +157,7 @@ async def read_job(
         extra_sources=pictures.extras,
         loras=[lora for lora in loras if isinstance(lora, LoraFile) and addition_of(lora) not in unusable],
         embeddings=[each for each in embeddings if isinstance(each, Embedding) and addition_of(each) not in unusable],
+        listed=models.listed,
     )
     request = read()
     if request.upscalers:

@@ -26,6 +26,7 @@ from worker.workflows.auxiliary_files import (
     AESTHETIC,
     ANNOTATORS,
     AuxiliaryFile,
+    Has,
     controlnets,
     layer_diffuse,
     of_feature,
@@ -93,17 +94,25 @@ class DownloadPlan:
         return f"The disk has {self.free_bytes / GIB:.1f} GiB free, too little for {listed}. {ROOM_REMEDY}"
 
 
-def wanted_files(config: BridgeData, families: Iterable[Family]) -> tuple[AuxiliaryFile, ...]:
-    """The auxiliary files of everything the settings allow for models of these families, each once. Pure."""
+def wanted_files(config: BridgeData, families: Iterable[Family], has: Has) -> tuple[AuxiliaryFile, ...]:
+    """The auxiliary files of everything the settings allow for models of these families, each once. Pure.
+
+    `has`: for a ControlNet that the owner has, what makes its maps is wanted too.
+    """
     served = tuple(dict.fromkeys(families))
     files: list[AuxiliaryFile] = []
     if config.allow_post_processing:
         files += [file for feature in _POST_PROCESSING for file in of_feature(feature)]
     if config.allow_controlnet:
-        controlled = [controlnets(family) for family in served if not TRAITS[family].controlnets_if_here]
-        types = dict.fromkeys(name for types in controlled for name in types)
-        files += [file for name in types for file in ANNOTATORS.get(name, ())]
-        files += [file for types in controlled for file in types.values()]
+        networks = [
+            (kind, network)
+            for family in served
+            for kind, choices in controlnets(family).items()
+            for network in choices
+            if not network.own or has(network.file)
+        ]
+        files += [file for kind in dict.fromkeys(kind for kind, _ in networks) for file in ANNOTATORS.get(kind, ())]
+        files += [network.file for _, network in networks if not network.own]
     # QR codes come without a switch, unless a model is in the list for which the server wants that one.
     if config.allow_sdxl_controlnet or not any(TRAITS[family].qr_code_by_switch for family in served):
         files += filter(None, map(qr_controlnet, served))
@@ -123,23 +132,24 @@ def as_model_file(file: AuxiliaryFile, reference: Reference | None = None) -> Mo
     return ModelFile(Purpose.AUXILIARY, file.name, file.folder, sha256, url, size)
 
 
-def auxiliary_records(config: BridgeData, selection: ModelSelection) -> list[ModelRecord]:
+def auxiliary_records(store: Store, config: BridgeData, selection: ModelSelection) -> list[ModelRecord]:
     """The auxiliary files that the settings and the chosen models need, each as a record of its own, on disk or not.
 
-    Those without an address are left out: an owner with lists of his own decides so what is fetched.
+    Those without an address are left out: an owner with lists of his own decides so what is fetched. Reads headers of
+    new files, so call it in a thread.
     """
-    return [record for record in _wanted_records(config, selection) if record.files[0].url]
+    return [record for record in _wanted_records(store, config, selection) if record.files[0].url]
 
 
 def unlisted_files(store: Store, config: BridgeData, selection: ModelSelection) -> tuple[str, ...]:
     """Auxiliary files that the settings need, that are not on disk, and whose address no list has: `folder/name`."""
-    wanted = _wanted_records(config, selection)
+    wanted = _wanted_records(store, config, selection)
     return tuple(each.name for each in wanted if not each.files[0].url and store.missing(each))
 
 
-def _wanted_records(config: BridgeData, selection: ModelSelection) -> list[ModelRecord]:
+def _wanted_records(store: Store, config: BridgeData, selection: ModelSelection) -> list[ModelRecord]:
     families = {record.family for record in selection.records if record.family}
-    files = wanted_files(config, families)
+    files = wanted_files(config, families, lambda file: store.check(as_model_file(file)) is None)
     # Where no model is fetched, nothing that no model needs is fetched either.
     if config.aesthetic_score and any(file.url for record in selection.records for file in record.files):
         files = (*files, AESTHETIC)
@@ -156,7 +166,7 @@ def _wanted_records(config: BridgeData, selection: ModelSelection) -> list[Model
 def plan_selection(store: Store, config: BridgeData, selection: ModelSelection, *, reserve_bytes: int) -> DownloadPlan:
     """What to fetch for the chosen models and the files that the settings need beside them."""
     models = {record: store.missing(record) for record in selection.records}
-    return plan_downloads(store, models, auxiliary_records(config, selection), reserve_bytes=reserve_bytes)
+    return plan_downloads(store, models, auxiliary_records(store, config, selection), reserve_bytes=reserve_bytes)
 
 
 def plan_downloads(

@@ -59,6 +59,9 @@ class InstalledModels:
     def has(self, file: AuxiliaryFile) -> bool:
         return self._store.check(as_model_file(file)) is None
 
+    def listed(self, file: AuxiliaryFile) -> str | None:
+        return self._store.listed(as_model_file(file))
+
     async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | GenMetadataNote:  # noqa: ARG002 - a file's name has no baseline
         """A LoRA on disk by its name, or by its version number if the job names that."""
         path = find_lora(self._store, wish.name, is_version=wish.is_version)

@@ -173,6 +173,9 @@ class ModelManager:
     def has(self, file: AuxiliaryFile) -> bool:
         return self.store.check(as_model_file(file)) is None
 
+    def listed(self, file: AuxiliaryFile) -> str | None:
+        return self.store.listed(as_model_file(file))
+
     async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | GenMetadataNote:
         assert self._loras is not None, "not running"
         return await self._loras.lora(wish, model)
@@ -379,10 +382,10 @@ class ModelManager:
         missing: Mapping[ModelRecord, tuple[MissingFile, ...]],
         downloader: Downloader,
     ) -> None:
+        beside = await asyncio.to_thread(auxiliary_records, self.store, self._config, selection)
         plan = await asyncio.to_thread(
-            plan_downloads, self.store, missing, auxiliary_records(self._config, selection),
-            reserve_bytes=self._times.reserve_bytes,
-        )  # fmt: skip
+            plan_downloads, self.store, missing, beside, reserve_bytes=self._times.reserve_bytes
+        )
         for record, error in plan.refused.items():
             self._missed(record, error)
             if not isinstance(error, DiskFull):
@@ -432,7 +435,9 @@ class ModelManager:
             own = [await repair(self.store, file) for file in files]
             others = [await self._loras.mend(lora.file) for lora in request.loras] if self._loras else []
             with contextlib.suppress(JobError, KeyError):
-                others += [await repair(self.store, as_model_file(file, self._reference)) for file in needs(request)]
+                others += [
+                    await repair(self.store, as_model_file(file, self._reference)) for file in needs(request, self.has)
+                ]
         except (WorkerError, OSError) as error:
             # It stays on disk; its wrong checksum is known now, and a copy in the own tree takes precedence over it.
             logger.bind(action="model_broken", model=name).error("{} can't be renamed: {}", name, error)

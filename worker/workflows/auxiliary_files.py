@@ -4,7 +4,7 @@ The lists are data, in comfy_workflows/auxiliary_files.yaml and in the families'
 a record, address and checksum come from there; other files have their address in the list.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -17,6 +17,8 @@ from worker.workflows.families import TRAITS, ListedFile
 from worker.workflows.request import RenderRequest, ServedModel
 from worker.workflows.types import QR_CODE, Family, Feature
 
+#: Where ControlNets lie, below the model root.
+CONTROLNET_FOLDER: Final = "controlnet"
 #: The post-processor that cuts out the background, as the payload names it.
 STRIP_BACKGROUND: Final = "strip_background"
 
@@ -35,6 +37,23 @@ class AuxiliaryFile:
     url: str | None = None
     #: lower case
     sha256: str | None = None
+
+
+#: Whether a file is here.
+Has = Callable[[AuxiliaryFile], bool]
+#: A file's name as ComfyUI lists it here; None for one that is not here.
+Listed = Callable[[AuxiliaryFile], str | None]
+
+
+@dataclass(frozen=True)
+class ControlNet:
+    """A ControlNet for one control type, or for the workflow qr_code."""
+
+    file: AuxiliaryFile
+    #: what SetUnionControlNetType is told
+    union_type: str = "auto"
+    #: used where it is, and never fetched
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,9 +98,18 @@ ANNOTATORS: Final[Mapping[str, tuple[AuxiliaryFile, ...]]] = MappingProxyType(
 )
 
 
-def controlnets(family: Family) -> Mapping[str, AuxiliaryFile]:
-    """Control type as RenderRequest has it → the family's ControlNet. A type that is not there is not served."""
-    return {kind: _of(listed) for kind, listed in TRAITS[family].controlnets.items()}
+def controlnets(family: Family) -> Mapping[str, tuple[ControlNet, ...]]:
+    """Control type as RenderRequest has it → the family's ControlNets, of which the first that is here is used.
+
+    A type that is not there is not served.
+    """
+    found = {kind: [ControlNet(_of(listed))] for kind, listed in TRAITS[family].controlnets.items()}
+    for own in TRAITS[family].own_controlnets:
+        for kind, union_type in own.types.items():
+            found.setdefault(kind, []).extend(
+                ControlNet(AuxiliaryFile(CONTROLNET_FOLDER, name), union_type, own=True) for name in own.names
+            )
+    return {kind: tuple(choices) for kind, choices in found.items()}
 
 
 def qr_controlnet(family: Family) -> AuxiliaryFile | None:
@@ -96,10 +124,13 @@ def layer_diffuse(family: Family) -> LayerDiffuse | None:
     return LayerDiffuse(_of(both.model), _of(both.decoder)) if both else None
 
 
-def needs(request: RenderRequest, *, but_for: Collection[Feature] = ()) -> tuple[AuxiliaryFile, ...]:
-    """Every file beside the model's own that the request's graph loads, each once.
+def needs(
+    request: RenderRequest, has: Has = lambda _: True, *, but_for: Collection[Feature] = ()
+) -> tuple[AuxiliaryFile, ...]:
+    """Every file beside the model's own that the request's graph loads, each once, whether it is here or not.
 
-    `but_for`: features that a template does in its own way or not at all.
+    `has` decides between several files for the same purpose. `but_for`: features that a template does in its own way
+    or not at all.
     Raises JobNotServable where no file exists that could do it, as for a ControlNet on SDXL.
     """
     files: list[AuxiliaryFile] = []
@@ -108,10 +139,10 @@ def needs(request: RenderRequest, *, but_for: Collection[Feature] = ()) -> tuple
         files += ANNOTATORS[request.control_type]
     guidance = QR_CODE if request.workflow == QR_CODE else None if request.return_control_map else request.control_type
     if guidance and Feature.CONTROL not in but_for:
-        file = controlnet(request.model, guidance)
-        if file is None:
+        network = controlnet(request.model, guidance, has)
+        if network is None:
             raise JobNotServable(f"There is no ControlNet for {guidance} on {request.model.kind}.")
-        files.append(file)
+        files.append(network.file)
     layers = layer_diffuse(request.model.family) if request.transparent else None
     if layers and Feature.TRANSPARENT not in but_for:
         files += [layers.model, layers.decoder]
@@ -120,12 +151,19 @@ def needs(request: RenderRequest, *, but_for: Collection[Feature] = ()) -> tuple
     return tuple(dict.fromkeys(files))
 
 
-def controlnet(model: ServedModel, use: str | None) -> AuxiliaryFile | None:
-    """The ControlNet for a control type or for the workflow qr_code; None where there is none for the model."""
+def controlnet(model: ServedModel, use: str | None, has: Has) -> ControlNet | None:
+    """The ControlNet for a control type or for the workflow qr_code; None where there is none for the model.
+
+    Of several the first that is here; the first of all where none is.
+    """
     # An inpainting model's first layer also takes the mask and the picture, and no ControlNet was made for one.
     if model.inpainting:
         return None
-    return qr_controlnet(model.family) if use == QR_CODE else controlnets(model.family).get(use or "")
+    if use == QR_CODE:
+        file = qr_controlnet(model.family)
+        return ControlNet(file) if file else None
+    choices = controlnets(model.family).get(use or "", ())
+    return next((choice for choice in choices if has(choice.file)), next(iter(choices), None))
 
 
 def feature_of_post_processor(name: str) -> Feature:
@@ -147,7 +185,7 @@ def of_feature(feature: Feature) -> tuple[AuxiliaryFile, ...]:
     match feature:
         case Feature.CONTROL | Feature.ANNOTATE | Feature.CONTROL_MAP:
             found: Iterable[AuxiliaryFile] = (
-                *(file for family in Family for file in controlnets(family).values()),
+                *(each.file for family in Family for choices in controlnets(family).values() for each in choices),
                 *(file for files in ANNOTATORS.values() for file in files),
             )
         case Feature.TRANSPARENT:

@@ -3,13 +3,13 @@
 A kind of job works with a model if a template serves it, its graph can be filled in, and every file it needs is here.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
 from worker.errors import JobNotServable, TemplateError
-from worker.workflows.auxiliary_files import AuxiliaryFile, controlnet, controlnets, layer_diffuse, needs, qr_controlnet
+from worker.workflows.auxiliary_files import Has, controlnet, controlnets, layer_diffuse, needs, qr_controlnet
 from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
@@ -142,7 +142,7 @@ class Survey:
         )
 
 
-def survey(library: Library, models: Iterable[ServedModel], has: Callable[[AuxiliaryFile], bool]) -> Survey:
+def survey(library: Library, models: Iterable[ServedModel], has: Has) -> Survey:
     """Try everything with every model; models that no template tells apart are tried once."""
     models = tuple(models)
     named = {name for template in library.templates for name in template.manifest.serves.models}
@@ -171,15 +171,14 @@ def _obstacle(
     library: Library,
     model: ServedModel,
     ability: Ability,
-    has: Callable[[AuxiliaryFile], bool],
+    has: Has,
     filled: set[tuple[str, ...]],
 ) -> str:
     for probe in probes_for(ability, model):
         request = probe.request(model)
-        if ability is Ability.CONTROL and TRAITS[model.family].controlnets_if_here:
-            network = controlnet(model, request.control_type)
-            if network and not has(network):
-                continue
+        network = controlnet(model, request.control_type, has)
+        if network and network.own and not has(network.file):
+            continue
         if reason := obstacle(library, request, has, filled):
             return reason
     return ""
@@ -188,7 +187,7 @@ def _obstacle(
 def obstacle(
     library: Library,
     request: RenderRequest,
-    has: Callable[[AuxiliaryFile], bool],
+    has: Has,
     filled: set[tuple[str, ...]],
 ) -> str:
     """Why a request can't be served here; empty where it can.
@@ -197,7 +196,7 @@ def obstacle(
     """
     try:
         selection = select(library, request)
-        files = needs(request, but_for=selection.does_without)
+        files = needs(request, has, but_for=selection.does_without)
         if selection.names not in filled:
             materialise(
                 selection, request, dialect=next(dialect for dialect in Dialect if not selection.missing(dialect))

@@ -38,6 +38,16 @@ class ListedFile(_Data):
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
 
 
+class OwnControlNet(_Data):
+    """A ControlNet that owners may have, by the names they have it under: used where it is, and never fetched."""
+
+    #: paths within the folder controlnet, the most usual first
+    names: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1)
+    #: control type as a request has it → the `type` of SetUnionControlNetType by which a network for several types
+    #: is told which; `auto` for one that need not be told
+    types: dict[str, Annotated[str, Field(min_length=1)]] = Field(min_length=1)
+
+
 class ListedLayerDiffuse(_Data):
     model: ListedFile
     decoder: ListedFile
@@ -143,8 +153,8 @@ class Traits(_Data):
     marks: Marks = Marks()
     #: control type as a request has it → its ControlNet. A type that is not here is not served.
     controlnets: dict[str, ListedFile] = {}
-    #: the ControlNets are offered where their files are, and never fetched
-    controlnets_if_here: bool = False
+    #: further ControlNets, the best first
+    own_controlnets: list[OwnControlNet] = []
     #: the ControlNet of the workflow qr_code
     qr_controlnet: ListedFile | None = None
     #: for transparent pictures

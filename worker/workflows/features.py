@@ -20,6 +20,7 @@ COMES_WITH: Mapping[str, frozenset[Feature]] = {
     ),
     "control_type": frozenset({Feature.CONTROL, Feature.ANNOTATE, Feature.CONTROL_MAP}),
     "control_file": frozenset({Feature.CONTROL, Feature.ANNOTATE}),
+    "control_union_type": frozenset({Feature.CONTROL, Feature.ANNOTATE}),
     "qr": frozenset(),
     "flow_shift": frozenset({Feature.FLOW_SHIFT}),
 }  # fmt: skip
@@ -77,7 +78,7 @@ def always_given(
     if Mode.TXT2IMG not in modes:
         found.add("source")
     if set(workflows) == {QR_CODE}:
-        found |= {"qr", "control_file"}
+        found |= {"qr", "control_file", "control_union_type"}
     return frozenset(found)
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from worker.workflows import coerce, hires, post_processing, prompts, samplers
-from worker.workflows.auxiliary_files import FACE_FIXERS, UPSCALERS, controlnet, layer_diffuse
+from worker.workflows.auxiliary_files import FACE_FIXERS, UPSCALERS, AuxiliaryFile, Listed, controlnet, layer_diffuse
 from worker.workflows.families import TRAITS
 from worker.workflows.prompt_syntax import MAX_PROMPT_CHARACTERS, harmless
 from worker.workflows.qr import read_qr
@@ -26,6 +26,7 @@ from worker.workflows.request import (
     GenMetadataNote,
     LoraFile,
     LoraWish,
+    PostProcessorModel,
     RenderRequest,
     ServedModel,
     SourceImage,
@@ -97,13 +98,15 @@ def read_request(
     loras: Sequence[LoraFile] = (),
     embeddings: Sequence[Embedding] = (),
     most_upscaled_px: float = float("inf"),
+    listed: Listed = lambda file: file.name,
 ) -> RenderRequest:
     """The request of a pop's payload, whose names are in lower case. Never raises on a bad value.
 
     `images`: how many the Horde wants, one for each job id; without it the payload's n_iter, which may differ.
     Pictures, LoRAs and embeddings come resolved, those that could not be fetched left out. A source picture comes in
     any size, with its mask in its alpha channel. `most_upscaled_px`: the work that there is time for (see
-    post_processing.fitting). The result's `notes` tell the requester what was done otherwise.
+    post_processing.fitting). `listed`: files beside the model, without it all under their usual names. The result's
+    `notes` tell the requester what was done otherwise.
     """
     seed = _seed(payload)
     has_picture = source is not None and not source.stand_in
@@ -147,7 +150,9 @@ def read_request(
         if name not in processors
     )
     extra_texts = _extra_texts(payload)
-    network = controlnet(model, workflow if workflow == QR_CODE else control_type)
+    network = controlnet(
+        model, workflow if workflow == QR_CODE else control_type, lambda file: listed(file) is not None
+    )
     asked_prompts = _prompts(payload, seed, loras, embeddings)
     prompt, negative_prompt = map(harmless, asked_prompts)
     if (prompt, negative_prompt) != asked_prompts:
@@ -177,13 +182,18 @@ def read_request(
         tiling=coerce.flag(payload.get("tiling")),
         transparent=transparent and layer_diffuse(model.family) is not None,
         control_type=control_type,
-        control_file=network.name if network else None,
+        control_file=_named(network.file, listed) if network else None,
+        control_union_type=network.union_type if network else None,
         control_strength=coerce.number(payload.get("control_strength"), 1.0, 0.01, 3),
         image_is_control=coerce.flag(payload.get("image_is_control")),
         return_control_map=control_type is not None and coerce.flag(payload.get("return_control_map")),
         post_processing=processors,
-        face_fixers=post_processing.networks(FACE_FIXERS, processors),
-        upscalers=post_processing.networks(UPSCALERS, processors),
+        face_fixers=tuple(
+            PostProcessorModel(_named(FACE_FIXERS[name], listed)) for name in processors if name in FACE_FIXERS
+        ),
+        upscalers=tuple(
+            PostProcessorModel(_named(UPSCALERS[name], listed)) for name in processors if name in UPSCALERS
+        ),
         face_fixer_strength=coerce.number(payload.get("facefixer_strength"), 1.0, 0, 1),
         # A LoRA without any strength changes nothing but would still be loaded.
         loras=tuple(lora for lora in loras if lora.model or lora.clip),
@@ -199,6 +209,11 @@ def read_request(
         notes=tuple(notes),
     )
     return _with_hires(request, payload)
+
+
+def _named(file: AuxiliaryFile, listed: Listed) -> str:
+    """The file's name for ComfyUI; one that is not here has its usual one, for messages."""
+    return listed(file) or file.name
 
 
 def _seed(payload: Mapping[str, Any]) -> int:

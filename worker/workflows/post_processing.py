@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from worker.workflows import coerce
-from worker.workflows.auxiliary_files import COSTS, FACE_FIXERS, SCALES, STRIP_BACKGROUND, UPSCALERS, AuxiliaryFile
-from worker.workflows.request import PostProcessorModel
+from worker.workflows.auxiliary_files import COSTS, FACE_FIXERS, SCALES, STRIP_BACKGROUND, UPSCALERS
 
 #: The Horde's list is shorter, and none of its names is as long.
 MAX_NAMES, MAX_NAME_CHARACTERS = 32, 100
@@ -66,8 +65,3 @@ def works_px(names: Sequence[str], width: int, height: int, batch: int) -> tuple
             works.append(width * height * batch * COSTS[name])
             width, height = width * SCALES[name], height * SCALES[name]
     return tuple(works)
-
-
-def networks(files: Mapping[str, AuxiliaryFile], names: Sequence[str]) -> tuple[PostProcessorModel, ...]:
-    """The networks of those names that have one in `files`."""
-    return tuple(PostProcessorModel(files[name].name) for name in names if name in files)

@@ -171,6 +171,8 @@ class RenderRequest:
     control_type: str | None
     #: ControlNet for the control type or workflow, as ComfyUI lists it; None where the model has none
     control_file: str | None
+    #: what a ControlNet for several control types is told of this one; `auto` for one that need not be told
+    control_union_type: str | None
     control_strength: float
     image_is_control: bool
     return_control_map: bool

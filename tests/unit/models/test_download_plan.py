@@ -177,8 +177,8 @@ async def test_a_broken_file_in_a_folder_that_is_only_read_is_left_to_its_owner(
     assert path.exists()
 
 
-def wanted(*families, **allowed):
-    return wanted_files(BridgeData.model_validate({"allow_img2img": True, **allowed}), families)
+def wanted(*families, here=(), **allowed):
+    return wanted_files(BridgeData.model_validate({"allow_img2img": True, **allowed}), families, here.__contains__)
 
 
 def test_nothing_is_fetched_for_what_is_not_allowed():
@@ -192,10 +192,19 @@ def test_post_processing_brings_upscalers_face_fixers_and_the_background_remover
     assert {file.folder for file in files} == {"esrgan", "gfpgan", "codeformer", "rembg"}
 
 
+def networks(family):
+    return {each.file for choices in controlnets(family).values() for each in choices}
+
+
+def test_an_owners_controlnet_is_not_fetched_but_what_makes_its_maps_is():
+    own = controlnets(Family.FLUX_1)["depth"][-1].file
+    assert wanted(Family.FLUX_1, here=[own], allow_controlnet=True) == ANNOTATORS["depth"]
+
+
 def test_controlnets_come_for_the_families_served_only():
     files = wanted(SD1, allow_controlnet=True)
-    assert set(controlnets(SD1).values()) <= set(files)
-    assert not set(controlnets(Family.STABLE_DIFFUSION_2_768).values()) & set(files)
+    assert networks(SD1) <= set(files)
+    assert not networks(Family.STABLE_DIFFUSION_2_768) & set(files)
     assert {file for name in controlnets(SD1) for file in ANNOTATORS[name]} <= set(files)
     assert QR_SD1 in files
     assert wanted(Family.FLUX_1, allow_controlnet=True) == ()
@@ -242,7 +251,7 @@ def test_wanted_files_that_no_list_has_are_named_until_they_are_there(tmp_path, 
     model = ModelFile(Purpose.CHECKPOINT, "m.safetensors", "compvis")
     custom = ModelRecord("M", Category.IMAGE, (model,), "stable_diffusion_1", SD1, custom=True)
     selection = choose(BridgeData(), Reference({}, {}), CustomModels({"M": custom}), month=None)
-    assert auxiliary_records(BridgeData(), selection) == []
+    assert auxiliary_records(Store(tmp_path), BridgeData(), selection) == []
     file, store = QR_SD1, Store(tmp_path)
     assert unlisted_files(store, BridgeData(), selection) == (f"controlnet/{file.name}",)
     put(tmp_path / "controlnet" / file.name)
@@ -252,10 +261,10 @@ def test_wanted_files_that_no_list_has_are_named_until_they_are_there(tmp_path, 
 @pytest.mark.parametrize(
     ("wanted_scores", "url", "fetched"), [(True, "https://x/m", 1), (True, None, 0), (False, "https://x/m", 0)]
 )
-def test_scores_are_fetched_for_where_models_are(wanted_scores, url, fetched):
+def test_scores_are_fetched_for_where_models_are(tmp_path, wanted_scores, url, fetched):
     file = ModelFile(Purpose.CHECKPOINT, "m.safetensors", "compvis", url=url)
     listed = ModelRecord("M", Category.IMAGE, (file,), "stable_diffusion_1", SD1)
     config = BridgeData(models_to_load=["M"], aesthetic_score=wanted_scores)
     selection = choose(config, Reference({Category.IMAGE: {"M": listed}}, {}), CustomModels({}), month=None)
-    names = [record.name for record in auxiliary_records(config, selection)]
+    names = [record.name for record in auxiliary_records(Store(tmp_path), config, selection)]
     assert names.count(f"{AESTHETIC.folder}/{AESTHETIC.name}") == fetched

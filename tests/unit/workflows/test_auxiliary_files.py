@@ -23,7 +23,11 @@ from worker.workflows.payload import CONTROL_TYPES
 from worker.workflows.request import SourceImage
 from worker.workflows.types import Family, Feature
 
-EVERY_FILE = tuple(dict.fromkeys(file for feature in Feature for file in of_feature(feature)))
+#: ControlNets that are never fetched.
+OWN = {
+    each.file for family in Family for choices in auxiliary.controlnets(family).values() for each in choices if each.own
+}
+EVERY_FILE = tuple(dict.fromkeys(file for feature in Feature for file in of_feature(feature) if file not in OWN))
 SOURCE = SourceImage("key", 512, 512)
 
 

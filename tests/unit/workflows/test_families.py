@@ -5,16 +5,15 @@ import json
 import pickle
 import re
 import shutil
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
 import yaml
 
-from worker.config.schema import BridgeData
 from worker.errors import JobNotServable
 from worker.models.catalog.custom import read_custom_models
 from worker.models.catalog.records import family_of
-from worker.models.download_plan import wanted_files
 from worker.models.loras.civitai import fits as civitai_fits
 from worker.scheduling.estimates.ttl import ttl_s
 from worker.workflows import families, packaged_folder
@@ -26,7 +25,7 @@ from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
 from worker.workflows.node_classes import newer_snapshot, snapshot
 from worker.workflows.payload import read_request
-from worker.workflows.request import ServedModel
+from worker.workflows.request import ServedModel, SourceImage
 from worker.workflows.template_check import rehearse
 from worker.workflows.template_selection import select
 from worker.workflows.types import Family
@@ -237,18 +236,50 @@ def test_a_family_may_need_node_classes(library: Library, tmp_path: Path) -> Non
     assert suited(library, snapshot()).unserved[Family("new")] == "the engine has no node class NewNode"
 
 
-@pytest.mark.usefixtures("forgetful")
-def test_controlnets_that_are_never_fetched_cost_nothing_where_they_are_not(tmp_path: Path) -> None:
-    (tmp_path / "families").mkdir()
-    listed = "{canny: {folder: controlnet, name: own_canny.safetensors}}"
-    content = f"like: stable_diffusion_1\ncontrolnets_if_here: true\ncontrolnets: {listed}\n"
-    (tmp_path / "families" / "own_sd.yaml").write_text(content, "utf-8")
-    library = Library.load(packaged_folder(), tmp_path)
-    family = Family("own_sd")
-    model = ServedModel("any", family, {"checkpoint": "n.safetensors"})
-    own = controlnets(family)["canny"]
-    assert survey(library, [model], lambda file: file != own).works(Ability.CONTROL)
+FLUX = ServedModel("A Flux", Family.FLUX_1, {"checkpoint": "flux.safetensors"})
+UNION_PRO_2, UNION_PRO = (
+    "FLUX.1-dev-ControlNet-Union-Pro-2.0.safetensors",
+    "FLUX.1-dev-ControlNet-Union-Pro.safetensors",
+)
+ANY_PICTURE = SourceImage("key", 64, 64)
+
+
+def test_an_owners_controlnets_cost_nothing_where_they_are_not(library: Library) -> None:
+    def without(*folders: str, here: Container[str] = ()) -> str:
+        found = survey(library, [FLUX], lambda file: file.name in here or not file.name.startswith(folders))
+        return found.reason(Ability.CONTROL)
+
+    nets = tuple(each.file.name for choices in controlnets(Family.FLUX_1).values() for each in choices)
+    assert without(*nets) == ""
+    assert without(*nets, here=[UNION_PRO]) == ""
     # With the file, what makes its maps must be here too.
-    assert survey(library, [model], lambda _: True).works(Ability.CONTROL)
-    needed = BridgeData.model_validate({"allow_controlnet": True})
-    assert own not in wanted_files(needed, [family])
+    assert "annotator/" in without(*nets, "annotator/", here=[UNION_PRO])
+    assert without(*nets, "annotator/", here=["flux-canny-controlnet-v3.safetensors"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "here", "file", "told"),
+    [
+        ("canny", {UNION_PRO_2: UNION_PRO_2, UNION_PRO: UNION_PRO}, UNION_PRO_2, "auto"),
+        ("depth", {UNION_PRO: f"flux/{UNION_PRO}"}, f"flux/{UNION_PRO}", "hed/pidi/scribble/ted"),
+        ("openpose", {UNION_PRO: UNION_PRO}, UNION_PRO, "normal"),
+        ("hed", {UNION_PRO: UNION_PRO, "flux-hed-controlnet-v3.safetensors": "h"}, "h", "auto"),
+        # Nothing is here: the job is refused for want of the usual one.
+        ("canny", {}, UNION_PRO_2, "auto"),
+        ("seg", {UNION_PRO: UNION_PRO}, None, None),
+    ],
+)
+def test_of_an_owners_controlnets_the_first_that_is_here_is_used(
+    library: Library, kind: str, here: dict[str, str], file: str | None, told: str | None
+) -> None:
+    request = read_request(
+        {"control_type": kind}, model=FLUX, source=ANY_PICTURE, listed=lambda each: here.get(each.name)
+    )
+    assert (request.control_file, request.control_union_type) == (file, told)
+    if file is None:
+        with pytest.raises(JobNotServable, match="there is no ControlNet for seg on flux_1"):
+            select(library, request)
+    else:
+        graph = materialise(select(library, request), request).graph
+        [union] = [node for node in graph.values() if node["class_type"] == "SetUnionControlNetType"]
+        assert union["inputs"]["type"] == told

@@ -153,6 +153,14 @@ CASES = {
     "qr_code_sd1_loras_batch": Case(
         SD1, {"workflow": "qr_code", "n_iter": 2, "control_strength": 0.8, "clip_skip": 2}, {"loras": LORAS}
     ),
+    "flux_control_loras": Case(DEV, {**FEW_STEPS, "control_type": "depth"}, {**FROM_PICTURE, "loras": LORAS}),
+    "flux_control_given": Case(SCHNELL, {**FEW_STEPS, "control_type": "hed", "image_is_control": True}, FROM_PICTURE),
+    "flux_split_control_batch": Case(
+        DEV, {**FEW_STEPS, "control_type": "openpose", "control_strength": 0.6, "n_iter": 2}, FROM_PICTURE, SPLIT
+    ),
+    "flux_split_control_given_batch": Case(
+        SCHNELL, {**FEW_STEPS, "control_type": "canny", "image_is_control": True, "n_iter": 2}, FROM_PICTURE, SPLIT
+    ),
     "flux_img2img_batch": Case(SCHNELL, {**FEW_STEPS, **HALF, "n_iter": 2}, FROM_PICTURE),
     "flux_hires_is_ignored": Case(SCHNELL, {**FEW_STEPS, "hires_fix": True, "width": 1536, "height": 1536}),
     "flux_split_img2img": Case(DEV, {**FEW_STEPS, **HALF}, FROM_PICTURE, SPLIT),

@@ -74,9 +74,9 @@ def test_fragments_are_chosen_by_what_the_request_needs(library: Library, reques
             "there is no ControlNet for seg on stable_diffusion_2_768",
         ),
         (
-            {"control_type": "depth", "image_is_control": True},
+            {"control_type": "seg", "image_is_control": True},
             {"source": SOURCE, "family": Family.FLUX_SCHNELL},
-            "there is no ControlNet for depth on flux_schnell",
+            "there is no ControlNet for seg on flux_schnell",
         ),
         (
             {"control_type": "lineart"},

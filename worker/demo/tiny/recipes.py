@@ -101,8 +101,8 @@ def _embedding(family: str, version_id: int, baseline: str) -> TinyAddition:
     return TinyAddition(f"tiny_{family}_embedding", version_id, baseline, file)
 
 
-def _control(kind: str, file_name: str, recipe: str) -> TinyFile:
-    return TinyFile(f"control_{kind}", "control", f"controlnet/{file_name}", Purpose.CONTROLNET, recipe)
+def _control(kind: str, file_name: str, recipe: str, made_by: str = "control") -> TinyFile:
+    return TinyFile(f"control_{kind}", made_by, f"controlnet/{file_name}", Purpose.CONTROLNET, recipe)
 
 
 def _annotator(file_name: str, recipe: str, needs: str = "controlnet_aux") -> TinyFile:
@@ -264,6 +264,8 @@ TINY_CONTROLNETS = (
     _control("scribble_sd2", "control_scribble_fp21.safetensors", "sd2_difference"),
     _control("qr", "control_v1p_sd15_qrcode_monster_v2.safetensors", "sd15_ordinary"),
     _control("qr_sdxl", "control_v1p_sdxl_qrcode_monster.safetensors", "sdxl_ordinary"),
+    _control("flux_union", "FLUX.1-dev-ControlNet-Union-Pro.safetensors", "flux_union", "control_flux"),
+    _control("flux_hed", "flux-hed-controlnet-v3.safetensors", "flux_pictures", "control_flux"),
 )
 
 #: What makes control maps of pictures.

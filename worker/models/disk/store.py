@@ -105,6 +105,11 @@ class Store:
             return MissingFile(file, f"{file.path} is hidden by {other}: rename one of them", found.path)
         return None
 
+    def listed(self, file: ModelFile) -> str | None:
+        """A usable file's name as ComfyUI lists it, or the usual one where ComfyUI lists none; None for no file."""
+        found = self.find(file)
+        return None if found is None or self.check(file) else found.listed or file.name
+
     def served(self, record: ModelRecord) -> ServedModel | tuple[MissingFile, ...]:
         """The model for the engine, or every file that is missing. Raises ValueError for an unknown family."""
         if record.family is None:
@@ -185,9 +190,11 @@ class Store:
         return (MissingFile(file, f"{found.path}: {damage}", found.path),) if found and damage else ()
 
     def _name_in(self, folder: Path, file: ModelFile, *, exact: bool) -> Path | None:
-        if (folder / file.name).is_file():
-            return Path(file.name)
-        return None if exact else self._names_below(folder).get(Path(file.name).name)
+        name = Path(file.name)
+        if (folder / name).is_file():
+            return name
+        # A name with a folder is not told by its last part: diffusion_pytorch_model.safetensors may be anything.
+        return None if exact or name.parent.name else self._names_below(folder).get(name.name)
 
     def _names_below(self, folder: Path) -> Mapping[str, Path]:
         """File name → path below a folder; users of other programs sort their files into sub-folders."""

@@ -215,6 +215,28 @@ def test_auxiliary_files_are_found_in_their_folder_also_those_comfyui_never_list
     assert store.find(files[1]).listed == ""
 
 
+def test_a_file_beside_the_models_has_the_name_that_comfyui_lists(tmp_path, put):
+    models = tmp_path / "comfyui" / "models"
+    (models / "checkpoints").mkdir(parents=True)
+    put(models / "upscale_models" / "ESRGAN" / "4x_AnimeSharp.pth.safetensors")
+    put(models / "controlnet" / "some-sdxl-net" / "diffusion_pytorch_model.safetensors")
+    put(models / "controlnet" / "FLUX.1-dev-Controlnet-Union" / "diffusion_pytorch_model.safetensors")
+    store = Store(tmp_path / "own", [tmp_path / "comfyui"])
+
+    def listed(folder, name):
+        return store.listed(ModelFile(Purpose.AUXILIARY, name, folder))
+
+    sharp = "4x_AnimeSharp.pth.safetensors"
+    assert listed("esrgan", sharp) == str(Path("ESRGAN", sharp))
+    assert listed("esrgan", "RealESRGAN_x4plus.pth") is None
+    union, other = [f"FLUX.1-dev-Controlnet-{kind}/diffusion_pytorch_model.safetensors" for kind in ("Union", "Canny")]
+    assert listed("controlnet", union) == str(Path(union))
+    # The one that lies elsewhere under the same last name is another.
+    assert listed("controlnet", other) is None
+    put(tmp_path / "own" / "clip" / "named.safetensors")
+    assert listed("clip", "named.safetensors") == "named.safetensors"
+
+
 def test_comfyui_is_told_every_folder_in_search_order(tmp_path):
     (tmp_path / "ui" / "models" / "checkpoints").mkdir(parents=True)
     paths = Store(tmp_path / "own", [tmp_path / "ui"]).model_paths()
