@@ -55,6 +55,8 @@ class OneModel:
     def __init__(self, checkpoint: str = "tiny.safetensors") -> None:
         self.served: tuple[str, ...] = (MODEL,)
         self.pinned: frozenset[str] = frozenset()
+        #: not here until they are fetched
+        self.absent: tuple[str, ...] = ()
         self._checkpoint = checkpoint
         self.unreadable: list[str] = []
         self.readable: list[str] = []
@@ -76,6 +78,12 @@ class OneModel:
 
     def names(self) -> tuple[str, ...]:
         return self.served
+
+    def fetchable(self) -> tuple[str, ...]:
+        return tuple(name for name in self.absent if name not in self.served)
+
+    def fetch(self, name: str) -> None:
+        self.served = (*self.served, name)
 
     def named(self) -> frozenset[str]:
         return self.pinned

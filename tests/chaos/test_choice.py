@@ -17,7 +17,9 @@ from .test_advice import looking, until
 
 #: Minutes are fractions of a second here.
 HURRIED = Tolerance(
-    choice=ChoiceTimes(stay_s=1.0, useless_stay_s=0.3, brought_s=0.3, in_vain_s=1.0, passed_over_s=30.0),
+    choice=ChoiceTimes(
+        stay_s=1.0, useless_stay_s=0.3, brought_s=0.3, in_vain_s=1.0, passed_over_s=30.0, fetch_after_s=0.5
+    ),
     demand_look_every_s=0.1,
 )
 ONE_OF_THREE = {"dynamic_models": True, "number_of_dynamic_models": 1}
@@ -94,5 +96,18 @@ async def test_the_choice_is_switched_on_and_off_while_jobs_are_served(rig: Rig)
         await until(found, lambda status: status.session.total.jobs == 3 and states(status)[MODEL] == "withheld")
         change(dynamic_models=False)
         await until(found, lambda status: set(states(status).values()) == {"served"} and status.choice == "")
+        stop.set()
+        await serving
+
+
+async def test_a_model_that_is_asked_for_all_the_time_is_fetched_and_served(rig: Rig) -> None:
+    rig.models.served, rig.models.absent = (MODEL,), (OTHER, THIRD)
+    stop = asyncio.Event()
+    with looking(rig.setup()) as (setup, found):
+        serving = asyncio.ensure_future(serve(setup, stop))
+        status = await until(found, lambda status: "(2 more may be fetched)" in status.choice)
+        rig.ask(3, model=THIRD)
+        status = await until(found, lambda status: status.session.total.jobs == 3)
+        assert states(status) == {MODEL: "withheld", THIRD: "served"}
         stop.set()
         await serving

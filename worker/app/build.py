@@ -28,8 +28,9 @@ from worker.horde.agent import bridge_agent
 from worker.horde.feature_levels import HIGHEST_LEVEL
 from worker.jobs.journal import FILE_NAME as JOURNAL_FILE
 from worker.jobs.journal import Journal
+from worker.models.by_demand import wanted_by_demand
 from worker.models.catalog.custom import CustomModels
-from worker.models.catalog.model_selection import custom_file_of, custom_of, resolve_from_cache, tokens_of
+from worker.models.catalog.model_selection import custom_file_of, custom_of, select_from_cache, tokens_of
 from worker.models.catalog.records import ModelRecord
 from worker.models.download_plan import as_model_file
 from worker.models.model_manager import ModelManager
@@ -112,9 +113,7 @@ def compose(
             folder=engines_folder(home),
             logs=logs,
             memory_bytes=system_memory().total,
-            largest_model_bytes=max(
-                map(_size, resolve_from_cache(settings, models.store.root, custom)), default=UNKNOWN_MODEL_BYTES
-            ),
+            largest_model_bytes=max(map(_size, _records(settings, models, custom)), default=UNKNOWN_MODEL_BYTES),
         )
 
     def check(text: str | None) -> LoadedConfig:
@@ -224,6 +223,13 @@ def _models(loaded: LoadedConfig, custom: CustomModels) -> ModelManager:
         tokens=tokens_of(config, environment),
         custom_file=custom_file_of(environment),
     )
+
+
+def _records(config: BridgeData, models: ModelManager, custom: CustomModels) -> tuple[ModelRecord, ...]:
+    """The models that may be offered with these settings, as far as known from disk."""
+    selection = select_from_cache(config, models.store.root, custom)
+    listed = selection.records
+    return (*listed, *wanted_by_demand(config, selection, models.is_complete).selection.records)
 
 
 def library_of(config: BridgeData) -> Library:

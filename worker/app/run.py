@@ -216,7 +216,7 @@ def _begin(
     choice = ChoiceByDemand(
         lambda: setup.config,
         status.demand,
-        named=setup.models.named,
+        models=setup.models,
         threads=lambda: len(pool.offered_slots),
         in_vain_s=lambda: pop_backoff.in_vain_s,
         times=setup.tolerance.choice,

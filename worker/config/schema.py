@@ -50,12 +50,6 @@ class IgnoredKeys(KeyGroup):
         KeyDoc("An image worker is named by dreamer_name; worker_name is used if that is not set.", Effect.NONE),
     ] = ""
     censorlist: Annotated[TextList, KeyDoc("Use blacklist to refuse jobs by words.", Effect.NONE)] = ()
-    max_models_to_download: Annotated[
-        int,
-        Ge(0),
-        Le(1000),
-        KeyDoc("Every model in models_to_load is downloaded; list fewer to download fewer.", Effect.NONE),
-    ] = 10
     always_download: Annotated[bool, KeyDoc("Models are always downloaded without a question.", Effect.NONE)] = True
     temp_dir: Annotated[Text, KeyDoc("Temporary files go where the environment variable TMPDIR says.", Effect.NONE)] = (
         "./tmp"
@@ -108,6 +102,11 @@ class BridgeData(
     def max_pixels(self) -> int:
         """Width times height of the largest image accepted."""
         return self.max_power * PIXELS_PER_POWER
+
+    @property
+    def chooses_by_demand(self) -> bool:
+        """Whether what is asked for at the Horde chooses among the models."""
+        return self.dynamic_models and self.number_of_dynamic_models > 0
 
     @property
     def lora_cache_bytes(self) -> int:

@@ -149,7 +149,7 @@ class ModelKeys(KeyGroup):
         bool,
         KeyDoc(
             "Lets what is asked for at the Horde choose which models are offered. Models that models_to_load names are "
-            "always offered; those that its commands stand for take turns by demand.",
+            "always offered; those that its commands stand for, and others that are on disk, take turns by demand.",
             Effect.AT_ONCE,
         ),
     ] = False
@@ -162,6 +162,16 @@ class ModelKeys(KeyGroup):
             Effect.AT_ONCE,
         ),
     ] = 1
+    max_models_to_download: Annotated[
+        int,
+        Ge(0),
+        Le(1000),
+        KeyDoc(
+            "With dynamic_models: what commands of models_to_load stand for is fetched only while fewer models than "
+            "this are on disk. Models that you name are always fetched.",
+            Effect.AT_ONCE,
+        ),
+    ] = 10
     custom_models: Annotated[
         CustomModels,
         KeyDoc(

@@ -1,7 +1,7 @@
 """What a job names, found: its model, its LoRAs, its textual inversions; and its payload with all of that, read."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Container, Mapping
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +46,14 @@ class ModelSource(Protocol):
 
     def named(self) -> Collection[str]:
         """Models that the owner named, his own among them; the others are there by a command, or by demand."""
+        ...
+
+    def fetchable(self) -> Sequence[str]:
+        """Models that are not here and may be fetched once they are asked for."""
+        ...
+
+    def fetch(self, name: str) -> None:
+        """Fetch one of `fetchable`."""
         ...
 
     def model(self, name: str) -> ServedModel | None:

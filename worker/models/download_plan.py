@@ -16,6 +16,7 @@ from loguru import logger
 from worker.aio import TaskGroup, ungrouped
 from worker.config.schema import BridgeData
 from worker.errors import DiskFull, DownloadError, DownloadFailed, DownloadRefused, FileBroken, WorkerError
+from worker.models.by_demand import wanted_by_demand
 from worker.models.catalog.model_selection import ModelSelection
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose
 from worker.models.catalog.reference import Reference
@@ -165,6 +166,7 @@ def _wanted_records(store: Store, config: BridgeData, selection: ModelSelection)
 
 def plan_selection(store: Store, config: BridgeData, selection: ModelSelection, *, reserve_bytes: int) -> DownloadPlan:
     """What to fetch for the chosen models and the files that the settings need beside them."""
+    selection = wanted_by_demand(config, selection, lambda record: not store.missing(record)).selection
     models = {record: store.missing(record) for record in selection.records}
     return plan_downloads(store, models, auxiliary_records(store, config, selection), reserve_bytes=reserve_bytes)
 

@@ -50,6 +50,12 @@ class InstalledModels:
         """None is: whoever makes this chose them."""
         return frozenset()
 
+    def fetchable(self) -> tuple[str, ...]:
+        return ()
+
+    def fetch(self, name: str) -> None:
+        """Nothing is."""
+
     def model(self, name: str) -> ServedModel | None:
         return self._served.get(name)
 

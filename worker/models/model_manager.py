@@ -10,7 +10,6 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -21,6 +20,7 @@ from loguru import logger
 from worker.config.schema import BridgeData
 from worker.errors import AdditionBroken, DiskFull, JobError, ModelBroken, Retry, WorkerError
 from worker.fault_table import SetsAside, after_fault
+from worker.models.by_demand import wanted_by_demand
 from worker.models.catalog.custom import CustomModels, write_custom_file
 from worker.models.catalog.model_commands import needs_statistics
 from worker.models.catalog.model_selection import ModelSelection, choose, load_lists, load_month, store_of
@@ -39,6 +39,7 @@ from worker.models.download_plan import (
 )
 from worker.models.loras.civitai import Kind
 from worker.models.loras.lora_fetcher import LoraFetcher, LoraHosts
+from worker.models.managed_model import ManagedModel, ModelState, unreadable_reason
 from worker.models.progress import DownloadReport, ModelsState
 from worker.untrusted.http_head import bounded_head
 from worker.workflows.auxiliary_files import AuxiliaryFile, all_files, needs
@@ -62,6 +63,7 @@ MAX_UNREADABLE: Final = 2
 DECISIVE: Final = (
     "models_to_load", "models_to_skip", "load_large_models", "model_reference", "model_reference_branch",
     "allow_post_processing", "allow_controlnet", "allow_sdxl_controlnet",
+    "dynamic_models", "number_of_dynamic_models", "max_models_to_download",
 )  # fmt: skip
 NO_LISTS: Final = Reference({}, {})
 NO_MODELS: Final = CustomModels(MappingProxyType({}))
@@ -80,33 +82,6 @@ class ManagerTimes:
     first_pause_s: float = FIRST_PAUSE_S
     #: left free on the disk
     reserve_bytes: int = RESERVE_BYTES
-
-
-class ModelState(str, Enum):
-    #: files are missing, and are being fetched or will be
-    WAITING = "waiting"
-    #: offered to the Horde
-    READY = "ready"
-    #: an engine could not read a file of it: jobs that are here are done, no more are asked for
-    CHECKING = "checking"
-    #: can't be fetched or used
-    FAILED = "failed"
-
-
-@dataclass
-class ManagedModel:
-    """One model that the owner wants, or an auxiliary file that could not be fetched.
-
-    `served` is set while READY and CHECKING; `reason` says why it FAILED. `unreadable` counts engines' failures to
-    read it although its files are the right ones; `flaw` is what engines found that no download can mend.
-    """
-
-    record: ModelRecord
-    state: ModelState = ModelState.WAITING
-    served: ServedModel | None = None
-    reason: str = ""
-    unreadable: int = 0
-    flaw: str = ""
 
 
 class ModelManager:
@@ -140,6 +115,9 @@ class ModelManager:
         #: by name, in the owner's order
         self._models: dict[str, ManagedModel] = {}
         self._named: frozenset[str] = frozenset()
+        #: models that demand has had fetched, and those that it may
+        self._granted: set[str] = set()
+        self._absent: tuple[str, ...] = ()
         #: what another round may achieve: names, lists
         self._retry: set[str] = set()
         self._warned: set[str] = set()
@@ -160,6 +138,25 @@ class ModelManager:
     def model(self, name: str) -> ServedModel | None:
         found = self._models.get(name)
         return found.served if found else None
+
+    def fetchable(self) -> tuple[str, ...]:
+        """Models that may be fetched once they are asked for; one at a time, and within the owner's bound."""
+        states = [model.state for model in self._models.values()]
+        on_disk = sum(state in (ModelState.READY, ModelState.CHECKING) for state in states)
+        is_busy = ModelState.WAITING in states
+        return () if is_busy or on_disk >= self._config.max_models_to_download else self._absent
+
+    def fetch(self, name: str) -> None:
+        """Fetch one of `fetchable`."""
+        if name in self.fetchable():
+            self._granted.add(name)
+            self._absent = tuple(each for each in self._absent if each != name)
+            self._models[name] = ManagedModel(self._reference.images[name])
+            self._changed.set()
+
+    def is_complete(self, record: ModelRecord) -> bool:
+        """Whether all of its files are on disk and look whole. Reads headers of new files, so call it in a thread."""
+        return not self.store.missing(record)
 
     def record(self, name: str) -> ModelRecord | None:
         """The record of a model that the owner wants."""
@@ -326,9 +323,9 @@ class ModelManager:
             self._retry.add("the model lists")
             selection = await self._select(None, self._reference)
         self._doubts = (*trouble, *selection.warnings)
+        selection, missing = await self._adopt(selection)
         for warning in selection.warnings:
             self._warn_once(warning)
-        missing = await self._adopt(selection)
         logger.bind(action="models_chosen").info("{}.", self.state())
         await self._fetch(selection, missing, downloader)
 
@@ -341,20 +338,29 @@ class ModelManager:
         wanted = None if lists.images else ()
         return choose(self._config, lists, self._custom, month=month, wanted=wanted)
 
-    async def _adopt(self, selection: ModelSelection) -> dict[ModelRecord, tuple[MissingFile, ...]]:
-        """Want these models from now on, and serve the complete ones. Returns the missing files of each usable one."""
+    async def _adopt(
+        self, selection: ModelSelection
+    ) -> tuple[ModelSelection, dict[ModelRecord, tuple[MissingFile, ...]]]:
+        """Want these models from now on, as far as demand is for them, and serve the complete ones.
+
+        Returns what is wanted, and the missing files of each usable model.
+        """
+        self.store.refresh()
+        wanted = await asyncio.to_thread(
+            wanted_by_demand, self._config, selection, self.is_complete, granted=self._granted
+        )
+        selection, self._absent = wanted.selection, wanted.absent
         self._reference, self._named = selection.reference, selection.resolution.named
         known, self._models = self._models, {}
         for record in selection.records:
             self._models[record.name] = known.get(record.name) or ManagedModel(record)
             self._models[record.name].record = record
-        self.store.refresh()
         missing: dict[ModelRecord, tuple[MissingFile, ...]] = {}
         for model in list(self._models.values()):
             found = await self._examine(model)
             if found is not None:
                 missing[model.record] = found
-        return missing
+        return selection, missing
 
     async def _examine(self, model: ManagedModel) -> tuple[MissingFile, ...] | None:
         """Serve the model if it is complete. Returns its missing files, None when it must not be used."""
@@ -365,7 +371,7 @@ class ModelManager:
     ) -> tuple[MissingFile, ...] | None:
         # Engines may have found it unreadable while its files were looked at.
         if model.unreadable >= MAX_UNREADABLE:
-            self._fail(model, model.flaw or _unreadable(model.record))
+            self._fail(model, model.flaw or unreadable_reason(model.record))
             return None
         if isinstance(served, ServedModel):
             model.served, model.reason = served, ""
@@ -413,6 +419,10 @@ class ModelManager:
         self._fail(self._managed(record), str(error))
         if error.retry is not Retry.NO:
             self._retry.add(record.name)
+        elif all(model.state is ModelState.FAILED for model in self._models.values()) and self.fetchable():
+            # With nothing to offer demand has no say: the next of the list. This one stays in it, failed.
+            self._granted.add(record.name)
+            self.fetch(self.fetchable()[0])
 
     def _warn_once(self, text: str, *, action: str = "models_warning", key: str = "") -> None:
         """Log `text`, unless a text with the same key, or the same text, was logged since the settings changed."""
@@ -483,10 +493,3 @@ class ModelManager:
             write_custom_file(self._custom_file, self._custom.records.values())
         except OSError as error:
             logger.bind(action="custom_file_not_kept").warning("{} can't be written: {}", self._custom_file, error)
-
-
-def _unreadable(record: ModelRecord) -> str:
-    """Why engines that cannot read a complete model will not read it later."""
-    if any(file.sha256 for file in record.files):
-        return "engines cannot read it, although the checksums of its files are right"
-    return "engines do not know its file as a model: check the file and, for a model of your own, its baseline"

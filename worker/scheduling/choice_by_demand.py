@@ -14,8 +14,9 @@ from worker.bounded_dict import BoundedDict
 from worker.clock import Clock, duration, monotonic
 from worker.config.schema import BridgeData
 from worker.horde.demand import Asked, Demand
+from worker.jobs.inputs import ModelSource
 from worker.jobs.job import JobEvent, Stage
-from worker.scheduling.model_choice import ChoiceTimes, choose, others, passed_over, worth
+from worker.scheduling.model_choice import ChoiceTimes, choose, others, passed_over, wanted_since, worth
 from worker.untrusted.text import visible
 
 #: Late jobs remembered of each model, and models that brought any.
@@ -32,18 +33,18 @@ class ChoiceByDemand:
         config: Callable[[], BridgeData],
         demand: Demand,
         *,
-        named: Callable[[], Collection[str]],
+        models: ModelSource,
         threads: Callable[[], int],
         in_vain_s: Callable[[], float],
         times: ChoiceTimes | None = None,
         clock: Clock = monotonic,
     ) -> None:
-        """`named`: models that the owner named. `threads`: those that pops tell of. `in_vain_s`: seconds in which an
-        idle engine asked for jobs and none came, since the last one.
+        """`threads`: those that pops tell of. `in_vain_s`: seconds since the last job in which an idle engine asked for
+        one.
         """
         self._config = config
         self._demand = demand
-        self._named = named
+        self._models = models
         self._threads = threads
         self._in_vain_s = in_vain_s
         self._times = times or ChoiceTimes()
@@ -53,6 +54,8 @@ class ChoiceByDemand:
         self._brought: BoundedDict[str, deque[float]] = BoundedDict(MOST_MODELS)
         #: models whose jobs are not for this worker, until when
         self._passed_over: dict[str, float] = {}
+        #: models to fetch, by since when they are wanted
+        self._wanted: dict[str, float] = {}
         self._told_trouble = self._told_start = False
         #: why each model is offered, or is not; empty while all are
         self.offered_because: Mapping[str, str] = MappingProxyType({})
@@ -62,8 +65,7 @@ class ChoiceByDemand:
     @property
     def is_on(self) -> bool:
         """Whether the owner lets demand choose."""
-        config = self._config()
-        return config.dynamic_models and config.number_of_dynamic_models > 0
+        return self._config().chooses_by_demand
 
     @property
     def sentence(self) -> str:
@@ -72,6 +74,8 @@ class ChoiceByDemand:
             return ""
         looked_at, trouble = self._demand.looked_at, self._demand.trouble.rstrip(".")
         text = f"{len(self._served)} of {len(self._served) + len(self.withheld_because)} models are chosen by demand"
+        if more := len(self._models.fetchable()):
+            text += f" ({more} more may be fetched)"
         if looked_at is None:
             known = f"the Horde did not say what is asked for ({trouble})" if trouble else "the Horde was not asked yet"
             return f"{text}: the first of your list, for {known}."
@@ -92,7 +96,7 @@ class ChoiceByDemand:
             self._forget()
             return tuple(here)
         now, most = self._clock(), self._config().number_of_dynamic_models
-        named = set(self._named()).intersection(here)
+        named = set(self._models.named()).intersection(here)
         candidates = [name for name in here if name not in named]
         asked = self._demand.asked()
         self._tell_of_trouble()
@@ -106,6 +110,8 @@ class ChoiceByDemand:
         before, self._served = self._served, choose(
             candidates, worths, self._served, most=most, now=now, times=self._times
         )  # fmt: skip
+        if worths:
+            self._fetch(worths, asked, most=most, now=now)
         self._explain(candidates, named, asked)
         self._tell(before, len(candidates), len(named))
         return tuple(name for name in here if name in named or name in self._served)
@@ -120,6 +126,21 @@ class ChoiceByDemand:
             )
             for name in candidates
         }
+
+    def _fetch(self, worths: Mapping[str, float], asked: Mapping[str, Asked], *, most: int, now: float) -> None:
+        """Have the model fetched that is wanted most, if one was wanted long enough."""
+        absent = self._models.fetchable()
+        worths = {**worths, **{name: worth(asked.get(name)) for name in absent}}
+        self._wanted = wanted_since(absent, worths, self._served, self._wanted, most=most, now=now)
+        ripe = [name for name, since in self._wanted.items() if now - since >= self._times.fetch_after_s]
+        if ripe:
+            name = max(ripe, key=lambda each: worths[each])
+            self._wanted = {}
+            logger.bind(action="fetch_by_demand", model=name).info(
+                "Choice by demand: {} is fetched, {} for it for {}.",
+                visible(name), _waiting(asked[name].jobs), duration(self._times.fetch_after_s),
+            )  # fmt: skip
+            self._models.fetch(name)
 
     def _own_threads(self, name: str) -> float:
         return float(self._threads()) if name in self._served else 0.0
@@ -145,7 +166,7 @@ class ChoiceByDemand:
                 "first of your list until the Horde says what is asked for" if served else "not the first of your list"
             )
         jobs, threads = (found.jobs, others(found, self._own_threads(name))) if found else (0.0, 0.0)
-        figures = f"{_count(jobs, 'job')} wait{'s' if jobs == 1 else ''}, {_count(threads, 'thread')} of others"
+        figures = f"{_waiting(jobs)}, {_count(threads, 'thread')} of others"
         if served:
             return f"chosen by demand: {figures}"
         return f"not asked for now: {figures}" if jobs == 0 else f"others are asked for more: {figures}"
@@ -179,9 +200,13 @@ class ChoiceByDemand:
     def _forget(self) -> None:
         if self._told_start:
             logger.bind(action="choice_off").info("Choice by demand is off: every model here is offered.")
-        self._served, self._passed_over = {}, {}
+        self._served, self._passed_over, self._wanted = {}, {}, {}
         self._told_trouble = self._told_start = False
         self.offered_because = self.withheld_because = MappingProxyType({})
+
+
+def _waiting(jobs: float) -> str:
+    return f"{_count(jobs, 'job')} wait{'s' if round(jobs) == 1 else ''}"
 
 
 def _count(number: float, what: str) -> str:

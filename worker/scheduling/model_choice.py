@@ -15,6 +15,8 @@ from worker.horde.demand import Asked
 LEAST_WORTH: Final = 0.5
 #: A clear gain: so many times what the model in service is good for.
 CLEAR_GAIN: Final = 2.0
+#: A model that is good for less is not worth a download.
+LEAST_FETCHED: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class ChoiceTimes:
     #: how long it does
     in_vain_s: float = 120.0
     passed_over_s: float = 1800.0
+    #: for which a model that is not here must be asked for until it is fetched
+    fetch_after_s: float = 900.0
 
 
 def worth(asked: Asked | None, *, own_threads: float = 0.0, brought: int = 0) -> float:
@@ -92,6 +96,24 @@ def passed_over(served: Mapping[str, float], worths: Mapping[str, float], *, in_
     if in_vain_s < times.in_vain_s:
         return ()
     return [name for name, since in served.items() if worths.get(name, 0.0) > 0.0 and now - since >= times.in_vain_s]
+
+
+def wanted_since(
+    absent: Sequence[str],
+    worths: Mapping[str, float],
+    served: Mapping[str, float],
+    before: Mapping[str, float],
+    *,
+    most: int,
+    now: float,
+) -> dict[str, float]:
+    """The models that are not here and would have a place if they were, each with since when.
+
+    `worths` are of these and of `served`, the last choice; `before`: the last answer.
+    """
+    weakest = min((worths.get(name, 0.0) for name in served), default=0.0) if len(served) >= most else 0.0
+    least = max(LEAST_FETCHED, CLEAR_GAIN * weakest)
+    return {name: min(before.get(name, now), now) for name in absent if worths.get(name, 0.0) >= least}
 
 
 def _stay_s(good_for: float, times: ChoiceTimes) -> float:

@@ -283,7 +283,9 @@ class StatusBoard:
             uptime_s=self._clock() - self._since,
             idle_s=admission.all_in_vain_s if admission else 0.0,
             engines=sum(slot.state is SlotState.READY for slot in self._parts.pool.slots),
-            models=frozenset(map(visible, (*state.ready, *state.waiting, *state.failed))),
+            models=frozenset(
+                map(visible, (*state.ready, *state.waiting, *state.failed, *self._parts.models.fetchable()))
+            ),
             not_offered=dict(admission.not_offered) if admission else {},
             most_pixels=self._most_pixels,
         )

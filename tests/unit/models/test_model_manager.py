@@ -394,3 +394,57 @@ async def test_lists_that_can_not_be_read_are_among_what_is_shown(place):
     async with place.room(model_reference=str(place.folder / "nowhere")) as room:
         await until(lambda: room.state().doubts)
         assert room.state().doubts[0].startswith("Only your custom models are served: ")
+
+
+async def test_while_demand_chooses_few_models_are_fetched_and_more_when_they_are_asked_for(place, serve, put):
+    demand = {"models_to_load": ["named", "ALL SDXL"], "dynamic_models": True, "max_models_to_download": 4}
+    async with serve(place.whole) as server:
+        place.list("named", "first", "second", "third", "fourth", url=server.base)
+        async with place.room(**demand) as room:
+            await until(lambda: room.names() == ("named", "first"))
+            assert room.named() == {"named"}
+            await until(lambda: room.fetchable() == ("second", "third", "fourth"))
+            room.fetch("nobody's")
+            room.fetch("third")
+            assert room.fetchable() == ()
+            await until(lambda: room.names() == ("named", "first", "third"))
+            await until(lambda: room.fetchable() == ("second", "fourth"))
+            room.fetch("second")
+            await until(lambda: len(room.names()) == 4)
+            assert room.fetchable() == (), "as many as the owner allows are on disk"
+            before = room._config
+            room.change(before, place.config(models_to_load=["named"]))
+            await until(lambda: room.names() == ("named",))
+            room.change(room._config, place.config(**{**demand, "models_to_load": ["named"]}))
+            (
+                await until(lambda: set(room.names()) == {"named", "first", "second", "third"}),
+                "what is on disk may be chosen",
+            )
+    assert not place.own("fourth").exists()
+
+
+async def test_a_model_that_can_not_be_fetched_by_demand_leaves_the_way_to_others(place, serve, put):
+    demand = {"models_to_load": ["ALL SDXL"], "dynamic_models": True}
+    async with serve(place.whole) as server:
+        place.list("here", "gone", "there", url=server.base)
+        put(place.own("here"))
+        async with place.room(**demand) as room:
+            await until(lambda: room.fetchable() == ("gone", "there"))
+            server.faults = ["status:404"]
+            room.fetch("gone")
+            await until(lambda: "gone" in room.state().failed)
+            await until(lambda: room.fetchable() == ("there",))
+            server.faults = ["status:404"]
+            room.fetch("there")
+            await until(lambda: room.names() == ("here", "there"))
+
+
+async def test_where_the_first_can_not_be_had_the_next_of_the_list_is_fetched_unasked(place, serve):
+    async with serve(place.whole) as server:
+        place.list("gone", "gone too", "there", "spare", url=server.base)
+        # Each round tries those that failed before once more.
+        server.faults = ["status:404"] * (1 + 2 + 2)
+        async with place.room(models_to_load=["ALL SDXL"], dynamic_models=True) as room:
+            await until(lambda: room.names() == ("there",))
+            assert set(room.state().failed) == {"gone", "gone too"}
+            assert room.fetchable() == ("spare",)

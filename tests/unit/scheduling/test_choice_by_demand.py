@@ -1,6 +1,7 @@
 """The running choice of models: what it reads, keeps, tells and explains."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,9 +28,14 @@ class Stand:
         self.config = BridgeData.model_validate({"dynamic_models": True, **config})
         self.asked: dict[str, float] | None = {}
         self.threads = self.in_vain_s = 0.0
+        self.absent: list[str] = []
+        self.fetched: list[str] = []
+        self.models: Any = SimpleNamespace(
+            named=lambda: {"Own", "not here"}, fetchable=lambda: tuple(self.absent), fetch=self.fetched.append
+        )
         self.demand = Demand(self, clock=self.clock)
         self.choice = ChoiceByDemand(
-            lambda: self.config, self.demand, named=lambda: {"Own", "not here"}, threads=lambda: 1,
+            lambda: self.config, self.demand, models=self.models, threads=lambda: 1,
             in_vain_s=lambda: self.in_vain_s, clock=self.clock,
         )  # fmt: skip
 
@@ -203,3 +209,28 @@ async def test_a_clock_that_goes_back_neither_frees_nor_freezes_a_place() -> Non
     offered = [await stand.look(B=9) for _ in range(30)]
     assert offered[0] == ("Own", "A")
     assert offered[-1] == ("Own", "B")
+
+
+async def test_a_model_that_is_not_here_is_fetched_once_it_was_asked_for_long_enough(lines: list[str]) -> None:
+    stand = Stand()
+    stand.absent = ["far", "farther"]
+    minutes = 0
+    while not stand.fetched:
+        await stand.look(A=2, far=6, farther=9)
+        minutes += 1
+        assert minutes < 60
+    assert stand.fetched == ["farther"]
+    assert minutes * 60 >= TIMES.fetch_after_s
+    assert lines[-1] == "fetch_by_demand: Choice by demand: farther is fetched, 9 jobs wait for it for 15 min."
+    stand.absent = []
+    await stand.look(A=2, far=6, farther=9)
+    assert stand.fetched == ["farther"], "one at a time"
+
+
+async def test_a_model_is_not_fetched_for_a_passing_demand_nor_for_no_clear_gain() -> None:
+    stand = Stand()
+    stand.absent = ["far"]
+    for number in range(60):
+        await stand.look(A=5, far=90 if number % 10 else 0)
+        await stand.look(A=5, far=9)
+    assert stand.fetched == []

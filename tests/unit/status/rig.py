@@ -103,7 +103,9 @@ class Rig:
             wall=self.clock.wall,
         )  # fmt: skip
         parts: Any = SimpleNamespace(slots=self.slots)
-        models: Any = SimpleNamespace(state=lambda: self.models, known_size=lambda _: None, names=lambda: ())
+        models: Any = SimpleNamespace(
+            state=lambda: self.models, known_size=lambda _: None, names=lambda: (), fetchable=lambda: ()
+        )
         estimates: Any = SimpleNamespace(left_s=lambda _: 3.0)
         self.board = StatusBoard(
             StatusParts(

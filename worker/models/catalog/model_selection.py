@@ -157,11 +157,16 @@ def choose(
 
 def resolve_from_cache(config: BridgeData, root: Path, custom: CustomModels) -> tuple[ModelRecord, ...]:
     """The models that the settings choose, with lists and statistics as last fetched. Fetches nothing."""
+    return select_from_cache(config, root, custom).records
+
+
+def select_from_cache(config: BridgeData, root: Path, custom: CustomModels) -> ModelSelection:
+    """The same with all that is known of it."""
     reference = read_cache(root / CACHE_FOLDER, beta=True)
     if folder := _own_folder(config):
         with contextlib.suppress(ConfigError):
             reference = read_folder(folder, beta=True)
-    return choose(config, reference, custom, month=cached_month(root / CACHE_FOLDER)).records
+    return choose(config, reference, custom, month=cached_month(root / CACHE_FOLDER))
 
 
 def _own_folder(config: BridgeData) -> Path | None:
