@@ -21,8 +21,9 @@ MAX_PROMPT_CHARACTERS = 20_000
 MAX_PARSING = 20_000
 
 _PARENTHESIS = re.compile(r"(?<!\\)[()]")
-#: An `embedding:` where ComfyUI looks for a name and finds white space only.
-_NAMELESS_EMBEDDING = re.compile(r"(?:\A|[ \n])embedding:(?=\s*(?:\Z|[ \n]embedding:))")
+#: An `embedding:` where ComfyUI looks for a name and finds white space only: after a blank or the end of a line, and
+#: in versions of 2026 after any white space.
+_NAMELESS_EMBEDDING = re.compile(r"(?:\A|\s)embedding:(?=\s*(?:\Z|(?<=\s)embedding:))")
 
 
 class Group(NamedTuple):

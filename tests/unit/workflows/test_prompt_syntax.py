@@ -45,6 +45,9 @@ def test_an_ordinary_prompt_stays_as_it_is(prompt: str) -> None:
         ("embedding:", ""),
         ("embedding: \t\n", " \t\n"),
         ("a embedding: embedding:x", "a embedding:x"),
+        # An engine of 2026 looks for names after any white space.
+        ("a\tembedding:\u2003embedding:x", "a\u2003embedding:x"),
+        ("a fox,\x1cembedding: ", "a fox, "),
         ("a embedding:  embedding: embedding:", "a "),
         ("x (a embedding::1.2) y", "x (a:1.2) y"),
         ("x (embedding::1.2) y", "x  y"),
