@@ -154,7 +154,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
         sides.horde() as requester,
         between(requester.url, arguments.rounds) as stranger,
     ):
-        sides.build_one_model()
+        sides.build_models(sides.ONE_MODEL)
         command = [str(sides.WORKER), "--horde", stranger.url, "--logs", folder, "--pulse"]
         with sides.started(*command, "--simulated", str(ENGINES), "--seconds", str(JOB_S)) as child:
             for _ in range(ENGINES):

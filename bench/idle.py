@@ -23,7 +23,7 @@ ENGINES, JOB_S = 4, 0.5
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder, sides.horde(api_latency=0.1, upload_latency=0.05) as requester:
-        sides.build_one_model()
+        sides.build_models(sides.ONE_MODEL)
         command = [str(sides.WORKER), "--horde", requester.url, "--logs", str(Path(folder)), "--pulse"]
         with sides.started(*command, "--simulated", str(ENGINES), "--seconds", str(JOB_S)) as child:
             for _ in range(ENGINES):

@@ -33,7 +33,7 @@ LEAST_EVENTS = 0.8
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder, sides.horde() as requester:
-        sides.build_one_model()
+        sides.build_models(sides.ONE_MODEL)
         base = Path(folder)
         command = [str(sides.WORKER), "--horde", requester.url, "--logs", str(base), "--page", str(base / "w" / "me")]
         with sides.started(*command, "--simulated", "1", "--seconds", str(JOB_S)) as child:

@@ -55,7 +55,7 @@ def main() -> None:
     arguments = parser.parse_args()
     took = []
     with tempfile.TemporaryDirectory() as folder, sides.horde() as requester:
-        sides.build_one_model()
+        sides.build_models(sides.ONE_MODEL)
         for turn in range(arguments.turns):
             with sides.started(str(sides.WORKER), "--horde", requester.url, "--logs", str(Path(folder))) as child:
                 took.append(measure(requester, child.pid, turn, arguments))

@@ -24,7 +24,7 @@ def measure(engines: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """A worker with so many engines: their duty, and CPU seconds of the supervisor for a job."""
     latencies = {"api_latency": arguments.api_latency, "upload_latency": arguments.upload_latency}
     with tempfile.TemporaryDirectory() as folder, sides.horde(**latencies) as requester:
-        sides.build_one_model()
+        sides.build_models(sides.ONE_MODEL)
         command = [str(sides.WORKER), "--horde", requester.url, "--logs", str(Path(folder))]
         command += ["--simulated", str(engines), "--seconds", str(arguments.seconds)]
         with sides.started(*command) as child:

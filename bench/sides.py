@@ -145,9 +145,9 @@ class Rig:
         return materialise(select(self.library, request), request)
 
 
-def build_one_model() -> None:
-    """Make ONE_MODEL where it is missing: a worker asks for models whose files are there, whatever its engines."""
-    asyncio.run(Rig(Path(), [ONE_MODEL]).build())
+def build_models(*names: str) -> None:
+    """Make these models where they are missing: a worker asks for models that are there, whatever its engines."""
+    asyncio.run(Rig(Path(), names).build())
 
 
 @contextlib.asynccontextmanager

@@ -39,7 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     ours, engines = [], []
     with tempfile.TemporaryDirectory() as folder:
-        sides.build_one_model()
+        sides.build_models(sides.ONE_MODEL)
         for turn in range(arguments.turns + 1):
             first_pop_s, engine_s = measure(Path(folder) / str(turn))
             print(f"turn {turn}: first pop after {first_pop_s:.2f} s, engine {engine_s:.2f} s", file=sys.stderr)

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from loguru import logger
 
 from worker import logs
 from worker.app.lifecycle import run
+from worker.app.run import Tolerance
 from worker.dashboard.reader import Dashboard
 from worker.demo.engine.script import Script
 from worker.demo.engine.settings import scripted_settings
@@ -35,6 +36,7 @@ from worker.images import RawImage
 from worker.jobs.job import JobEvent, Stage
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
+from worker.scheduling.model_choice import ChoiceTimes
 
 #: The event loop is asked for an answer this often, and how late it is is noted from so many seconds on, so many times.
 BEAT_S, LATE_S, MOST_NOTED = 0.005, 0.001, 50_000
@@ -46,17 +48,27 @@ def with_threads(settings: EngineSettings, threads: int) -> EngineSettings:
     return replace(settings, environment={**settings.environment, **more})
 
 
-def simulated(count: int, seconds: float, folder: Path) -> Sequence[EngineSettings]:
-    """Processes that speak ComfyUI's protocol and take so long for a job, without computing anything."""
+def simulated(count: int, seconds: float, folder: Path, *, load_seconds: float = 0.0) -> Sequence[EngineSettings]:
+    """Processes that speak ComfyUI's protocol and take so long for a job, without computing anything.
+
+    `load_seconds` come on top where a job has another model than the last.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "script.json"
-    Script(seconds=seconds).write(script)
+    Script(seconds=seconds, load_seconds=load_seconds).write(script)
     one = scripted_settings(folder, script=script, start_timeout_s=300.0)
     return [
         # Each on a card of its own, with a job of its own in the queue.
         replace(one, device=f"card {number}", base_directory=folder / str(number), log_file=folder / f"{number}.log")
         for number in range(1, count + 1)
     ]
+
+
+def hurried(tolerance: Tolerance, factor: float) -> Tolerance:
+    """The same with a choice by demand whose minutes are so many times shorter."""
+    times = {each.name: getattr(tolerance.choice, each.name) / factor for each in fields(tolerance.choice)}
+    every_s = tolerance.demand_look_every_s / factor
+    return replace(tolerance, choice=ChoiceTimes(**times), demand_look_every_s=every_s)
 
 
 class Listener(NoChecker):
@@ -124,6 +136,8 @@ def main() -> None:
     parser.add_argument("--engine-threads", type=int, default=0)
     parser.add_argument("--simulated", type=int, default=0, metavar="ENGINES")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a job on a simulated engine")
+    parser.add_argument("--load-seconds", type=float, default=0.0, help="of another model on a simulated engine")
+    parser.add_argument("--hurry", type=float, default=1.0, help="demand chooses models so many times faster")
     parser.add_argument("--pulse", action="store_true", help="note how late the event loop is")
     parser.add_argument("--device", choices=[kind.value for kind in Accelerator], default=Accelerator.CPU.value)
     parser.add_argument("--full-size", action="store_true", help="models of the published sizes")
@@ -150,10 +164,14 @@ def main() -> None:
         setup.events.subscribe(Timeline(arguments.timeline).note)
     engines = [with_threads(engine, arguments.engine_threads) for engine in setup.engines]
     if arguments.simulated:
-        engines = list(simulated(arguments.simulated, arguments.seconds, arguments.logs / "engines"))
+        engines = list(
+            simulated(
+                arguments.simulated, arguments.seconds, arguments.logs / "engines", load_seconds=arguments.load_seconds
+            )
+        )
         # The real Horde takes 60 submits a second from one address; here the worker is what is measured.
         setup = replace(setup, limits=Limits(pops_per_s=1000, submits_per_s=1000))
-    setup = replace(setup, engines=engines)
+    setup = replace(setup, engines=engines, tolerance=hurried(setup.tolerance, arguments.hurry))
     if arguments.page:
         setup = replace(setup, readers=(Dashboard(setup.live, arguments.page),))
     if arguments.pulse:
