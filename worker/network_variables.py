@@ -12,8 +12,11 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
+
 from worker.errors import ConfigError
 
+#: In any spelling, `Http_Proxy` included: so Python's own libraries read them.
 PROXY_VARIABLES = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY")
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h", "socks")
 #: As desktops such as GNOME set it for all their programs.
@@ -31,26 +34,25 @@ def check_network_variables(environment: MutableMapping[str, str]) -> None:
     """
     if problems := tuple(network_problems(environment)):
         raise ConfigError("\n".join(problem.message for problem in problems), remedy=problems[0].remedy)
-    for name in ("NO_PROXY", "no_proxy"):
-        if name in environment:
-            environment[name] = _no_proxy(environment[name])
-    for name in (each for upper in PROXY_VARIABLES for each in (upper, upper.lower())):
-        if environment.get(name, "").startswith(DESKTOP_SOCKS):
-            environment[name] = environment[name].replace(DESKTOP_SOCKS, "socks5://", 1)
+    for name in _spellings(environment, "NO_PROXY"):
+        environment[name] = _no_proxy(environment[name])
+    for name in _spellings(environment, *PROXY_VARIABLES):
+        if environment[name].lower().startswith(DESKTOP_SOCKS):
+            environment[name] = f"socks5://{environment[name][len(DESKTOP_SOCKS) :]}"
 
 
 def network_problems(environment: Mapping[str, str]) -> Iterator[ConfigError]:
     """One error for each variable that no library can use. Values are not shown: a proxy's may hold a password."""
-    for name in (each for upper in PROXY_VARIABLES for each in (upper, upper.lower())):
-        if why := _proxy_flaw(environment.get(name, "")):
+    for name in _spellings(environment, *PROXY_VARIABLES):
+        if why := _proxy_flaw(environment[name]):
             yield ConfigError(
                 f"The environment variable {name} is no proxy address: {why}.",
                 remedy=f"Set {name} to http://host:port or socks5://host:port, or unset it.",
             )
-    for name in ("NO_PROXY", "no_proxy"):
-        if any(":" in entry and not _has_valid_colon(entry) for entry in _entries(environment.get(name, ""))):
+    for name in _spellings(environment, "NO_PROXY"):
+        if not all(map(_is_exception, _entries(environment[name]))):
             yield ConfigError(
-                f"The environment variable {name} has an entry that is no host, domain or address.",
+                f"The environment variable {name} has an entry that is no host, domain or address in ASCII.",
                 remedy=f"Write {name} as names and addresses separated by commas, such as localhost,.lan,10.0.0.1.",
             )
     for name in CERTIFICATE_FILES:
@@ -65,11 +67,16 @@ def network_problems(environment: Mapping[str, str]) -> Iterator[ConfigError]:
             f"The environment variable SSL_CERT_DIR names {value!r}, which is no folder.",
             remedy="Correct the path in SSL_CERT_DIR, or unset it.",
         )
-    if (value := environment.get("SSLKEYLOGFILE")) and not os.access(Path(value).parent, os.W_OK):
+    if (value := environment.get("SSLKEYLOGFILE")) and not _is_writable(Path(value)):
         yield ConfigError(
             f"The environment variable SSLKEYLOGFILE names {value!r}, which cannot be written.",
             remedy="Unset SSLKEYLOGFILE.",
         )
+
+
+def _spellings(environment: Mapping[str, str], *names: str) -> list[str]:
+    """The variables of these names that are set, whatever their letters' case."""
+    return [name for name in environment if name.upper() in names]
 
 
 def _proxy_flaw(value: str) -> str:
@@ -83,10 +90,14 @@ def _proxy_flaw(value: str) -> str:
         host, port = parts.hostname, parts.port
     except ValueError:
         return "the host or the port is not valid"
+    if not _is_url(value if "://" in value else f"http://{value}"):
+        return "it is no address"
     if parts.scheme not in PROXY_SCHEMES:
         return f"its scheme is not one of {', '.join(PROXY_SCHEMES)}"
     if not host or not re.fullmatch(r"[0-9A-Za-z._:%-]+", host) or port == 0:
         return "the host or the port is missing or not valid"
+    if parts.query or parts.fragment:
+        return "a ? or # of a password must be written as %3F or %23"
     return ""
 
 
@@ -95,12 +106,22 @@ def _entries(value: str) -> list[str]:
     return [entry for entry in re.split(r"[,;\s]+", value) if entry]
 
 
-def _has_valid_colon(entry: str) -> bool:
-    if _NO_PROXY_HOST.fullmatch(entry):
-        return True
+def _is_exception(entry: str) -> bool:
+    """Whether httpx can make something of an entry of NO_PROXY, once `_no_proxy` has rewritten it."""
+    address, _, zone = entry.strip("[]").partition("%")
     try:
-        ipaddress.ip_network(entry.strip("[]").split("%")[0], strict=False)
+        ipaddress.ip_network(address, strict=False)
     except ValueError:
+        if ":" in entry and not _NO_PROXY_HOST.fullmatch(entry):
+            return False
+        return _is_url(entry if "://" in entry else f"all://*{entry.removeprefix('*')}")
+    return zone.isalnum() or not zone
+
+
+def _is_url(text: str) -> bool:
+    try:
+        httpx.URL(text)
+    except (httpx.InvalidURL, UnicodeError):
         return False
     return True
 
@@ -110,6 +131,10 @@ def _no_proxy(value: str) -> str:
     plain = (entry.strip("[]") for entry in _entries(value))
     usable = (entry for entry in plain if not ("::" in entry and "/" in entry))
     return ",".join(entry.removeprefix("*") if entry.startswith("*.") else entry for entry in usable)
+
+
+def _is_writable(file: Path) -> bool:
+    return not file.is_dir() and os.access(file if file.exists() else file.parent, os.W_OK)
 
 
 def _certificate_flaw(value: str, *, folder: bool) -> str:
