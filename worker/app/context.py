@@ -5,42 +5,43 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
-from worker.app.live_library import LiveLibrary
-from worker.config.live import LiveConfig
-from worker.engine.pool import EnginePool
-from worker.horde.client import HordeClient
-from worker.jobs.in_flight import JobsInFlight
-from worker.jobs.inputs import ModelSource
-from worker.jobs.job import JobEvents
-from worker.scheduling.intake import Intake
-from worker.scheduling.pop_or_wait import Admission
-from worker.status.board import StatusBoard
+if TYPE_CHECKING:
+    from worker.app.live_library import LiveLibrary
+    from worker.config.live import LiveConfig
+    from worker.engine.pool import EnginePool
+    from worker.horde.client import HordeClient
+    from worker.jobs.in_flight import JobsInFlight
+    from worker.jobs.inputs import ModelSource
+    from worker.jobs.job import JobEvents
+    from worker.scheduling.intake import Intake
+    from worker.scheduling.pop_or_wait import Admission
+    from worker.status.board import StatusBoard
 
 
 @dataclass(frozen=True)
 class RunningWorker:
     """A worker that serves. Its parts change while it runs; read them anew at each use."""
 
-    live: LiveConfig
-    horde: HordeClient
-    pool: EnginePool
-    intake: Intake
-    admission: Admission
-    models: ModelSource
-    events: JobEvents
-    in_flight: JobsInFlight
-    status: StatusBoard
-    library: LiveLibrary
+    live: "LiveConfig"
+    horde: "HordeClient"
+    pool: "EnginePool"
+    intake: "Intake"
+    admission: "Admission"
+    models: "ModelSource"
+    events: "JobEvents"
+    in_flight: "JobsInFlight"
+    status: "StatusBoard"
+    library: "LiveLibrary"
 
 
 #: Runs beside the jobs until it is cancelled. An exception ends this task only.
 BackgroundTask = Callable[[RunningWorker], Coroutine[Any, Any, None]]
 #: The same, from before the first engine is ready until the last has ended: terminal, page, notifications.
-StatusReader = Callable[[StatusBoard], Coroutine[Any, Any, None]]
+StatusReader = Callable[["StatusBoard"], Coroutine[Any, Any, None]]
 
 
 @asynccontextmanager
@@ -51,7 +52,7 @@ async def background_tasks(running: RunningWorker, background: Sequence[Backgrou
 
 
 @asynccontextmanager
-async def readers(status: StatusBoard, reading: Sequence[StatusReader]) -> AsyncIterator[None]:
+async def readers(status: "StatusBoard", reading: Sequence[StatusReader]) -> AsyncIterator[None]:
     """Keep the status up to date and run its readers while the block lasts."""
     async with _beside([status.run, *(partial(reader, status) for reader in reading)]):
         yield

@@ -2,15 +2,16 @@
 
 import asyncio
 import contextlib
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loguru import logger
 
 from worker.aio import ungrouped
-from worker.app.context import BackgroundTask, RunningWorker, StatusReader, background_tasks, readers
-from worker.app.live_library import LiveLibrary, keep_node_classes
+from worker.app.context import BackgroundTask, StatusReader, background_tasks, readers
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.engine.pool import EnginePool
@@ -18,33 +19,27 @@ from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot
 from worker.errors import ConfigError, EngineStartFailed
 from worker.horde.client import HordeClient
-from worker.horde.demand import LOOK_EVERY_S, Demand
+from worker.horde.demand import LOOK_EVERY_S
 from worker.horde.limits import Limits
-from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.inputs import ModelSource
 from worker.jobs.job import JobEvents
 from worker.jobs.journal import Journal, journalled
 from worker.jobs.prefetch import Prefetch
-from worker.jobs.runner import JobRunner, Services
 from worker.process.supervisor import RestartPolicy
 from worker.safety.checker import SafetyChecker
-from worker.scheduling.choice_by_demand import ChoiceByDemand
 from worker.scheduling.device_limits import RotationTimes
 from worker.scheduling.drain import DRAIN_LIMIT_S, until_drained
 from worker.scheduling.estimates import Estimates
 from worker.scheduling.estimates.cooldowns import ModelCooldowns
+from worker.scheduling.estimates.estimates import stall_limits_s
 from worker.scheduling.estimates.memory import OutOfMemoryLimits
 from worker.scheduling.fault_limiter import FaultLimiter
-from worker.scheduling.intake import Intake
 from worker.scheduling.model_choice import ChoiceTimes
-from worker.scheduling.offer import Capabilities, CapabilityWatch
-from worker.scheduling.planner import Planner, stall_limits_s
-from worker.scheduling.pop_backoff import PopBackoff, PopPauses
-from worker.scheduling.pop_or_wait import Admission, AdmissionParts, MachineLimits
-from worker.status.board import StatusBoard, StatusParts
-from worker.status.session import SessionStats
-from worker.status.steering import Steering
+from worker.scheduling.pop_backoff import PopPauses
 from worker.workflows.library import Library
+
+if TYPE_CHECKING:
+    from worker.status.session import SessionStats
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ class Setup:
         return self.live.data
 
 
-async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None = None) -> SessionStats:
+async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None = None) -> "SessionStats":
     """Serve the Horde until `stop` is set; return the session's counts. `hasten` shortens the drain.
 
     Raises ConfigError before anything starts, EngineStartFailed when no engine comes up, HordeRefused when the
@@ -133,16 +128,23 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
             journalled(setup.journal, setup.events, horde),
             setup.models.running(),
             Prefetch(setup.models, pool).running(setup.events),
+            pool.running(),
         ):
-            status = _status(setup, horde, pool, estimates, stop)
+            # Engines take seconds to start: what serves them is imported and connected meanwhile.
+            await asyncio.to_thread(importlib.import_module, "worker.app.serving")
+            from worker.app.live_library import keep_node_classes  # noqa: PLC0415 - imported by the line above
+            from worker.app.serving import begin, status_board  # noqa: PLC0415 - the same
+
+            status = status_board(setup, horde, pool, estimates, stop)
             await status.restore()
-            async with readers(status, setup.readers), pool.running():
+            # The readers show the end of the engines, too.
+            async with readers(status, setup.readers), contextlib.aclosing(pool):
                 first = await _first_engine(pool, stop, setup.fall_back)
                 if first is None:
                     return status.stats
-                await keep_node_classes(first)
-                running = _begin(setup, horde, pool, estimates, status=status, first=first)
-                async with background_tasks(running, setup.background):
+                running = begin(setup, horde, pool, estimates, status=status, first=first)
+                background = (*setup.background, lambda _: keep_node_classes(first))
+                async with background_tasks(running, background):
                     status.stats.given_back = await until_drained(
                         running.intake,
                         running.in_flight,
@@ -151,27 +153,6 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
                         limit_s=setup.drain_limit_s,
                     )
     return status.stats
-
-
-def _status(
-    setup: Setup, horde: HordeClient, pool: EnginePool, estimates: Estimates, stop: asyncio.Event
-) -> StatusBoard:
-    steering = Steering(horde, lambda: setup.config.dreamer_name, stop, setup.reload)
-    return StatusBoard(
-        StatusParts(
-            live=setup.live,
-            horde=horde,
-            demand=Demand(horde, every_s=setup.tolerance.demand_look_every_s),
-            pool=pool,
-            models=setup.models,
-            events=setup.events,
-            in_flight=JobsInFlight(),
-            estimates=estimates,
-            agent=setup.agent,
-            steering=steering,
-            history=setup.history,
-        )
-    )
 
 
 async def _first_engine(
@@ -194,74 +175,3 @@ async def _first_engine(
         finally:
             ready.cancel()
             told.cancel()
-
-
-def _begin(
-    setup: Setup, horde: HordeClient, pool: EnginePool, estimates: Estimates, *, status: StatusBoard, first: EngineSlot
-) -> RunningWorker:
-    """Connect the parts that serve jobs, with the templates that the engine can run."""
-    library = LiveLibrary(setup.library)
-    library.audit([(first.version, first.object_info)])
-    in_flight, faults = status.in_flight, setup.tolerance.faults()
-    for ago_s in setup.journal.faults_ago_s() if setup.journal else ():
-        faults.count(1, ago_s=ago_s)
-    watch = CapabilityWatch(library, setup.agent, setup.models.has)
-    pop_backoff = PopBackoff(setup.tolerance.pauses)
-
-    def capabilities() -> Capabilities | None:
-        # Of all models, not of those planned for now: the server takes note of switches only now and then.
-        models = tuple(model for name in setup.models.names() if (model := setup.models.model(name)))
-        return watch.capabilities(setup.config, models)
-
-    choice = ChoiceByDemand(
-        lambda: setup.config,
-        status.demand,
-        models=setup.models,
-        threads=lambda: len(pool.offered_slots),
-        in_vain_s=lambda: pop_backoff.in_vain_s,
-        times=setup.tolerance.choice,
-    )
-
-    def choose(names: Sequence[str]) -> Sequence[str]:
-        # What can't be served has no part in it, or it might take the place of what can.
-        able = capabilities()
-        return choice.offered([name for name in names if able is None or name in able.models])
-
-    planner = Planner(
-        lambda: setup.config, setup.models, pool, estimates, choice=choose, rotation=setup.tolerance.rotation
-    )
-    admission = Admission(
-        AdmissionParts(
-            config=lambda: setup.config,
-            models=setup.models,
-            pool=pool,
-            planner=planner,
-            capabilities=capabilities,
-            in_flight=in_flight,
-            pop_backoff=pop_backoff,
-            faults=faults,
-            safety=setup.safety,
-            machine=MachineLimits(setup.engines[0].base_directory),
-            pause=status.steering.pause_state,
-            choice=choice,
-        )
-    )
-    setup.events.subscribe(planner.note)
-    setup.events.subscribe(choice.note)
-    setup.events.subscribe(faults.note)
-    intake = Intake(
-        horde,
-        JobRunner(
-            Services(horde, pool, setup.safety, library, setup.models, setup.events, estimates.upscale_budget_px)
-        ),
-        admission,
-        pop_backoff=pop_backoff,
-        in_flight=in_flight,
-        events=setup.events,
-    )
-    logger.info("Serving {}; {} model(s) are here so far.", setup.horde_url, len(setup.models.names()))
-    status.serving(admission)
-    status.steering.on_change(intake.look_again)
-    return RunningWorker(
-        setup.live, horde, pool, intake, admission, setup.models, setup.events, in_flight, status, library
-    )

@@ -1,15 +1,18 @@
 """One log line for each step of a job that matters to the owner: popped, finished, submitted."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from loguru import logger
 
 from worker.console.status import SHORT_ID, image_size
-from worker.status.board import StatusBoard
 from worker.status.model import JobRecord, JobView, Outcome
 
+if TYPE_CHECKING:
+    from worker.status.board import StatusBoard
 
-async def log_jobs(status: StatusBoard) -> None:
+
+async def log_jobs(status: "StatusBoard") -> None:
     """A reader of the status. Faults are logged where they are handled."""
     status.on_stage(log_stage)
     status.on_end(log_end)

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
@@ -10,8 +10,10 @@ from worker.config.live import LiveConfig
 from worker.console.live_view import LiveView, live_view
 from worker.console.status import MOST_ADVICE, RULE, status_lines
 from worker.console.summary import summary_lines
-from worker.status.board import StatusBoard
 from worker.status.model import Snapshot
+
+if TYPE_CHECKING:
+    from worker.status.board import StatusBoard
 
 #: Interval for checking whether a block is due, in seconds; also the refresh of the live view.
 TICK_S = 1.0
@@ -37,7 +39,7 @@ class StatusView:
         self._seen: tuple[object, ...] | None = None
         self._drawn_at = float("-inf")
 
-    async def __call__(self, status: StatusBoard) -> None:
+    async def __call__(self, status: "StatusBoard") -> None:
         try:
             with ExitStack() as stack:
                 view = stack.enter_context(live_view()) if self._at_bottom else None
@@ -45,7 +47,7 @@ class StatusView:
         finally:
             self._sum_up(status.snapshot())
 
-    async def _attend(self, status: StatusBoard, view: LiveView | None) -> None:
+    async def _attend(self, status: "StatusBoard", view: LiveView | None) -> None:
         loop = asyncio.get_running_loop()
         due_at = loop.time()
         while True:
@@ -76,7 +78,7 @@ class StatusView:
         lines = "\n".join((RULE, *status_lines(status), RULE))
         logger.bind(action="status", phase=status.phase.value, **_counts(status)).log(level, "\n{}", lines)
 
-    def _warn_if_idle(self, status: StatusBoard, minutes: int, *, quiet: bool) -> None:
+    def _warn_if_idle(self, status: "StatusBoard", minutes: int, *, quiet: bool) -> None:
         idle_s, passed_over = status.in_vain()
         if not idle_s:
             self._warned = False

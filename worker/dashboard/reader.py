@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from loguru import logger
@@ -17,7 +17,9 @@ from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.dashboard.whereabouts import announced, keep_session_key, link, own_token, session_key
 from worker.logs import redactor
-from worker.status.board import StatusBoard
+
+if TYPE_CHECKING:
+    from worker.status.board import StatusBoard
 
 
 class Dashboard:
@@ -29,7 +31,7 @@ class Dashboard:
         self._home = home
         self._editor = editor
 
-    async def __call__(self, status: StatusBoard) -> None:
+    async def __call__(self, status: "StatusBoard") -> None:
         settings = self._live.data
         # In a thread: the libraries take a fraction of a second to import.
         server: Any = await asyncio.to_thread(importlib.import_module, "worker.dashboard.server")
@@ -86,7 +88,7 @@ class Dashboard:
         )
 
 
-async def _announce(status: StatusBoard, settings: BridgeData, url: str) -> None:
+async def _announce(status: "StatusBoard", settings: BridgeData, url: str) -> None:
     to, token = settings.dashboard_announce_to, settings.dashboard_announce_token
     if to is None or token is None:
         return

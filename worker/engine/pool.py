@@ -83,6 +83,7 @@ class EnginePool:
         self._nan = NanEvidence()
         self._waiting: deque[tuple[_PlaceRequest, asyncio.Future[EngineSlot]]] = deque()
         self._changed = asyncio.Event()
+        self._lives: list[asyncio.Task[None]] = []
         # Who waits for a card that is not in use may have another choice after each look.
         self._cards = CardWatch(lambda: self.ready_slots, on_look=self._serve_waiting, interval_s=card_check_s)
 
@@ -91,13 +92,18 @@ class EnginePool:
         """Engines start in the background on entry and are stopped on exit."""
         with ungrouped():
             async with TaskGroup() as group:
-                lives = [group.create_task(slot.run(), name=f"engine-{slot.number}") for slot in self.slots]
-                lives.append(group.create_task(self._cards.run(), name="cards"))
+                self._lives = [group.create_task(slot.run(), name=f"engine-{slot.number}") for slot in self.slots]
+                self._lives.append(group.create_task(self._cards.run(), name="cards"))
                 try:
                     yield self
                 finally:
-                    for life in lives:
-                        life.cancel()
+                    await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop all engines; they have ended when this returns."""
+        for life in self._lives:
+            life.cancel()
+        await asyncio.gather(*self._lives, return_exceptions=True)
 
     async def ready(self) -> EngineSlot:
         """The first slot that is ready. Raises EngineStartFailed when no slot seems able to start its engine."""

@@ -5,6 +5,9 @@ from collections.abc import Iterable
 
 from worker.jobs.job import Job
 
+#: Why jobs are given back at the end of a run.
+SHUTTING_DOWN = "The worker is shutting down."
+
 
 class JobsInFlight:
     """The one list of them. A job is in it from its pop until its coroutine ends."""

@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
-from worker.jobs.in_flight import JobsInFlight
+from worker.jobs.in_flight import SHUTTING_DOWN, JobsInFlight
 from worker.jobs.job import Job
-from worker.scheduling.intake import SHUTTING_DOWN, Intake
+
+if TYPE_CHECKING:
+    from worker.scheduling.intake import Intake
 
 #: Seconds for jobs under way after `stop`; then they are faulted. With reporting and stopping the engines it stays
 #: below the two minutes that containers usually get.
@@ -18,7 +20,7 @@ HASTE_LIMIT_S = 10.0
 
 
 async def until_drained(
-    intake: Intake,
+    intake: "Intake",
     in_flight: JobsInFlight,
     *,
     stop: asyncio.Event,

@@ -13,7 +13,7 @@ from loguru import logger
 from worker.aio import TaskGroup, timeout
 from worker.errors import HordeError, HordeRefused, WorkerError
 from worker.horde.messages import PopRequest, PopResponse
-from worker.jobs.in_flight import JobsInFlight
+from worker.jobs.in_flight import SHUTTING_DOWN, JobsInFlight
 from worker.jobs.job import Job, JobEvent, JobEvents, PopEvent
 from worker.jobs.runner import JobRunner
 from worker.scheduling.estimates.speed import RunningAverage
@@ -22,7 +22,6 @@ from worker.scheduling.pop_or_wait import Admitted, Wait
 
 #: Seconds until the next look after a defect.
 DEFECT_PAUSE_S = 60.0
-SHUTTING_DOWN = "The worker is shutting down."
 
 
 class AnswersPops(Protocol):

@@ -11,7 +11,6 @@ from worker.clock import Clock, monotonic
 from worker.config.schema import BridgeData
 from worker.engine.pool import EnginePool
 from worker.engine.slot import EngineSlot
-from worker.engine.stall_detector import FIRST_MARGIN, Phase
 from worker.jobs.inputs import ModelSource
 from worker.jobs.job import JobEvent, Stage
 from worker.scheduling.device_limits import DeviceLimits, MaxPixelsRotation, RotationTimes, stick, withdrawn_everywhere
@@ -22,19 +21,6 @@ from worker.scheduling.estimates.estimates import BatchLimit
 LEAD_S, MODERATE_LEAD_S, HIGH_LEAD_S = 3.0, 6.0, 10.0
 #: Reasons for small batches remembered as told.
 MOST_TOLD = 100
-#: Factor of all stall limits for an extra slow worker.
-EXTRA_SLOW_PATIENCE = 3.0
-
-
-def stall_limits_s(config: BridgeData) -> dict[Phase, float]:
-    """Seconds without progress that the settings allow, by phase."""
-    slowness = EXTRA_SLOW_PATIENCE if config.extra_slow_worker else 1.0
-    return {
-        # Of a load never seen before, as much as an engine may say nothing at all.
-        Phase.LOADING: slowness * max(config.preload_timeout, config.process_timeout / FIRST_MARGIN),
-        Phase.STEPPING: slowness * config.inference_step_timeout,
-        Phase.FINISHING: slowness * config.post_process_limit_s,
-    }
 
 
 @dataclass(frozen=True)

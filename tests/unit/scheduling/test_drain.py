@@ -6,9 +6,9 @@ import pytest
 
 from worker.errors import HordeRefused
 from worker.horde.messages import PopResponse
-from worker.jobs.in_flight import JobsInFlight
+from worker.jobs.in_flight import SHUTTING_DOWN, JobsInFlight
 from worker.jobs.job import Job, JobEvents, Stage
-from worker.scheduling.drain import SHUTTING_DOWN, until_drained
+from worker.scheduling.drain import until_drained
 
 
 class Intake:

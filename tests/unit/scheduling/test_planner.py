@@ -19,9 +19,9 @@ from worker.horde.messages import PopResponse
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.scheduling.device_limits import RotationTimes
 from worker.scheduling.estimates import Estimates
-from worker.scheduling.estimates.estimates import TRIAL_PIXELS
+from worker.scheduling.estimates.estimates import TRIAL_PIXELS, stall_limits_s
 from worker.scheduling.estimates.speed import RETRY_S
-from worker.scheduling.planner import Planner, PopPlan, stall_limits_s
+from worker.scheduling.planner import Planner, PopPlan
 from worker.workflows.payload import read_request
 from worker.workflows.request import ServedModel
 from worker.workflows.types import Family

@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from worker.clock import Clock, monotonic
+from worker.config.schema import BridgeData
 from worker.engine.events import MemoryNeed
 from worker.engine.render_task import Rendering, RenderTask
 from worker.engine.slot import EngineSlot
-from worker.engine.stall_detector import Phase, StallLimits
+from worker.engine.stall_detector import FIRST_MARGIN, Phase, StallLimits
 from worker.errors import EngineError, OutOfMemory
 from worker.fault_table import SetsAside, after_fault
 from worker.jobs.job import Job, JobEvent, Stage
@@ -38,9 +39,22 @@ MODEL_EVIDENCE = frozenset(
 )
 #: It is tried on an engine that is free as soon as this.
 TRIAL_START_S = 5.0
+#: Factor of all stall limits for an extra slow worker.
+EXTRA_SLOW_PATIENCE = 3.0
 
 
 NO_LIMITS = (None, None, None, None)
+
+
+def stall_limits_s(config: BridgeData) -> dict[Phase, float]:
+    """Seconds without progress that the settings allow, by phase."""
+    slowness = EXTRA_SLOW_PATIENCE if config.extra_slow_worker else 1.0
+    return {
+        # Of a load never seen before, as much as an engine may say nothing at all.
+        Phase.LOADING: slowness * max(config.preload_timeout, config.process_timeout / FIRST_MARGIN),
+        Phase.STEPPING: slowness * config.inference_step_timeout,
+        Phase.FINISHING: slowness * config.post_process_limit_s,
+    }
 
 
 class BatchLimit(NamedTuple):
