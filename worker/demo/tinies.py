@@ -15,6 +15,7 @@ from worker.engine.versions.state import INSTALLED
 from worker.errors import RuntimeMissing
 from worker.models.catalog.records import Category, ModelRecord
 from worker.models.catalog.schemas import read_records
+from worker.process.child import end_child
 
 #: Building everything takes a minute; a machine that is much slower than that has another trouble.
 BUILD_TIMEOUT_S = 1200.0
@@ -103,8 +104,7 @@ async def _run(command: Sequence[str], tell: Callable[[str], None]) -> None:
     finally:
         errors.cancel()
         if child.returncode is None:
-            child.kill()
-            await child.wait()
+            await end_child(child, timeout_s=0, name="builder of tiny models")
     if code:
         raise RuntimeMissing(
             f"The tiny models could not be built: {said[-500:]}", remedy="Run ./update-runtime.sh, then try again."

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +77,12 @@ def spawn_options() -> dict[str, Any]:
 async def end_child(child: asyncio.subprocess.Process, *, timeout_s: float, name: str) -> None:
     """Terminate the process, and kill it after `timeout_s`. Harmless when it has ended."""
     try:
-        if timeout_s > 0 and await _ends(child, child.terminate, timeout_s):
+        if timeout_s > 0 and await _ends(child, "SIGTERM", timeout_s):
             return
-        killed = await _ends(child, child.kill, STOP_TIMEOUT_S)
+        killed = await _ends(child, "SIGKILL", STOP_TIMEOUT_S)
     except asyncio.CancelledError:
         # The caller waits no longer, but the child must not survive.
-        await to_the_end(_ends(child, child.kill, REAP_TIMEOUT_S))
+        await to_the_end(_ends(child, "SIGKILL", REAP_TIMEOUT_S))
         raise
     if not killed:
         # It hangs in a call of the driver, where no signal reaches it; the worker must not wait for it.
@@ -91,9 +91,14 @@ async def end_child(child: asyncio.subprocess.Process, *, timeout_s: float, name
         )
 
 
-async def _ends(child: asyncio.subprocess.Process, ask: Callable[[], None], timeout_s: float) -> bool:
+async def _ends(child: asyncio.subprocess.Process, by: str, timeout_s: float) -> bool:
     with contextlib.suppress(ProcessLookupError):
-        ask()
+        if sys.platform == "win32":
+            child.kill()
+        elif child.returncode is None:
+            # Not by the child's own methods: these look first whether it has ended, and so may take its exit code
+            # away from the event loop, which then knows it as 255 and warns of an unknown child process.
+            os.kill(child.pid, signal.Signals[by])
     try:
         async with timeout(timeout_s):
             await child.wait()
