@@ -10,7 +10,6 @@ import errno
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +24,7 @@ from worker.config.load import BYTE_ORDER_MARK, file_encoding, read_text
 from worker.config.schema import FIELDS
 from worker.config.setting import by_field
 from worker.errors import ConfigError
+from worker.whole_file import write_whole
 
 #: Earlier versions of a settings file that are kept beside it; they hold the API key, so not for ever.
 KEPT: Final = 10
@@ -113,17 +113,7 @@ def write_settings(file: Path, text: str, *, mode: int | None = None, encoding: 
     kept = _keep(file) if file.exists() else None
     if mode is None:
         mode = file.stat().st_mode & 0o777 if kept else PRIVATE
-    handle, temporary = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding=encoding, newline="") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).chmod(mode)
-        _exchange(Path(temporary), file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(file.absolute(), text.encode(encoding), mode=mode, exchange=_exchange)
     return kept
 
 

@@ -19,6 +19,7 @@ from loguru import logger
 
 from worker.errors import InputRefused
 from worker.untrusted.json_reader import JsonBounds, read_json_file
+from worker.whole_file import write_whole
 
 ADDRESS_FILE, TOKEN_FILE, SESSION_KEY_FILE = "dashboard.json", "dashboard-token", "dashboard-session-key"
 ADDRESS_BOUNDS = JsonBounds(max_bytes=8192)
@@ -70,7 +71,7 @@ def session_key(home: Path) -> str:
 def keep_session_key(home: Path, key: str) -> None:
     """Replace what signs the sessions of browsers."""
     try:
-        write_private(home / SESSION_KEY_FILE, key)
+        write_whole(home / SESSION_KEY_FILE, key)
     except OSError as error:
         logger.bind(action="session_key_not_kept").warning(
             "{} can't be written, so sessions that were ended count again after the next start of the worker: {}",
@@ -94,7 +95,7 @@ def _kept_secret(file: Path, otherwise: str) -> str:
         pass
     token = secrets.token_urlsafe(TOKEN_BYTES)
     try:
-        write_private(file, token)
+        write_whole(file, token)
     except OSError as error:
         logger.bind(action="secret_not_kept").warning(otherwise, file, error)
     return token
@@ -106,7 +107,7 @@ def announced(home: Path, *, name: str, url: str, token: str, page: bool = True)
     here = Whereabouts(name, os.getpid(), psutil.Process().create_time(), url, token, page)
     file = home / ADDRESS_FILE
     try:
-        write_private(file, json.dumps(asdict(here)))
+        write_whole(file, json.dumps(asdict(here)))
     except OSError as error:
         logger.bind(action="address_not_kept").warning(
             "{} can't be written, so `horde-bridge status` does not find this worker: {}", file, error
@@ -127,17 +128,6 @@ def running_workers(base: Path) -> list[Whereabouts]:
             if here is not None and here.runs:
                 found.append(here)
     return sorted(found, key=lambda each: each.name)
-
-
-def write_private(file: Path, text: str) -> None:
-    """Replace the file by one that only its owner may read, from its first byte on. Raises OSError."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    draft.replace(file)
 
 
 def _read(file: Path) -> Whereabouts | None:

@@ -16,6 +16,7 @@ from worker.errors import ConfigError
 from worker.service.order import STOP_LIMIT_S, Order
 from worker.service.task import task_xml
 from worker.service.unit import unit_text
+from worker.whole_file import write_whole
 
 #: Time for a word to the service manager; stopping takes as long as the worker's drain.
 LIMIT_S: Final = 60.0
@@ -71,7 +72,7 @@ class Systemd:
             ) from error
         # First of all, so that nothing is written where there is nobody to read it.
         self._systemctl("show-environment")
-        write_whole(self.file, text.encode("utf-8"))
+        write_whole(self.file, text, mode=0o644)
         self._systemctl("daemon-reload")
         self._systemctl("enable", self._unit)
         if start:
@@ -223,22 +224,6 @@ class TaskScheduler:
 def manager_of(order: Order) -> Systemd | TaskScheduler:
     """The service manager of this system."""
     return TaskScheduler(order) if sys.platform == "win32" else Systemd(order)
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all. Raises OSError."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _user() -> str:

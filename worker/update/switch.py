@@ -18,13 +18,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from worker.process.file_lock import lock
+from worker.whole_file import write_whole
 
 FOLDER: Final = ".updates"
 JOURNAL: Final = "journal.json"
@@ -86,16 +86,7 @@ def write_journal(root: Path, journal: Journal) -> None:
     folder.mkdir(exist_ok=True)
     if journal.phase != "settled":
         (folder / MARKER).touch()
-    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{JOURNAL}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(asdict(journal), file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(folder / JOURNAL)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_whole(folder / JOURNAL, json.dumps(asdict(journal)))
     if journal.phase == "settled":
         (folder / MARKER).unlink(missing_ok=True)
 
@@ -275,7 +266,7 @@ def leave_copy(root: Path) -> None:
     """Put a copy of this module where launchers find it while the worker's own code changes places. Raises OSError."""
     here = Path(__file__).resolve().parents[1]
     target = root / FOLDER / "code" / "worker"
-    for name in ("update/switch.py", "process/file_lock.py"):
+    for name in ("update/switch.py", "process/file_lock.py", "whole_file.py"):
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(here / name, copy.with_suffix(".new"))

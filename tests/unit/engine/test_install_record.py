@@ -56,7 +56,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkey
     def no_space(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("worker.engine.install.record.os.fsync", no_space)
+    monkeypatch.setattr("worker.whole_file.os.fsync", no_space)
     with pytest.raises(OSError, match="No space"):
         Record().save(tmp_path / "state.json")
     assert Record.load(tmp_path / "state.json") == FULL

@@ -17,7 +17,7 @@ from worker.commands.service import is_for
 from worker.errors import ConfigError
 from worker.scheduling.drain import DRAIN_LIMIT_S
 from worker.service import manager
-from worker.service.manager import State, Systemd, TaskScheduler, write_whole
+from worker.service.manager import State, Systemd, TaskScheduler
 from worker.service.order import STOP_LIMIT_S, Order
 from worker.service.task import task_xml
 from worker.service.unit import quoted, unit_text
@@ -278,20 +278,6 @@ def test_fifty_kills_while_installing_leave_a_whole_unit_or_none_and_the_next_ti
         assert not service.file.exists() or service.file.read_text() == whole
     assert service.install(start=True).active
     assert service.file.read_text() == whole
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    file = tmp_path / "unit"
-    write_whole(file, b"old")
-
-    def full(_self: Path, _target: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="No space"):
-        write_whole(file, b"new")
-    assert file.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_windows_is_told_by_schtasks(tmp_path, monkeypatch):

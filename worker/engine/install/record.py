@@ -5,8 +5,6 @@ A part that is being made is recorded as not ready first: so an interruption at 
 
 import dataclasses
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.engine.install.machine import Accelerator
+from worker.whole_file import write_whole
 
 FORMAT = 1
 
@@ -87,13 +86,4 @@ class Record:
     def save(self, path: Path) -> None:
         """Write atomically. Only the owner may read it, since an index's URL can hold a password."""
         text = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1) + "\n"
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(path, text)

@@ -27,11 +27,12 @@ from pathlib import Path
 import psutil
 
 from worker.engine.install.layout import Runtime, environment_python
-from worker.engine.versions.state import INSTALLED, STATE_FILE, EngineState, write_whole
+from worker.engine.versions.state import INSTALLED, STATE_FILE, EngineState
 from worker.engine.versions.tree import missing_in, version_of
 from worker.errors import EngineChangeRefused
 from worker.process.file_lock import lock
 from worker.untrusted.json_reader import read_json_file
+from worker.whole_file import write_whole
 
 FOLDER = "versions"
 FOLDERS_LOCK, STATE_LOCK = ".folders.lock", ".lock"

@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from worker.untrusted.json_reader import JsonBounds, read_json_file
+from worker.whole_file import write_whole
 
 FORMAT = 1
 STATE_FILE = "state.json"
@@ -103,19 +102,4 @@ class EngineState:
 
     def save(self, folder: Path) -> None:
         """Write atomically: whoever reads meanwhile, or after a crash, finds the old state or the new one."""
-        folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / STATE_FILE, json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file in one step."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

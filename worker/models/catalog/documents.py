@@ -1,10 +1,7 @@
 """JSON documents: small files on disk, and answers of hosts that are kept on disk for times without network."""
 
 import asyncio
-import contextlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,6 +16,7 @@ from worker.errors import DownloadError, DownloadRefused, HostUnreachable, Input
 from worker.untrusted.http_body import IDENTITY, read_body
 from worker.untrusted.json_reader import JsonBounds, read_json_aside
 from worker.untrusted.json_reader import read_json as read_untrusted
+from worker.whole_file import write_whole
 
 #: Most bytes of an answer. The largest document asked for is the list of image models, with 220 KB.
 MAX_BYTES: Final = 32 * 1024**2
@@ -40,16 +38,7 @@ class Kept(Generic[T]):
 
 def write_json(path: Path, data: Any, *, indent: int | None = None) -> None:
     """Replace the file in one step, so that a crash leaves the old or the new one. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(data, file, indent=indent)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
+    write_whole(path, json.dumps(data, indent=indent))
 
 
 def read_json(path: Path) -> Any:
