@@ -79,14 +79,14 @@ esac
 
 ./update-runtime.sh --dev || exit
 
-# Several processes, each with an engine of its own that keeps to one core; more than four fill the memory. Each
-# begins with a share of the tests in their order, so that what tests of a module share is made once; who is done
-# first takes from the others.
-parallel=(-n logical --maxprocesses 4 --dist worksteal)
+# Four processes, each with an engine of its own that keeps to one core: on fewer cores as well, since tests with
+# processes of their own wait most of their time; more fill the memory. Each begins with a share of the tests in their
+# order, so that what tests of a module share is made once; who is done first takes from the others.
+parallel=(-n 4 --dist worksteal)
 chosen=()
 case "${1:-}" in
     "") system_programs; chosen=("${parallel[@]}") ;;
-    --quick) chosen=("${parallel[@]}" -m "not processes" tests/unit) ;;
+    --quick) chosen=(-n logical --maxprocesses 4 --dist worksteal -m "not processes" tests/unit) ;;
     --bench)
         case "${2:-}" in
             all) all_benches; exit ;;

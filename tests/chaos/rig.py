@@ -39,6 +39,8 @@ from worker.workflows.request import (
 )
 from worker.workflows.types import Family
 
+#: Reading it takes as long as a job does here.
+LIBRARY = Library.load()
 #: For everything a test waits for; a loaded machine needs seconds where an idle one needs milliseconds.
 PATIENCE_S = 120.0
 MODEL = "Tiny SD1.5"
@@ -155,7 +157,7 @@ class Rig:
             agent=bridge_agent("13.0.0", "https://example.invalid"),
             engines=engines,
             models=self.models,
-            library=Library.load(),
+            library=LIBRARY,
             safety=self.safety,
             events=events,
             journal=Journal(self.journal) if self.journal else None,

@@ -364,7 +364,13 @@ def test_a_launcher_that_is_ended_ends_the_set_up(place, number):
     package = place.clone / "worker" / "engine" / "install"
     for module in (ROOT / "worker").rglob("*.py"):
         target = place.clone / module.relative_to(ROOT)
-        if "install" in module.parts or module.name in ("launch.py", "errors.py", "file_lock.py", "whole_file.py", "__init__.py"):
+        if "install" in module.parts or module.name in (
+            "launch.py",
+            "errors.py",
+            "file_lock.py",
+            "whole_file.py",
+            "__init__.py",
+        ):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(module, target)
     command = package / "command.py"

@@ -10,6 +10,7 @@ from worker.app.reload import SettingsWatch
 from worker.app.run import Setup
 from worker.app.state_dir import engines_folder
 from worker.config.editing import Editor
+from worker.config.environment import download_tokens
 from worker.config.live import LiveConfig, in_force
 from worker.config.load import LoadedConfig, config_files
 from worker.config.paths import cache_home, models_root
@@ -30,7 +31,7 @@ from worker.jobs.journal import FILE_NAME as JOURNAL_FILE
 from worker.jobs.journal import Journal
 from worker.models.by_demand import wanted_by_demand
 from worker.models.catalog.custom import CustomModels
-from worker.models.catalog.model_selection import custom_file_of, custom_of, select_from_cache, tokens_of
+from worker.models.catalog.model_selection import custom_file_of, custom_of, select_from_cache
 from worker.models.catalog.records import ModelRecord
 from worker.models.download_plan import as_model_file
 from worker.models.model_manager import ModelManager
@@ -220,7 +221,7 @@ def _models(loaded: LoadedConfig, custom: CustomModels) -> ModelManager:
         config,
         models_root(config, environment),
         custom=custom,
-        tokens=tokens_of(config, environment),
+        tokens=download_tokens(config, environment),
         custom_file=custom_file_of(environment),
     )
 

@@ -29,6 +29,7 @@ from worker.commands.options import (
     settings_or_defaults,
 )
 from worker.commands.output import answer, answer_json, answer_table
+from worker.config.environment import download_tokens
 from worker.config.load import LoadedConfig
 from worker.config.paths import models_root
 from worker.config.schema import BridgeData
@@ -42,7 +43,6 @@ from worker.models.catalog.model_selection import (
     load_lists,
     load_month,
     store_of,
-    tokens_of,
 )
 from worker.models.catalog.records import ModelRecord
 from worker.models.catalog.reference import TIMEOUT_S
@@ -156,7 +156,7 @@ def download(
             logger.info("{} is deleted: it is not called as LoRAs are that were fetched for jobs.", path)
     if custom_file := custom_file_of(loaded.environment):
         write_custom_file(custom_file, owner.custom.records.values())
-    failed = asyncio.run(_fetch(owner, tokens_of(owner.config, loaded.environment)))
+    failed = asyncio.run(_fetch(owner, download_tokens(owner.config, loaded.environment)))
     if failed:
         raise WorkerError(
             f"{len(failed)} could not be had: {'; '.join(f'{name}: {reason}' for name, reason in failed.items())}"

@@ -1,10 +1,8 @@
 """Options that several commands share, and what they all begin with: settings, logs, runtime, workflows, models."""
 
-import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,16 +10,12 @@ import typer
 from loguru import logger
 
 from worker import logs
+from worker.config.environment import download_tokens
 from worker.config.load import FILE_NAME, LoadedConfig, load_config
-from worker.config.paths import models_root
 from worker.console.live_view import live_view_supported
 from worker.engine.install import Runtime, check
 from worker.engine.install.layout import ROOT, is_checkout
 from worker.errors import RuntimeMissing
-from worker.models.catalog.custom import with_custom
-from worker.models.catalog.model_selection import custom_of, load_lists, tokens_of
-from worker.models.catalog.records import ModelRecord
-from worker.models.catalog.reference import read_folder
 
 LOGS_FOLDER = Path("logs")
 
@@ -66,7 +60,7 @@ def load_settings(
     loaded = load_config(file, environment=os.environ, from_env=from_environment, overrides=overrides, text=text)
     data = loaded.data
     pages = [each.get_secret_value() for each in (data.dashboard_token, data.dashboard_announce_token) if each]
-    logs.redactor.add([data.api_key.get_secret_value(), *tokens_of(data, loaded.environment).values(), *pages])
+    logs.redactor.add([data.api_key.get_secret_value(), *download_tokens(data, loaded.environment).values(), *pages])
     if warn:
         for warning in loaded.warnings:
             logger.warning("{}", warning)
@@ -97,11 +91,3 @@ def complete_runtime() -> Runtime:
     if missing := check():
         raise RuntimeMissing(f"The runtime is incomplete: {'; '.join(missing)}.", remedy="Run ./update-runtime.sh.")
     return Runtime.locate()
-
-
-def reference_models(loaded: LoadedConfig, reference: Path | None) -> Mapping[str, ModelRecord]:
-    """The image models of a folder with the Horde's lists; else those of the settings, as they were last fetched."""
-    if reference is not None:
-        return read_folder(reference, beta=True).images
-    lists = asyncio.run(load_lists(loaded.data, models_root(loaded.data, loaded.environment), None))
-    return with_custom(lists.images, custom_of(loaded.data, loaded.environment))

@@ -1,7 +1,8 @@
 """`render` and `workflows …`: what becomes of a job's payload; nothing is run."""
 
+import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,6 @@ from worker.commands.options import (
     FromEnvironment,
     PopFile,
     ReferenceFolder,
-    reference_models,
     settings_or_defaults,
 )
 from worker.commands.output import answer, answer_json, wrapping_table
@@ -26,7 +26,10 @@ from worker.engine.install.layout import Runtime
 from worker.engine.versions.shelf import Shelf
 from worker.engine.versions.state import INSTALLED
 from worker.jobs.preview import preview, read_pop_file, request_for, to_json
-from worker.models.catalog.model_selection import custom_of, resolve_from_cache, store_of
+from worker.models.catalog.custom import with_custom
+from worker.models.catalog.model_selection import custom_of, load_lists, resolve_from_cache, store_of
+from worker.models.catalog.records import ModelRecord
+from worker.models.catalog.reference import read_folder
 from worker.models.download_plan import as_model_file
 from worker.scheduling.offer import Capabilities, decide
 from worker.workflows.audit import (
@@ -61,7 +64,7 @@ def render(
     """Print the ComfyUI graph for a job; nothing is run."""
     del offline  # nothing is fetched anyway
     loaded = settings_or_defaults(config)
-    models, library = reference_models(loaded, reference), library_of(loaded.data)
+    models, library = _reference_models(loaded, reference), library_of(loaded.data)
     sys.stdout.write(f"{to_json(preview(read_pop_file(job), models, library).graph)}\n")
 
 
@@ -116,7 +119,7 @@ def check(*, config: ConfigFile = None, from_environment: FromEnvironment = Fals
 def explain_(job: PopFile, *, config: ConfigFile = None, reference: ReferenceFolder = None) -> None:
     """Which template serves a job, and why each of the others does not."""
     loaded = settings_or_defaults(config)
-    request = request_for(read_pop_file(job), reference_models(loaded, reference))
+    request = request_for(read_pop_file(job), _reference_models(loaded, reference))
     table = wrapping_table("template", "verdict")
     taken = False
     for verdict in explain(library_of(loaded.data), request):
@@ -238,3 +241,11 @@ def _show(library: Library, found: Survey, made: Capabilities, assumed: bool) ->
     if made.off:
         console.print(table)
     console.print(f"Feature level {made.level}, as {made.agent}", highlight=False, soft_wrap=True)
+
+
+def _reference_models(loaded: LoadedConfig, reference: Path | None) -> Mapping[str, ModelRecord]:
+    """The image models of a folder with the Horde's lists; else those of the settings, as they were last fetched."""
+    if reference is not None:
+        return read_folder(reference, beta=True).images
+    lists = asyncio.run(load_lists(loaded.data, models_root(loaded.data, loaded.environment), None))
+    return with_custom(lists.images, custom_of(loaded.data, loaded.environment))

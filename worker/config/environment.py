@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from worker.config.schema import FIELDS, SECRETS, nearest
+from worker.config.schema import FIELDS, SECRETS, BridgeData, nearest
 from worker.config.serving_keys import is_public_horde
 from worker.config.setting import Setting, by_field, unknown
 from worker.errors import ConfigError
@@ -181,3 +181,13 @@ def _always(environment: Mapping[str, str], written: Mapping[str, Setting]) -> I
 
 def _unset(written: Mapping[str, Setting], field: str) -> bool:
     return field not in written or written[field].empty
+
+
+def download_tokens(config: BridgeData, environment: Mapping[str, str]) -> dict[str, str]:
+    """Host → token for downloads from it."""
+    civitai = config.civitai_api_token
+    tokens = {
+        "civitai.com": civitai.get_secret_value() if civitai else "",
+        "huggingface.co": environment.get("HF_TOKEN") or environment.get("HUGGING_FACE_HUB_TOKEN") or "",
+    }
+    return {host: token for host, token in tokens.items() if token}

@@ -75,16 +75,6 @@ def store_of(config: BridgeData, root: Path, custom: CustomModels) -> Store:
     return Store(root, extra, custom.records.values())
 
 
-def tokens_of(config: BridgeData, environment: Mapping[str, str]) -> dict[str, str]:
-    """Host → token for downloads from it."""
-    civitai = config.civitai_api_token
-    tokens = {
-        "civitai.com": civitai.get_secret_value() if civitai else "",
-        "huggingface.co": environment.get("HF_TOKEN") or environment.get("HUGGING_FACE_HUB_TOKEN") or "",
-    }
-    return {host: token for host, token in tokens.items() if token}
-
-
 def custom_file_of(environment: Mapping[str, str]) -> Path | None:
     """Path to write `custom_models.json` to; None where `CUSTOM_VARIABLE` names one that the owner writes."""
     return None if environment.get(CUSTOM_VARIABLE) else Path.cwd() / CUSTOM_FILE

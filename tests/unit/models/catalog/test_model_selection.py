@@ -5,6 +5,7 @@ import json
 import httpx
 import pytest
 
+from worker.config.environment import download_tokens
 from worker.config.schema import BridgeData
 from worker.errors import ConfigError
 from worker.models.catalog.model_selection import (
@@ -13,7 +14,6 @@ from worker.models.catalog.model_selection import (
     load_lists,
     load_month,
     resolve_from_cache,
-    tokens_of,
 )
 
 
@@ -113,5 +113,5 @@ def test_what_will_be_served_is_read_from_what_is_known_without_asking(lists, tm
 
 def test_tokens_go_to_the_hosts_that_want_them():
     settings = config(civitai_api_token="c")
-    assert tokens_of(settings, {"HF_TOKEN": "h"}) == {"civitai.com": "c", "huggingface.co": "h"}
-    assert tokens_of(config(), {}) == {}
+    assert download_tokens(settings, {"HF_TOKEN": "h"}) == {"civitai.com": "c", "huggingface.co": "h"}
+    assert download_tokens(config(), {}) == {}
