@@ -136,6 +136,8 @@ async def test_only_who_has_the_token_gets_in(room: Room, comfyui_source: Path) 
         await asyncio.to_thread(websocket.create_connection, url.replace("http", "ws") + "/ws", timeout=PATIENCE_S)
 
     assert (await room.client.system_stats())["system"]["comfyui_version"] == version_of(comfyui_source)
+    # No card, so nothing is paged in and out of one.
+    assert await room.client.paged_bytes() == 0
 
 
 async def test_the_token_is_in_no_environment_a_node_could_read_later(room: Room) -> None:

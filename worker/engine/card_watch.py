@@ -1,7 +1,8 @@
 """Cards that other programs use: their engines get no more jobs while too little memory is left.
 
-Each engine tells what the card has, what is free, and what its own torch holds. What is neither free nor held by one
-of ours belongs to others: the desktop, a game, the owner's own work.
+Each engine tells what the card has, what is free, and what its own torch holds; one that pages weights in and out,
+which torch does not count, also what it holds in all. What is neither free nor held by one of ours belongs to others:
+the desktop, a game, the owner's own work.
 """
 
 import asyncio
@@ -34,15 +35,18 @@ class Reading:
     ours: int
 
 
-def read(stats: Mapping[str, Any]) -> Reading | None:
-    """The card in an answer of ComfyUI's /system_stats; None for a CPU, whose memory is no card's."""
+def read(stats: Mapping[str, Any], paged: int | None) -> Reading | None:
+    """The card in an answer of ComfyUI's /system_stats, and what EngineClient.paged_bytes tells.
+
+    None for a CPU, whose memory is no card's, and where it is not known what is ours.
+    """
     device = (stats.get("devices") or [{}])[0]
-    if device.get("type", "cpu") == "cpu":
+    if paged is None or device.get("type", "cpu") == "cpu":
         return None
     names = ("vram_total", "vram_free", "torch_vram_total", "torch_vram_free")
     total, free, held, unused = (int(device.get(name) or 0) for name in names)
     # ComfyUI counts what torch holds and does not use as free.
-    return Reading(total, free - unused, held + CONTEXT_BYTES) if total else None
+    return Reading(total, free - unused, max(held, paged) + CONTEXT_BYTES) if total else None
 
 
 def shortage(readings: Sequence[Reading]) -> str:
@@ -84,7 +88,7 @@ class CardWatch:
         for slot in list(self._ready_slots()):
             # An engine that does not answer, or not sensibly, is dealt with by its jobs.
             with contextlib.suppress(EngineError, ValueError):
-                if reading := read(await slot.client.system_stats()):
+                if reading := read(await slot.client.system_stats(), await slot.client.paged_bytes()):
                     readings.setdefault(slot.settings.device, []).append(reading)
         short = {device: reason for device, found in readings.items() if (reason := shortage(found))}
         for device in short.keys() - self.shortages.keys():

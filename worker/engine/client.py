@@ -191,6 +191,11 @@ class EngineClient:
         """ComfyUI's /system_stats: system and devices, memory in bytes."""
         return await self._connection.ask("/system_stats")
 
+    async def paged_bytes(self) -> int | None:
+        """Bytes of the card that an engine which pages weights holds in all; 0 where it pages none, None unknown."""
+        told = (await self._connection.ask("/horde/memory")).get("paged")
+        return told if isinstance(told, int) and told >= 0 else None
+
     # Prompts
 
     async def _queue(

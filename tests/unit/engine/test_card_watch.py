@@ -36,19 +36,39 @@ def test_a_card_is_left_alone_when_others_leave_too_little(readings: list[Readin
     )
 
 
+CARD = {"type": "cuda", "vram_total": 90, "vram_free": 50, "torch_vram_total": 30, "torch_vram_free": 10}
+
+
 @pytest.mark.parametrize(
-    ("device", "expected"),
+    ("device", "paged", "expected"),
     [
-        ({"type": "cpu", "vram_total": 9, "vram_free": 5, "torch_vram_total": 9, "torch_vram_free": 5}, None),
-        ({}, None),
-        (
-            {"type": "cuda", "vram_total": 90, "vram_free": 50, "torch_vram_total": 30, "torch_vram_free": 10},
-            Reading(90, 40, 30 + CONTEXT_BYTES),
-        ),
+        ({"type": "cpu", "vram_total": 9, "vram_free": 5, "torch_vram_total": 9, "torch_vram_free": 5}, 0, None),
+        ({}, 0, None),
+        (CARD, 0, Reading(90, 40, 30 + CONTEXT_BYTES)),
+        # Of an engine that pages weights torch counts a part only.
+        (CARD, 45, Reading(90, 40, 45 + CONTEXT_BYTES)),
+        (CARD, None, None),
     ],
 )
 def test_what_torch_holds_without_using_it_is_not_free_for_others(
-    device: dict[str, Any], expected: Reading | None
+    device: dict[str, Any], paged: int | None, expected: Reading | None
 ) -> None:
-    assert read({"devices": [device]}) == expected
-    assert read({}) is None
+    assert read({"devices": [device]}, paged) == expected
+    assert read({}, paged) is None
+
+
+def test_weights_that_an_engine_pages_are_no_other_programs() -> None:
+    """A Flux on a card of 16 GiB, of which torch knows the activations only."""
+    stats = {
+        "type": "cuda",
+        "vram_total": 16 * GIB,
+        "vram_free": 2 * GIB,
+        "torch_vram_total": GIB,
+        "torch_vram_free": 0,
+    }
+    told = read({"devices": [stats]}, 13 * GIB)
+    assert told is not None
+    assert shortage([told]) == ""
+    without = read({"devices": [stats]}, 0)
+    assert without is not None
+    assert shortage([without]) == "other programs hold 12.5 of its 16.0 GiB"

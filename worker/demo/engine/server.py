@@ -104,6 +104,7 @@ class Engine:
             routes += [
                 Route("/horde/inputs/{key}", self.put_picture, methods=["PUT"]),
                 Route("/horde/inputs/{key}", self.drop_picture, methods=["DELETE"]),
+                Route("/horde/memory", self.memory),
             ]
         gate = Middleware(Gate, token=token, script=self.script)
         return Starlette(routes=routes, middleware=[gate], lifespan=self._lifespan)
@@ -131,6 +132,9 @@ class Engine:
         system = {"os": os.name, "ram_total": total, "ram_free": free, "comfyui_version": self.dialect.version}
         vram = {"vram_total": total, "vram_free": free, "torch_vram_total": total, "torch_vram_free": free}
         return JSONResponse({"system": system, "devices": [{"name": "cpu", "type": "cpu", "index": None, **vram}]})
+
+    async def memory(self, _: Request) -> Response:
+        return JSONResponse({"paged": 0})
 
     async def object_info(self, _: Request) -> Response:
         return JSONResponse(self.classes)

@@ -4,7 +4,7 @@
 pixels over the websocket instead of PNG files), `annotators` and `regions` (maps for ControlNets), `upscale`, `faces`,
 `background`, `tiling` (seamless pictures), `layers` and `transparency` (LayerDiffuse), `qr` (QR codes in layers),
 `loras` (those that change nothing are errors), `sampling` (more samplers and schedules, and what they are told), and
-`memory` (card memory that sampling takes, sent with the pictures).
+`memory` (card memory that sampling takes, sent with the pictures), and `held` (what the engine holds of the card).
 
 A class lists the libraries that it needs in PACKAGES. Without them it is not registered, so that the worker sees in
 /object_info what it can't ask for.
@@ -17,6 +17,7 @@ from . import engine_token, loras, sampling
 from .annotators import HordeAnnotator
 from .background import HordeStripBackground
 from .faces import HordeFaceModelLoader, HordeFaceRestore
+from .held import add_memory_route
 from .inputs import HordeImageInput, add_input_routes
 from .layers import HordeLayerModel
 from .memory import meter
@@ -54,6 +55,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {name: NODES[node] for name, node in NODE_CLASS_MAP
 
 engine_token.install()
 add_input_routes()
+add_memory_route()
 loras.install()
 sampling.install()
 meter.install()

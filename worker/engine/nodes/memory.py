@@ -2,7 +2,9 @@
 
 Sampling alone counts: ComfyUI moves weights out of its way, and decodes tile by tile where a picture is too large. So
 the peak is taken from the moment the weights are there to the last step; seen over a whole job it would mostly be
-weights that came and went. Only torch.cuda (CUDA and ROCm) tells peaks; elsewhere nothing is measured.
+weights that came and went. Only torch.cuda (CUDA and ROCm) tells peaks; elsewhere nothing is measured. Weights that a
+newer ComfyUI pages in and out while it samples (dynamic VRAM) are not torch's, so the peak is still what comes beside
+them.
 """
 
 import functools
