@@ -173,3 +173,22 @@ def test_probes_follow_the_life_of_the_worker(owner):
     assert get(owner, "/metrics", token=False).status_code == 401
     owner.signal()
     assert owner.end() == 0, owner.output
+
+
+def test_the_kudos_that_are_shown_are_those_that_the_horde_books(owner):
+    """Its answer to a submit names the whole reward, of which it books a part below its latest feature level."""
+    requests = owner.ask(8, width=512, height=512, steps=30)
+    owner.start()
+    owner.done(requests)
+    assert owner.command("pause").returncode == 0
+    status = json.loads(owner.command("status", "--json").stdout)
+    booked = owner.horde.state.accounting().kudos
+    total = status["session"]["total"]
+    assert (total["jobs"], total["images"]) == (8, 8)
+    assert total["kudos"] == pytest.approx(booked, abs=0.01)
+    hours = get(owner, "/api/hours?count=2").json()["hours"]
+    assert sum(hour["total"]["kudos"] for hour in hours) == pytest.approx(booked, abs=0.01)
+    here = address(owner)
+    headers = {"Authorization": f"Bearer {here['token']}", "Accept": "text/html"}
+    page = httpx.get(f"{here['url']}/", headers=headers, trust_env=False)
+    assert f"<dd>{booked:.0f}</dd>" in page.text

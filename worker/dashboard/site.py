@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
@@ -50,6 +50,9 @@ class Site:
     #: below which everything stands; without a slash at its end
     path: str = ""
     notices: BoundedDict[str, Notice] = field(default_factory=lambda: BoundedDict(MOST_NOTICES))
+
+    def __post_init__(self) -> None:
+        templates(), static_files()
 
     def page(self, request: Request, name: str, *, code: int = 200, **values: Any) -> Response:
         """A whole page."""
@@ -102,9 +105,18 @@ def visit_of(request: Request) -> Visit:
 
 @cache
 def templates() -> Environment:
-    """Whatever is put into a template is escaped, unless the template itself made it."""
+    """Whatever is put into a template is escaped, unless the template itself made it.
+
+    All are read at once: an update may exchange the files under a running worker, whose code is of the old version.
+    """
+    folder = HERE / "templates"
     environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
+        loader=DictLoader(
+            {
+                file.relative_to(folder).as_posix(): file.read_text(encoding="utf-8")
+                for file in sorted(folder.rglob("*.html"))
+            }
+        ),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

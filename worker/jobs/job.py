@@ -52,6 +52,9 @@ class Job:
     owed: list[str] = field(default_factory=list)
     #: gen_metadata for every image
     metadata: list[GenMetadata] = field(default_factory=list)
+    #: the part of what the Horde names as reward that it books
+    credited: float = 1.0
+    #: booked
     kudos: float = 0.0
     #: the payload as a request, once it was read
     request: RenderRequest | None = None

@@ -263,7 +263,7 @@ class JobRunner:
     async def _send(self, job: Job, submission: SubmitRequest, *, deadline: float) -> None:
         try:
             answer = await self._services.horde.submit(submission, deadline=deadline)
-            job.kudos += answer.reward or 0.0
+            job.kudos += job.credited * (answer.reward or 0.0)
             job.delivered += submission.state != "faulted"
         except JobGone as error:
             job.unknown += submission.state == "faulted" and error.rc == "InvalidJobID"

@@ -318,8 +318,9 @@ class ModelManager:
             selection = await self._select(own)
         except WorkerError as error:
             known = "the models known so far" if self._reference.images else "your custom models"
-            trouble = (f"Only {known} are served: {error}",)
-            logger.bind(action="model_lists_unavailable").error("{}", trouble[0])
+            # Without the reasons of each list, which are in the log.
+            trouble = (f"Only {known} are served, for the model lists can't be read. {error.remedy}".rstrip(),)
+            logger.bind(action="model_lists_unavailable").error("Only {} are served: {}", known, error)
             self._retry.add("the model lists")
             selection = await self._select(None, self._reference)
         self._doubts = (*trouble, *selection.warnings)

@@ -12,6 +12,7 @@ from loguru import logger
 
 from worker.aio import TaskGroup, timeout
 from worker.errors import HordeError, HordeRefused, WorkerError
+from worker.horde.agent import credited_share
 from worker.horde.messages import PopRequest, PopResponse
 from worker.jobs.in_flight import SHUTTING_DOWN, JobsInFlight
 from worker.jobs.job import Job, JobEvent, JobEvents, PopEvent
@@ -132,7 +133,8 @@ class Intake:
             if answer.job_ids:
                 self._fetching.add(loop.time() - began)
                 # The Horde's clock runs since it chose the job; how long its answer took is not known exactly.
-                self._start(tasks, Job(answer, popped_at=began))
+                share = credited_share(admitted.request.bridge_agent)
+                self._start(tasks, Job(answer, popped_at=began, credited=share))
         finally:
             self._asking -= 1
             self._changed.set()

@@ -1,10 +1,11 @@
+import shutil
 from dataclasses import replace
 
 import pytest
 
 from tests.unit.dashboard.visitors import Page
 from tests.unit.status.rig import NOON, PAUSED, Rig
-from worker.dashboard import views
+from worker.dashboard import site, views
 from worker.dashboard.site import Site
 from worker.status.model import (
     AdviceView,
@@ -95,3 +96,20 @@ async def test_each_engine_has_its_number_also_where_two_are_on_one_device(snaps
     html = Site(Rig().board).part("slots", it=(snapshot.slots, ""), views=views)
     assert "Engine 1" in html
     assert "Other jobs" not in html
+
+
+async def test_pages_stay_those_of_the_running_version_when_an_update_exchanges_the_files(tmp_path, monkeypatch):
+    shutil.copytree(site.HERE, tmp_path / "dashboard")
+    monkeypatch.setattr(site, "HERE", tmp_path / "dashboard")
+    site.templates.cache_clear()
+    site.static_files.cache_clear()
+    try:
+        page = Page(tmp_path)
+        shutil.rmtree(tmp_path / "dashboard")
+        async with page.browser() as owner:
+            await owner.sign_in()
+            for path in ("/", "/models", "/jobs", "/log", "/static/page.css", "/nothing"):
+                assert (await owner.get(path)).status_code == (404 if path == "/nothing" else 200)
+    finally:
+        site.templates.cache_clear()
+        site.static_files.cache_clear()

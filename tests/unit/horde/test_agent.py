@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.demo.horde.matching import reward_factor
 from worker.errors import ConfigError
-from worker.horde.agent import bridge_agent, is_header_text
+from worker.horde.agent import bridge_agent, credited_share, is_header_text
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=3), st.sampled_from(["", ":8080/x:y", "/a:b"]))
@@ -29,3 +30,10 @@ def test_an_address_that_no_header_can_hold_is_refused(url: str) -> None:
 def test_header_text_survives_a_header(text: str) -> None:
     if is_header_text(text):
         assert text.encode("ascii").strip() == text.encode()
+
+
+@pytest.mark.parametrize(
+    "agent", [f"AI Horde Worker reGen:{level}.0.0:u" for level in (2, 6, 12, 13, 14)] + ["Mine:1:u"]
+)
+def test_of_a_reward_as_much_counts_as_the_server_books(agent: str) -> None:
+    assert credited_share(agent) == reward_factor(agent)

@@ -24,7 +24,7 @@ from worker.workflows.library import Library
 
 PATIENCE_S = 60.0
 #: what is asked for plays no part here
-NOTHING_SAID: dict[str, Any] = {}
+NOTHING_SAID: dict[str, Any] = {"bridge_agent": "AI Horde Worker reGen:13.0.0:u"}
 POP = Admitted(PopRequest.model_construct(**NOTHING_SAID))
 
 

@@ -393,7 +393,7 @@ async def test_a_name_that_no_model_has_is_among_what_is_shown_until_it_is_corre
 async def test_lists_that_can_not_be_read_are_among_what_is_shown(place):
     async with place.room(model_reference=str(place.folder / "nowhere")) as room:
         await until(lambda: room.state().doubts)
-        assert room.state().doubts[0].startswith("Only your custom models are served: ")
+        assert room.state().doubts[0].startswith("Only your custom models are served, for the model lists")
 
 
 async def test_while_demand_chooses_few_models_are_fetched_and_more_when_they_are_asked_for(place, serve, put):

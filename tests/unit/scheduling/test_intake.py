@@ -18,7 +18,7 @@ from worker.scheduling.wait_report import WaitKind, WaitReason, WaitReport
 #: For everything a test waits for.
 PATIENCE_S = 60.0
 #: what is asked for plays no part here
-NOTHING_SAID: dict[str, Any] = {}
+NOTHING_SAID: dict[str, Any] = {"bridge_agent": "AI Horde Worker reGen:13.0.0:u"}
 POP = Admitted(PopRequest.model_construct(**NOTHING_SAID))
 ENOUGH = Wait(0.0, (WaitReason(WaitKind.ENOUGH, "Enough."),))
 UNKNOWN_KEY = HordeKeyUnknown("No account.", rc="InvalidAPIKey", remedy="Check api_key.")
