@@ -6,6 +6,7 @@ a record, address and checksum come from there; other files have their address i
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -64,6 +65,7 @@ class LayerDiffuse:
     decoder: AuxiliaryFile
 
 
+@lru_cache(maxsize=256)
 def _of(listed: ListedFile) -> AuxiliaryFile:
     category, _, record = listed.record.partition("/")
     return AuxiliaryFile(listed.folder, listed.name, category, record, listed.url, listed.sha256)

@@ -30,10 +30,14 @@ class Input(NamedTuple):
     name: str
 
 
+_LIST = (list, tuple)
+
+
 def as_link(value: Any) -> Link | None:
     """An input's value as a link, if ComfyUI takes it for one."""
-    # Called for every input of every node several times a job; pattern matching is slower.
-    if not isinstance(value, list | tuple) or len(value) != 2:  # noqa: PLR2004 - a node and an output
+    # Called for every input of every node several times a job; pattern matching is slower, and so is `list | tuple`,
+    # which is made anew each time.
+    if not isinstance(value, _LIST) or len(value) != 2:  # noqa: PLR2004 - a node and an output
         return None
     node, output = value
     return Link(node, output) if isinstance(node, str) and isinstance(output, int) else None

@@ -26,6 +26,8 @@ def split_prompt(prompt: str) -> tuple[str, str]:
 
 def choose_wildcards(prompt: str, seed: int) -> str:
     """`{a|b}` becomes one of its choices, from the innermost braces outwards; `{a}` loses its braces."""
+    if "{" not in prompt:
+        return prompt
     draw = Random(seed)
     for _ in range(MAX_WILDCARD_NESTING):
         prompt, count = INNERMOST_CHOICE.subn(lambda match: draw.choice(match[1].split("|")), prompt)
