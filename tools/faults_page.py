@@ -1,10 +1,10 @@
-"""Generate docs/faults.md from `worker/fault_table.py`: `python -m tools.faults_page > docs/faults.md`."""
+"""Generate docs/faults.md from `worker/after_fault.py`: `python -m tools.faults_page > docs/faults.md`."""
 
 import sys
 from collections.abc import Iterator
 
+from worker.after_fault import FAULT_TABLE, AfterFault
 from worker.errors import Retry, WorkerError
-from worker.fault_table import FAULT_TABLE, AfterFault
 
 _INTRODUCTION = """\
 # When a job fails

@@ -46,7 +46,7 @@
     └── SafetyUnavailable            no verdict to be had, so no image may leave
 
 `blame` says whose failure it is, and `retry` whether the same call may be made again (of a job's tries
-`worker.fault_table` decides).
+`worker.after_fault` decides).
 """
 
 from dataclasses import dataclass

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from worker import errors
+from worker.after_fault import FAULT_TABLE, SetsAside, after_fault
 from worker.errors import Blame, EngineError, JobError, WorkerError
-from worker.fault_table import FAULT_TABLE, SetsAside, after_fault
 
 ROOT = Path(__file__).resolve().parents[2]
 

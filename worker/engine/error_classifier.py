@@ -3,7 +3,7 @@
 ComfyUI tells the class and text of a node's exception. The texts below are those of PyTorch, ComfyUI, safetensors and
 drivers, from their sources and from public issues. Order matters: a device that is lost often speaks of memory too,
 and a text encoder that runs out of memory is no fault of the text. What follows an error, out of memory among them,
-is in `worker.fault_table`.
+is in `worker.after_fault`.
 """
 
 import re

@@ -14,6 +14,7 @@ from functools import partial
 
 from loguru import logger
 
+from worker.after_fault import SetsAside, after_fault
 from worker.aio import TaskGroup, ungrouped
 from worker.engine.card_watch import CARD_CHECK_S, CardWatch
 from worker.engine.events import Progress
@@ -24,7 +25,6 @@ from worker.engine.render_task import Conditions, NoEstimates, PoolEstimates, Re
 from worker.engine.slot import EngineSlot, SlotState
 from worker.engine.stall_detector import StallWatch
 from worker.errors import Blame, EngineError, EngineStartFailed, ImageNotFinite, Retry
-from worker.fault_table import SetsAside, after_fault
 from worker.images import RawImage
 from worker.process.supervisor import RestartPolicy
 

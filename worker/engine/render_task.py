@@ -4,12 +4,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from worker.after_fault import after_fault
 from worker.engine.events import MemoryNeed, Progress
 from worker.engine.graph_trace import Graph
 from worker.engine.slot import EngineSlot
 from worker.engine.stall_detector import StallLimits
 from worker.errors import Addition, AdditionBroken, EngineError, Retry
-from worker.fault_table import after_fault
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 from loguru import logger
 
+from worker.after_fault import after_fault
 from worker.clock import Clock, monotonic
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.errors import EngineDied, EngineError, EngineNotRunnable, EngineStartFailed, ImageNotFinite, WorkerError
-from worker.fault_table import after_fault
 from worker.process.supervisor import RestartPolicy, Supervisor
 
 #: Seconds between two looks at the size of a running engine's log.

@@ -9,9 +9,9 @@ from functools import partial
 
 from loguru import logger
 
+from worker.after_fault import after_fault
 from worker.clock import monotonic
 from worker.errors import HordeError, WorkerError
-from worker.fault_table import after_fault
 from worker.horde.messages import GenMetadata, PopRequest, PopResponse
 from worker.jobs.rendering import Sampling, Upscaling
 from worker.workflows import coerce

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from loguru import logger
 
+from worker.after_fault import SetsAside, after_fault
 from worker.aio import timeout, timeout_at
 from worker.engine.events import Progress
 from worker.engine.pool import EnginePool
@@ -30,7 +31,6 @@ from worker.errors import (
     UploadFailed,
     WorkerError,
 )
-from worker.fault_table import SetsAside, after_fault
 from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata, SubmitRequest
 from worker.images import RawImage, all_flat, encode_webp

@@ -17,9 +17,9 @@ from typing import Final
 import httpx
 from loguru import logger
 
+from worker.after_fault import SetsAside, after_fault
 from worker.config.schema import BridgeData
 from worker.errors import AdditionBroken, DiskFull, JobError, ModelBroken, Retry, WorkerError
-from worker.fault_table import SetsAside, after_fault
 from worker.models.by_demand import wanted_by_demand
 from worker.models.catalog.custom import CustomModels, write_custom_file
 from worker.models.catalog.model_commands import needs_statistics

@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 
+from worker.after_fault import after_fault
 from worker.clock import Clock, monotonic
-from worker.fault_table import after_fault
 from worker.jobs.job import BEFORE_RENDERED, Job, JobEvent, Stage
 from worker.status.asked import Asked, asked_by
 from worker.status.hours import Hours

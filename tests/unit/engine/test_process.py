@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 import worker
+from worker.after_fault import after_fault
 from worker.demo.engine import FOLDER
 from worker.demo.engine.script import Fault, FaultKind
 from worker.engine import process as process_module
@@ -32,7 +33,6 @@ from worker.engine.process import (
     model_paths_yaml,
 )
 from worker.errors import EngineStartFailed
-from worker.fault_table import after_fault
 from worker.process import child
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]

@@ -7,6 +7,7 @@ planner asks it what may be asked for. All of it is bounded, and outweighed or f
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
+from worker.after_fault import SetsAside, after_fault
 from worker.clock import Clock, monotonic
 from worker.config.schema import BridgeData
 from worker.engine.events import MemoryNeed
@@ -14,7 +15,6 @@ from worker.engine.render_task import Rendering, RenderTask
 from worker.engine.slot import EngineSlot
 from worker.engine.stall_detector import FIRST_MARGIN, Phase, StallLimits
 from worker.errors import EngineError, OutOfMemory
-from worker.fault_table import SetsAside, after_fault
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.scheduling.device_limits import SizeLimit, tightest
 from worker.scheduling.estimates.cooldowns import ModelCooldowns
