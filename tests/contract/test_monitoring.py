@@ -14,7 +14,7 @@ from tests.debian import program
 from tests.unit.status.rig import Rig
 from tools.metrics_page import metrics_table
 from worker.dashboard.metrics import METRICS, PAUSES, PREFIX, exposition
-from worker.scheduling.wait_report import ORDINARY, WaitKind
+from worker.scheduling.wait_log import ORDINARY, WaitKind
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "monitoring"

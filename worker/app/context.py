@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from worker.jobs.inputs import ModelSource
     from worker.jobs.job import JobEvents
     from worker.scheduling.intake import Intake
-    from worker.scheduling.pop_or_wait import Admission
+    from worker.scheduling.pop_admission import Admission
     from worker.status.board import StatusBoard
 
 

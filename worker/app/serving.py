@@ -22,8 +22,8 @@ from worker.scheduling.estimates import Estimates
 from worker.scheduling.intake import Intake
 from worker.scheduling.offer import Capabilities, CapabilityWatch
 from worker.scheduling.planner import Planner
+from worker.scheduling.pop_admission import Admission, AdmissionParts, MachineLimits
 from worker.scheduling.pop_backoff import PopBackoff
-from worker.scheduling.pop_or_wait import Admission, AdmissionParts, MachineLimits
 from worker.status.board import StatusBoard, StatusParts
 from worker.status.steering import Steering
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from worker.circuit_breaker import CircuitBreaker
 from worker.clock import Clock, monotonic
 from worker.jobs.job import Job, JobEvent, Stage
-from worker.scheduling.wait_report import WaitKind, WaitReason
+from worker.scheduling.wait_log import WaitKind, WaitReason
 
 HOUR_S = 3600.0
 #: Window of recent jobs for the failure rate.

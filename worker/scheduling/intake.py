@@ -18,8 +18,8 @@ from worker.jobs.in_flight import SHUTTING_DOWN, JobsInFlight
 from worker.jobs.job import Job, JobEvent, JobEvents, PopEvent
 from worker.jobs.runner import JobRunner
 from worker.scheduling.estimates.speed import RunningAverage
+from worker.scheduling.pop_admission import Admitted, Wait
 from worker.scheduling.pop_backoff import PopBackoff
-from worker.scheduling.pop_or_wait import Admitted, Wait
 
 #: Seconds until the next look after a defect.
 DEFECT_PAUSE_S = 60.0
@@ -34,7 +34,7 @@ class AnswersPops(Protocol):
 
 
 class DecidesPops(Protocol):
-    """`worker.scheduling.pop_or_wait.Admission`, as far as it is asked."""
+    """`worker.scheduling.pop_admission.Admission`, as far as it is asked."""
 
     def decide(self, *, asking: int, fetch_s: float) -> Admitted | Wait:
         """The next pop, or why there is none, with `asking` pops under way that take `fetch_s` seconds each."""

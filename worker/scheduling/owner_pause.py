@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from worker.scheduling.wait_report import WaitKind, WaitReason
+from worker.scheduling.wait_log import WaitKind, WaitReason
 
 RESUME = "`horde-bridge resume` ends it."
 

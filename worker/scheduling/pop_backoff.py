@@ -7,7 +7,7 @@ from loguru import logger
 from worker.bounded_dict import BoundedDict
 from worker.errors import HordeBusy, HordeError, HordeKeyUnknown, HordeMaintenance, HordeRefused
 from worker.horde.messages import PopResponse
-from worker.scheduling.wait_report import WaitKind, WaitReason
+from worker.scheduling.wait_log import WaitKind, WaitReason
 from worker.untrusted.retry_after import MAX_RETRY_AFTER_S
 from worker.untrusted.text import quote
 

@@ -21,7 +21,7 @@ from worker.jobs.inputs import ModelSource
 from worker.jobs.job import Job, JobEvent, JobEvents
 from worker.scheduling.choice_by_demand import ChoiceByDemand
 from worker.scheduling.estimates import Estimates
-from worker.scheduling.pop_or_wait import Admission
+from worker.scheduling.pop_admission import Admission
 from worker.status.advice.advisor import Advisor, Work
 from worker.status.job_book import EndListener, JobBook
 from worker.status.keeper import Keeper

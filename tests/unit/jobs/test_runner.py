@@ -18,8 +18,8 @@ from worker.jobs.runner import JobRunner, ReportTimes, Services
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
 from worker.scheduling.intake import Intake
+from worker.scheduling.pop_admission import Admitted, Wait
 from worker.scheduling.pop_backoff import PopBackoff
-from worker.scheduling.pop_or_wait import Admitted, Wait
 from worker.workflows.library import Library
 
 PATIENCE_S = 60.0

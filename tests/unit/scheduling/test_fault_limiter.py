@@ -5,7 +5,7 @@ from worker.errors import AdditionBroken, EngineDied, JobNotUnderstood, PayloadF
 from worker.horde.messages import PopResponse
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.scheduling.fault_limiter import HOUR_S, FaultLimiter
-from worker.scheduling.wait_report import WaitKind
+from worker.scheduling.wait_log import WaitKind
 
 
 class Rig:

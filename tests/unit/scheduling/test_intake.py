@@ -11,9 +11,9 @@ from worker.horde.messages import PopRequest, PopResponse
 from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import JobEvents, Stage
 from worker.scheduling.intake import Intake
+from worker.scheduling.pop_admission import Admitted, Wait
 from worker.scheduling.pop_backoff import PopBackoff, PopPauses
-from worker.scheduling.pop_or_wait import Admitted, Wait
-from worker.scheduling.wait_report import WaitKind, WaitReason, WaitReport
+from worker.scheduling.wait_log import WaitKind, WaitLog, WaitReason
 
 #: For everything a test waits for.
 PATIENCE_S = 60.0
@@ -47,7 +47,7 @@ class Always:
 
     def __init__(self, pop_backoff):
         self.pop_backoff = pop_backoff
-        self.report = WaitReport()
+        self.report = WaitLog()
 
     def decide(self, *, asking, fetch_s):
         self.report.note([self.pop_backoff.trouble] if self.pop_backoff.trouble else [], 0.0)

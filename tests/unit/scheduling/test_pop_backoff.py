@@ -12,14 +12,14 @@ from worker.scheduling.pop_backoff import (
     PopBackoff,
     PopPauses,
 )
-from worker.scheduling.wait_report import SAY_AGAIN_S, WaitKind, WaitReport
+from worker.scheduling.wait_log import SAY_AGAIN_S, WaitKind, WaitLog
 
 
 class Told:
     """A backoff, and the report that tells of it."""
 
     def __init__(self):
-        self.backoff, self.report = PopBackoff(), WaitReport()
+        self.backoff, self.report = PopBackoff(), WaitLog()
 
     def failed(self, error, now):
         self.backoff.failed(error, now=now)

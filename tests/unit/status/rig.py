@@ -15,7 +15,7 @@ from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import Job, JobEvents, PopEvent, Stage
 from worker.models.progress import ModelsState
 from worker.scheduling.owner_pause import OwnerPause
-from worker.scheduling.wait_report import WaitKind, WaitReason
+from worker.scheduling.wait_log import WaitKind, WaitReason
 from worker.status.board import StatusBoard, StatusParts
 from worker.status.steering import Steering
 

@@ -27,7 +27,7 @@ from worker.scheduling.offer import Capabilities, build_offer
 from worker.scheduling.owner_pause import OwnerPause
 from worker.scheduling.planner import Capacity, Planner
 from worker.scheduling.pop_backoff import PopBackoff
-from worker.scheduling.wait_report import ORDINARY, WaitKind, WaitReason, WaitReport
+from worker.scheduling.wait_log import ORDINARY, WaitKind, WaitLog, WaitReason
 from worker.system_memory import system_memory
 from worker.units import GIB
 
@@ -129,7 +129,7 @@ class Admission:
 
     def __init__(self, parts: AdmissionParts) -> None:
         self._parts = parts
-        self._report = WaitReport()
+        self._report = WaitLog()
         self._capabilities: Capabilities | None = None
 
     @property

@@ -18,8 +18,7 @@ from worker.scheduling.fault_limiter import FaultLimiter
 from worker.scheduling.offer import Capabilities
 from worker.scheduling.owner_pause import OwnerPause
 from worker.scheduling.planner import Capacity, PopPlan
-from worker.scheduling.pop_backoff import PopBackoff
-from worker.scheduling.pop_or_wait import (
+from worker.scheduling.pop_admission import (
     FILES_PATIENCE_S,
     GIB,
     LONGEST_WAIT_S,
@@ -31,7 +30,8 @@ from worker.scheduling.pop_or_wait import (
     MachineLimits,
     Wait,
 )
-from worker.scheduling.wait_report import WaitKind
+from worker.scheduling.pop_backoff import PopBackoff
+from worker.scheduling.wait_log import WaitKind
 
 FULL = 1024 * 1024
 #: More jobs than any of these workers takes: who takes more takes without end.

@@ -1,4 +1,4 @@
-"""Tells the reasons that `pop_or_wait` found for not asking, once each; the reasons are values."""
+"""Tells the reasons that `pop_admission` found for not asking, once each; the reasons are values."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class _Lasting:
     told_at: float | None = None
 
 
-class WaitReport:
+class WaitLog:
     """Tells the owner of reasons that last, once each, and when all of them are over."""
 
     def __init__(self) -> None:
