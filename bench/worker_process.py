@@ -21,7 +21,7 @@ from loguru import logger
 
 from worker import logs
 from worker.app.lifecycle import run
-from worker.app.run import Tolerance
+from worker.app.worker_setup import Tolerance
 from worker.dashboard.reader import Dashboard
 from worker.demo.engine.script import Script
 from worker.demo.engine.settings import scripted_settings

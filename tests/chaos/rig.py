@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from worker.aio import timeout
-from worker.app.run import Setup, Tolerance, serve
+from worker.app.run import serve
+from worker.app.worker_setup import Setup, Tolerance
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.dashboard.reader import Dashboard

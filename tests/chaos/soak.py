@@ -35,7 +35,8 @@ from loguru import logger
 from PIL import Image
 
 from worker.aio import timeout
-from worker.app.run import Setup, Tolerance, serve
+from worker.app.run import serve
+from worker.app.worker_setup import Setup, Tolerance
 from worker.circuit_breaker import CircuitBreaker
 from worker.demo import tinies
 from worker.demo.horde.dispatch import Rules

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from worker.app.run import Setup, serve
+from worker.app.run import serve
+from worker.app.worker_setup import Setup
 from worker.config.schema import BridgeData
 from worker.demo.horde.records import ImageRequest
 from worker.demo.horde.server import RunningHorde

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from worker.app.engine_watch import EngineWatch, FallBack, own_engine
 from worker.app.reload import SettingsWatch
-from worker.app.run import Setup
 from worker.app.state_dir import engines_folder
+from worker.app.worker_setup import Setup
 from worker.config.editing import Editor
 from worker.config.environment import download_tokens
 from worker.config.live import LiveConfig, in_force

@@ -11,7 +11,8 @@ from functools import cache
 import psutil
 from loguru import logger
 
-from worker.app.run import Setup, serve
+from worker.app.run import serve
+from worker.app.worker_setup import Setup
 from worker.errors import WorkerError
 from worker.jobs.job import JobEvent, Stage
 from worker.process.allocator import give_back_large_blocks

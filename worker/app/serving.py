@@ -10,7 +10,7 @@ from loguru import logger
 
 from worker.app.context import RunningWorker
 from worker.app.live_library import LiveLibrary
-from worker.app.run import Setup
+from worker.app.worker_setup import Setup
 from worker.engine.pool import EnginePool
 from worker.engine.slot import EngineSlot
 from worker.horde.client import HordeClient

@@ -17,7 +17,8 @@ from loguru import logger
 from rich.console import Console
 from rich.table import Table
 
-from worker.app.run import Setup, serve
+from worker.app.run import serve
+from worker.app.worker_setup import Setup
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.console.job_log import log_jobs
