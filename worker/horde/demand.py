@@ -59,10 +59,12 @@ class ModelNeed:
 class Asked:
     """What waits for one model at this moment."""
 
-    #: images that waited at the last look and at the one before it
+    #: images that waited at the last look
     jobs: float
     #: threads that serve it, this worker's among them
     served_by: float
+    #: images that waited at the last look and at the one before it: what waits at one look alone may be gone soon
+    lasting: float
 
 
 class Demand:
@@ -122,7 +124,9 @@ class Demand:
         self._arrivals.note(now, {name: jobs for name, each in self._last.items() if (jobs := _sane(each.jobs)) > 0})
         self._asked = {
             name: Asked(
-                _sane(each.jobs) if before is None else min(_sane(each.jobs), before.get(name, 0.0)), _sane(each.count)
+                jobs := _sane(each.jobs),
+                _sane(each.count),
+                jobs if before is None else min(jobs, before.get(name, 0.0)),
             )
             for name, each in self._last.items()
         }
@@ -137,8 +141,13 @@ class Demand:
         return found
 
     def asked(self) -> Mapping[str, Asked]:
-        """By model, what the last look found. What waited at one look alone may be gone before a model is loaded."""
+        """By model, what the last look found."""
         return self._asked
+
+
+def _asked(last: ModelDemand, before: Mapping[str, float] | None) -> Asked:
+    jobs = _sane(last.jobs)
+    return Asked(jobs, _sane(last.count), jobs if before is None else min(jobs, before.get(last.name, 0.0)))
 
 
 def _sane(figure: float) -> float:

@@ -46,7 +46,9 @@ def wanted_by_demand(
     warnings = selection.warnings
     if absent and not load and not unlisted:
         which = "of those that the commands of models_to_load stand for"
-        warnings += (f"No model {which} is on disk, and max_models_to_download lets none be fetched.",)
+        warnings += (
+            f"No model {which} is on disk, and max_models_to_download lets none be fetched. Raise it, or name a model.",
+        )
     return Wanted(
         replace(selection, resolution=replace(resolution, load=(*load, *unlisted)), warnings=warnings),
         tuple(name for name in absent if name not in fetched),

@@ -59,6 +59,8 @@ LORAS_AT_ONCE: Final = 4
 LORA_LIMIT_S: Final = 600.0
 #: How often an engine may fail to read a model whose files are the right ones, before it is not offered any more.
 MAX_UNREADABLE: Final = 2
+#: Models fetched one after another, unasked, because the one before can't be had and there is no other.
+MOST_UNASKED: Final = 4
 #: Settings that decide which files are wanted; a change of any of them starts a new round.
 DECISIVE: Final = (
     "models_to_load", "models_to_skip", "load_large_models", "model_reference", "model_reference_branch",
@@ -420,7 +422,11 @@ class ModelManager:
         self._fail(self._managed(record), str(error))
         if error.retry is not Retry.NO:
             self._retry.add(record.name)
-        elif all(model.state is ModelState.FAILED for model in self._models.values()) and self.fetchable():
+        elif (
+            all(model.state is ModelState.FAILED for model in self._models.values())
+            and self.fetchable()
+            and len(self._granted) < MOST_UNASKED
+        ):
             # With nothing to offer demand has no say: the next of the list. This one stays in it, failed.
             self._granted.add(record.name)
             self.fetch(self.fetchable()[0])

@@ -16,11 +16,13 @@ from worker.config.schema import BridgeData
 from worker.horde.demand import Asked, Demand
 from worker.jobs.inputs import ModelSource
 from worker.jobs.job import JobEvent, Stage
-from worker.scheduling.model_choice import ChoiceTimes, choose, others, passed_over, wanted_since, worth
+from worker.scheduling.model_choice import ChoiceTimes, Worth, choose, others, passed_over, wanted_since, worth
 from worker.untrusted.text import visible
 
 #: Late jobs remembered of each model, and models that brought any.
 MOST_JOBS, MOST_MODELS = 100, 1000
+#: Seconds for which the Horde may count this worker's threads for a model that it offers no more.
+COUNTED_S = 120.0
 NAMED = "named by you, always offered"
 NOT_FOR_US = "jobs wait for it, and none of them is for this worker"
 
@@ -52,6 +54,8 @@ class ChoiceByDemand:
         #: chosen models, with since when
         self._served: dict[str, float] = {}
         self._brought: BoundedDict[str, deque[float]] = BoundedDict(MOST_MODELS)
+        #: models that were offered, with when they were last
+        self._left: BoundedDict[str, float] = BoundedDict(MOST_MODELS)
         #: models whose jobs are not for this worker, until when
         self._passed_over: dict[str, float] = {}
         #: models to fetch, by since when they are wanted
@@ -112,11 +116,12 @@ class ChoiceByDemand:
         )  # fmt: skip
         if worths:
             self._fetch(worths, asked, most=most, now=now)
+        self._left.update({name: now for name in before if name not in self._served})
         self._explain(candidates, named, asked)
         self._tell(before, len(candidates), len(named))
         return tuple(name for name in here if name in named or name in self._served)
 
-    def _worths(self, candidates: Sequence[str], asked: Mapping[str, Asked], now: float) -> dict[str, float]:
+    def _worths(self, candidates: Sequence[str], asked: Mapping[str, Asked], now: float) -> dict[str, Worth]:
         since = now - self._times.brought_s
         return {
             name: worth(
@@ -127,14 +132,14 @@ class ChoiceByDemand:
             for name in candidates
         }
 
-    def _fetch(self, worths: Mapping[str, float], asked: Mapping[str, Asked], *, most: int, now: float) -> None:
+    def _fetch(self, worths: Mapping[str, Worth], asked: Mapping[str, Asked], *, most: int, now: float) -> None:
         """Have the model fetched that is wanted most, if one was wanted long enough."""
         absent = self._models.fetchable()
         worths = {**worths, **{name: worth(asked.get(name)) for name in absent}}
         self._wanted = wanted_since(absent, worths, self._served, self._wanted, most=most, now=now)
         ripe = [name for name, since in self._wanted.items() if now - since >= self._times.fetch_after_s]
         if ripe:
-            name = max(ripe, key=lambda each: worths[each])
+            name = max(ripe, key=lambda each: worths[each].lasting)
             self._wanted = {}
             logger.bind(action="fetch_by_demand", model=name).info(
                 "Choice by demand: {} is fetched, {} for it for {}.",
@@ -143,9 +148,10 @@ class ChoiceByDemand:
             self._models.fetch(name)
 
     def _own_threads(self, name: str) -> float:
-        return float(self._threads()) if name in self._served else 0.0
+        offered = name in self._served or self._clock() - self._left.get(name, float("-inf")) <= COUNTED_S
+        return float(self._threads()) if offered else 0.0
 
-    def _pass_over(self, worths: Mapping[str, float], now: float) -> None:
+    def _pass_over(self, worths: Mapping[str, Worth], now: float) -> None:
         self._passed_over = {name: until for name, until in self._passed_over.items() if until > now}
         fresh = {name: since for name, since in self._served.items() if name not in self._passed_over}
         for name in passed_over(fresh, worths, in_vain_s=self._in_vain_s(), now=now, times=self._times):
@@ -174,10 +180,12 @@ class ChoiceByDemand:
     def _tell(self, before: Mapping[str, float], candidates: int, named: int) -> None:
         if not self._told_start and (self._served or named):
             self._told_start = True
+            among = min(self._config().number_of_dynamic_models, candidates)
+            first = ", ".join(map(visible, self._served))
             logger.bind(action="choice_on").info(
-                "Choice by demand: {} of {} models are offered at a time, and {} that are named always. First: {}.",
-                min(self._config().number_of_dynamic_models, candidates), candidates, named,
-                ", ".join(map(visible, self._served)) or "none",
+                "Choice by demand: {}, and {} named by you always.",
+                f"{among} of {_count(candidates, 'model')} offered at a time, first {first}" if candidates
+                else "there is no model to choose among", named,
             )  # fmt: skip
             return
         left = [visible(name) for name in before if name not in self._served]

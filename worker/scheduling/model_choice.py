@@ -2,7 +2,7 @@
 
 A model counts by the jobs that it is good for: those that wait for it, shared with the threads of others that serve it,
 and those that it brought of late. One in service gives its place up only to one that is good for clearly more, and not
-before its time: every change may mean that gigabytes are loaded anew.
+before its time: every change may mean that gigabytes are loaded anew. One that is good for nothing costs nothing.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -37,11 +37,23 @@ class ChoiceTimes:
     fetch_after_s: float = 900.0
 
 
-def worth(asked: Asked | None, *, own_threads: float = 0.0, brought: int = 0) -> float:
+@dataclass(frozen=True)
+class Worth:
+    """Jobs that a model is good for: by the last look, and by what has lasted since the one before it."""
+
+    now: float
+    lasting: float
+
+
+NOTHING: Final = Worth(0.0, 0.0)
+
+
+def worth(asked: Asked | None, *, own_threads: float = 0.0, brought: int = 0) -> Worth:
     """Jobs that a model is good for. `own_threads`: those among its threads that are this worker's."""
     if asked is None:
-        return float(brought)
-    return asked.jobs / (others(asked, own_threads) + 1.0) + brought
+        return Worth(brought, brought)
+    sharers = others(asked, own_threads) + 1.0
+    return Worth(asked.jobs / sharers + brought, asked.lasting / sharers + brought)
 
 
 def others(asked: Asked, own_threads: float) -> float:
@@ -51,7 +63,7 @@ def others(asked: Asked, own_threads: float) -> float:
 
 def choose(
     candidates: Sequence[str],
-    worths: Mapping[str, float],
+    worths: Mapping[str, Worth],
     served: Mapping[str, float],
     *,
     most: int,
@@ -66,7 +78,7 @@ def choose(
     place = {name: number for number, name in enumerate(candidates)}
 
     def good(name: str) -> float:
-        return worths.get(name, 0.0)
+        return worths.get(name, NOTHING).now
 
     def rank(name: str) -> tuple[float, int]:
         return -good(name), place[name]
@@ -83,24 +95,30 @@ def choose(
         if not movable:
             break
         weakest = max(movable, key=rank)
-        if good(name) < max(LEAST_WORTH, CLEAR_GAIN * good(weakest)):
-            break
-        del kept[weakest]
-        kept[name] = now
+        # What may be gone soon is good enough in place of nothing.
+        gain = good(name) if good(weakest) < LEAST_WORTH else worths.get(name, NOTHING).lasting
+        if gain >= max(LEAST_WORTH, CLEAR_GAIN * good(weakest)):
+            del kept[weakest]
+            kept[name] = now
     return kept
 
 
-def passed_over(served: Mapping[str, float], worths: Mapping[str, float], *, in_vain_s: float, now: float,
-                times: ChoiceTimes) -> Collection[str]:  # fmt: skip
+def passed_over(
+    served: Mapping[str, float], worths: Mapping[str, Worth], *, in_vain_s: float, now: float, times: ChoiceTimes
+) -> Collection[str]:
     """Chosen models for which jobs wait that never come here: their requests want what this worker does not do."""
     if in_vain_s < times.in_vain_s:
         return ()
-    return [name for name, since in served.items() if worths.get(name, 0.0) > 0.0 and now - since >= times.in_vain_s]
+    return [
+        name
+        for name, since in served.items()
+        if worths.get(name, NOTHING).lasting > 0.0 and now - since >= times.in_vain_s
+    ]
 
 
 def wanted_since(
     absent: Sequence[str],
-    worths: Mapping[str, float],
+    worths: Mapping[str, Worth],
     served: Mapping[str, float],
     before: Mapping[str, float],
     *,
@@ -111,9 +129,9 @@ def wanted_since(
 
     `worths` are of these and of `served`, the last choice; `before`: the last answer.
     """
-    weakest = min((worths.get(name, 0.0) for name in served), default=0.0) if len(served) >= most else 0.0
+    weakest = min((worths.get(name, NOTHING).now for name in served), default=0.0) if len(served) >= most else 0.0
     least = max(LEAST_FETCHED, CLEAR_GAIN * weakest)
-    return {name: min(before.get(name, now), now) for name in absent if worths.get(name, 0.0) >= least}
+    return {name: min(before.get(name, now), now) for name in absent if worths.get(name, NOTHING).lasting >= least}
 
 
 def _stay_s(good_for: float, times: ChoiceTimes) -> float:

@@ -54,7 +54,7 @@ async def test_what_waits_for_the_models_is_known_though_the_queue_as_a_whole_is
     horde.entries = waits(a=3)
     with pytest.raises(HordeUnreachable):
         await demand.look()
-    assert demand.asked() == {"a": Asked(3.0, 2.0)}
+    assert demand.asked() == {"a": Asked(3.0, 2.0, 3.0)}
     assert (demand.is_fresh, demand.trouble, demand.queued) == (True, "", None)
 
 
@@ -71,11 +71,11 @@ async def test_of_two_looks_the_smaller_figure_counts_and_one_of_long_ago_does_n
     clock.advance(60.0)
     horde.entries = waits(a=2, b=5)
     await look(demand)
-    assert {name: asked.jobs for name, asked in demand.asked().items()} == {"a": 2.0, "b": 0.0}
+    assert {name: asked.lasting for name, asked in demand.asked().items()} == {"a": 2.0, "b": 0.0}
     clock.advance(LONGEST_GAP_S + 1)
     assert not demand.is_fresh
     await look(demand)
-    assert {name: asked.jobs for name, asked in demand.asked().items()} == {"a": 2.0, "b": 5.0}
+    assert {name: asked.lasting for name, asked in demand.asked().items()} == {"a": 2.0, "b": 5.0}
 
 
 async def test_figures_are_bounded_and_a_flood_of_models_leaves_the_busiest() -> None:
@@ -85,7 +85,7 @@ async def test_figures_are_bounded_and_a_flood_of_models_leaves_the_busiest() ->
     horde.entries += [ModelDemand(name="huge", jobs=1e300, count=-4), ModelDemand(name="x" * 300, jobs=1e9)]
     await look(demand)
     assert len(demand.asked()) <= MOST_MODELS
-    assert demand.asked()["huge"] == Asked(LARGEST, 0.0)
+    assert demand.asked()["huge"] == Asked(LARGEST, 0.0, LARGEST)
     assert "m0" not in demand.asked()
 
 

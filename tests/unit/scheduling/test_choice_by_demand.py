@@ -100,16 +100,16 @@ async def test_a_shifting_demand_is_followed_with_one_line_for_each_change(lines
     assert offered[-1] == ("Own", "C")
     changes = [line for line in lines if line.startswith("choice_")]
     assert changes == [
-        "choice_on: Choice by demand: 1 of 3 models are offered at a time, and 1 that are named always. First: A.",
+        "choice_on: Choice by demand: 1 of 3 models offered at a time, first A, and 1 named by you always.",
         "choice_changed: Choice by demand: C (chosen by demand: 5 jobs wait, 0 threads of others) in place of A.",
     ]
 
 
-async def test_what_waits_at_one_look_alone_changes_nothing() -> None:
+async def test_what_waits_at_one_look_alone_does_not_replace_what_is_useful() -> None:
     stand = Stand()
     await stand.look(A=5)
     for number in range(40):
-        assert await stand.look(**({"B": 50} if number % 2 else {})) == ("Own", "A")
+        assert await stand.look(**({"A": 5, "B": 50} if number % 2 else {"A": 5})) == ("Own", "A")
 
 
 async def test_a_model_that_keeps_the_worker_busy_stays_though_nothing_waits_for_it() -> None:
@@ -234,3 +234,14 @@ async def test_a_model_is_not_fetched_for_a_passing_demand_nor_for_no_clear_gain
         await stand.look(A=5, far=90 if number % 10 else 0)
         await stand.look(A=5, far=9)
     assert stand.fetched == []
+
+
+async def test_the_horde_may_still_count_this_worker_for_a_model_that_it_offers_no_more() -> None:
+    stand = Stand()
+    stand.threads = 1
+    await stand.look(A=0)
+    await stand.look(B=5)
+    assert stand.choice.withheld_because["A"] == "not asked for now: 0 jobs wait, 0 threads of others"
+    for _ in range(3):
+        await stand.look(A=0, B=5)
+    assert stand.choice.withheld_because["A"] == "not asked for now: 0 jobs wait, 1 thread of others"

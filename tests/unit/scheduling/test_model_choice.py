@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.horde.demand import Asked
-from worker.scheduling.model_choice import LEAST_WORTH, ChoiceTimes, choose, passed_over, worth
+from worker.scheduling.model_choice import LEAST_WORTH, ChoiceTimes, Worth, choose, passed_over, worth
 
 TIMES = ChoiceTimes()
 NAMES = tuple("abcdefgh")
@@ -18,7 +18,12 @@ def chosen(
     candidates: str, worths: Mapping[str, float], served: Mapping[str, float] | None = None, *, most: int = 1,
     now: float = 0.0,
 ) -> dict[str, float]:  # fmt: skip
-    return choose(tuple(candidates), worths, served or {}, most=most, now=now, times=TIMES)
+    return choose(tuple(candidates), lasting(worths), served or {}, most=most, now=now, times=TIMES)
+
+
+def lasting(worths: Mapping[str, float]) -> dict[str, Worth]:
+    """The same at both looks."""
+    return {name: Worth(good, good) for name, good in worths.items()}
 
 
 def test_with_nothing_known_the_first_of_the_owners_list_are_offered() -> None:
@@ -65,16 +70,23 @@ def test_a_larger_number_than_there_are_models_offers_all_of_them() -> None:
     assert set(chosen("abc", {"a": 5.0}, most=1000)) == set("abc")
 
 
+def test_what_waits_at_one_look_alone_may_replace_nothing_but_not_what_is_useful() -> None:
+    burst = {"b": Worth(9.0, 0.0)}
+    assert list(choose("ab", burst, {"a": 0.0}, most=1, now=1000.0, times=TIMES)) == ["b"]
+    useful = {**burst, "a": Worth(1.0, 1.0)}
+    assert list(choose("ab", useful, {"a": 0.0}, most=1, now=1000.0, times=TIMES)) == ["a"]
+
+
 def test_jobs_are_shared_with_the_threads_of_others_and_what_came_counts() -> None:
-    assert worth(Asked(12.0, 3.0)) == 3.0
-    assert worth(Asked(12.0, 3.0), own_threads=3.0) == 12.0
-    assert worth(Asked(0.0, 9.0), brought=4) == worth(None, brought=4) == 4.0
-    assert worth(Asked(2.0, 1.0), own_threads=8.0) == 2.0, "the Horde's count may be older than ours"
+    assert worth(Asked(12.0, 3.0, 8.0)) == Worth(3.0, 2.0)
+    assert worth(Asked(12.0, 3.0, 12.0), own_threads=3.0) == Worth(12.0, 12.0)
+    assert worth(Asked(0.0, 9.0, 0.0), brought=4) == worth(None, brought=4) == Worth(4.0, 4.0)
+    assert worth(Asked(2.0, 1.0, 2.0), own_threads=8.0) == Worth(2.0, 2.0), "the Horde's count may be older than ours"
 
 
 def test_only_models_that_were_offered_all_the_while_and_wait_in_vain_are_passed_over() -> None:
     served, now = {"a": 0.0, "b": 900.0, "c": 0.0}, 1000.0
-    worths = {"a": 5.0, "b": 5.0}
+    worths = lasting({"a": 5.0, "b": 5.0})
     assert passed_over(served, worths, in_vain_s=TIMES.in_vain_s, now=now, times=TIMES) == ["a"]
     assert passed_over(served, worths, in_vain_s=TIMES.in_vain_s - 1, now=now, times=TIMES) == ()
 
@@ -97,7 +109,7 @@ def test_never_more_than_allowed_only_candidates_and_every_place_is_taken(course
     now = 0.0
     for step, worths, candidates, most in course:
         now += step
-        served = choose(candidates, worths, served, most=most, now=now, times=TIMES)
+        served = choose(candidates, lasting(worths), served, most=most, now=now, times=TIMES)
         assert len(served) == min(most, len(candidates))
         assert served.keys() <= set(candidates)
         assert all(since <= now for since in served.values())
@@ -110,7 +122,7 @@ def test_it_never_thrashes_whatever_is_asked_for(course, most: int) -> None:
     joined: list[float] = []
     for number, worths in enumerate(course):
         now = 10.0 * number
-        before, served = served, choose(NAMES, worths, served, most=most, now=now, times=TIMES)
+        before, served = served, choose(NAMES, lasting(worths), served, most=most, now=now, times=TIMES)
         joined += [now for name in served if name not in before and before]
     # Those that were there for want of better may all give way to the first that are asked for.
     later = joined[most:]
@@ -120,5 +132,5 @@ def test_it_never_thrashes_whatever_is_asked_for(course, most: int) -> None:
 
 @given(st.dictionaries(st.sampled_from(NAMES), figures), st.integers(1, 4), st.floats(0.0, 1e7))
 def test_the_same_demand_again_changes_nothing(worths, most: int, later: float) -> None:
-    served = choose(NAMES, worths, {}, most=most, now=0.0, times=TIMES)
-    assert choose(NAMES, worths, served, most=most, now=later, times=TIMES).keys() == served.keys()
+    served = choose(NAMES, lasting(worths), {}, most=most, now=0.0, times=TIMES)
+    assert choose(NAMES, lasting(worths), served, most=most, now=later, times=TIMES).keys() == served.keys()
