@@ -1,5 +1,5 @@
 # Short names for what a developer runs; the scripts do the work and run alone as well.
-.PHONY: check quick test coverage fmt demo bench docs pages
+.PHONY: check quick test coverage fmt demo bench docs pages pictures
 
 RUNTIME := $(or $(AIWORKER_RUNTIME_DIR),runtime)
 
@@ -28,6 +28,9 @@ bench: ## all measurements
 
 docs: ## the documentation site, into build/site
 	NO_MKDOCS_2_WARNING=1 tools/in-runtime python -m mkdocs build
+
+pictures: ## the pictures of the page in docs/images, which are committed
+	tools/in-runtime python -m tests.browser.pictures
 
 pages: ## the generated pages of docs/ that are committed
 	tools/in-runtime python -m tools.config_reference > docs/configuration.md

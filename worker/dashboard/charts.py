@@ -17,8 +17,6 @@ WIDTH, HEIGHT = 520, 150
 FOOT, LEFT = 22, 60
 #: Above the highest line, for its text.
 TOP = 14
-#: Half the width of an hour's text.
-HALF_AN_HOUR = 20
 #: Share of a bar's place that the bar takes.
 FILL = 0.72
 #: The scale has at most so many steps.
@@ -92,9 +90,10 @@ def _chart(id_: str, values: list[float], hours: Sequence[HourOfWork], *, one: s
         bars=bars,
         scale=tuple((round(depth - (depth - TOP) * step / top, 1), number(step)) for step in steps),
         hours=tuple(
-            (min(round(LEFT + place * (index + 0.5), 1), WIDTH - HALF_AN_HOUR), _hour(hour))
+            (round(LEFT + place * (index + 0.5), 1), _hour(hour))
             for index, hour in enumerate(hours)
-            if (len(values) - 1 - index) % every == 0
+            # Half of their distance from the edge, so that none is cut off.
+            if (len(values) - 1 - index) % every == every // 2
         ),
     )
 
