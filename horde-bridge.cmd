@@ -47,6 +47,16 @@ exit /b 0
 "%python_exe%" -I -m worker.cli %*
 set "code=%errorlevel%"
 if "%code%"=="0" exit /b 0
+rem A version on trial that ends with an error is started again; each start counts, and the version before follows.
+if not exist "%~dp0.updates\pending" goto stay
+set "first=%~1"
+if not defined first goto again
+if "%first%"=="run" goto again
+if not "%first:~0,1%"=="-" goto stay
+
+:again
+set "HORDE_BRIDGE_SWITCHED="
+"%~f0" %*
 
 :stay
 call "%~dp0worker\engine\install\stay-open.cmd"

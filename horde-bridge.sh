@@ -11,6 +11,16 @@ python=${runtime/#\~/${HOME:-}}/worker/bin/python
 
 # A newer version that waits, or one on trial: parts of it may be half in place, so a copy outside of them sees to it.
 if [ -e "$here/.updates/pending" ] && [ -x "$python" ]; then
+    # A worker is watched from there as well, until its version serves.
+    case ${1:-run} in
+        run | -*)
+            if [ -e "$here/.updates/code/worker/update/trial.py" ] && [ "${HORDE_BRIDGE_WATCHED_BY:-}" != "$PPID" ]; then
+                exec "$python" -I -c 'import sys
+sys.path.insert(0, sys.argv[1] + "/.updates/code")
+from worker.update.trial import main
+sys.exit(main())' "$here" "$@"
+            fi ;;
+    esac
     "$python" -I -c 'import sys
 sys.path.insert(0, sys.argv[1] + "/.updates/code")
 from worker.update.switch import main

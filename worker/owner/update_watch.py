@@ -15,7 +15,7 @@ from worker.errors import WorkerError
 from worker.status.board import StatusBoard
 from worker.update.releases import Offer
 from worker.update.stage import look, stage
-from worker.update.switch import ask_restart, confirm, read_journal, returning, write_journal
+from worker.update.switch import ask_restart, confirm, given_up, read_journal, returning, write_journal
 
 #: Seconds from the start to the first look, and between two. Some hours apart from others who started with this one.
 FIRST_S, PERIOD_S, SPREAD_S = 600.0, 86_400.0, 7_200.0
@@ -55,7 +55,7 @@ class UpdateWatch:
     async def _once(self, running: RunningWorker, settings: BridgeData) -> None:
         try:
             offer = await self._look(self._root, settings)
-            if offer is None:
+            if offer is None or offer.version == await asyncio.to_thread(given_up, self._root):
                 return
             if settings.auto_update == "ask":
                 if offer.version != self._told:

@@ -166,6 +166,12 @@ def returning(journal: Journal) -> Journal:
     )  # fmt: skip
 
 
+def given_up(root: Path) -> str:
+    """The version that last gave its place back, by itself or as its owner wished; not to be taken again unasked."""
+    journal = read_journal(root)
+    return journal.previous if journal is not None and journal.is_return and journal.phase == "settled" else ""
+
+
 def confirm(root: Path) -> str:
     """The version serves: it stays. Returns it if it was on trial."""
     journal = read_journal(root)
@@ -263,10 +269,10 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def leave_copy(root: Path) -> None:
-    """Put a copy of this module where launchers find it while the worker's own code changes places. Raises OSError."""
+    """Put a copy of what launchers run where it stays while the worker's own code changes places. Raises OSError."""
     here = Path(__file__).resolve().parents[1]
     target = root / FOLDER / "code" / "worker"
-    for name in ("update/switch.py", "process/file_lock.py", "whole_file.py"):
+    for name in ("update/switch.py", "update/trial.py", "process/file_lock.py", "whole_file.py"):
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(here / name, copy.with_suffix(".new"))

@@ -1,0 +1,169 @@
+"""`auto_update: auto` from end to end: the launcher, the worker it starts, and newer versions given out meanwhile."""
+
+import contextlib
+import os
+import shutil
+import signal
+import site
+import subprocess
+import sys
+import venv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.conftest import MODEL, Owner
+from tests.e2e.test_update import NEWER, Forge, archive_of, fill, forge, pristine, run_git, version  # noqa: F401
+from worker import __version__
+from worker.demo.engine import FOLDER as SCRIPTED_ENGINE
+from worker.demo.horde.records import Baseline, ModelFacts, Outcome
+from worker.demo.horde.server import serve_in_thread
+from worker.demo.horde.state import EmbeddedHorde
+from worker.engine.install.layout import Runtime
+from worker.engine.install.machine import Accelerator
+from worker.engine.install.plan import ingredients
+from worker.engine.install.record import Choices, PartRecord, Record
+from worker.update.switch import read_journal
+
+pytestmark = pytest.mark.e2e
+
+#: In the worker's environment: looks for newer versions at once, and has a scripted safety checker.
+ON_START = """
+import os
+from pathlib import Path
+from worker.app import build
+from worker.demo.engine import SCRIPT_VARIABLE
+from worker.demo.safety import scripted_safety
+from worker.owner.update_watch import UpdateWatch
+from worker.process import child
+
+child.NEEDED |= {SCRIPT_VARIABLE}
+build.safety_settings = lambda *_, home, **__: scripted_safety(home / "safety")
+UpdateWatch.__init__.__kwdefaults__.update(first_s=1.0, period_s=1.0)
+"""
+BROKEN = b"import nothing_of_this_name\n"
+
+
+def make_runtime(folder: Path, root: Path) -> Path:
+    """A runtime that the set-up calls complete: an environment with this one's packages and the code of `root`."""
+    builder = venv.EnvBuilder(symlinks=os.name != "nt")
+    builder.create(folder / "worker")
+    [packages] = (folder / "worker").glob("lib/python*/site-packages")
+    paths = [str(root), *site.getsitepackages()]
+    only = "'worker.cli' in sys.orig_argv and sys.orig_argv[-1] != '--help'"
+    start = f"import sys; exec('import on_start' if {only} else '')"
+    (packages / "fixture.pth").write_text("\n".join([*paths, start]) + "\n")
+    (packages / "on_start.py").write_text(ON_START)
+    choices = Choices(comfyui=str(SCRIPTED_ENGINE), comfyui_python=sys.executable)
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    record = Record(choices=choices, accelerator=Accelerator.CPU, python=sys.executable, python_version=python)
+    runtime = Runtime.of(root, folder, record)
+    wanted = ingredients(runtime, choices, Accelerator.CPU, python)
+    for part, made_from in wanted.items():
+        record = record.with_part(part, PartRecord(ready=True, made_from=made_from))
+    record.save(runtime.state)
+    return folder
+
+
+class Unattended(Owner):
+    """An owner who has started the launcher, and is away."""
+
+    def launch(self, folder: Path, runtime: Path, **settings: Any) -> None:
+        self.config |= {"auto_update": "auto", **settings}
+        (folder / "bridgeData.yaml").write_text(yaml.safe_dump(self.config))
+        environment = self._environment() | {"AIWORKER_RUNTIME_DIR": str(runtime), "PATH": "/usr/bin:/bin"}
+        del environment["PYTHONPATH"]
+        with (self.folder / "output.txt").open("ab") as output:
+            self.process = subprocess.Popen(
+                ["bash", str(folder / "horde-bridge.sh"), "run", "--cpu"],
+                cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def serves(self) -> None:
+        """A job asked for now is done."""
+        before = self.outcomes()[Outcome.OK]
+        self.ask()
+        self.until(lambda: self.outcomes()[Outcome.OK] > before)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+@pytest.fixture
+def unattended(tmp_path: Path) -> Iterator[Unattended]:
+    state = EmbeddedHorde(models={MODEL: ModelFacts(Baseline.SD1)}, seed=1)
+    with serve_in_thread(state) as horde, contextlib.closing(Unattended(tmp_path / "owner", horde)) as owner:
+        yield owner
+
+
+def archive(tmp_path: Path, forge: Forge, pristine: Path) -> tuple[Path, Callable[[bytes | None], None]]:  # noqa: F811
+    """A folder out of an archive, and what gives a newer one out; with this as its command line, if anything."""
+    folder = tmp_path / "my wörker"
+    shutil.copytree(pristine, folder)
+
+    def give_out(cli: bytes | None) -> None:
+        forge.offer(NEWER, archive_of(pristine, more={"worker/cli.py": cli} if cli else None))
+
+    return folder, give_out
+
+
+def clone(tmp_path: Path, forge: Forge, pristine: Path) -> tuple[Path, Callable[[bytes | None], None]]:  # noqa: F811
+    """The same for a clone."""
+    origin, folder = tmp_path / "origin", tmp_path / "my wörker"
+    shutil.copytree(pristine, origin)
+    (origin / ".gitignore").write_text(".updates/\nlogs/\nbridgeData.yaml\n")
+    for words in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", "one"), ("tag", f"v{__version__}")):
+        run_git(origin, *words)
+    run_git(tmp_path, "clone", "-q", str(origin), str(folder))
+
+    def give_out(cli: bytes | None) -> None:
+        file = origin / "worker" / "__init__.py"
+        file.write_text(file.read_text().replace(f'"{__version__}"', f'"{NEWER}"'))
+        if cli:
+            (origin / "worker" / "cli.py").write_bytes(cli)
+        run_git(origin, "commit", "-qam", "two")
+        run_git(origin, "tag", f"v{NEWER}")
+
+    return folder, give_out
+
+
+@pytest.fixture(params=[archive, clone])
+def place(request, tmp_path: Path, forge: Forge, pristine: Path) -> tuple[Path, Callable[[bytes | None], None], str]:  # noqa: F811
+    """A worker's folder, what gives a newer version out, and where that is given out."""
+    forge.files.pop("/releases.json", None)
+    folder, give_out = request.param(tmp_path, forge, pristine)
+    return folder, give_out, forge.url
+
+
+@pytest.mark.parametrize("cli", [None, BROKEN], ids=["good", "broken"])
+def test_a_running_worker_takes_a_newer_version_unattended_and_the_old_one_again_if_that_does_not_serve(
+    unattended, place, tmp_path, cli
+):
+    folder, give_out, source = place
+    runtime = make_runtime(tmp_path / "runtime", folder)
+    unattended.launch(folder, runtime, update_source=source)
+    unattended.serves()
+    give_out(cli)
+
+    def settled() -> bool:
+        journal = read_journal(folder)
+        return journal is not None and journal.phase == "settled"
+
+    unattended.until(settled)
+    assert version(folder) == (NEWER if cli is None else __version__)
+    unattended.serves()
+    if cli:
+        # It is not taken again, though it is the newest.
+        said = unattended.output.count("lies ready")
+        unattended.serves()
+        assert (unattended.output.count("lies ready"), said) == (1, 1)
+    unattended.signal(signal.SIGTERM)
+    assert unattended.end() == 0, unattended.output
+    assert unattended.outcomes()[Outcome.OK] == sum(unattended.outcomes().values())
