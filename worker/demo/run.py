@@ -169,7 +169,7 @@ def tiny_setup(
             replace(runtime, comfyui=generated.comfyui),
             devices=(device,),
             model_paths=store.model_paths(),
-            folder=runtime.folder / "engines",
+            folder=tinies.engines_folder(runtime),
             logs=logs,
             memory_bytes=system_memory().total,
             largest_model_bytes=LARGEST_FULL_SIZE_BYTES if full_size else LARGEST_TINY_BYTES,

@@ -41,6 +41,11 @@ def tiny_folder(runtime: Runtime) -> Path:
     return _generated_root(runtime) / "tiny"
 
 
+def engines_folder(runtime: Runtime) -> Path:
+    """Where engines with generated models keep their files."""
+    return _generated_root(runtime) / "engines"
+
+
 def full_size_folder(runtime: Runtime) -> Path:
     """Where models of the published sizes are kept; ComfyUI itself loads them."""
     return _generated_root(runtime) / "full-size"

@@ -1,6 +1,8 @@
 """The builder of the tiny models as a child process."""
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +38,12 @@ async def test_a_builder_that_hangs_is_given_up(build, doing, monkeypatch):
     monkeypatch.setattr(tinies, "BUILD_TIMEOUT_S", 0.5)
     with pytest.raises(RuntimeMissing, match="not built within"):
         await build(f"import os, sys, time; {doing}time.sleep(20)")
+
+
+def test_a_demo_writes_beside_an_installation_that_is_read_only(tmp_path, monkeypatch):
+    runtime = Runtime.locate()
+    assert tinies.engines_folder(runtime).parent == runtime.folder
+    monkeypatch.setenv("AIWORKER_STATE_DIR", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != runtime.folder)
+    for folder in (tinies.engines_folder(runtime), tinies.tiny_folder(runtime)):
+        assert folder.is_relative_to(tmp_path)

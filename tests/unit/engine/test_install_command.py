@@ -408,7 +408,7 @@ def test_it_runs_before_anything_is_installed():
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 import worker.engine.install.command
-foreign = {{name.partition(".")[0] for name in sys.modules}} - sys.stdlib_module_names
+foreign = {{name.partition(".")[0] for name, module in sys.modules.items() if module}} - sys.stdlib_module_names
 sys.exit(", ".join(sorted(name for name in foreign - {{"worker"}} if not name.startswith("_"))) or None)
 """
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)

@@ -7,6 +7,7 @@ import pytest
 
 from worker.engine.install.machine import Accelerator
 from worker.engine.install.record import Choices, Part, PartRecord, Record
+from worker.errors import RuntimeMissing
 
 FULL = Record(
     choices=Choices(accelerator=Accelerator.ROCM, torch_index="https://index.example", comfyui="/comfy", dev=True),
@@ -23,9 +24,25 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
 
 
-def test_only_the_owner_may_read_it_since_an_index_can_hold_a_password(tmp_path):
+def test_everybody_may_read_it_since_images_are_made_by_root_and_run_by_others(tmp_path):
     FULL.save(tmp_path / "state.json")
+    assert stat.S_IMODE((tmp_path / "state.json").stat().st_mode) == 0o644
+
+
+def test_only_the_owner_may_read_the_password_of_an_index(tmp_path):
+    choices = Choices(torch_index="https://fox:secret@index.example/simple")
+    Record(choices=choices).save(tmp_path / "state.json")
     assert stat.S_IMODE((tmp_path / "state.json").stat().st_mode) == 0o600
+
+
+def test_one_that_belongs_to_somebody_else_is_not_taken_for_absent(tmp_path, monkeypatch):
+    def refused(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_text", refused)
+    with pytest.raises(RuntimeMissing, match="another user") as said:
+        Record.load(tmp_path / "state.json")
+    assert "chown" in said.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ A part that is being made is recorded as not ready first: so an interruption at 
 
 import dataclasses
 import json
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.engine.install.machine import Accelerator
+from worker.errors import RuntimeMissing
 from worker.whole_file import write_whole
 
 FORMAT = 1
@@ -61,10 +64,18 @@ class Record:
 
     @classmethod
     def load(cls, path: Path) -> "Record":
-        """What the file says. One that is absent or makes no sense is an empty record: everything is made anew."""
+        """What the file says. One that is absent or makes no sense is an empty record: everything is made anew.
+
+        Raises RuntimeMissing for one that this user may not read, which may say that all is well.
+        """
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             return cls._read(found) if found["format"] == FORMAT else cls()
+        except PermissionError as error:
+            raise RuntimeMissing(
+                f"{path} can't be read: it belongs to another user, as after a set-up by sudo.",
+                remedy=f"Give the folder to who runs the worker: sudo chown -R USER {shlex.quote(str(path.parent))}",
+            ) from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return cls()
 
@@ -84,6 +95,8 @@ class Record:
         )
 
     def save(self, path: Path) -> None:
-        """Write atomically. Only the owner may read it, since an index's URL can hold a password."""
+        """Write atomically. Only the owner may read it if the URL of an index holds a password; else everybody may, as
+        with all that is installed: images are made by root and run by others.
+        """
         text = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1) + "\n"
-        write_whole(path, text)
+        write_whole(path, text, mode=None if re.search(r"://[^/@\s]+@", text) else 0o644)
