@@ -16,8 +16,8 @@ if __name__ == "__main__":
     options = argparse.ArgumentParser(description="Write the settings as AIWORKER_* lines into bridgeData.env.")
     options.add_argument("-f", "--file", default="bridgeData.yaml", help="the settings; bridgeData.yaml if not given")
     file = options.parse_args().file
-    launcher = HERE / ("horde-bridge.cmd" if os.name == "nt" else "horde-bridge.sh")
-    done = subprocess.run([str(launcher), "config", "to-env", "--config", file], stdout=subprocess.PIPE, check=False)
+    launcher = [str(HERE / "horde-bridge.cmd")] if os.name == "nt" else ["bash", str(HERE / "horde-bridge.sh")]
+    done = subprocess.run([*launcher, "config", "to-env", "--config", file], stdout=subprocess.PIPE, check=False)
     if done.returncode:
         sys.exit(done.returncode)
     # The API key is in it: for its owner's eyes.

@@ -7,4 +7,4 @@ here=$(cd -- "$(dirname -- "$script")" && pwd -P) || exit 1
 
 # MIOpen's thorough search for kernels takes minutes for every new picture size.
 export MIOPEN_FIND_MODE=${MIOPEN_FIND_MODE:-FAST} HORDE_BRIDGE_ACCELERATOR=rocm
-exec "$here/horde-bridge.sh" "$@"
+exec bash "$here/horde-bridge.sh" "$@"

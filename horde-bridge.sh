@@ -47,7 +47,7 @@ is_for_help() {
 set_up() {
     local child code
     # On stderr, since stdout may be read by a program (demo --json).
-    AIWORKER_LAUNCHER_PID=$$ "$here/update-runtime.sh" ${accelerator:+"$accelerator"} >&2 &
+    AIWORKER_LAUNCHER_PID=$$ bash "$here/update-runtime.sh" ${accelerator:+"$accelerator"} >&2 &
     child=$!
     trap 'kill -TERM "$child" 2>/dev/null' INT TERM HUP
     wait "$child"

@@ -5,4 +5,4 @@ set -u
 script=$(readlink -f -- "${BASH_SOURCE[0]}" 2>/dev/null) || script=${BASH_SOURCE[0]}
 here=$(cd -- "$(dirname -- "$script")" && pwd -P) || exit 1
 
-exec "$here/horde-bridge.sh" models download "$@"
+exec bash "$here/horde-bridge.sh" models download "$@"

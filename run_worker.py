@@ -10,4 +10,4 @@ HERE = Path(__file__).resolve().parent
 if __name__ == "__main__":
     if os.name == "nt":
         sys.exit(subprocess.call([str(HERE / "horde-bridge.cmd"), "run", *sys.argv[1:]]))
-    os.execv(HERE / "horde-bridge.sh", ["horde-bridge.sh", "run", *sys.argv[1:]])  # noqa: S606 - no shell is wanted
+    os.execvp("bash", ["bash", HERE / "horde-bridge.sh", "run", *sys.argv[1:]])  # noqa: S606 - no mode from a zip

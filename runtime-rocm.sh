@@ -6,4 +6,4 @@ script=$(readlink -f -- "${BASH_SOURCE[0]}" 2>/dev/null) || script=${BASH_SOURCE
 here=$(cd -- "$(dirname -- "$script")" && pwd -P) || exit 1
 
 export MIOPEN_FIND_MODE=${MIOPEN_FIND_MODE:-FAST} HORDE_BRIDGE_ACCELERATOR=rocm
-exec "$here/runtime.sh" "$@"
+exec bash "$here/runtime.sh" "$@"

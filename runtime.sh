@@ -14,7 +14,7 @@ fi
 # Set by the launcher for a certain kind of card.
 accelerator=${HORDE_BRIDGE_ACCELERATOR:+--$HORDE_BRIDGE_ACCELERATOR}
 if [ ! -x "$runtime/worker/bin/python" ]; then
-    "$here/update-runtime.sh" ${accelerator:+"$accelerator"} >&2 || exit
+    bash "$here/update-runtime.sh" ${accelerator:+"$accelerator"} >&2 || exit
 fi
 unset PYTHONHOME PYTHONPATH
 export VIRTUAL_ENV=$runtime/worker PATH=$runtime/worker/bin:$PATH

@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
 # update-runtime.sh for AMD cards, whether or not one is found now.
 script=$(readlink -f -- "${BASH_SOURCE[0]}" 2>/dev/null) || script=${BASH_SOURCE[0]}
-exec "$(dirname -- "$script")/update-runtime.sh" --rocm "$@"
+exec bash "$(dirname -- "$script")/update-runtime.sh" --rocm "$@"

@@ -9,6 +9,9 @@ set "is_of_use=import sys; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 
 rem One line, since a batch file can't hand over more. The dot after %~dp0 keeps its last backslash from the quote.
 set "install=import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('worker.engine.install', run_name='__main__', alter_sys=True)"
 
+rem torch-directml has no build for 3.13.
+for %%a in (%*) do if "%%~a"=="--directml" set "is_of_use=import sys; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 12) and sys.maxsize > 2**32))"
+
 if defined PYTHON goto named
 
 for %%v in (3.11 3.12 3.13 3.10) do (

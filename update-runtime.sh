@@ -10,7 +10,9 @@ runtime=${runtime/#\~/${HOME:-}}
 managed=3.11
 
 is_of_use() {
-    "$1" -I -c 'import sys; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32))' >/dev/null 2>&1
+    "$1" -I -c 'import sys; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32))' >/dev/null 2>&1 || return
+    # torch-directml has no build for 3.13.
+    [ -z "${directml:-}" ] || "$1" -I -c 'import sys; sys.exit(sys.version_info[:2] > (3, 12))' >/dev/null 2>&1
 }
 
 find_python() {
@@ -34,7 +36,7 @@ fetch_python() {
     fi
     mkdir -p -- "$runtime" && touch -- "$runtime/.lock" || return 1
     echo "There is no Python 3.10 to 3.13 here: fetching Python $managed into $runtime (35 MB) …" >&2
-    uv=$("$here/worker/engine/install/fetch-uv.sh" "$runtime") || return 1
+    uv=$(bash "$here/worker/engine/install/fetch-uv.sh" "$runtime") || return 1
     if [ -n "$mirror" ] && [ -d "$mirror" ]; then
         export UV_PYTHON_INSTALL_MIRROR="file://$mirror"
     fi
@@ -67,6 +69,7 @@ how_to_get_python() {
 for argument; do
     case $argument in
         --check | -h | --help) only_asked=yes ;;
+        --directml) directml=yes ;;
     esac
 done
 if [ -n "${PYTHON:-}" ]; then

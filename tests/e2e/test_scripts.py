@@ -320,6 +320,48 @@ def test_settings_become_a_file_of_variables_that_only_its_owner_can_read(place:
     assert written.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("horde-bridge.sh", ["-v"]), ("horde-bridge-rocm.sh", ["-v"]), ("run_worker.py", ["run", "-v"]),
+        ("preload-models.sh", ["models", "download", "-v"]), ("download_models.py", ["models", "download", "-v"]),
+        ("runtime.sh", None), ("runtime-rocm.sh", None), ("update-runtime-rocm.sh", None),
+    ],
+)  # fmt: skip
+def test_scripts_run_though_what_unpacked_them_has_left_their_modes_out(place, name, told):
+    with_runtime(place, check=1)
+    if name.startswith("runtime"):
+        shutil.rmtree(place.clone / "runtime")
+    if name.endswith(".py"):
+        shutil.copy2(ROOT / name, place.clone)
+    for script in place.clone.glob("*.sh"):
+        script.chmod(0o644)
+    runner = sys.executable if name.endswith(".py") else "bash"
+    done = subprocess.run(
+        [runner, place.clone / name, "true" if told is None else "-v"],
+        cwd=place.elsewhere, env={"PATH": str(place.system)}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert "denied" not in done.stderr
+    assert "setting up" in done.stdout + done.stderr
+    if told:
+        assert done.stdout.splitlines()[1:] == ["-I", "-m", "worker.cli", *told]
+
+
+@pytest.mark.parametrize(("name", "fits"), [("python3.12", True), ("python3.13", False)])
+def test_directml_gets_a_python_that_it_has_a_build_for(place, name, fits):
+    program(place.system / name, f"""
+case "$*" in
+    *"> (3, 12)"*) exit {0 if fits else 1} ;;
+    *maxsize*) exit 0 ;;
+esac
+echo "{name} is taken"
+""")  # fmt: skip
+    done = place.run("update-runtime.sh", "--directml", "--check")
+    assert (f"{name} is taken" in done.stdout) == fits
+    assert f"{name} is taken" in place.run("update-runtime.sh", "--cpu", "--check").stdout
+
+
 def run_python(place: Place, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     shutil.copy2(ROOT / name, place.clone)
     return subprocess.run(

@@ -112,7 +112,7 @@ def start_again() -> None:
         command = [str(ROOT / "horde-bridge.cmd"), *sys.argv[1:]]
         raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
     launcher = ROOT / "horde-bridge.sh"
-    os.execve(launcher, [str(launcher), *sys.argv[1:]], environment)  # noqa: S606 - our own launcher
+    os.execvpe("bash", ["bash", str(launcher), *sys.argv[1:]], environment)  # noqa: S606 - our own launcher
 
 
 async def _refuse_account(settings: BridgeData) -> None:

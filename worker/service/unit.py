@@ -4,8 +4,9 @@ from typing import Final
 
 from worker.service.order import RESTART_S, STARTS_PER_HOUR, STOP_LIMIT_S, Order
 
-#: The program of a unit may have no quotes, backslashes or dollars in its path; an argument of one may.
-_HAND_OVER: Final = 'exec "$0" "$@"'
+#: The program of a unit may have no quotes, backslashes or dollars in its path; an argument of one may. Archives that
+#: were unpacked by some programs have launchers that may not be executed, but read.
+_HAND_OVER: Final = '[ ! -x "$0" ] || exec "$0" "$@"; exec bash "$0" "$@"'
 
 
 def unit_text(order: Order) -> str:

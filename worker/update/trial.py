@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     root, *rest = sys.argv[1:] if arguments is None else arguments
     watch = _Watch()
     while True:
-        code = watch.run([str(Path(root) / LAUNCHER), *rest])
+        code = watch.run(["bash", str(Path(root) / LAUNCHER), *rest])
         journal = read_journal(Path(root))
         # Each start counts, so this ends; after the last one the version before is in its place, and not on trial.
         if code == 0 or watch.is_ended or journal is None or journal.phase != "trial":

@@ -397,6 +397,9 @@ def test_the_python_of_the_first_run_is_kept_while_it_exists(tmp_path):
     record = Record(python=str(there), python_version="3.11")
     assert choose_interpreter(record, current, {}) == Interpreter(there, "3.11")
     assert choose_interpreter(record, current, {"PYTHON": "python3.13"}) == current
+    newer = Record(python=str(there), python_version="3.13")
+    assert choose_interpreter(newer, current, {}, Accelerator.ROCM) == Interpreter(there, "3.13")
+    assert choose_interpreter(newer, current, {}, Accelerator.DIRECTML) == current
     there.unlink()
     assert choose_interpreter(record, current, {}) == current
     assert choose_interpreter(Record(), current, {}) == current

@@ -92,11 +92,12 @@ def test_variables_stand_in_a_unit_without_being_read_as_specifiers():
     assert 'Environment="AIWORKER_RUNTIME_DIR=/x y/100%%/\\"q\\""' in text
 
 
-def test_the_launcher_gets_its_words_through_the_shell_as_they_are(tmp_path):
+@pytest.mark.parametrize("mode", [0o755, 0o644], ids=["program", "unpacked without modes"])
+def test_the_launcher_gets_its_words_through_the_shell_as_they_are(tmp_path, mode):
     launcher = tmp_path / 'it\'s $HOME "x"' / "say.sh"
     launcher.parent.mkdir()
     launcher.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
-    launcher.chmod(0o755)
+    launcher.chmod(mode)
     text = unit_text(replace(ORDER, launcher=launcher, arguments=("-n", "a  b$PATH%h")))
     line = next(each for each in text.splitlines() if each.startswith("ExecStart=")).removeprefix("ExecStart=")
     assert subprocess.run(words(line), capture_output=True, text=True, check=True).stdout == "run|-n|a  b$PATH%h|"

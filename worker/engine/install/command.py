@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from worker.engine.install import uv
+from worker.engine.install.builds import DIRECTML_PYTHON_MAX
 from worker.engine.install.environments import LOCK_FILE, Builder
 from worker.engine.install.layout import ROOT, STATE_FILE, Runtime, default_runtime_folder, runtime_folder
 from worker.engine.install.machine import Accelerator, Card, Host, Interpreter, detect_card
@@ -107,11 +108,15 @@ def decide_accelerator(chosen: Accelerator | None, before: Accelerator | None, f
     return before if before and found.accelerator is Accelerator.CPU else found.accelerator
 
 
-def choose_interpreter(record: Record, current: Interpreter, environ: Mapping[str, str]) -> Interpreter:
+def choose_interpreter(
+    record: Record, current: Interpreter, environ: Mapping[str, str], accelerator: Accelerator | None = None
+) -> Interpreter:
     """The Python for the environments: `PYTHON` (which is running this), else the one they were made with, if it is
-    still there, else the one that is running this.
+    still there and has a build of torch for the accelerator, else the one that is running this.
     """
     if environ.get("PYTHON") or not record.python or not record.python_version or not Path(record.python).exists():
+        return current
+    if accelerator is Accelerator.DIRECTML and version_of(record.python_version) > DIRECTML_PYTHON_MAX:
         return current
     return Interpreter(Path(record.python), record.python_version)
 
@@ -171,7 +176,7 @@ def _set_up(folder: Path, options: argparse.Namespace, screen: Screen) -> int:
     with exclusive(folder / LOCK_FILE, screen) as lock:
         before = Record.load(folder / STATE_FILE)
         choices = choose(options, before.choices)
-        interpreter = choose_interpreter(before, Interpreter.current(), os.environ)
+        interpreter = choose_interpreter(before, Interpreter.current(), os.environ, choices.accelerator)
         refuse_python(interpreter.version)
         found = detect_card(Host())
         accelerator = decide_accelerator(choices.accelerator, before.accelerator, found)
@@ -242,10 +247,15 @@ def refuse_foreign(folder: Path) -> None:
         )
 
 
+def version_of(text: str) -> tuple[int, int]:
+    """3.11 as (3, 11)."""
+    major, minor = (int(number) for number in text.split("."))
+    return major, minor
+
+
 def refuse_python(version: str) -> None:
     """Raises RuntimeMissing for a Python that torch or ComfyUI's packages have no builds for."""
-    major, minor = (int(number) for number in version.split("."))
-    if not PYTHON_OLDEST <= (major, minor) <= PYTHON_NEWEST:
+    if not PYTHON_OLDEST <= version_of(version) <= PYTHON_NEWEST:
         raise RuntimeMissing(
             f"This is Python {version}; the worker needs Python 3.10 to 3.13.",
             remedy="Install one of them and run update-runtime again, with PYTHON set to it if need be.",
