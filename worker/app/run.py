@@ -64,12 +64,13 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
             # Engines take seconds to start: what serves them is imported and connected meanwhile.
             await asyncio.to_thread(importlib.import_module, "worker.app.serving")
             from worker.app.live_library import keep_node_classes  # noqa: PLC0415 - imported by the line above
-            from worker.app.serving import begin, status_board  # noqa: PLC0415 - the same
+            from worker.app.serving import begin, know_files, status_board  # noqa: PLC0415 - the same
 
             status = status_board(setup, horde, pool, estimates, stop)
             await status.restore()
             # The readers show the end of the engines, too.
-            async with readers(status, setup.readers), contextlib.aclosing(pool):
+            reading = (*setup.readers, lambda _: know_files(setup))
+            async with readers(status, reading), contextlib.aclosing(pool):
                 first = await _first_engine(pool, stop, setup.fall_back)
                 if first is None:
                     return status.stats

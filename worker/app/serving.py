@@ -26,6 +26,7 @@ from worker.scheduling.pop_admission import Admission, AdmissionParts, MachineLi
 from worker.scheduling.pop_backoff import PopBackoff
 from worker.status.board import StatusBoard, StatusParts
 from worker.status.steering import Steering
+from worker.workflows.auxiliary_files import all_files
 
 
 def status_board(
@@ -48,6 +49,11 @@ def status_board(
             history=setup.history,
         )
     )
+
+
+async def know_files(setup: Setup) -> None:
+    """Look at every file beside the models, which the first pop would wait for: their contents are read once."""
+    await asyncio.to_thread(lambda: [setup.models.has(file) for file in all_files()])
 
 
 def begin(

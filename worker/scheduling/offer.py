@@ -115,7 +115,8 @@ def _unavoidable(found: Survey) -> Iterable[tuple[str, str]]:
 class CapabilityWatch:
     """The current capabilities; tried anew in a thread when models or files change.
 
-    A survey takes 25 ms for one model and 240 ms for 300 on one core (measured), which an event loop must not.
+    A survey takes 25 ms for one model and 240 ms for 300 on one core, and reading all files as much again (measured),
+    which an event loop must not.
     """
 
     def __init__(
@@ -128,10 +129,10 @@ class CapabilityWatch:
     ) -> None:
         self._library, self._agent, self._has, self._clock = library, agent, has, clock
         self._looked_at = float("-inf")
-        self._absent: frozenset[AuxiliaryFile] = frozenset()
+        self._wanted: tuple[object, ...] = ()
         self._known_for: tuple[object, ...] = ()
         self._found: Survey | None = None
-        self._surveying: asyncio.Future[Survey] | None = None
+        self._surveying: asyncio.Future[Survey | None] | None = None
         self._decided: tuple[object, Capabilities] | None = None
 
     def capabilities(self, config: BridgeData, models: tuple[ServedModel, ...]) -> Capabilities | None:
@@ -139,18 +140,11 @@ class CapabilityWatch:
 
         Called on the event loop.
         """
-        now = self._clock()
-        if now - self._looked_at > LOOK_EVERY_S:
-            self._looked_at = now
-            self._absent = frozenset(file for file in all_files() if not self._has(file))
-        library = self._library()
-        known_for = (models, self._absent, library)
-        if known_for != self._known_for and self._surveying is None:
-            self._known_for = known_for
-            absent = self._absent
-            self._surveying = asyncio.get_running_loop().run_in_executor(
-                None, survey, library, models, lambda file: file not in absent
-            )
+        now, wanted = self._clock(), (models, self._library())
+        due = wanted != self._wanted or now - self._looked_at > LOOK_EVERY_S
+        if due and self._surveying is None:
+            self._wanted, self._looked_at = wanted, now
+            self._surveying = asyncio.get_running_loop().run_in_executor(None, self._survey, *wanted)
             self._surveying.add_done_callback(self._surveyed)
         if self._found is None:
             return None
@@ -161,17 +155,28 @@ class CapabilityWatch:
             self._decided = (config, decided)
         return self._decided[1]
 
-    def _surveyed(self, surveying: "asyncio.Future[Survey]") -> None:
+    def _survey(self, models: tuple[ServedModel, ...], library: Library) -> Survey | None:
+        """What can be done; None for as before. In a thread: files that were never looked at are read."""
+        absent = frozenset(file for file in all_files() if not self._has(file))
+        known_for = (models, absent, library)
+        if known_for == self._known_for:
+            return None
+        self._known_for = known_for
+        return survey(library, models, lambda file: file not in absent)
+
+    def _surveyed(self, surveying: "asyncio.Future[Survey | None]") -> None:
         self._surveying = None
         if surveying.cancelled():
             return
         try:
-            self._found = surveying.result()
+            found = surveying.result()
         except Exception:  # what was found before holds until models or files change again
             logger.exception("A defect in the worker: what can be served was not found out")
         else:
-            # Told again only where it decides otherwise.
-            self._decided = self._decided and (None, self._decided[1])
+            if found is not None:
+                self._found = found
+                # Told again only where it decides otherwise.
+                self._decided = self._decided and (None, self._decided[1])
 
 
 def _tell(capabilities: Capabilities) -> None:

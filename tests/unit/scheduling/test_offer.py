@@ -281,6 +281,15 @@ async def test_a_file_that_comes_changes_the_offer_and_nothing_is_tried_twice_fo
     assert changed.switches < {*SWITCHES}
 
 
+async def test_files_are_looked_at_beside_the_event_loop(library: Library) -> None:
+    """One that was never looked at is read whole."""
+    looked: set[int] = set()
+    watch = CapabilityWatch(lambda: library, AGENT, lambda _: not looked.add(threading.get_ident()))
+    await settled(watch, config(), SD1)
+    assert looked
+    assert threading.get_ident() not in looked
+
+
 async def test_the_event_loop_goes_on_while_it_is_tried_what_works_and_what_was_found_before_holds(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
