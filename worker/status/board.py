@@ -48,7 +48,7 @@ from worker.status.standing import StandingWatch
 from worker.status.steering import Steering
 from worker.status.warnings import WarningBook
 from worker.status.watchers import Watchers
-from worker.untrusted.text import visible
+from worker.untrusted.text import in_brief, visible
 
 #: A snapshot serves everybody who looks within so many seconds.
 FRESH_S = 0.3
@@ -316,7 +316,7 @@ class StatusBoard:
             models=tuple(map(visible, slot.models)),
             memory_bytes=self._memory_of(slot, now),
             failures=slot.restarts,
-            reason=visible(slot.reason.message) if slot.reason else "",
+            reason=in_brief(slot.reason.message) if slot.reason else "",
             remedy=slot.reason.remedy if slot.reason else "",
             job=view,
         )

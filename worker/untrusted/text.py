@@ -57,6 +57,14 @@ def quote(text: str, *, longest: int = LONGEST_QUOTE) -> str:
     return visible(redact_links(" ".join(text[: longest * 8].split())), longest=longest)
 
 
+def in_brief(text: str, *, longest: int = LONGEST_QUOTE) -> str:
+    """The first and the last line of somebody else's words, as a `quote`: of a log the last line says the most."""
+    lines = [line for line in text[: longest * 40].splitlines() if line.strip()]
+    if len(lines) < 3:  # noqa: PLR2004 - nothing between them
+        return quote(text, longest=longest)
+    return f"{quote(lines[0], longest=longest // 2)} … {quote(lines[-1], longest=longest // 2)}"
+
+
 def redact_links(text: str) -> str:
     """The text with every URL in it cut before its query and without a user part: both may be secret."""
     return _LINK.sub(lambda link: f"{link['scheme']}{link['place']}{'?…' if link['secret'] else ''}", text)

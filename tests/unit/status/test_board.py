@@ -225,3 +225,10 @@ async def test_models_that_demand_chose_say_why_and_so_do_the_others(rig):
         ("a", "served", "9 jobs wait"), ("b", "withheld", "0 jobs wait"), ("c", "withheld", "too slow"),
     ]  # fmt: skip
     assert seen.choice == "1 of 3 models are chosen by demand."
+
+
+async def test_why_an_engine_failed_is_said_without_the_lines_of_its_log(rig):
+    died = EngineDied("The engine ended with code 1.\nPrompt received\nPrompt queued\nNo kernel image.")
+    rig.slots[0] = slot(state=SlotState.RESTING, restarts=1, reason=died)
+    (seen,) = rig.board.snapshot().slots
+    assert seen.reason == "The engine ended with code 1. … No kernel image."

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.untrusted.text import quote, redact_links, visible, visible_lines
+from worker.untrusted.text import in_brief, quote, redact_links, visible, visible_lines
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,11 @@ def test_links_lose_what_is_secret():
         redact_links("GET http://a.example/b?c=d#e 'https://x:y@z.example/'")
         == "GET http://a.example/b?… 'https://z.example/'"
     )
+
+
+def test_of_many_lines_the_first_and_the_last_are_said_in_brief():
+    log = "The engine ended with code 1.\nPrompt received\n\nPrompt queued\nRuntimeError: out of \x1b[31mmemory\n"
+    assert in_brief(log) == "The engine ended with code 1. … RuntimeError: out of \\x1b[31mmemory"
+    assert in_brief("It died.\nOf thirst.") == "It died. Of thirst."
+    assert in_brief("") == ""
+    assert len(in_brief("a" * 10_000 + "\n" + "b\n" * 10_000)) < 420
