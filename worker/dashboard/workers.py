@@ -107,7 +107,9 @@ def _url(found: dict[str, Any], address: str) -> str:
     except ValueError:
         return ""
     reachable = found.get("open") is True or ip.is_loopback
-    if not reachable or not isinstance(port, int) or not 0 < port <= MOST_PORT or scheme not in {"http", "https"}:
+    # Of JSON's true, too, Python says that it is an int.
+    is_port = isinstance(port, int) and not isinstance(port, bool) and 0 < port <= MOST_PORT
+    if not reachable or not is_port or scheme not in {"http", "https"}:
         return ""
     return f"{scheme}://{f'[{ip}]' if ':' in str(ip) else ip}:{port}/"
 

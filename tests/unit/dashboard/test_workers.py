@@ -69,6 +69,7 @@ def test_an_announcement_is_bounded():
         {"port": 7861, "scheme": "javascript", "open": True},
         {"port": "7861", "scheme": "http", "open": True},
         {"port": 0, "scheme": "http", "open": True},
+        {"port": True, "scheme": "http", "open": True},
         {"port": 7861, "scheme": "http", "open": False},
         {"port": 7861, "scheme": "http", "url": "http://evil.example", "open": "yes"},
     ],
