@@ -154,7 +154,11 @@ class ChoiceByDemand:
     def _pass_over(self, worths: Mapping[str, Worth], now: float) -> None:
         self._passed_over = {name: until for name, until in self._passed_over.items() if until > now}
         fresh = {name: since for name, since in self._served.items() if name not in self._passed_over}
-        for name in passed_over(fresh, worths, in_vain_s=self._in_vain_s(), now=now, times=self._times):
+        in_vain_s, looked_at = self._in_vain_s(), self._demand.looked_at
+        if looked_at is None or now - looked_at > in_vain_s:
+            # What waited before then may have been done here.
+            return
+        for name in passed_over(fresh, worths, in_vain_s=in_vain_s, now=now, times=self._times):
             self._passed_over[name] = now + self._times.passed_over_s
 
     def _explain(self, candidates: Sequence[str], named: Collection[str], asked: Mapping[str, Asked]) -> None:
@@ -174,7 +178,7 @@ class ChoiceByDemand:
         jobs, threads = (found.jobs, others(found, self._own_threads(name))) if found else (0.0, 0.0)
         figures = f"{_waiting(jobs)}, {_count(threads, 'thread')} of others"
         if served:
-            return f"chosen by demand: {figures}"
+            return f"chosen by demand: {figures}" if jobs else f"no other is asked for more: {figures}"
         return f"not asked for now: {figures}" if jobs == 0 else f"others are asked for more: {figures}"
 
     def _tell(self, before: Mapping[str, float], candidates: int, named: int) -> None:

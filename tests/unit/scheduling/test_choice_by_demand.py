@@ -245,3 +245,13 @@ async def test_the_horde_may_still_count_this_worker_for_a_model_that_it_offers_
     for _ in range(3):
         await stand.look(A=0, B=5)
     assert stand.choice.withheld_because["A"] == "not asked for now: 0 jobs wait, 1 thread of others"
+
+
+async def test_jobs_that_were_done_here_since_the_last_look_are_not_taken_for_those_of_others() -> None:
+    stand = Stand()
+    await stand.look(A=3)
+    stand.asked = None
+    stand.clock.advance(TIMES.in_vain_s + 10)
+    stand.in_vain_s = TIMES.in_vain_s
+    assert stand.choice.offered(HERE) == ("Own", "A")
+    assert stand.choice.offered_because["A"] != NOT_FOR_US
