@@ -158,7 +158,7 @@ async def _through_all(trial: Trial, room: "Room", unchanged: Sequence[str]) -> 
         rendered: dict[str, Rendered] = {}
         for number, job in enumerate(trial.jobs, 1):
             rendered[job.name] = found = await _rendered(room, able, trial.models, job)
-            took = found.error or f"{found.seconds:.2f} s"
+            took = found.error or ("rendered" if job.once else f"{found.seconds:.2f} s")
             trial.tell(f"  {number:2}/{len(trial.jobs)}  {job.name}: {took}")
         return Outcome(findings, frozenset(families), rendered, unchanged)
 

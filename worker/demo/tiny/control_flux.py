@@ -26,7 +26,8 @@ def flux_union() -> StateDict:
 
 
 def flux_pictures() -> StateDict:
-    return _network(81)
+    # Newer versions of ComfyUI name two norms otherwise in their modules, but know files by the published names.
+    return {name.replace("_norm.weight", "_norm.scale"): tensor for name, tensor in _network(81).items()}
 
 
 def _network(seed: int, **kind: int) -> StateDict:
