@@ -184,9 +184,9 @@ def test_every_page_reads_without_scripts(plain_browser, path):
 def test_the_worker_is_steered_without_scripts(plain_browser, owner):
     Select(plain_browser.find("#minutes")).select_by_value("30")
     plain_browser.click("#pause")
-    assert "Paused until" in plain_browser.text(".notice")
+    plain_browser.until(lambda: "Paused until" in plain_browser.text(".notice"))
     plain_browser.click("#resume")
-    assert "Resumed" in plain_browser.text(".notice")
+    plain_browser.until(lambda: "Resumed" in plain_browser.text(".notice"))
 
 
 def test_the_keyboard_alone_reaches_and_does_everything(browser):
