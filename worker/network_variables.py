@@ -115,12 +115,12 @@ def _is_exception(entry: str) -> bool:
         if ":" in entry and not _NO_PROXY_HOST.fullmatch(entry):
             return False
         return _is_url(entry if "://" in entry else f"all://*{entry.removeprefix('*')}")
-    return zone.isalnum() or not zone
+    return zone.isalnum() or "%" not in entry
 
 
 def _is_url(text: str) -> bool:
     try:
-        httpx.URL(text)
+        httpx.URL(text).host  # noqa: B018 - it is decoded when it is asked for
     except (httpx.InvalidURL, UnicodeError):
         return False
     return True
