@@ -56,6 +56,12 @@ def test_models_without_room_are_named(models):
     assert disk.remedy
 
 
+def test_room_for_the_models_alone_is_not_enough_for_the_safety_checker(models):
+    disk = models(4, 2)["disk"]
+    assert disk.rating is Rating.DOUBTFUL
+    assert "no room for" not in disk.text
+
+
 def test_a_disk_without_room_for_any_model_cannot_serve(models):
     assert models(0.03, 2)["disk"].rating is Rating.BAD
 

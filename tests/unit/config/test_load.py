@@ -149,6 +149,9 @@ def test_a_folder_a_pipe_and_a_link_loop_are_named_as_that(tmp_path):
     for path, what in ((tmp_path, "is a folder"), (pipe, "is a device, pipe or socket"), (loop, "cannot be read")):
         with pytest.raises(ConfigError, match=what):
             load_config(path, environment={})
+    with pytest.raises(ConfigError) as caught:
+        load_config(loop, environment={})
+    assert "Replace the link" in caught.value.remedy
     with pytest.raises(ConfigError, match="is a device"):
         load_config(Path("/dev/zero"), environment={})
 

@@ -187,3 +187,8 @@ async def test_a_name_leads_inside_when_one_of_its_addresses_does(found, inside)
         return found
 
     assert await address_module.is_inside("https://models.example/x", resolve) is inside
+
+
+@pytest.mark.parametrize("address", ["::ffff:8.8.8.8", "64:ff9b::8.8.8.8"])
+def test_a_public_address_within_another_is_public(address):
+    assert is_public(address)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from worker.workflows.prompts import (
     MAX_TRIGGER_CHARACTERS,
+    MAX_TRIGGERS,
     MAX_WILDCARD_NESTING,
     append_embedding,
     choose_trigger,
@@ -104,3 +105,8 @@ def test_embeddings_stand_before_the_prompt_and_after_the_negative_prompt() -> N
     assert prepend_embedding("a fox", "7808", 0.8) == "(embedding:7808:0.8),a fox"
     assert append_embedding("blurry", "7808", 1.0) == "blurry,(embedding:7808:1.0)"
     assert append_embedding("", "7808", 1.0) == "(embedding:7808:1.0)"
+
+
+def test_of_endless_trigger_words_only_the_first_are_looked_at() -> None:
+    words = [f"word {number}" for number in range(MAX_TRIGGERS)]
+    assert choose_trigger("the last one", [*words, "the last one"], 0) is None

@@ -188,6 +188,9 @@ def _of_header(header: SafetensorsHeader) -> Contents:
 
 def _of_lora(shapes: Shapes) -> Contents:
     for name, shape in shapes.items():
+        # ComfyUI divides by the rank when the LoRA is first used, in a node that reads no file.
+        if not _count(shape):
+            return Contents(f"its tensor {name[:80]!r} has no values", is_lora=True)
         for up, down in _PAIRS:
             if not name.endswith(up):
                 continue
@@ -232,7 +235,9 @@ def _of_model(shapes: Shapes) -> Contents:
         is_diffusion_model=bool(prefix or family),
         has_vae=_starts(shapes, _VAE),
         has_text_encoder=_starts(shapes, _TEXT_ENCODERS),
-        has_vectors=any(len(shape) in (1, 2) and shape[-1] in _VECTOR_WIDTHS for shape in shapes.values()),
+        has_vectors=any(
+            len(shape) in (1, 2) and shape[-1] in _VECTOR_WIDTHS and shape[0] > 0 for shape in shapes.values()
+        ),
     )
 
 

@@ -126,6 +126,8 @@ def test_a_lora_whose_names_tell_no_family_gets_its_chance(look, name):
         ({"x.lora_up.weight": (2, 3), "x.lora_down.weight": (1, 2)}, "ranks"),
         ({"x.lora_up.weight": (2,), "x.lora_down.weight": (2, 2)}, "ranks"),
         ({**pair("x"), "x.alpha": (2,)}, "single number"),
+        (pair("x", rank=0), "no values"),
+        ({"x.lokr_w1": (2, 2), "x.lokr_w2": (0, 2)}, "no values"),
         ({}, "no LoRA"),
         (unet(768), "whole model"),
         ({"emb_params": (1, 768)}, "no LoRA"),
@@ -143,6 +145,7 @@ def test_a_file_that_is_no_usable_lora_is_told_as_that(look, shapes, damage):
         ({"emb_params": (1024,)}, ""),
         ({}, "no vectors"),
         ({"x": (2, 2)}, "no vectors"),
+        ({"emb_params": (0, 768)}, "no vectors"),
         (pair("lora_unet_x"), "a LoRA"),
     ],
 )
