@@ -1,6 +1,7 @@
 """`engine …`: ComfyUIs side by side, one of them in use."""
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -28,6 +29,17 @@ from worker.untrusted.text import visible
 app = typer.Typer(help="ComfyUIs side by side: add one, try it, use it, go back.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="As `engine list` shows it.")]
+
+
+def _is_python(program: Path) -> bool:
+    """Whether the program runs what only a Python does, within half a minute."""
+    try:
+        done = subprocess.run(
+            [program, "-c", "print(6 * 7)"], check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.stdout.strip() == b"42"
 
 
 @app.command("list")
@@ -98,7 +110,7 @@ def add(
     wanted = read_source(source)
     runtime = _installed()
     shelf, screen, began = Shelf(runtime), Screen(), time.monotonic()
-    if python is not None and not python.exists():
+    if python is not None and not _is_python(python):
         raise EngineChangeRefused(f"There is no Python {python}.", remedy="Name the program itself, or leave it out.")
 
     def make(folder: Path) -> None:

@@ -141,6 +141,7 @@ def test_a_trial_of_some_jobs_is_not_remembered(run: Run, added: str, monkeypatc
         (["add", "nowhere"], "no folder"),
         (["add", "newer", "--python", sys.executable, "--name", "a/b"], "can't be called"),
         (["add", "newer", "--python", "/no/python", "--name", "other"], "no Python"),
+        (["add", "newer", "--python", "/bin/true", "--name", "other"], "no Python"),
         (["add", "newer", "--python", sys.executable], "already"),
     ],
 )
