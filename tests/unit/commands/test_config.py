@@ -41,6 +41,12 @@ def test_a_key_without_effect_is_told_with_the_reason(told):
     assert usable
 
 
+def test_cards_that_are_not_there_are_named(told):
+    out, usable = told(GOOD + "devices: [7]\n")
+    assert "devices lists GPU numbers" in out
+    assert not usable
+
+
 def test_a_key_without_effect_that_changes_nothing_is_not_mentioned(told):
     assert "note" not in told(GOOD + "very_fast_disk_mode: false\nmax_power: 32")[0]
 
