@@ -78,6 +78,8 @@ class ChoiceByDemand:
             return ""
         looked_at, trouble = self._demand.looked_at, self._demand.trouble.rstrip(".")
         text = f"{len(self._served)} of {len(self._served) + len(self.withheld_because)} models are chosen by demand"
+        if not self._served and not self.withheld_because:
+            text = "Demand has no model to choose among, all are named by you"
         if more := len(self._models.fetchable()):
             text += f" ({more} more may be fetched)"
         if looked_at is None:

@@ -200,6 +200,8 @@ async def test_with_no_model_here_or_only_named_ones_there_is_nothing_to_choose(
     stand = Stand()
     await stand.look(A=5)
     assert stand.choice.offered(here) == here
+    if here:
+        assert stand.choice.sentence.startswith("Demand has no model to choose among, all are named by you")
 
 
 async def test_a_clock_that_goes_back_neither_frees_nor_freezes_a_place() -> None:
