@@ -47,15 +47,13 @@ def test_what_a_package_says_of_its_modules_names_modules_it_has():
 
 #: Modules that parse what is the worker's or its owner's own, each with what that is.
 OWN_DATA = {
+    "worker/workflows/__init__.py": "data of this package, and the owner's templates by yaml's safe loader",
     "worker/commands/doctor.py": "what the engine's Python prints for a program of ours",
     "worker/config/key_types.py": "the owner's environment variables",
     "worker/engine/install/record.py": "the set-up's own record",
     "worker/update/switch.py": "the journal of its own updates, before anything else can be imported",
-    "worker/workflows/auxiliary_files.py": "data of this package",
-    "worker/workflows/families.py": "data of this package",
-    "worker/workflows/samplers.py": "data of this package",
     "worker/workflows/node_classes.py": "the snapshot of this package, and the one the worker keeps",
-    "worker/workflows/template_reader.py": "the owner's templates, read by yaml's safe loader",
+    "worker/workflows/template_reader.py": "the owner's templates",
 }
 #: What runs in other processes, or stands in for others in demo and tests.
 ELSEWHERE = ("worker/untrusted/", "worker/demo/", "worker/engine/nodes/", "worker/safety/child/")

@@ -10,10 +10,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
-import yaml
-
 from worker.errors import JobNotServable
-from worker.workflows import packaged_folder
+from worker.workflows import packaged_folder, read_yaml
 from worker.workflows.families import TRAITS, ListedFile
 from worker.workflows.request import RenderRequest, ServedModel
 from worker.workflows.types import QR_CODE, Family, Feature
@@ -79,7 +77,8 @@ def _files(entries: Mapping[str, Any]) -> Mapping[str, AuxiliaryFile]:
     return MappingProxyType({name: _file(entry) for name, entry in entries.items()})
 
 
-_DATA: Final = yaml.safe_load((packaged_folder() / "auxiliary_files.yaml").read_text("utf-8"))
+_FILE: Final = packaged_folder() / "auxiliary_files.yaml"
+_DATA: Final = read_yaml(_FILE.read_text("utf-8"), _FILE)
 
 #: Post-processor → the network it runs.
 UPSCALERS: Final = _files(_DATA["upscalers"])

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from worker.workflows import packaged_folder
+from worker.workflows import packaged_folder, read_yaml
 from worker.workflows.types import Family
 
 FOLDER = "families"
@@ -182,7 +182,7 @@ def load(folder: Path) -> list[str]:
         try:
             if path.stat().st_size > MAX_FILE_BYTES:
                 raise ValueError(f"is larger than {MAX_FILE_BYTES} bytes")
-            content = yaml.safe_load(path.read_text("utf-8-sig"))
+            content = read_yaml(path.read_text("utf-8-sig"), path)
             if not isinstance(content, dict):
                 raise ValueError("holds no keys with values")  # noqa: TRY004 - bad data, not a bad call
             found[path.stem] = content
@@ -255,7 +255,8 @@ def is_for(families: Iterable[Family], family: Family) -> bool:
 
 
 def _other_models() -> dict[str, Marks]:
-    listed = yaml.safe_load((packaged_folder() / "other_models.yaml").read_text("utf-8"))
+    path = packaged_folder() / "other_models.yaml"
+    listed = read_yaml(path.read_text("utf-8"), path)
     return {each["title"]: Marks.model_validate(each["marks"]) for each in listed}
 
 

@@ -8,10 +8,9 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from worker.workflows import coerce, packaged_folder
+from worker.workflows import coerce, packaged_folder, read_yaml
 from worker.workflows.families import TRAITS
 from worker.workflows.types import Family
 
@@ -53,9 +52,8 @@ class _Samplers(BaseModel):
     diverging: list[_Diverging]
 
 
-_DATA: Final = _Samplers.model_validate(
-    yaml.safe_load((packaged_folder() / "samplers.yaml").read_text("utf-8")), by_name=False
-)
+_FILE: Final = packaged_folder() / "samplers.yaml"
+_DATA: Final = _Samplers.model_validate(read_yaml(_FILE.read_text("utf-8"), _FILE), by_name=False)
 
 #: The Horde's names that differ from ComfyUI's, in lower case.
 RENAMED: Final[Mapping[str, str]] = _DATA.renamed

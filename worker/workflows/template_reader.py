@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from worker.errors import TemplateError
 from worker.workflows import graph as graphs
+from worker.workflows import read_yaml
 from worker.workflows.api_export import EXPORT_AGAIN, NotAnExport, read_export
 from worker.workflows.bind import PICTURE_FIELDS, Binding, bound
 from worker.workflows.features import COMES_WITH, always_given
@@ -139,7 +140,7 @@ class _Reader:
     def manifest(self, shape: type[M]) -> M:
         """The last of the files to be read: raises BrokenEntry with what is wrong with either."""
         told = len(self._violations)
-        content = self._load(MANIFEST_FILE, yaml.safe_load)
+        content = self._load(MANIFEST_FILE, lambda text: read_yaml(text, self._folder))
         if content is not None or told == len(self._violations):
             try:
                 manifest = shape.model_validate({} if content is None else content)
