@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.e2e.place import Place
 from worker.demo.engine import FOLDER as SCRIPTED_ENGINE
 from worker.demo.engine import SCRIPT_VARIABLE
 from worker.demo.engine.script import Script
@@ -179,3 +180,8 @@ def owner_at(tmp_path: Path) -> Iterator[Callable[[RunningHorde], Owner]]:
 @pytest.fixture
 def owner(owner_at: Callable[[RunningHorde], Owner], horde: RunningHorde) -> Owner:
     return owner_at(horde)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)

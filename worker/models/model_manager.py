@@ -258,7 +258,8 @@ class ModelManager:
                 wait_limit_s=self._config.download_timeout, hosts=self._hosts,
             )  # fmt: skip
             stack.push_async_callback(self._loras.close)
-            await asyncio.to_thread(self._write_custom_file)
+            if self._custom_file is not None:
+                await asyncio.to_thread(write_custom_file, self._custom_file, self._custom.records.values())
             tasks = [
                 asyncio.create_task(self._keep_complete(own, models), name="models"),
                 asyncio.create_task(self._log_progress(), name="models-report"),
@@ -492,11 +493,3 @@ class ModelManager:
             await asyncio.sleep(self._times.report_s)
             if self._report.downloads:
                 logger.bind(action="download_progress").info("{}.", self.state())
-
-    def _write_custom_file(self) -> None:
-        if self._custom_file is None:
-            return
-        try:
-            write_custom_file(self._custom_file, self._custom.records.values())
-        except OSError as error:
-            logger.bind(action="custom_file_not_kept").warning("{} can't be written: {}", self._custom_file, error)

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from loguru import logger
+
 from worker.models.catalog.documents import read_json, write_json
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose, family_of, place
 from worker.models.catalog.schemas import PURPOSES
@@ -73,12 +75,18 @@ def shadowed(known: Mapping[str, ModelRecord], custom: CustomModels) -> tuple[st
 
 
 def write_custom_file(path: Path, records: Iterable[ModelRecord]) -> None:
-    """Write `custom_models.json` in reGen's format, or remove it when there are no records. Raises OSError."""
+    """Write `custom_models.json` in reGen's format, or remove it when there are no records.
+
+    It says once more what the settings say, to programs that look for it: that it can't be written is a warning.
+    """
     content = {record.name: _to_json(record) for record in records}
-    if content:
-        write_json(path, content, indent=4)
-    else:
-        path.unlink(missing_ok=True)
+    try:
+        if content:
+            write_json(path, content, indent=4)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.bind(action="custom_file_not_kept").warning("{} can't be written: {}", path, error)
 
 
 def read_custom_file(path: Path) -> CustomModels:

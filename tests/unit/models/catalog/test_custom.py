@@ -122,6 +122,13 @@ def test_the_file_has_regens_shape_and_reads_back(tmp_path):
     assert read_custom_file(path).records == {}
 
 
+def test_a_file_that_cannot_be_written_is_a_warning_and_not_an_error(tmp_path, said):
+    path = tmp_path / "custom_models.json"
+    path.mkdir()
+    write_custom_file(path, read_custom_models([entry()]).records.values())
+    assert any(str(path) in line and "can't be written" in line for line in said)
+
+
 def test_an_own_model_in_a_folder_that_comfyui_does_not_search_for_it_is_not_served(tmp_path, put):
     put(tmp_path / "lora" / "mine.safetensors")
     [record] = read_custom_models([entry(filepath="../lora/mine.safetensors")]).records.values()
