@@ -98,7 +98,7 @@ def test_the_terminal_tells_of_each_job_and_of_the_state_every_so_often(owner):
     requests = owner.ask()
     owner.start()
     owner.done(requests)
-    owner.until(lambda: ", 1 jobs done, 0 faulted; 1 images delivered, 0 faulted" in owner.output)
+    owner.until(lambda: ", 1 job done, 0 faulted; 1 image delivered, 0 faulted" in owner.output)
     assert "popped, Tiny SD1.5, 64x64, 4 steps" in owner.output
     assert "submitted, " in owner.output
     assert "Engine 1 (" in owner.output
@@ -136,7 +136,7 @@ def test_on_a_terminal_the_status_stays_at_the_bottom_and_jobs_go_by_above(owner
     reader = threading.Thread(target=read)
     reader.start()
     owner.done(requests)
-    owner.until(lambda: b"  1 jobs, " in seen)
+    owner.until(lambda: b"  1 job, " in seen)
     assert b"submitted, " in seen
     owner.signal()
     assert owner.end() == 0

@@ -41,7 +41,7 @@ def test_without_logging_nothing_is_written_into_the_logs_folder(
 
 def test_a_worker_that_ended_for_another_version_starts_again_by_its_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(command.os, "execve", lambda *given: started.append(given))
+    monkeypatch.setattr(command.os, "execvpe", lambda *given: started.append(given))
     monkeypatch.setattr(command.sys, "argv", ["horde-bridge", "run", "-n", "Fox"])
     monkeypatch.setenv(command.SWITCHED, "1")
 
@@ -49,5 +49,5 @@ def test_a_worker_that_ended_for_another_version_starts_again_by_its_launcher(mo
 
     launcher = command.ROOT / "horde-bridge.sh"
     ((program, arguments, environment),) = started
-    assert (program, arguments) == (launcher, [str(launcher), "run", "-n", "Fox"])
+    assert (program, arguments) == ("bash", ["bash", str(launcher), "run", "-n", "Fox"])
     assert command.SWITCHED not in environment

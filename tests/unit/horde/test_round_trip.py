@@ -19,7 +19,7 @@ from worker.horde.messages import PopRequest, PopResponse, SubmitRequest
 
 AGENT = "AI Horde Worker reGen:13.0.0:https://example.invalid/worker"
 #: hanging requests are given up soon
-LIMITS = dataclasses.replace(HASTY_LIMITS, submit_s=0.2, transfer_s=0.2, submit_retry=HASTY, transfer_retry=HASTY)
+LIMITS = dataclasses.replace(HASTY_LIMITS, submit_s=1.0, transfer_s=0.2, submit_retry=HASTY, transfer_retry=HASTY)
 
 
 def webp(width: int, height: int) -> bytes:

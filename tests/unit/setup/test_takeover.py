@@ -61,7 +61,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 
 def take_over(*arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(cli.app, ["takeover", *arguments])
+    done = CliRunner().invoke(cli.app_of(["takeover", "run"]), ["takeover", *arguments])
     error = "" if done.exception is None or isinstance(done.exception, SystemExit) else str(done.exception)
     return done.exit_code, done.output + error
 
