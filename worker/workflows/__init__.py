@@ -17,13 +17,28 @@ from typing import Any, Final
 
 import yaml
 
+
+class _OwnersLoader(yaml.SafeLoader):
+    """Of two equal keys YAML takes the last one, and nobody sees why the first one changes nothing."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value} stands there twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return node
+
+
 #: libyaml's loader is eight times as fast, but what is nested without end ends the process: for our own files only.
 _OUR_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_yaml(text: str, path: Path) -> Any:
     """The content of a YAML file, by its text. Raises YAMLError, ValueError and RecursionError."""
-    loader = _OUR_LOADER if path.is_relative_to(packaged_folder()) else yaml.SafeLoader
+    loader = _OUR_LOADER if path.is_relative_to(packaged_folder()) else _OwnersLoader
     return yaml.load(text, Loader=loader)  # noqa: S506 - both are safe loaders
 
 

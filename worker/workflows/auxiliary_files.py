@@ -12,12 +12,10 @@ from typing import Any, Final
 
 from worker.errors import JobNotServable
 from worker.workflows import packaged_folder, read_yaml
-from worker.workflows.families import TRAITS, ListedFile
+from worker.workflows.families import CONTROLNET_FOLDER, FOLDER, TRAITS, ListedFile
 from worker.workflows.request import RenderRequest, ServedModel
 from worker.workflows.types import QR_CODE, Family, Feature
 
-#: Where ControlNets lie, below the model root.
-CONTROLNET_FOLDER: Final = "controlnet"
 #: The post-processor that cuts out the background, as the payload names it.
 STRIP_BACKGROUND: Final = "strip_background"
 
@@ -113,6 +111,16 @@ def controlnets(family: Family) -> Mapping[str, tuple[ControlNet, ...]]:
     return {kind: tuple(choices) for kind, choices in found.items()}
 
 
+def odd_control_types() -> list[str]:
+    """Control types of families' files that no job asks for, as `file:key: what`."""
+    return [
+        f"{FOLDER}/{family.value}.yaml:controlnets: {kind} is no control type; there are {', '.join(ANNOTATORS)}"
+        for family in Family
+        for kind in controlnets(family)
+        if kind not in ANNOTATORS
+    ]
+
+
 def qr_controlnet(family: Family) -> AuxiliaryFile | None:
     """The family's ControlNet of the workflow qr_code."""
     listed = TRAITS[family].qr_controlnet
@@ -137,7 +145,7 @@ def needs(
     files: list[AuxiliaryFile] = []
     makes_map = request.return_control_map or not request.image_is_control
     if request.control_type and makes_map and Feature.ANNOTATE not in but_for:
-        files += ANNOTATORS[request.control_type]
+        files += ANNOTATORS.get(request.control_type, ())
     guidance = QR_CODE if request.workflow == QR_CODE else None if request.return_control_map else request.control_type
     if guidance and Feature.CONTROL not in but_for:
         network = controlnet(request.model, guidance, has)

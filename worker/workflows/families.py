@@ -2,22 +2,36 @@
 
 A file is called after the family, which is a baseline of the Horde's model reference. With a file, a template, and a
 model of that baseline, an owner serves a family that this project never heard of; where it is `like` another one, the
-file alone is enough.
+file alone is enough. A file with a mistake changes nothing, and costs only the families that are like its own.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from worker.workflows import packaged_folder, read_yaml
-from worker.workflows.types import Family
+from worker.workflows.types import Family, fold_baseline
 
 FOLDER = "families"
 #: The largest file that is read; ours have up to 4 kB.
 MAX_FILE_BYTES = 64 * 1024
+#: Files of a folder that are read, and mistakes in one that are told.
+MAX_FILES, MOST_TOLD = 200, 10
+#: Where ComfyUI looks for ControlNets, below the model root.
+CONTROLNET_FOLDER = "controlnet"
 
 Purpose = Literal["checkpoint", "unet", "text_encoder", "text_encoder_2", "vae", "stage_b", "stage_c"]
 
@@ -26,12 +40,18 @@ class _Data(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _relative(path: str) -> str:
+    if "\\" in path or ":" in path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise ValueError("a path within the models folder is wanted, with / between its parts")
+    return path
+
+
 class ListedFile(_Data):
     """A file beside the models, as auxiliary_files.yaml and a family's file write it."""
 
-    folder: str = Field(min_length=1)
+    folder: str = Field(min_length=1, pattern=r"^\w[\w.-]*$")
     #: path within the folder, as ComfyUI lists it
-    name: str = Field(min_length=1)
+    name: Annotated[str, AfterValidator(_relative)] = Field(min_length=1)
     #: category/name in the Horde's model reference, which then has address and checksum
     record: str = ""
     url: str | None = Field(default=None, pattern="^https://")
@@ -42,7 +62,7 @@ class OwnControlNet(_Data):
     """A ControlNet that owners may have, by the names they have it under: used where it is, and never fetched."""
 
     #: paths within the folder controlnet, the most usual first
-    names: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1)
+    names: list[Annotated[str, Field(min_length=1), AfterValidator(_relative)]] = Field(min_length=1)
     #: control type as a request has it → the `type` of SetUnionControlNetType by which a network for several types
     #: is told which; `auto` for one that need not be told
     types: dict[str, Annotated[str, Field(min_length=1)]] = Field(min_length=1)
@@ -95,7 +115,7 @@ class EngineNeeds(_Data):
     #: node classes
     nodes: list[str] = []
     #: `NodeClass.input` → choices that the input must list
-    choices: dict[str, Annotated[list[str], BeforeValidator(_texts)]] = {}
+    choices: dict[Annotated[str, Field(pattern=r"^.+\..+$")], Annotated[list[str], BeforeValidator(_texts)]] = {}
     #: the least version of ComfyUI, where no node tells it
     comfyui: str = Field(default="", pattern=r"^(\d+(\.\d+)*)?$")
 
@@ -107,12 +127,12 @@ class Traits(_Data):
     like: str = ""
     #: name as a person writes it; without one the family's own
     title: str = ""
-    #: further names of the baseline in model references, in lower case, words joined by underscores
-    baselines: list[str] = []
+    #: further names of the baseline in model references
+    baselines: list[Annotated[str, AfterValidator(fold_baseline)]] = []
     #: names that a person may write after ALL in models_to_load
-    groups: list[str] = []
+    groups: list[Annotated[str, AfterValidator(fold_baseline)]] = []
     #: beginnings of CivitAI's names of the base models whose LoRAs work with the family, in lower case
-    civitai: list[str] = []
+    civitai: list[Annotated[str, AfterValidator(str.casefold)]] = []
     #: side of the squares that the models were trained on, in pixels
     native_px: int = Field(ge=64, le=8192)
     #: the smallest side that works, in pixels
@@ -149,7 +169,7 @@ class Traits(_Data):
     #: QR codes come only with allow_sdxl_controlnet
     qr_code_by_switch: bool = False
     #: sets of files, by their purposes, that make a whole model
-    files: list[list[Purpose]] = Field(default=[["checkpoint"]], min_length=1)
+    files: list[Annotated[list[Purpose], Field(min_length=1)]] = Field(default=[["checkpoint"]], min_length=1)
     marks: Marks = Marks()
     #: control type as a request has it → its ControlNet. A type that is not here is not served.
     controlnets: dict[str, ListedFile] = {}
@@ -162,12 +182,22 @@ class Traits(_Data):
     #: an engine without these is offered no job of the family
     needs: EngineNeeds = EngineNeeds()
 
+    @field_validator("controlnets", "qr_controlnet")
+    @classmethod
+    def _where_comfyui_looks(cls, found: Any) -> Any:
+        for listed in found.values() if isinstance(found, dict) else filter(None, [found]):
+            if listed.folder != CONTROLNET_FOLDER:
+                raise ValueError(f"ComfyUI finds ControlNets in the folder {CONTROLNET_FOLDER} alone")
+        return found
+
 
 TRAITS: dict[Family, Traits] = {}
 #: Other name of a baseline → its family.
 BASELINES: dict[str, Family] = {}
 #: Each family's file as it was read, for those that are `like` it. The names are a family's own.
 _READ: dict[str, dict[str, Any]] = {}
+#: The same of our own files, for an owner's that change them.
+_OURS: dict[str, dict[str, Any]] = {}
 _OWN_NAMES = frozenset({"like", "title", "baselines", "groups"})
 
 
@@ -176,46 +206,102 @@ def load(folder: Path) -> list[str]:
 
     Returns what is wrong, as `file:key: what`; a file with a mistake changes nothing.
     """
-    wrong: list[str] = []
+    found, wrong = _read(folder)
+    mistaken: set[str] = set()
+    while True:
+        made: dict[str, Traits] = {}
+        mistakes: dict[str, list[str]] = {}
+        for name in found:
+            try:
+                made[name] = Traits.model_validate(_with_likeness(name, found, mistaken))
+                _refuse_foreign_names(name, made)
+            except ValidationError as error:
+                mistakes[name] = [
+                    f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}"
+                    for each in itertools.islice(error.errors(include_url=False), MOST_TOLD)
+                ]
+                if error.error_count() > MOST_TOLD:
+                    mistakes[name].append(f": {error.error_count() - MOST_TOLD} more mistakes")
+            except ValueError as error:
+                mistakes[name] = [str(error)]
+        if not mistakes:
+            break
+        # What is like one with a mistake is looked at again, without that one. In a circle all are told.
+        followers = {name for name in mistakes if mistakes.keys() & set(_likes(name, found))}
+        for name in sorted(mistakes.keys() - followers or mistakes):
+            wrong += [f"{FOLDER}/{name}.yaml:{each}" for each in mistakes[name]]
+            mistaken.add(name)
+            del found[name]
+    for name, traits in made.items():
+        _READ[name] = found[name]
+        _add(Family.register(name), traits)
+    return wrong
+
+
+def _read(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Family → content of its file, and what can't be read."""
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted((folder / FOLDER).glob("*.yaml")):
+    wrong: list[str] = []
+    paths = sorted(itertools.islice((folder / FOLDER).glob("*"), MAX_FILES + 1))
+    if len(paths) > MAX_FILES:
+        return {}, [f"{FOLDER}:: holds more than {MAX_FILES} files, so none of them is read"]
+    for path in paths:
+        name = fold_baseline(path.stem)
+        if path.suffix.casefold() in {".yml", ".yaml"} and path.suffix != ".yaml":
+            wrong.append(f"{FOLDER}/{path.name}:: is not read; its name must end in .yaml")
+        # Editors and systems leave hidden files beside the others.
+        if path.suffix != ".yaml" or path.name.startswith("."):
+            continue
         try:
+            if name in found:
+                raise ValueError(f"another file is for {name} as well")
             if path.stat().st_size > MAX_FILE_BYTES:
                 raise ValueError(f"is larger than {MAX_FILE_BYTES} bytes")
             content = read_yaml(path.read_text("utf-8-sig"), path)
             if not isinstance(content, dict):
                 raise ValueError("holds no keys with values")  # noqa: TRY004 - bad data, not a bad call
-            found[path.stem] = content
+            if content.get("like") == name and name in _OURS:
+                content = {**_OURS[name], **{key: value for key, value in content.items() if key != "like"}}
+            found[name] = content
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             wrong.append(f"{FOLDER}/{path.name}:: can't be read: {' '.join(str(error).split())}")
-    for name, content in found.items():
-        place = f"{FOLDER}/{name}.yaml"
-        try:
-            traits = Traits.model_validate(_with_likeness(name, found))
-        except ValidationError as error:
-            for each in error.errors(include_url=False):
-                key = ".".join(map(str, each["loc"]))
-                wrong.append(f"{place}:{key}: {each['msg'].removeprefix('Value error, ')}")
-        except ValueError as error:
-            wrong.append(f"{place}:like: {error}")
-        else:
-            _READ[name] = content
-            _add(Family.register(name), traits)
-    return wrong
+    return found, wrong
 
 
-def _with_likeness(name: str, found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _with_likeness(name: str, found: Mapping[str, dict[str, Any]], mistaken: Iterable[str]) -> dict[str, Any]:
     """A family's file, completed by those that it is like. Raises ValueError for one that does not exist."""
     whole, at, seen = dict(found[name]), found[name], {name}
     while like := at.get("like"):
         if not isinstance(like, str) or (like not in found and like not in _READ):
-            raise ValueError(f"there is no family {like!r}; there are {', '.join(sorted({*found, *_READ} - {name}))}")
+            if isinstance(like, str) and like in mistaken:
+                raise ValueError(f"like: there is a mistake in the file of {like}")
+            raise ValueError(
+                f"like: there is no family {like!r}; there are {', '.join(sorted({*found, *_READ} - {name}))}"
+            )
         if like in seen:
-            raise ValueError(f"it leads back to {like}")
+            raise ValueError(f"like: it leads back to {like}")
         seen.add(like)
         at = found[like] if like in found else _READ[like]
         whole = {**{key: value for key, value in at.items() if key not in _OWN_NAMES}, **whole}
     return whole
+
+
+def _likes(name: str, found: Mapping[str, dict[str, Any]]) -> Iterator[str]:
+    """The others of these that the family is like, the nearest first."""
+    seen = {name}
+    while isinstance(like := found[name].get("like"), str) and like in found and like not in seen:
+        seen.add(like)
+        yield like
+        name = like
+
+
+def _refuse_foreign_names(name: str, made: Mapping[str, Traits]) -> None:
+    """Raises ValueError where one of the family's `baselines` is another family, or another one's too."""
+    of_files = {**{family.value: traits for family, traits in TRAITS.items()}, **made}
+    for other in made[name].baselines:
+        for family, traits in of_files.items():
+            if family != name and other in {family, *traits.baselines}:
+                raise ValueError(f"baselines: {other} means the family {family} already")
 
 
 def _add(family: Family, traits: Traits) -> None:
@@ -265,3 +351,4 @@ OTHER_MODELS: Mapping[str, Marks] = _other_models()
 
 if _mistakes := load(packaged_folder()):
     raise ValueError(f"the packaged families have mistakes: {'; '.join(_mistakes)}")
+_OURS.update(_READ)

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from worker.workflows.types import Dialect, Family, Feature, Mode
+from worker.workflows.types import Dialect, Family, Feature, Mode, fold_baseline
 
 
 def _listed(value: Any) -> Any:
@@ -23,7 +23,9 @@ def _listed(value: Any) -> Any:
 
 
 #: A known family; whoever names another one reads which there are.
-KnownFamily = Annotated[Family, PlainValidator(Family)]
+KnownFamily = Annotated[
+    Family, PlainValidator(lambda name: Family(fold_baseline(name) if isinstance(name, str) else name))
+]
 #: One text or a list of them.
 Texts = Annotated[list[str], BeforeValidator(_listed)]
 

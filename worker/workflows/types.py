@@ -7,6 +7,11 @@ from enum import Enum
 QR_CODE = "qr_code"
 
 
+def fold_baseline(text: str) -> str:
+    """The baseline in lower case, its words joined by underscores, for comparison."""
+    return "_".join(text.casefold().replace("_", " ").split())
+
+
 class _Registry(type):
     """Makes the class a collection of its registered instances, each also by its name in capitals."""
 

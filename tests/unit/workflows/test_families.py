@@ -166,15 +166,111 @@ def test_a_baseline_that_is_like_a_known_family_is_served_by_one_line(tmp_path: 
             {"a": "native_px: 512\ncontrolnets: {canny: {folder: c, name: n, url: 'http://x'}}"},
             "families/a.yaml:controlnets.canny.url: String should match",
         ),
+        (
+            {"a": "native_px: 512\ncontrolnets: {canny: {folder: controlnets, name: n}}"},
+            "families/a.yaml:controlnets: ComfyUI finds ControlNets in the folder controlnet alone",
+        ),
+        (
+            {"a": "native_px: 512\ncontrolnets: {canny: {folder: controlnet, name: ../../n}}"},
+            "families/a.yaml:controlnets.canny.name: a path within the models folder is wanted",
+        ),
+        (
+            {"a": "native_px: 512\nlayer_diffuse: {model: {folder: .., name: n}, decoder: {folder: vae, name: n}}"},
+            "families/a.yaml:layer_diffuse.model.folder: String should match",
+        ),
+        ({"a": "native_px: 512\nfiles: [[]]"}, "families/a.yaml:files.0: List should have at least 1 item"),
+        ({"a": "native_px: 512\nneeds: {choices: {CLIPLoader: krea2}}"}, "families/a.yaml:needs.choices.CLIPLoader"),
+        ({"a": "native_px: 512\nnative_px: 1024"}, "families/a.yaml:: can't be read: native_px stands there twice"),
+        (
+            {"a": "native_px: 512\nbaselines: [Stable Diffusion XL]"},
+            "families/a.yaml:baselines: stable_diffusion_xl means the family stable_diffusion_xl already",
+        ),
+        (
+            {"a": "native_px: 512\nbaselines: [sd fifteen]", "A": "like: flux_1"},
+            "families/a.yaml:: can't be read: another file is for a as well",
+        ),
+        ({"a": "like: b\nnative_px: 512", "b": "cost: 2"}, "families/a.yaml:like: there is a mistake in the file of b"),
     ],
 )
-def test_a_likeness_that_leads_nowhere_is_told(tmp_path: Path, files: dict[str, str], sentence: str) -> None:
-    (tmp_path / "families").mkdir()
+def test_a_file_that_makes_no_family_is_told(tmp_path: Path, files: dict[str, str], sentence: str) -> None:
+    assert any(line.startswith(sentence) for line in loaded(tmp_path, files))
+    assert "a" not in Family or "A" in files
+    for family in Family:
+        list(families.lineage(family))
+
+
+def loaded(folder: Path, files: dict[str, str]) -> list[str]:
+    """What is wrong with a folder of these families."""
+    (folder / "families").mkdir()
     for name, content in files.items():
-        (tmp_path / "families" / f"{name}.yaml").write_text(content, "utf-8")
-    found = families.load(tmp_path)
-    assert any(line.startswith(sentence) for line in found), found
-    assert "a" not in Family
+        (folder / "families" / (name if "." in name else f"{name}.yaml")).write_text(content, "utf-8")
+    return families.load(folder)
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_mistake_costs_only_the_families_that_are_like_that_one(tmp_path: Path) -> None:
+    files = {"a": "like: b", "b": "like: c", "c": "cost: 2", "d": "like: stable_diffusion_xl\ncost: 3"}
+    assert loaded(tmp_path, files) == [
+        "families/c.yaml:native_px: Field required",
+        "families/b.yaml:like: there is a mistake in the file of c",
+        "families/a.yaml:like: there is a mistake in the file of b",
+    ]
+    assert [name in Family for name in "abcd"] == [False, False, False, True]
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_broken_file_for_one_of_ours_leaves_ours_to_those_that_are_like_it(tmp_path: Path) -> None:
+    [wrong] = loaded(tmp_path, {"a": "like: flux_1", "flux_1": "cost: 2"})
+    assert wrong == "families/flux_1.yaml:native_px: Field required"
+    assert TRAITS[Family("a")].cost == TRAITS[Family.FLUX_1].cost == 10
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_file_that_is_like_ours_of_the_same_name_changes_only_what_it_says(tmp_path: Path) -> None:
+    before = TRAITS[Family.FLUX_DEV]
+    assert loaded(tmp_path, {"flux_dev": "like: flux_dev\ncost: 7"}) == []
+    for _ in range(2):
+        assert TRAITS[Family.FLUX_DEV] == before.model_copy(update={"cost": 7.0})
+        assert list(families.lineage(Family.FLUX_DEV)) == [Family.FLUX_DEV, Family.FLUX_1]
+        assert families.load(tmp_path) == []
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_names_are_taken_however_they_are_written(tmp_path: Path) -> None:
+    content = "like: stable_diffusion_xl\nbaselines: [Noob v5]\ngroups: [Noob XL]\ncivitai: [Noob]"
+    assert loaded(tmp_path, {"Noob XL": content}) == []
+    noob = Family("noob_xl")
+    assert [family_of(name) for name in ("noob xl", "NOOB_XL", "Noob V5")] == [noob] * 3
+    assert families.of_group("noob_xl") == {noob}
+    assert civitai_fits("Noob 5", noob)
+    assert not civitai_fits("noob 5", Family.STABLE_DIFFUSION_XL)
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_files_that_are_not_read_are_named_unless_they_are_hidden(tmp_path: Path) -> None:
+    files = {"a.yml": "native_px: 512", "b.YAML": "native_px: 512", "._c.yaml": "\0", "notes.txt": "x"}
+    assert loaded(tmp_path, files) == [
+        "families/a.yml:: is not read; its name must end in .yaml",
+        "families/b.YAML:: is not read; its name must end in .yaml",
+    ]
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_thousand_mistakes_are_no_thousand_lines(tmp_path: Path) -> None:
+    found = loaded(tmp_path, {"a": f"native_px: 512\ngroups: [{', '.join(['1'] * 1000)}]"})
+    assert len(found) == families.MOST_TOLD + 1
+    assert found[-1] == "families/a.yaml:: 990 more mistakes"
+    for number in range(families.MAX_FILES):
+        (tmp_path / "families" / f"{number}.yaml").touch()
+    assert families.load(tmp_path) == ["families:: holds more than 200 files, so none of them is read"]
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_control_type_that_no_job_asks_for_is_told(owner: Path) -> None:
+    more = "controlnets: {cany: {folder: controlnet, name: n.safetensors}}"
+    (owner / "families" / "krea_2.yaml").write_text(KREA + more, "utf-8")
+    [wrong] = everything_wrong(Library.load(packaged_folder(), owner), snapshot())
+    assert wrong.startswith("families/krea_2.yaml:controlnets: cany is no control type; there are canny, ")
 
 
 def test_no_code_tells_families_apart_by_name() -> None:

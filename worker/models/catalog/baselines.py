@@ -16,9 +16,8 @@ from loguru import logger
 
 from worker.errors import DownloadError
 from worker.models.catalog.documents import fetch_kept, read_kept
-from worker.models.catalog.records import fold_baseline
 from worker.workflows import families
-from worker.workflows.types import Family
+from worker.workflows.types import Family, fold_baseline
 
 ADDRESS: Final = "https://models.aihorde.net/api/model_references/v2/image_generation/baselines/export"
 FILE: Final = "image_baselines.cached.json"

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from worker.models.catalog.records import ModelRecord, fold_baseline
+from worker.models.catalog.records import ModelRecord
 from worker.workflows.families import TRAITS, EngineNeeds, groups, of_group
-from worker.workflows.types import Family
+from worker.workflows.types import Family, fold_baseline
 
 #: Names of groups after ALL that stand for a flag of the record.
 FLAG_GROUPS: Final[Mapping[str, Callable[[ModelRecord], bool]]] = MappingProxyType(

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from worker.workflows.families import BASELINES
-from worker.workflows.types import Family
+from worker.workflows.types import Family, fold_baseline
 
 
 class Category(str, Enum):
@@ -105,15 +105,10 @@ class ModelRecord:
         return sum(known) if known and len(known) == len(sizes) else self.size_on_disk
 
 
-def fold_baseline(text: str) -> str:
-    """The baseline in lower case, its words joined by underscores, for comparison."""
-    return "_".join(text.casefold().replace("_", " ").split())
-
-
 def family_of(baseline: str) -> Family | None:
     """The family of a baseline, None when it is not supported."""
     folded = fold_baseline(baseline)
-    return BASELINES.get(folded) or next((family for family in Family if family == folded), None)
+    return Family(folded) if folded in Family else BASELINES.get(folded)
 
 
 def place(category_folder: str, *parts: str) -> tuple[str, str]:
