@@ -66,7 +66,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A tree of some hundred files, so that there is a middle of copying it."""
-    tree = fake_tree(tmp_path / "tree", "0.2")
+    tree = fake_tree(tmp_path / "tree", "0.33.0")
     for number in range(600):
         (tree / f"module_{number}.py").write_text("x = 1\n" * 50, encoding="utf-8")
     return tree

@@ -31,15 +31,30 @@ app = typer.Typer(help="ComfyUIs side by side: add one, try it, use it, go back.
 Name = Annotated[str, typer.Argument(help="As `engine list` shows it.")]
 
 
-def _is_python(program: Path) -> bool:
-    """Whether the program runs what only a Python does, within half a minute."""
+#: What runs any ComfyUI, by the names that are imported.
+PACKAGES = ("torch", "torchvision", "numpy", "PIL", "aiohttp", "yaml", "safetensors", "transformers")
+#: Prints what of them a Python lacks, which is quicker than to import them.
+LACKS = (
+    "import importlib.util, sys; print('lacks', *(each for each in sys.argv[1:] if not importlib.util.find_spec(each)))"
+)
+
+
+def _refuse_unfit(python: Path) -> None:
+    """Raises EngineChangeRefused for what is no Python, or one without the packages that any ComfyUI needs."""
     try:
         done = subprocess.run(
-            [program, "-c", "print(6 * 7)"], check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=30
+            [python, "-c", LACKS, *PACKAGES], check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=30
         )
+        said = done.stdout.decode(errors="replace").split()
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.stdout.strip() == b"42"
+        said = []
+    if said[:1] != ["lacks"]:
+        raise EngineChangeRefused(f"There is no Python {python}.", remedy="Name the program itself, or leave it out.")
+    if lacking := said[1:]:
+        raise EngineChangeRefused(
+            f"{python} lacks {', '.join(lacking)}, without which no ComfyUI runs.",
+            remedy="Install PyTorch and the tree's requirements.txt there, or leave --python out to have it set up.",
+        )
 
 
 @app.command("list")
@@ -110,8 +125,8 @@ def add(
     wanted = read_source(source)
     runtime = _installed()
     shelf, screen, began = Shelf(runtime), Screen(), time.monotonic()
-    if python is not None and not _is_python(python):
-        raise EngineChangeRefused(f"There is no Python {python}.", remedy="Name the program itself, or leave it out.")
+    if python is not None:
+        _refuse_unfit(python)
 
     def make(folder: Path) -> None:
         screen.say(f"Taking the tree from {wanted.spelled}")

@@ -84,15 +84,17 @@ def _write(entry: _Entry, place: Path, most: int) -> int:
 def _parts(name: str) -> tuple[str, ...]:
     """The folders and the name of an entry. Raises InputRefused where it leads elsewhere."""
     path = PurePosixPath(name)
-    bad = path.is_absolute() or not path.parts or any(_is_bad(part) for part in path.parts)
+    bad = path.is_absolute() or not path.parts or not all(map(is_file_name, path.parts))
     if bad or len(name) > 1000:  # noqa: PLR2004 - longer than any system takes
         raise InputRefused(f"The archive has a file with a name that is not taken: {name[:200]!r}.")
     return path.parts
 
 
-def _is_bad(part: str) -> bool:
+def is_file_name(part: str) -> bool:
+    """Whether every system takes this for the name of a file, and for no other."""
     dots = part in {".", ".."} or part.endswith((".", " "))
-    return dots or not _FORBIDDEN.isdisjoint(part) or part.split(".", maxsplit=1)[0].casefold() in _DEVICES
+    is_device = part.split(".", maxsplit=1)[0].casefold() in _DEVICES
+    return not dots and not is_device and _FORBIDDEN.isdisjoint(part)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ Every audit returns all mistakes, as sentences that begin with the place, `node:
 would refuse, or run otherwise than the author meant; what it ignores or converts is a remark.
 """
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ from worker.workflows.node_classes import (
     fits,
     snapshot,
     value_problem,
+    version_numbers,
 )
 from worker.workflows.template_reader import GRAPH_FILE, MANIFEST_FILE
 from worker.workflows.templates import Fragment, LibraryEntry, Template
@@ -150,7 +150,7 @@ def for_these_nodes(library: Library, object_info: ObjectInfo) -> tuple[Template
 
 def _is_older(needs: EngineNeeds, version: str) -> str:
     """How an engine's version falls short of what a family needs; "" where it does not."""
-    if not needs.comfyui or _numbers(version) >= _numbers(needs.comfyui):
+    if not needs.comfyui or version_numbers(version) >= version_numbers(needs.comfyui):
         return ""
     return f"it needs ComfyUI {needs.comfyui} or newer, and the engine is {version or 'of an unknown version'}"
 
@@ -168,12 +168,6 @@ def _lacks(needs: EngineNeeds, object_info: ObjectInfo) -> str:
             if spec is None or (spec.choices is not None and choice not in spec.choices):
                 return f"the engine's {place} has no {choice}"
     return ""
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """A version for comparison; what follows the numbers, as in 0.34.0rc1, does not count."""
-    found = re.match(r"v?(\d{1,9}(?:\.\d{1,9}){0,3})", version.strip())
-    return tuple(map(int, found[1].split("."))) if found else ()
 
 
 def audit_library(library: Library, object_info: ObjectInfo) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
@@ -159,3 +160,9 @@ def conversion(value: Any, spec: InputSpec) -> str | None:
     if type(value) is CONVERTED[spec.kind] or takes_whole_numbers:
         return None
     return f"ComfyUI takes {value!r} as {converted!r}"
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """A version for comparison; what follows the numbers, as in 0.34.0rc1, does not count."""
+    found = re.match(r"v?(\d{1,9}(?:\.\d{1,9}){0,3})", version.strip())
+    return tuple(map(int, found[1].split("."))) if found else ()

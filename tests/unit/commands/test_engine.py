@@ -31,6 +31,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AIWORKER_RUNTIME_DIR", str(folder))
     monkeypatch.setenv("COLUMNS", "200")
+    # The Python of the tests passes for one that runs a ComfyUI.
+    monkeypatch.setattr(commands, "PACKAGES", ("json",))
 
     def invoke(*arguments: str) -> str:
         result = CliRunner().invoke(app, list(arguments))
@@ -126,7 +128,7 @@ def test_an_equal_engine_is_told_as_that_and_used_without_a_question(
 
 
 def test_a_trial_of_some_jobs_is_not_remembered(run: Run, added: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    trial_that_finds(monkeypatch)
+    trial_that_finds(monkeypatch, pictures=[Compared("a", "b", 0, 0.0, 1.0, 1.0)])
     told = json.loads(run("try", added, "--only", "SDXL", "--json"))
     assert told["takes"] is True
     assert listed(run)[added]["trial"] is None
@@ -157,3 +159,19 @@ def test_verdicts_are_of_the_engine_they_were_found_of(run: Run, added: str) -> 
     shelf.change(lambda state: state.with_verdict(added, Verdict(5.0, "installed", takes=True, summary="equal")))
     run("remove", added)
     assert shelf.state.verdicts == {}
+
+
+def test_a_python_without_what_comfyui_needs_is_refused_before_anything_is_copied(
+    run: Run, added: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "PACKAGES", ("json", "torch_of_nobody", "numpy_of_nobody"))
+    with pytest.raises(EngineChangeRefused, match="lacks torch_of_nobody, numpy_of_nobody, without which"):
+        run("add", "newer", "--python", sys.executable, "--name", "other")
+    assert list(listed(run)) == ["installed", added]
+
+
+def test_a_comfyui_that_is_too_old_is_refused_by_its_version(run: Run, added: str, tmp_path: Path) -> None:
+    fake_tree(tmp_path / "older", "0.3.74")
+    with pytest.raises(EngineChangeRefused, match=r"ComfyUI 0\.3\.74, and the worker needs 0\.3\.75 or newer"):
+        run("add", "older", "--python", sys.executable)
+    assert list(listed(run)) == ["installed", added]

@@ -1,7 +1,10 @@
 """Engines side by side: added whole or not at all, used, gone back from, removed; nothing else is touched."""
 
+import contextlib
 import json
+import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,7 +68,14 @@ def test_the_engine_in_use_takes_the_place_of_the_installed_one_unless_the_owner
     assert shelf.runtime_for(own=True).comfyui == shelf.installed.comfyui
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "-x", INSTALLED, "x.partial", "x.gone", "x" * 41, "a b", "state\n"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "..", "a/b", "-x", INSTALLED, "x.partial", "x.gone", "x" * 41, "a b", "state\n"),
+        # the shelf's own file, and what Windows reads as another name
+        *(STATE_FILE, "Installed", "State.JSON", "x.PARTIAL", "x.", "con", "NUL.1"),
+    ],
+)
 def test_a_name_that_is_none_is_refused(shelf: Shelf, name: str) -> None:
     with pytest.raises(EngineChangeRefused, match="can't be called"):
         put(shelf, name)
@@ -169,6 +179,38 @@ def test_what_is_removed_is_forgotten(shelf: Shelf) -> None:
     assert names(shelf) == [INSTALLED]
     state = shelf.state
     assert (state.previous, state.verdicts, state.speeds) == (INSTALLED, {}, {})
+
+
+def test_an_engine_takes_over_nothing_from_one_of_its_name_that_is_gone(shelf: Shelf) -> None:
+    """A removal that was killed, or a folder deleted by hand, leaves what was known of it, or even in use."""
+    put(shelf, "new")
+    shelf.use("new")
+    shelf.change(lambda state: state.with_verdict("new", Verdict(1.0, INSTALLED, takes=True, summary="fine")))
+    shelf.change(lambda state: state.with_speeds("new", {"a": 1.0}))
+    shutil.rmtree(shelf.folder / "new")
+    assert shelf.in_use.name == INSTALLED
+    put(shelf, "new", "0.3")
+
+    state = shelf.state
+    assert shelf.in_use.name == INSTALLED
+    assert (state.current, state.previous, state.verdicts, state.speeds) == (INSTALLED, INSTALLED, {}, {})
+    assert state.reason == "new was gone"
+
+
+def test_one_that_is_removed_meanwhile_is_not_taken_into_use(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(shelf, "new")
+    locked = shelf._locked
+
+    @contextlib.contextmanager
+    def late(name: str) -> Iterator[None]:
+        with locked(name):
+            (shelf.folder / "new").rename(shelf.folder / "new.gone")
+            yield
+
+    monkeypatch.setattr(shelf, "_locked", late)
+    with pytest.raises(EngineChangeRefused, match="There is no engine 'new'"):
+        shelf.use("new")
+    assert shelf.state.current == INSTALLED
 
 
 def test_the_state_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -75,6 +75,12 @@ def test_an_engine_that_does_not_run_is_not_taken_whatever_else() -> None:
     assert found.summary == "It does not run: no torch"
 
 
+def test_an_engine_of_whose_pictures_nothing_is_known_is_not_taken() -> None:
+    for found in (report(), report((FAILED, BLACK)), replace(report(), untried=["a"])):
+        assert found.complaints == ["No job was done by both engines, so nothing is known of its pictures."]
+    assert report((BLACK, FAILED)).complaints == ["1 job failed: job 1."]
+
+
 def test_a_report_is_json() -> None:
     told = json.loads(json.dumps(report((BLACK, rendered(0, 0, 0, 9, 0, 3)), (BLACK, FAILED)).as_json()))
     assert told["takes"] is False

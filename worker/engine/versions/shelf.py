@@ -31,6 +31,7 @@ from worker.engine.versions.state import INSTALLED, STATE_FILE, EngineState
 from worker.engine.versions.tree import missing_in, version_of
 from worker.errors import EngineChangeRefused
 from worker.process.file_lock import lock
+from worker.untrusted.archives import is_file_name
 from worker.untrusted.json_reader import read_json_file
 from worker.whole_file import write_whole
 
@@ -126,7 +127,7 @@ class Shelf:
         `python`: one of the owner's, in place of an environment. Nothing else is touched, and what was begun and not
         finished is cleared away. Raises EngineChangeRefused, and what `make` raises.
         """
-        if not NAME.fullmatch(name) or name == INSTALLED or name.endswith((PARTIAL, GONE)):
+        if not is_name(name):
             raise EngineChangeRefused(
                 f"An engine can't be called {name!r}.",
                 remedy="Give it another --name: letters, digits, full stops and hyphens, 40 of them at most.",
@@ -146,7 +147,9 @@ class Shelf:
                     raise EngineChangeRefused(f"What came is no ComfyUI: it has no {', '.join(missing)}.")
                 told = {"origin": origin, "added": time.time(), "python": str(python or "")}
                 write_whole(partial / ORIGIN_FILE, json.dumps(told))
-                partial.rename(self.folder / name)
+                with self._locked(STATE_LOCK):
+                    self._forget(name)
+                    partial.rename(self.folder / name)
             except BaseException:
                 _remove(partial)
                 raise
@@ -161,8 +164,8 @@ class Shelf:
 
     def use(self, name: str, *, reason: str = "") -> EngineState:
         """Have this engine started from now on; the one before is kept. `reason`: why, if not for the owner's word."""
-        self.need(name)
         with self._locked(STATE_LOCK):
+            self.need(name)
             state = self.state
             if state.current != name:
                 state = state.using(name, now=time.time(), reason=reason)
@@ -197,6 +200,14 @@ class Shelf:
             self.state.without(name).save(self.folder)
             _remove(self.folder / f"{name}{GONE}")
 
+    def _forget(self, name: str) -> None:
+        """Forget an engine that was called so and is gone without `remove`: nothing of it holds for another one."""
+        state = self.state
+        if state.current == name:
+            state = state.using(INSTALLED, now=time.time(), reason=f"{name} was gone")
+        if (state := state.without(name)) != self.state:
+            state.save(self.folder)
+
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
         """Hold a lock. Raises EngineChangeRefused while another process does."""
@@ -219,6 +230,13 @@ class Shelf:
         for path in self.folder.iterdir():
             if path.name.endswith((PARTIAL, GONE)):
                 _remove(path)
+
+
+def is_name(name: str) -> bool:
+    """Whether an engine may be called so: by no name of the shelf's own, nor one that some system reads as another."""
+    folded = name.casefold()
+    taken = folded in {INSTALLED, STATE_FILE} or folded.endswith((PARTIAL, GONE))
+    return bool(NAME.fullmatch(name)) and not taken and is_file_name(name)
 
 
 #: A change of the state takes milliseconds; making an engine takes minutes, which nobody is to wait for unawares.

@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 import httpx
 
 from worker.engine.install.shell import without_passwords
-from worker.engine.versions.tree import LEFT_OUT, TREE_BOUNDS, is_left_out, missing_in, version_of
+from worker.engine.versions.tree import LEFT_OUT, TREE_BOUNDS, is_left_out, is_too_old, missing_in, version_of
 from worker.errors import EngineChangeRefused, InputRefused
 from worker.process.child import child_environment
 from worker.untrusted.archives import copy_tree, unpack
 from worker.untrusted.http_body import IDENTITY, SlowWatch, iter_body
 from worker.untrusted.text import quote, redact_links
+from worker.workflows.node_classes import PINNED_VERSION
 
 #: ComfyUI's archive has 15 MB, its repository with all history 300.
 DOWNLOAD_MAX_BYTES = 500 * 10**6
@@ -76,6 +77,7 @@ def read_source(text: str) -> Source:
             raise EngineChangeRefused(f"There is no folder {folder}.", remedy=USAGE)
         if missing := missing_in(folder):
             raise EngineChangeRefused(f"{folder} holds no ComfyUI: {', '.join(missing)} not found.", remedy=USAGE)
+        refuse_old(folder)
         return Source(folder=folder)
     parts = urlsplit(text)
     if parts.scheme not in SCHEMES or not parts.hostname:
@@ -119,6 +121,16 @@ def fetch(source: Source, tree: Path, scratch: Path, tell: Tell) -> None:
         _discard(tree / name)
     if missing := missing_in(tree):
         raise EngineChangeRefused(f"{source.spelled} is no ComfyUI: it has no {', '.join(missing)}.")
+    refuse_old(tree)
+
+
+def refuse_old(tree: Path) -> None:
+    """Raises EngineChangeRefused for a ComfyUI that lacks what the worker asks of it."""
+    if is_too_old(tree):
+        raise EngineChangeRefused(
+            f"This is ComfyUI {version_of(tree)}, and the worker needs {PINNED_VERSION} or newer.",
+            remedy="Name a newer one.",
+        )
 
 
 def archive_url(source: Source) -> str:

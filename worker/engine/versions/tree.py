@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from worker.untrusted.archives import ArchiveBounds
+from worker.workflows.node_classes import PINNED_VERSION, version_numbers
 
 #: The file is a hundred bytes.
 VERSION_MAX_BYTES = 4096
@@ -27,6 +28,12 @@ def version_of(tree: Path) -> str:
     except OSError:
         return ""
     return found[1] if found else ""
+
+
+def is_too_old(tree: Path) -> bool:
+    """Whether it is older than any that the worker can speak to. One that does not tell its version is taken as new."""
+    version = version_of(tree)
+    return bool(version) and version_numbers(version) < version_numbers(PINNED_VERSION)
 
 
 def missing_in(tree: Path) -> list[str]:

@@ -105,6 +105,8 @@ class TrialReport:
                 + ", ".join(f"{each.job} by up to {each.largest_difference}" for each in other)
                 + " of 255."
             )
+        if not any(each.largest_difference is not None for each in self.pictures) and not said:
+            said.append("No job was done by both engines, so nothing is known of its pictures.")
         if self.is_slow:
             said.append(f"Slow: jobs take {self.times_as_long:.2f} times as long.")
         return said
