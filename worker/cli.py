@@ -95,7 +95,7 @@ def main() -> None:
         code = 1
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        complain(f"{place}{logs.io_reason(error)}. Check that the path exists and that its permissions are right.")
+        complain(f"{place}{logs.io_reason(error)}. {logs.io_remedy(error)}")
         code = 1
     except Exception as error:
         if not hasattr(error, "format_message"):

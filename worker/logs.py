@@ -6,6 +6,7 @@ including the texts of exceptions, known secrets are removed, presigned URLs los
 visible: it can neither control the terminal nor begin a line of its own.
 """
 
+import errno
 import json
 import logging
 import os
@@ -104,6 +105,15 @@ def io_reason(error: OSError) -> str:
     if isinstance(error, (FileExistsError, NotADirectoryError)):
         return "there is a file where a folder is needed"
     return error.strerror or type(error).__name__
+
+
+def io_remedy(error: OSError) -> str:
+    """What an owner can do about it."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return "Make room on the disk, then try again."
+    if error.errno == errno.EROFS:
+        return "It lies on a disk that can only be read."
+    return "Check that the path exists and that its permissions are right."
 
 
 class LogFormat(str, Enum):

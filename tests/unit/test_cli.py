@@ -1,5 +1,6 @@
 """What an owner types, and what comes of a slip."""
 
+import errno
 import sys
 from pathlib import Path
 
@@ -64,6 +65,16 @@ def test_a_path_that_cannot_be_used_is_one_sentence(typed, monkeypatch):
     assert code == 1
     assert text.startswith("horde-bridge: /proc/x: Permission denied. Check")
     assert len(text.splitlines()) == 1
+
+
+def test_a_full_disk_wants_room_and_no_other_permissions(typed, monkeypatch):
+    def fail(*_arguments, **_named):
+        raise OSError(errno.ENOSPC, "No space left on device", "/disk/x")
+
+    monkeypatch.setattr(cli, "app_of", lambda _: fail)
+    assert typed("demo")[1].strip() == (
+        "horde-bridge: /disk/x: No space left on device. Make room on the disk, then try again."
+    )
 
 
 def test_the_help_that_launchers_show_before_the_set_up_is_the_commands(typed, monkeypatch):

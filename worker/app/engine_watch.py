@@ -55,9 +55,9 @@ class FallBack:
             before = self._shelf.installed
         try:
             self._shelf.use(before.name, reason=f"{failed.name} failed in service: {why}")
-        except WorkerError as error:
-            logger.error("The engine {} fails ({}), and another one can't be taken: {}", failed.name, why, error)
-            return ()
+        except (WorkerError, OSError) as error:
+            logger.error("The engine {} failed, which can't be written down: {}", failed.name, error)
+            self._shelf.take_instead(before.name)
         logger.bind(action="engine_rolled_back", engine=failed.name, to=before.name).error(
             "The engine {} (ComfyUI {}) failed in service: {}. {} (ComfyUI {}) is used again.",
             failed.name, failed.version, why, before.name, before.version,
@@ -191,12 +191,12 @@ class EngineWatch:
             kind = f"{job.request.model.name} {job.request.width}x{job.request.height}x{job.request.batch}"
             self._record.note_speed(kind, seconds / work)
 
-    def _stamp(self) -> tuple[int, int] | None:
+    def _stamp(self) -> tuple[int, int, int] | None:
         try:
             stat = self._shelf.state_file.stat()
         except OSError:
             return None
-        return stat.st_size, stat.st_mtime_ns
+        return stat.st_size, stat.st_mtime_ns, len(self._shelf.instead)
 
 
 def _trees(slots: Sequence[EngineSlot]) -> frozenset[Path]:

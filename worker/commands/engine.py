@@ -223,10 +223,8 @@ def rollback(*, config: ConfigFile = None) -> None:
 @app.command()
 def remove(name: Name) -> None:
     """Remove an engine that is not in use."""
-    shelf = Shelf(Runtime.locate())
-    size = disk_bytes(shelf.need(name).comfyui.parent) if name != INSTALLED else 0
-    shelf.remove(name)
-    answer(f"{name} is removed: {_size(size)} are free again.")
+    freed = Shelf(Runtime.locate()).remove(name)
+    answer(f"{name} is removed: {_size(freed)} are free again.")
 
 
 def _installed() -> Runtime:

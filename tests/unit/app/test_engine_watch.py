@@ -1,6 +1,7 @@
 """A running worker changes over to another engine, and goes back from one that fails; on scripted engines."""
 
 import asyncio
+import errno
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from worker.engine.pool import EnginePool
 from worker.engine.process import EngineSettings
 from worker.engine.slot import SlotState
 from worker.engine.versions.shelf import Shelf
-from worker.engine.versions.state import INSTALLED
+from worker.engine.versions.state import INSTALLED, EngineState
 from worker.errors import ImageNotFinite
 from worker.jobs.job import JobEvents, Stage
 from worker.process.supervisor import RestartPolicy
@@ -168,6 +169,20 @@ async def test_before_the_first_engine_is_ready_the_one_before_is_taken_in_place
     settings = rig.fall_back("no torch")
 
     assert {each.comfyui for each in settings} == {rig.shelf.installed.comfyui}
+    assert rig.fall_back("no torch") == ()
+
+
+async def test_an_engine_that_fails_is_given_up_on_a_full_disk_too(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.add("new", before=BROKEN)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    rig.shelf.use("new")
+    monkeypatch.setattr(EngineState, "save", full)
+    await rig.until(lambda: rig.shelf.in_use.name == INSTALLED)
+    await rig.until(lambda: rig.trees == ["runtime", "runtime"])
+    assert rig.shelf.state.current == "new"
     assert rig.fall_back("no torch") == ()
 
 

@@ -1,6 +1,7 @@
 """Engines side by side: added whole or not at all, used, gone back from, removed; nothing else is touched."""
 
 import contextlib
+import errno
 import json
 import shutil
 import sys
@@ -166,6 +167,27 @@ def test_one_that_still_runs_is_not_removed(shelf: Shelf, monkeypatch: pytest.Mo
     monkeypatch.setattr(shelf_module, "running", lambda _: [77])
     with pytest.raises(EngineChangeRefused, match="still runs \\(process 77\\)"):
         shelf.remove("new")
+
+
+def test_what_killed_commands_left_goes_though_there_is_no_such_engine(shelf: Shelf) -> None:
+    put(shelf, "new")
+    for left in ("half.partial", "old.gone"):
+        (shelf.folder / left).mkdir()
+    with pytest.raises(EngineChangeRefused, match="There is no engine 'half'"):
+        shelf.remove("half")
+    assert sorted(path.name for path in shelf.folder.iterdir() if path.is_dir()) == ["new"]
+
+
+def test_room_is_made_on_a_full_disk(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(shelf, "new")
+    monkeypatch.setattr(EngineState, "save", _full_disk)
+    with pytest.raises(OSError, match="No space"):
+        shelf.remove("new")
+    assert [path for path in shelf.folder.iterdir() if path.is_dir()] == []
+
+
+def _full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_what_is_removed_is_forgotten(shelf: Shelf) -> None:

@@ -71,6 +71,9 @@ class Shelf:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.folder = runtime.folder / FOLDER
+        #: an engine and since when it is in use → the one that this process takes in its place, where that can't be
+        #: written down
+        self.instead: dict[tuple[str, float], str] = {}
 
     @property
     def state_file(self) -> Path:
@@ -117,7 +120,8 @@ class Shelf:
     @property
     def in_use(self) -> Engine:
         """The engine that starts next: the current one if it stands, else the installed one."""
-        return self.find(self.state.current) or self.installed
+        state = self.state
+        return self.find(self.instead.get((state.current, state.since), state.current)) or self.installed
 
     # Changes
 
@@ -172,6 +176,11 @@ class Shelf:
                 state.save(self.folder)
             return state
 
+    def take_instead(self, name: str) -> None:
+        """Have this process start `name` in place of the current engine: the disk is full, or can only be read."""
+        state = self.state
+        self.instead[state.current, state.since] = name
+
     def change(self, change: Callable[[EngineState], EngineState]) -> EngineState:
         """Change the state file."""
         with self._locked(STATE_LOCK):
@@ -179,13 +188,16 @@ class Shelf:
             state.save(self.folder)
             return state
 
-    def remove(self, name: str) -> None:
-        """Take an engine off the shelf. Raises EngineChangeRefused for the one in use, or one that still runs."""
+    def remove(self, name: str) -> int:
+        """Take an engine off the shelf, and clear away what killed commands left; the bytes that are free again.
+
+        Raises EngineChangeRefused for the one in use, or one that still runs. Works on a full disk.
+        """
         if name == INSTALLED:
             raise EngineChangeRefused("The installed engine is not removed: the worker falls back to it.")
-        engine = self.need(name)
         with self._locked(FOLDERS_LOCK), self._locked(STATE_LOCK):
             self._clear_away()
+            engine = self.need(name)
             if self.state.current == name:
                 raise EngineChangeRefused(
                     f"{name} is in use.", remedy="First `horde-bridge engine rollback`, or `use` another one."
@@ -195,10 +207,12 @@ class Shelf:
                     f"{name} still runs (process {', '.join(map(str, pids))}).",
                     remedy="A worker changes its engines when they are idle: wait a moment, or stop it.",
                 )
-            # In this order: an engine that is half removed is not to be found any more.
+            size = disk_bytes(self.folder / name)
+            # In this order: an engine that is half removed is not to be found any more, and to write needs room.
             (self.folder / name).rename(self.folder / f"{name}{GONE}")
-            self.state.without(name).save(self.folder)
             _remove(self.folder / f"{name}{GONE}")
+            self.state.without(name).save(self.folder)
+            return size
 
     def _forget(self, name: str) -> None:
         """Forget an engine that was called so and is gone without `remove`: nothing of it holds for another one."""
