@@ -120,16 +120,10 @@ class Demand:
         now = self._clock()
         busiest = sorted(models, key=lambda each: -each.jobs)[:MOST_MODELS]
         before = {name: _sane(each.jobs) for name, each in self._last.items()} if self.is_fresh else None
-        self._last = {each.name: each for each in busiest if 0 < len(each.name) <= LONGEST_KNOWN}
+        # Of a name that stands there twice the largest figure counts.
+        self._last = {each.name: each for each in reversed(busiest) if 0 < len(each.name) <= LONGEST_KNOWN}
         self._arrivals.note(now, {name: jobs for name, each in self._last.items() if (jobs := _sane(each.jobs)) > 0})
-        self._asked = {
-            name: Asked(
-                jobs := _sane(each.jobs),
-                _sane(each.count),
-                jobs if before is None else min(jobs, before.get(name, 0.0)),
-            )
-            for name, each in self._last.items()
-        }
+        self._asked = {name: _asked(each, before) for name, each in self._last.items()}
         self.looked_at, self.trouble = now, ""
 
     def needs(self) -> Mapping[str, ModelNeed]:

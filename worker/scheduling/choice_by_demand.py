@@ -116,8 +116,11 @@ class ChoiceByDemand:
         before, self._served = self._served, choose(
             candidates, worths, self._served, most=most, now=now, times=self._times
         )  # fmt: skip
-        if worths:
+        if self._demand.is_fresh:
             self._fetch(worths, asked, most=most, now=now)
+        else:
+            # What was asked for meanwhile nobody knows.
+            self._wanted = {}
         self._left.update({name: now for name in before if name not in self._served})
         self._explain(candidates, named, asked)
         self._tell(before, len(candidates), len(named))

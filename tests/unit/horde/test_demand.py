@@ -89,6 +89,14 @@ async def test_figures_are_bounded_and_a_flood_of_models_leaves_the_busiest() ->
     assert "m0" not in demand.asked()
 
 
+async def test_of_a_model_that_stands_there_twice_the_larger_figure_counts() -> None:
+    horde = Horde()
+    demand = Demand(horde, clock=ManualClock(500.0))
+    horde.entries = [*waits(a=3), *waits(a=9), *waits(a=1)]
+    await look(demand)
+    assert demand.asked()["a"].jobs == 9.0
+
+
 async def test_the_horde_is_asked_once_for_everybody_and_only_while_somebody_wants_it() -> None:
     horde, wants = Horde(), [False, False]
     demand = Demand(horde, every_s=0.001)

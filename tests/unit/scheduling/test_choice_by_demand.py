@@ -229,6 +229,30 @@ async def test_a_model_that_is_not_here_is_fetched_once_it_was_asked_for_long_en
     assert stand.fetched == ["farther"], "one at a time"
 
 
+async def test_a_model_is_fetched_though_there_is_none_here_to_choose() -> None:
+    """The first of the list can't be had, and the worker serves what its owner named."""
+    for here in (("Own",), ()):
+        stand = Stand()
+        stand.absent = ["far"]
+        for _ in range(2 + int(TIMES.fetch_after_s / 60)):
+            stand.asked = {"far": 9}
+            stand.clock.advance(60.0)
+            await stand.demand.look()
+            stand.choice.offered(here)
+        assert stand.fetched[:1] == ["far"]
+
+
+async def test_what_was_wanted_before_an_outage_begins_anew_after_it() -> None:
+    stand = Stand()
+    stand.absent = ["far"]
+    for _ in range(10):
+        await stand.look(A=1, far=9)
+    stand.clock.advance(6 * 3600.0)
+    assert stand.choice.offered(HERE) == ("Own", "A")
+    await stand.look(A=1, far=9)
+    assert stand.fetched == []
+
+
 async def test_a_model_is_not_fetched_for_a_passing_demand_nor_for_no_clear_gain() -> None:
     stand = Stand()
     stand.absent = ["far"]
