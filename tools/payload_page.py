@@ -246,6 +246,11 @@ ENTRIES = (
         "",
         "Ignored: the server has added it to the seed.",
     ),
+    Entry(
+        "post_processing_order",
+        "",
+        "Ignored: horde-sdk has it, and no server keeps it. The order is that of its default, `facefixers_first`.",
+    ),
 )
 
 INTRODUCTION = """\

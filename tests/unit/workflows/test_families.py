@@ -58,6 +58,7 @@ def test_every_family_has_its_traits() -> None:
     assert set(TRAITS) == set(Family) == {path.stem for path in (packaged_folder() / "families").glob("*.yaml")}
     assert family_of("Stable Diffusion 1.5") is Family.STABLE_DIFFUSION_1
     assert family_of("stable diffusion 2.1") is Family.STABLE_DIFFUSION_2_768
+    assert {family_of(name) for name in ("SD1", "SD14", "SD1.4", "sd15", "SD1.5")} == {Family.STABLE_DIFFUSION_1}
 
 
 def test_there_is_one_object_for_each_family() -> None:
