@@ -33,7 +33,10 @@ BYTE_ORDER_MARK = "\ufeff"
 #: Characters of a wrong value shown in an error.
 SHOWN_LENGTH = 60
 
-_COPY_TEMPLATE = f"Copy {TEMPLATE} to {FILE_NAME} and set dreamer_name and api_key in it."
+_COPY_TEMPLATE = (
+    f"`horde-bridge setup` asks for what is needed and writes {FILE_NAME}; or copy {TEMPLATE} to it, "
+    "and set dreamer_name and api_key."
+)
 
 
 @dataclass(frozen=True)

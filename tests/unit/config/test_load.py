@@ -138,7 +138,9 @@ def test_settled_values_are_told(load):
 
 
 def test_a_missing_file_says_what_to_copy(tmp_path):
-    with pytest.raises(ConfigError, match=r"there is no such file.*Copy .*bridgeData_template\.yaml"):
+    with pytest.raises(
+        ConfigError, match=r"there is no such file.*`horde-bridge setup`.*copy .*bridgeData_template\.yaml"
+    ):
         load_config(tmp_path / "none.yaml", environment={})
 
 
@@ -167,13 +169,13 @@ def test_a_file_of_almost_that_name_is_named(name, tmp_path):
 def test_the_settings_of_very_old_workers_are_named_as_that(tmp_path):
     (tmp_path / "bridgeData.py").write_text("class BridgeData:")
     for name in ("bridgeData.yaml", "bridgeData.py"):
-        with pytest.raises(ConfigError, match=r"very old workers.*Copy .*bridgeData_template"):
+        with pytest.raises(ConfigError, match=r"very old workers.*`horde-bridge setup`.*copy .*bridgeData_template"):
             load_config(tmp_path / name, environment={})
 
 
 def test_the_template_beside_it_is_not_taken_for_a_misnamed_file(tmp_path):
     (tmp_path / "bridgeData_template.yaml").write_text("nsfw: true")
-    with pytest.raises(ConfigError, match=r"Copy .*bridgeData_template"):
+    with pytest.raises(ConfigError, match=r"`horde-bridge setup`.*copy .*bridgeData_template"):
         load_config(tmp_path / "bridgeData.yaml", environment={})
 
 
