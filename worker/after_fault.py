@@ -127,7 +127,7 @@ FAULT_TABLE: Final[Mapping[type[WorkerError], AfterFault]] = {
         owner="nothing; the log names the file",
     ),
     AdditionMismatch: AfterFault(
-        retry=Retry.WITHOUT, brakes=False, requester="lora: baseline_mismatch, with its name", owner="nothing"
+        retry=Retry.WITHOUT, brakes=False, requester="lora or ti: baseline_mismatch, with its name", owner="nothing"
     ),
     ModelBroken: AfterFault(sets_aside=SetsAside.MODEL_FILE, owner="nothing where the file can be fetched again"),
     ModelIncomplete: AfterFault(sets_aside=SetsAside.MODEL, owner="take a file that has all parts"),

@@ -35,7 +35,7 @@
     │   ├── ImageNotFinite           the computation gave NaN or infinity in place of a picture
     │   ├── PayloadFailed            what the requester sent makes a node fail: its text, its picture
     │   ├── AdditionBroken           a LoRA or textual inversion of the job can't be used
-    │   │   └── AdditionMismatch     a LoRA changes nothing: it is for another family
+    │   │   └── AdditionMismatch     one changes nothing: it is for another family
     │   ├── ModelBroken              a model file can't be read
     │   │   ├── ModelIncomplete      it lacks a part: no VAE, no text encoder
     │   │   ├── ModelMismatch        it is of another family than declared
@@ -349,7 +349,7 @@ class AdditionBroken(EngineError):
 
 
 class AdditionMismatch(AdditionBroken):
-    """A LoRA has no key that the model has: it is for another family than it was found for."""
+    """A LoRA has no key that the model has, or a textual inversion vectors of another width: for another family."""
 
 
 class ModelBroken(EngineError):

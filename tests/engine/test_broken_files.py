@@ -71,6 +71,20 @@ raw("loras/deep.safetensors", b'{"a":' + b"[" * 100000 + b"]" * 100000 + b"}")
 (root / "loras/empty.safetensors").write_bytes(b"")
 torch.save({"x": Code()}, root / "loras/code.pt")
 torch.save([1, 2], root / "loras/list.pt")
+q, side = next((name.removeprefix("model.").removesuffix(".weight"), t.shape[0]) for name, t in tensors.items()
+               if name.startswith("model.diffusion_model.") and name.endswith("attn1.to_q.weight"))
+def change(name, **parts):
+    named = {f"{q}.{part.replace('__', '.')}": tensor for part, tensor in parts.items()}
+    save_file(named, root / f"loras/{name}.safetensors")
+change("zero", lora_up__weight=torch.zeros(side, 2), lora_down__weight=torch.rand(2, side), alpha=torch.tensor(2.0))
+change("lokr_sizes", lokr_w1=torch.rand(3, 3), lokr_w2=torch.rand(5, 5), alpha=torch.tensor(1.0))
+change("lokr_half", lokr_w1=torch.rand(4, 4))
+change("oft_sizes", oft_blocks=torch.rand(2, 3, 3), alpha=torch.tensor(1.0))
+change("diff_sizes", diff=torch.rand(3, 3))
+change("oft", oft_blocks=torch.rand(2, side // 2, side // 2), alpha=torch.tensor(1.0))
+change("lokr", lokr_w1=torch.rand(2, 2), lokr_w2=torch.rand(side // 2, side // 2))
+save_file({"emb_params": torch.rand(2, 1024)}, root / "embeddings/wide.safetensors")
+save_file({"emb_params": torch.rand(768)}, root / "embeddings/single.safetensors")
 save_file({}, root / "embeddings/nothing.safetensors")
 torch.save({"string_to_param": Code()}, root / "embeddings/code.pt")
 (root / "controlnet/page.pth").write_bytes(b"<html>")
@@ -182,6 +196,34 @@ async def test_a_lora_of_another_family_changes_nothing_and_is_told(client: Engi
     assert type(error) is AdditionMismatch
     assert "another family" in error.message
     assert len(await client.render(graph(lora="tiny_sd15_150001.safetensors"), ("out",))) == 1
+
+
+@pytest.mark.parametrize(
+    ("lora", "is_mismatch"),
+    [("zero", False), ("lokr_half", False), ("lokr_sizes", True), ("oft_sizes", True), ("diff_sizes", True)],
+)
+async def test_a_lora_of_which_no_change_can_be_made_is_told(
+    client: EngineClient, lora: str, *, is_mismatch: bool
+) -> None:
+    """ComfyUI logs an error for each weight and renders as if there was no LoRA."""
+    error = await failure(client, graph(lora=f"{lora}.safetensors"))
+    assert type(error) is (AdditionMismatch if is_mismatch else AdditionBroken)
+    assert isinstance(error, AdditionBroken)
+    assert error.additions == {Addition(AdditionKind.LORA, f"{lora}.safetensors")}
+
+
+async def test_loras_of_other_kinds_are_used(client: EngineClient) -> None:
+    made = [await client.render(graph(lora=f"{name}.safetensors"), ("out",)) for name in ("oft", "lokr")]
+    plain = await client.render(graph(), ("out",))
+    assert len({bytes(images[0].pixels) for images in (plain, *made)}) == 3
+
+
+async def test_a_textual_inversion_of_another_width_is_told_and_those_beside_it_are_not(client: EngineClient) -> None:
+    """ComfyUI logs a warning and renders as if it was not named."""
+    error = await failure(client, graph(text="a fox, embedding:wide, (embedding:single:1.1)"))
+    assert type(error) is AdditionMismatch
+    assert error.additions == {Addition(AdditionKind.TEXTUAL_INVERSION, "wide")}
+    assert len(await client.render(graph(text="a fox, embedding:single, embedding:absent"), ("out",))) == 1
 
 
 async def test_a_text_that_breaks_the_encoder_is_the_requesters(client: EngineClient) -> None:

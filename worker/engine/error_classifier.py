@@ -16,6 +16,7 @@ from worker.engine.graph_trace import (
     Graph,
     additions_of,
     all_additions,
+    embeddings_in,
     file_of,
     files_behind,
     source_of,
@@ -124,6 +125,8 @@ _SHAPES = _any_of(
 )
 _INVALID = re.compile(r"is invalid: None")
 _NONE = re.compile(r"'NoneType' object")
+#: Classes of the node pack for additions that fit no part of the model.
+_CHANGE_NOTHING = ("LoraChangesNothing", "EmbeddingChangesNothing")
 #: Nodes that work on a requester's own picture or text, beside text encoders.
 _REQUESTERS_NODES = frozenset({"HordeImageInput", "HordeQrCode"})
 #: Errors of the system, which say nothing of a file that was being read; of a missing file they do.
@@ -193,10 +196,13 @@ def _additions(failure: Failure, graph: Graph) -> EngineError | None:
     additions = additions_of(graph, failure.node_id)
     if not additions or failure.exception_type.endswith(_SYSTEM_TYPES):
         return None
+    if failure.exception_type.endswith("EmbeddingChangesNothing"):
+        # Of several in one text the message names those that do not fit.
+        additions = additions & embeddings_in(failure.message) or additions
     names = ", ".join(sorted(map(str, additions)))
-    if failure.exception_type.endswith("LoraChangesNothing"):
+    if failure.exception_type.endswith(_CHANGE_NOTHING):
         return AdditionMismatch(
-            f"{names[0].upper()}{names[1:]} changes nothing: it is for models of another family.",
+            f"{names[0].upper()}{names[1:]} changes nothing: made for models of another family.",
             additions=additions,
             remedy="It is left out, and the requester is told.",
         )

@@ -9,6 +9,7 @@ from worker.errors import (
     Addition,
     AdditionBroken,
     AdditionKind,
+    AdditionMismatch,
     DeviceLost,
     EngineError,
     EngineNotRunnable,
@@ -270,6 +271,14 @@ def test_a_text_encoder_that_breaks_on_a_text_with_textual_inversions_blames_tho
 @pytest.mark.parametrize("exception", [("IndexError", "list index out of range"), ("RecursionError", "maximum …")])
 def test_a_text_encoder_that_breaks_on_a_text_alone_blames_the_requester(exception: tuple[str, str]) -> None:
     assert type(failed(GRAPH, "no", exception)) is PayloadFailed
+
+
+def test_of_several_textual_inversions_in_a_text_those_are_blamed_that_fit_no_encoder() -> None:
+    graph = {"yes": {"class_type": "CLIPTextEncode", "inputs": {"text": "(embedding:wide:1.1), embedding:good"}}}
+    said = ("EmbeddingChangesNothing", "embedding:wide has vectors of 1024 numbers and fits no text encoder")
+    error = failed(graph, "yes", said)
+    assert type(error) is AdditionMismatch
+    assert error.additions == {Addition(AdditionKind.TEXTUAL_INVERSION, "wide")}
 
 
 def test_a_picture_that_no_node_can_read_is_the_requesters() -> None:

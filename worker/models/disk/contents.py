@@ -22,6 +22,8 @@ _LORA_ENDINGS: Final = re.compile(
     r"\.hada_w[12]_[ab]|\.lokr_w[12](?:_[ab])?|\.oft_blocks|\.oft_diag|\.[ab][12]\.weight|\.diff(?:_b)?|\.set_weight|"
     r"\.w_norm|\.b_norm)$"
 )
+#: Types of safetensors in which no trainer writes what is added to weights.
+_WHOLE_NUMBERS: Final = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"})
 #: Up-projection → its down-projection; the two share the rank.
 _PAIRS: Final = (
     ("lora_up.weight", "lora_down.weight"), ("lora.up.weight", "lora.down.weight"), ("lora_B.weight", "lora_A.weight"),
@@ -181,7 +183,10 @@ def _of_header(header: SafetensorsHeader) -> Contents:
         if tensor.dtype not in DTYPE_BITS:
             return Contents(f"its tensor {name[:60]!r} has the type {tensor.dtype[:20]!r}, which nothing reads")
     shapes = {name: tensor.shape for name, tensor in header.tensors.items()}
-    if any(_LORA_ENDINGS.search(name) for name in shapes):
+    changes = [name for name in shapes if _LORA_ENDINGS.search(name)]
+    if whole := next((name for name in changes if header.tensors[name].dtype in _WHOLE_NUMBERS), ""):
+        return Contents(f"its tensor {whole[:80]!r} holds whole numbers, which change nothing", is_lora=True)
+    if changes:
         return _of_lora(shapes)
     return _of_model(shapes)
 

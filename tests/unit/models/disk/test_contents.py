@@ -137,6 +137,13 @@ def test_a_file_that_is_no_usable_lora_is_told_as_that(look, shapes, damage):
     assert damage in lora_damage(look(shapes))
 
 
+def test_a_lora_of_whole_numbers_is_none_though_its_sizes_are_right(look, weights):
+    """ComfyUI adds them to the weights as they are: nothing, or absurd. The scale alone may be a whole number."""
+    shapes = {"x.alpha": (), **pair("x")}
+    assert "whole numbers" in lora_damage(look(weights(shapes, "I16")))
+    assert not lora_damage(look(weights(shapes).replace(b"F16", b"I16", 1)))
+
+
 @pytest.mark.parametrize(
     ("shapes", "damage"),
     [
