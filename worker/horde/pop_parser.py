@@ -95,6 +95,7 @@ def _ids(value: Any) -> list[str]:
 
 def _loose_ids(body: bytes) -> list[str]:
     """Ids by their looks. Messages have ids too, and come after the job's."""
-    before_messages, _, _ = body.partition(b'"messages"')
+    # Without its zero bytes ASCII in UTF-16 or UTF-32, which JSON is not, reads like any other.
+    before_messages, _, _ = body.replace(b"\0", b"").partition(b'"messages"')
     found = (uuid[0].decode() for value in _LOOSE_IDS.finditer(before_messages) for uuid in _UUID.finditer(value[1]))
     return list(dict.fromkeys(islice(found, 2 * MAX_IDS)))[:MAX_IDS]

@@ -215,3 +215,11 @@ def test_an_answer_that_is_nested_deep_still_tells_its_ids() -> None:
     assert job is not None
     assert job.job_ids == IDS
     assert job.problems
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_an_answer_in_another_encoding_still_tells_its_ids(encoding: str) -> None:
+    job = read(json.dumps(JOB).encode(encoding))
+    assert job is not None
+    assert job.job_ids == IDS
+    assert job.problems
