@@ -162,3 +162,15 @@ def test_a_worker_that_could_not_serve_ends_before_anything_is_started(owner, ch
     assert done.returncode == 1
     assert said in done.stderr
     assert "Starting" not in done.stderr
+
+
+@pytest.mark.parametrize(("key", "said"), [("0000000000", "anonymous"), ("u" * 22, "knows no account")])
+def test_the_key_is_asked_about_before_anything_is_looked_at_or_fetched(owner, key, said):
+    """An owner without any model once waited for all downloads, and then read that the key was wrong."""
+    owner.configure(api_key=key, comfyui_path="nowhere", models_to_load=["a model that is not here"])
+    before = sorted((owner.folder / "models").rglob("*"))
+    done = owner.command("run", "--cpu")
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "nowhere" not in done.stderr
+    assert sorted((owner.folder / "models").rglob("*")) == before

@@ -354,10 +354,13 @@ def test_a_launcher_that_is_ended_ends_the_set_up(place, number):
             shutil.copy2(module, target)
     command = package / "command.py"
     text = command.read_text()
-    waiting = 'sys.stderr.write("working\\n"); sys.stderr.flush(); time.sleep(60)'
-    command.write_text(
-        text.replace("            return _check(folder", f"            {waiting}\n            return _check(folder")
-    )
+    waiting = """
+            try:
+                sys.stderr.write("working\\n"); sys.stderr.flush(); time.sleep(60)
+            finally:
+                sys.stderr.write("ended in order\\n"); sys.stderr.flush()
+"""
+    command.write_text(text.replace("            return _check(folder", f"{waiting}            return _check(folder"))
     place.python("python3.11")
     with subprocess.Popen(
         [place.clone / "horde-bridge.sh"], env={"PATH": str(place.system), "HOME": str(place.elsewhere)},
@@ -369,3 +372,5 @@ def test_a_launcher_that_is_ended_ends_the_set_up(place, number):
         launcher.send_signal(number)
         installer.wait(PATIENCE_S)
         assert not installer.is_running()
+        # What can be passed on is, so that the set-up can clean up; it is killed only where nobody could tell it.
+        assert ("ended in order" in launcher.stderr.read()) is (number is not signal.SIGKILL)

@@ -156,6 +156,16 @@ def test_a_folder_a_pipe_and_a_link_loop_are_named_as_that(tmp_path):
     assert "Replace the link" in caught.value.remedy
     with pytest.raises(ConfigError, match="is a device"):
         load_config(Path("/dev/zero"), environment={})
+    (tmp_path / "bridgeData.yaml").mkdir()
+    with pytest.raises(ConfigError, match="is a folder, not a file") as caught:
+        load_config(tmp_path / "bridgeData.yaml", environment={})
+    assert "Docker creates such a folder" in caught.value.remedy
+
+
+def test_a_link_that_leads_nowhere_is_a_missing_file(tmp_path):
+    (tmp_path / "bridgeData.yaml").symlink_to(tmp_path / "gone.yaml")
+    with pytest.raises(ConfigError, match="there is no such file"):
+        load_config(tmp_path / "bridgeData.yaml", environment={})
 
 
 @pytest.mark.parametrize("name", ["bridgeData.yml", "bridgedata.yaml", "bridgeData.yaml.txt"])

@@ -8,6 +8,7 @@ import pytest
 
 from tests.chaos.rig import OneModel
 from worker.aio import timeout
+from worker.engine.events import Progress
 from worker.engine.render_task import Conditions, RenderTask
 from worker.errors import EngineDied, HordeUnreachable, JobGone
 from worker.horde.messages import PopRequest, PopResponse, SubmitRequest, SubmitResponse
@@ -335,3 +336,26 @@ async def test_a_requester_is_told_how_well_an_image_is_liked_where_that_is_know
         [{"type": "aesthetic_score", "value": "see_ref", "ref": "0.00"}],
         [],
     ]
+
+
+async def test_the_pace_is_that_of_samplers_whatever_else_of_a_graph_makes_progress() -> None:
+    """Tiles of upscalers once counted as steps: a family was thought an hour slow after one small job."""
+
+    class Progressing(Engines):
+        async def render(self, task: RenderTask) -> list[RawImage]:
+            assert task.on_progress
+            graph = task.prepare(Conditions())[0].graph
+            sampler, other = (
+                next(node for node, each in graph.items() if word in each["class_type"]) for word in ("Sampler", "VAE")
+            )
+            for node, steps in ((sampler, 3), (other, 500)):
+                for step in range(steps + 1):
+                    task.on_progress(Progress("prompt", node, step, steps))
+            return await super().render(task)
+
+    job = Job(popped())
+    parts: dict[str, Any] = {"horde": Horde(), "engines": Progressing(1), "safety": NoChecker(), "models": Models()}
+    runner = JobRunner(Services(library=Library.load, events=JobEvents(), **parts))
+    await runner.run(job)
+    assert job.delivered == 1
+    assert job.sampling.measured(0.0)[0] == 2.0

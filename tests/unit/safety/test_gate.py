@@ -247,6 +247,22 @@ async def test_whatever_goes_wrong_with_a_look_the_child_is_lost_and_the_next_on
         assert checker.process.pid != lost
 
 
+async def test_an_image_with_which_every_look_goes_wrong_is_given_up_and_the_next_one_is_looked_at(rig, monkeypatch):
+    ask = SafetyProcess.ask
+
+    async def fail(self, image, *, prompt, model):
+        if prompt == "cursed":
+            raise RecursionError("deep")
+        return await ask(self, image, prompt=prompt, model=model)
+
+    monkeypatch.setattr(SafetyProcess, "ask", fail)
+    checker = rig.checker()
+    async with checker.running():
+        with pytest.raises(SafetyUnavailable, match="RecursionError"):
+            await look(checker, "cursed")
+        assert (await look(checker, "[nsfw]")).nsfw
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

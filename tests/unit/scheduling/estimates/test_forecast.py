@@ -161,6 +161,7 @@ def test_a_model_never_seen_is_as_fast_as_its_family_or_as_another_by_its_weight
     assert speed.of(KIN, 0.0).unit_s == pytest.approx(unit)
     assert speed.of(STRANGER, 0.0).unit_s == pytest.approx(10 * unit)
     assert not speed.of(KIN, 0.0).may_withdraw
+    assert not speed.of(STRANGER, 0.0).may_withdraw
     speed = sampled(one, one, *[(request(STRANGER), 0.8)] * 2)
     assert speed.of(STRANGER, 0.0).unit_s == pytest.approx(2 * unit)
 
