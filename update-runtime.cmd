@@ -46,12 +46,14 @@ type nul >>"%runtime%\.lock"
 call "%~dp0worker\engine\install\fetch-uv.cmd" "%runtime%" >nul
 if errorlevel 1 goto no_python
 for /d %%d in ("%runtime%\uv-*") do set "uv=%%d\uv.exe"
+rem Of your settings for uv only the way to the network counts; these would forbid what follows.
+for %%v in (CONFIG_FILE ENV_FILE MANAGED_PYTHON NO_CACHE NO_MANAGED_PYTHON PROJECT PYTHON_DOWNLOADS PYTHON_PREFERENCE WORKING_DIR) do set "UV_%%v="
 set "UV_PYTHON_INSTALL_DIR=%runtime%\python"
 if not defined UV_CACHE_DIR set "UV_CACHE_DIR=%runtime%\cache"
 set "UV_PYTHON_INSTALL_BIN=0"
 set "UV_PYTHON_INSTALL_REGISTRY=0"
 if defined AIWORKER_WHEELS if exist "%AIWORKER_WHEELS%\python" set "UV_PYTHON_INSTALL_MIRROR=file:///%AIWORKER_WHEELS:\=/%/python"
-"%uv%" --no-config --native-tls python install --managed-python %managed% 1>&2
+"%uv%" --no-config --system-certs python install --managed-python %managed% 1>&2
 if errorlevel 1 goto no_python
 for /d %%d in ("%runtime%\python\cpython-%managed%.*") do set "PYTHON=%%d\python.exe"
 if defined PYTHON goto found

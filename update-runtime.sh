@@ -28,7 +28,7 @@ find_python() {
 
 # A Python of the worker's own, in the runtime folder and gone with it; uv knows the sha256 of each.
 fetch_python() {
-    local uv mirror=${AIWORKER_WHEELS:+$AIWORKER_WHEELS/python}
+    local uv name mirror=${AIWORKER_WHEELS:+$AIWORKER_WHEELS/python}
     if [ -e "$runtime" ] && [ ! -e "$runtime/.lock" ] && [ "$runtime" != "$here/runtime" ] && [ -n "$(ls -A -- "$runtime")" ]; then
         echo "ERROR: $runtime is not empty and holds no runtime of the worker." >&2
         echo "       Set AIWORKER_RUNTIME_DIR to an empty or new folder." >&2
@@ -40,8 +40,16 @@ fetch_python() {
     if [ -n "$mirror" ] && [ -d "$mirror" ]; then
         export UV_PYTHON_INSTALL_MIRROR="file://$mirror"
     fi
+    # Of your settings for uv only the way to the network counts; UV_PYTHON_PREFERENCE and the like would forbid this.
+    for name in $(compgen -A variable UV_); do
+        case $name in
+            UV_CACHE_DIR | UV_HTTP_* | UV_OFFLINE | UV_PYTHON_INSTALL_MIRROR | UV_PYTHON_DOWNLOADS_JSON_URL | UV_ASTRAL_MIRROR_URL)
+                [ -n "${!name}" ] || unset "$name" ;;
+            *) unset "$name" ;;
+        esac
+    done
     export UV_PYTHON_INSTALL_DIR=$runtime/python UV_CACHE_DIR=${UV_CACHE_DIR:-$runtime/cache} UV_PYTHON_INSTALL_BIN=0
-    if ! (cd -- "$runtime" && "$uv" --no-config --native-tls python install --managed-python "$managed" >&2); then
+    if ! (cd -- "$runtime" && "$uv" --no-config --system-certs python install --managed-python "$managed" >&2); then
         echo "ERROR: Python $managed could not be fetched; the lines above say why." >&2
         echo "       The network must let through https://github.com, or set UV_PYTHON_INSTALL_MIRROR to a mirror of" >&2
         echo "       https://github.com/astral-sh/python-build-standalone/releases/download." >&2

@@ -178,6 +178,10 @@ def test_two_at_once_do_the_work_once(clone: Clone) -> None:
         pytest.param({"VIRTUAL_ENV": "/none", "CONDA_PREFIX": "/none", "CONDA_DEFAULT_ENV": "base"}, id="conda active"),
         pytest.param({"PIP_TARGET": "/none", "PIP_USER": "1", "PIP_REQUIRE_VIRTUALENV": "1"}, id="pip's variables"),
         pytest.param({"UV_SYSTEM_PYTHON": "1", "UV_TARGET": "/none", "UV_CONFIG_FILE": "/none"}, id="uv's"),
+        pytest.param(
+            {"UV_WORKING_DIR": "/none", "UV_PROJECT": "/none", "UV_OFFLINE": "", "UV_PYTHON": "3"}, id="uv's 2"
+        ),
+        pytest.param({"AIWORKER_WHEELS": "../wheels"}, id="a folder of wheels seen from here"),
         pytest.param({"TMPDIR": "/none"}, id="a folder for temporary files that is not there"),
         pytest.param({"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, id="ASCII terminal"),
         pytest.param({"HTTPS_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9"}, id="a dead proxy"),
@@ -187,6 +191,38 @@ def test_what_an_owners_shell_has_set_does_not_stop_it(clone: Clone, trouble: di
     clone.set_up(**trouble)
     clone.works()
     assert not list(clone.home.iterdir())
+
+
+def test_files_of_pip_and_uv_lead_to_their_mirror_and_break_nothing(clone: Clone, tmp_path: Path) -> None:
+    """A uv that read its file itself would end at each of the first two lines."""
+    (tmp_path / "uv.toml").write_text(
+        'required-version = ">=99"\nexclude-newer = "2001-01-01"\nno-index = true\nfind-links = ["wheels"]\n'
+        '[[index]]\nname = "old"\nurl = "' + old_index(tmp_path).as_uri() + '"\n'
+    )
+    said = clone.set_up(AIWORKER_WHEELS=None)
+    assert f"required-version in {tmp_path / 'uv.toml'}" in said
+    clone.works()
+
+
+def test_an_index_with_another_version_of_a_package_is_passed_by(clone: Clone, tmp_path: Path) -> None:
+    """uv stops at the first index that knows a name; each file is checked by its sha256 here, so any may serve."""
+    index = old_index(tmp_path)
+    clone.set_up(
+        AIWORKER_WHEELS=None, UV_FIND_LINKS=str(clone.wheels), UV_INDEX=index.as_uri(), UV_DEFAULT_INDEX=index.as_uri()
+    )
+    clone.works()
+
+
+def old_index(folder: Path) -> Path:
+    """An index that has version 0 of what the locks name in version 1."""
+    index = folder / "index"
+    for packages in PACKAGES.values():
+        for name in packages:
+            (index / name).mkdir(parents=True)
+            (index / name / "index.html").write_text(
+                f'<a href="{name}-0-py3-none-any.whl">{name}-0-py3-none-any.whl</a>'
+            )
+    return index
 
 
 def test_a_folder_that_is_moved_works_at_its_new_place_from_its_own_cache(clone: Clone, tmp_path: Path) -> None:

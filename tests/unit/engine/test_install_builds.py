@@ -2,6 +2,7 @@
 
 import http.server
 import threading
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -170,7 +171,7 @@ def index():
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            folder = self.path.split("/")[1]
+            folder = urlsplit(self.path).path.split("/")[1]  # a proxy gets the whole address
             status = {"full": 200, "bare": 200, "forbidden": 403, "broken": 502}.get(folder, 404)
             self.send_response(status)
             self.end_headers()
@@ -200,18 +201,27 @@ def index():
     ],
 )
 def test_an_index_is_asked_what_it_has(index, folder, answer):
-    assert probe_index(f"{index}/{folder}", LINUX) is answer
+    assert probe_index(f"{index}/{folder}", LINUX, {}) is answer
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "ALL_PROXY"])
+def test_the_proxy_that_pip_or_uv_was_told_of_is_asked(index, name):
+    assert probe_index("http://index.example/full", LINUX, {name: index}) is Index.SERVES
+
+
+def test_certificates_that_are_not_there_are_no_reason_to_stop(index):
+    assert probe_index(f"{index}/full", LINUX, {"SSL_CERT_FILE": "/none"}) is Index.SERVES
 
 
 def test_an_index_that_refuses_or_never_answers_is_unreachable(monkeypatch):
-    assert probe_index("http://127.0.0.1:9", LINUX) is Index.UNREACHABLE
+    assert probe_index("http://127.0.0.1:9", LINUX, {}) is Index.UNREACHABLE
     silent = threading.Event()
 
     def look_up_for_ever(*_, **__):
         silent.wait()
         raise TimeoutError
 
-    monkeypatch.setattr(builds.urllib.request, "urlopen", look_up_for_ever)
+    monkeypatch.setattr(builds.urllib.request.OpenerDirector, "open", look_up_for_ever)
     monkeypatch.setattr(builds, "INDEX_TIMEOUT_S", 0.05)
-    assert probe_index("http://index.example", LINUX) is Index.UNREACHABLE
+    assert probe_index("http://index.example", LINUX, {}) is Index.UNREACHABLE
     silent.set()

@@ -2,7 +2,6 @@
 
 import pytest
 
-from worker.engine.install import uv
 from worker.engine.install.pip_settings import for_uv, pip_files
 
 
@@ -39,7 +38,8 @@ proxy = proxy.example:3128
         "SSL_CERT_FILE": "/etc/company.pem",
         "UV_HTTP_TIMEOUT": "180",
         "UV_INSECURE_HOST": "mirror.example one.example",
-        "ALL_PROXY": "http://proxy.example:3128",
+        "http_proxy": "http://proxy.example:3128",
+        "https_proxy": "http://proxy.example:3128",
     }
 
 
@@ -78,20 +78,19 @@ def test_pips_files_are_looked_for_where_pip_looks_and_not_at_all_if_it_may_not(
     assert list(pip_files({"PIP_CONFIG_FILE": "/dev/null"})) == []
 
 
-def test_uv_gets_the_way_to_the_network_and_nothing_that_would_mislead_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(uv.pip_settings, "pip_files", lambda _: [])
-    environ = {
-        "UV_SYSTEM_PYTHON": "1", "UV_TARGET": "/x", "UV_EXCLUDE_NEWER": "2020-01-01", "UV_NO_VERIFY_HASHES": "1",
-        "UV_INDEX_CORP_PASSWORD": "secret", "UV_HTTP_TIMEOUT": "600", "HTTPS_PROXY": "http://p", "HOME": "/h",
-    }  # fmt: skip
-    given = uv.environment(tmp_path, environ)
-    assert not {"UV_SYSTEM_PYTHON", "UV_TARGET", "UV_EXCLUDE_NEWER", "UV_NO_VERIFY_HASHES"} & given.keys()
-    assert (given["UV_INDEX_CORP_PASSWORD"], given["UV_HTTP_TIMEOUT"]) == ("secret", "600")
-    assert given["HTTPS_PROXY"] == "http://p"
-    assert given["UV_CACHE_DIR"] == str(tmp_path / "cache")
-    assert uv.environment(tmp_path, {"UV_CACHE_DIR": "/shared"})["UV_CACHE_DIR"] == "/shared"
+def test_a_time_limit_with_a_fraction_is_a_whole_number_for_uv_and_nonsense_none(told):
+    assert told(PIP_TIMEOUT="15.5", PIP_RETRIES="7") == {"UV_HTTP_TIMEOUT": "16", "UV_HTTP_RETRIES": "7"}
+    assert told(PIP_TIMEOUT="soon") == {}
 
 
-def test_a_folder_of_wheels_means_no_network(tmp_path):
-    given = uv.environment(tmp_path, {"AIWORKER_WHEELS": "/stick/wheels"})
-    assert (given["UV_FIND_LINKS"], given["UV_NO_INDEX"], given["UV_OFFLINE"]) == ("/stick/wheels", "1", "1")
+def test_a_path_is_whole_since_uv_runs_in_another_folder(told, tmp_path, monkeypatch):
+    (tmp_path / "wheels").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert told(PIP_FIND_LINKS="wheels ~/wheels") == {"UV_FIND_LINKS": f"{tmp_path}/wheels,{tmp_path}/wheels"}
+    assert told(PIP_TRUSTED_HOST="wheels") == {"UV_INSECURE_HOST": "wheels"}
+
+
+def test_a_keyring_that_uv_knows_is_handed_on(told):
+    assert told(PIP_KEYRING_PROVIDER="subprocess") == {"UV_KEYRING_PROVIDER": "subprocess"}
+    assert told(PIP_KEYRING_PROVIDER="import") == {}

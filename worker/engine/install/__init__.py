@@ -9,7 +9,8 @@
     verify        an installation compared with its locks
     plan          what is missing or outdated, and why: `check`
     shell         child processes with a log, signs of life and a bound; `progress` says what uv is doing
-    uv            uv, which installs everything; `pip_settings` tells it what pip was told of the network
+    uv            uv, which installs everything; `pip_settings` tells it what pip was told of the network,
+                  `uv_settings` what of its own settings counts here
     environments  the Python environments: `make_engine_environment` for any ComfyUI
     tree          ComfyUI's folder: from the pinned wheel, from git, or the owner's own
     steps         the making of each part

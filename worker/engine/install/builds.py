@@ -9,12 +9,14 @@ import http.client
 import platform
 import queue
 import re
+import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from worker.engine.install.machine import Accelerator, Card
 from worker.errors import RuntimeMissing
@@ -207,13 +209,16 @@ def lists_build(page: str, target: Target) -> bool:
     )
 
 
-def probe_index(url: str, target: Target) -> Index:
-    """Ask an index whether it has our torch. Takes `INDEX_TIMEOUT_S` at most, name look-up included."""
+def probe_index(url: str, target: Target, environ: Mapping[str, str]) -> Index:
+    """Ask an index whether it has our torch. Takes `INDEX_TIMEOUT_S` at most, name look-up included.
+
+    By the proxy and with the certificates that `environ` names, which are those that uv will use.
+    """
     answers: queue.SimpleQueue[Index] = queue.SimpleQueue()
 
     def look() -> None:
         try:
-            with urllib.request.urlopen(f"{url}/torch/", timeout=INDEX_TIMEOUT_S) as response:  # noqa: S310 - our own constant
+            with _opener(environ).open(f"{url}/torch/", timeout=INDEX_TIMEOUT_S) as response:
                 page = response.read(INDEX_PAGE_MAX_BYTES).decode("utf-8", errors="replace")
         except urllib.error.HTTPError as error:
             # The vendor's storage answers 403 for a folder that does not exist.
@@ -230,3 +235,16 @@ def probe_index(url: str, target: Target) -> Index:
         return answers.get(timeout=INDEX_TIMEOUT_S)
     except queue.Empty:
         return Index.UNREACHABLE
+
+
+def _opener(environ: Mapping[str, str]) -> urllib.request.OpenerDirector:
+    proxies = urllib.request.getproxies()
+    for scheme in ("http", "https"):
+        names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY")
+        if proxy := next((environ[name] for name in names if environ.get(name)), None):
+            proxies[scheme] = proxy
+    certificates = environ.get("SSL_CERT_FILE", "")
+    context = ssl.create_default_context(cafile=certificates if Path(certificates).is_file() else None)
+    return urllib.request.build_opener(
+        urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context)
+    )

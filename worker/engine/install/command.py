@@ -193,7 +193,7 @@ def _set_up(folder: Path, options: argparse.Namespace, screen: Screen) -> int:
         steps = plan_for(ROOT, folder, record, choices)
         # What is known of a card serves only if torch is installed for it.
         card = found if accelerator is found.accelerator else Card(accelerator, "chosen earlier or by option")
-        for concern in concerns_here(folder) if steps else ():
+        for concern in (*concerns_here(folder), *uv.concerns(folder, os.environ)) if steps else ():
             screen.say(f"NOTE: {concern}")
         if steps:
             screen.say(f"Setting up {folder} for {accelerator.value} ({card.found}), Python {interpreter.version}.")

@@ -34,6 +34,10 @@ WORKER_DISK_BYTES = 500 * 10**6
 #: Of another ComfyUI's requirements, what an engine without a page does not use.
 PAGES = ("comfyui-embedded-docs", "comfyui-workflow-templates")
 
+#: Whichever index has the file: its sha256, or its build of torch, says that it is the right one. uv by itself stops
+#: at the first index that knows a name, which may be a company's with one old version.
+BEST_MATCH = "unsafe-best-match"
+
 NO_NETWORK = "If the machine was offline, go online and run update-runtime again; otherwise see the lines above."
 
 #: Prints what torch sees. Exit 3: it works, but finds no device to compute on.
@@ -162,10 +166,17 @@ class Builder:
 
     def _torch_source(self) -> TorchSource:
         target = Target.here(self.interpreter.version)
-        if self.shell.environ.get(uv.WHEELS):
-            # Whatever build the owner put there.
+        environ = uv.environment(self.runtime, self.shell.environ)
+        if uv.is_on(environ, "UV_NO_INDEX"):
+            # Whatever build is in the owner's folders.
             return TorchSource(torch_requirements(self.card.accelerator), None, 0)
-        return choose_source(self.card, target, asked_for=self.asked_for, index=self.torch_index, probe=probe_index)
+        return choose_source(
+            self.card,
+            target,
+            asked_for=self.asked_for,
+            index=self.torch_index,
+            probe=lambda url, target: probe_index(url, target, environ),
+        )
 
     def _environment(self, folder: Path, *, log: str) -> Path:
         if folder.is_symlink() or folder.exists():
@@ -193,6 +204,11 @@ class Builder:
         environment = uv.environment(self.runtime, self.shell.environ)
         if index:
             environment["UV_DEFAULT_INDEX"] = index
+            environment.setdefault("UV_INDEX_STRATEGY", BEST_MATCH)
+        if "--require-hashes" in words:
+            environment["UV_INDEX_STRATEGY"] = BEST_MATCH
+        if uv.is_on(environment, "UV_NO_INDEX") and words[0] == "pip":
+            words = (*words, "--no-index")  # uv has no variable for it
         command = [str(program), "--directory", str(self.runtime), *words]
         self.shell.with_environment(environment).run(command, log=log, remedy=remedy)
 

@@ -60,6 +60,9 @@ find_python() {
     return 1
 }
 
+# A list of certificates counts for curl as it does for everything else here.
+[ -n "${SSL_CERT_FILE:-}" ] && export CURL_CA_BUNDLE="${CURL_CA_BUNDLE:-$SSL_CERT_FILE}"
+
 # Goes on where an interrupted download ended. What a proxy or a certificate needs is read by each from its own variables.
 download() {
     local python silent=(--silent --show-error)

@@ -5,6 +5,7 @@ Whoever needs a proxy's certificate, a mirror or a folder of wheels has usually 
 """
 
 import configparser
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,48 +13,64 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from worker.engine.install.uv_settings import unless_set
+
 #: The sections of pip's files that count for an installation, the later over the earlier.
 SECTIONS = ("global", "install")
 #: What pip calls it -> what uv calls it, for what is one value.
-SINGLE = {"index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE", "timeout": "UV_HTTP_TIMEOUT"}
+SINGLE = {"index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE", "client-cert": "SSL_CLIENT_CERT"}
 #: And for what is a list, with what uv puts between the entries.
 LISTS = {
     "extra-index-url": ("UV_INDEX", " "),
     "find-links": ("UV_FIND_LINKS", ","),
     "trusted-host": ("UV_INSECURE_HOST", " "),
 }
+#: And for what is a number.
+NUMBERS = {"timeout": "UV_HTTP_TIMEOUT", "retries": "UV_HTTP_RETRIES"}
 TRUE = frozenset({"1", "true", "yes", "on"})
-#: Other variables by which an owner sets the same for uv.
-SYNONYMS = {
-    "UV_DEFAULT_INDEX": ("UV_INDEX_URL",),
-    "UV_INDEX": ("UV_EXTRA_INDEX_URL",),
-    "SSL_CERT_FILE": ("SSL_CERT_DIR",),
-}
 
 
 def for_uv(environ: Mapping[str, str], files: Iterable[Path] | None = None) -> dict[str, str]:
     """Variables for uv that say what pip's settings say; none that the owner has set for uv."""
     settings = _settings(environ, pip_files(environ) if files is None else files)
+    found = _values(settings)
+    if settings.get("no-index", "").strip().lower() in TRUE:
+        found["UV_NO_INDEX"] = "1"
+    if settings.get("keyring-provider", "").strip() == "subprocess":
+        found["UV_KEYRING_PROVIDER"] = "subprocess"
+    if "UV_INDEX" in found:
+        # As pip does it: whichever index has the file. Every file has a sha256 in our locks, so none can slip one in.
+        found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    return unless_set(found, environ)
+
+
+def _values(settings: Mapping[str, str]) -> dict[str, str]:
+    """What is an address, a list, a proxy, a number."""
     found: dict[str, str] = {}
     for option, variable in SINGLE.items():
         if value := settings.get(option, "").strip():
             found[variable] = value
     for option, (variable, between) in LISTS.items():
         entries = [entry for entry in settings.get(option, "").split() if _may_be_there(entry)]
+        if option != "trusted-host":
+            entries = [_whole(entry) for entry in entries]
         if entries:
             found[variable] = between.join(entries)
     if proxy := settings.get("proxy", "").strip():
-        found["ALL_PROXY"] = proxy if "://" in proxy else f"http://{proxy}"
-    if settings.get("no-index", "").strip().lower() in TRUE:
-        found["UV_NO_INDEX"] = "1"
-    if "UV_INDEX" in found:
-        # As pip does it: whichever index has the file. Every file has a sha256 in our locks, so none can slip one in.
-        found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
-    return {
-        name: value
-        for name, value in found.items()
-        if not any(environ.get(other) for other in (name, *SYNONYMS.get(name, ())))
-    }
+        # In small letters, which every program reads that downloads here.
+        found["http_proxy"] = found["https_proxy"] = proxy if "://" in proxy else f"http://{proxy}"
+    for option, variable in NUMBERS.items():
+        if (number := _number(settings.get(option, ""))) is not None:
+            found[variable] = str(number)
+    return found
+
+
+def _number(text: str) -> int | None:
+    """A whole number, which uv insists on; pip takes seconds with a fraction as well."""
+    try:
+        return math.ceil(float(text))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _settings(environ: Mapping[str, str], files: Iterable[Path]) -> dict[str, str]:
@@ -113,3 +130,10 @@ def _may_be_there(entry: str) -> bool:
     return (
         len(scheme) > 1 or "://" in entry or Path(entry).expanduser().exists() or not entry.startswith(("/", "~", "."))
     )
+
+
+def _whole(entry: str) -> str:
+    """A path from the root on: uv runs in the runtime's folder, and knows no ~."""
+    if "://" in entry or not Path(entry).expanduser().exists():
+        return entry
+    return str(Path(entry).expanduser().absolute())

@@ -8,21 +8,22 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from worker.engine.install import pip_settings
+from worker.engine.install import pip_settings, uv_settings
 from worker.engine.install.layout import LOCKS
 from worker.engine.install.shell import Shell
 
 PINS = LOCKS / "uv.txt"
 HERE = Path(__file__).resolve().parent
 PROGRAM = "uv.exe" if os.name == "nt" else "uv"
-#: Of the owner's variables for uv those that say how to reach an index; all others could lead packages elsewhere.
-KEPT = (
-    "UV_CACHE_DIR", "UV_CONCURRENT_DOWNLOADS", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_HTTP_",
-    "UV_INDEX", "UV_INSECURE_HOST", "UV_KEYRING_PROVIDER", "UV_LINK_MODE", "UV_NATIVE_TLS", "UV_NO_INDEX", "UV_OFFLINE",
-    "UV_PYTHON_INSTALL_MIRROR", "UV_SYSTEM_CERTS",
-)  # fmt: skip
 #: A folder of wheels to install from, without any network.
 WHEELS = "AIWORKER_WHEELS"
+
+#: How long uv waits for an answer, unless the owner said longer.
+TIMEOUT_S = 120
+#: Variables that name a file or folder: whole, since uv runs in the runtime's folder.
+PATHS = frozenset({"UV_CACHE_DIR", "UV_CREDENTIALS_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSL_CLIENT_CERT", "NETRC"})
+#: Colours would hide uv's words from `progress`.
+COLOURS = frozenset({"FORCE_COLOR", "CLICOLOR_FORCE"})
 
 
 def version() -> str:
@@ -37,21 +38,54 @@ def program(runtime: Path) -> Path:
 
 
 def environment(runtime: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables uv gets: the owner's without what would mislead it, with what pip was told of the network."""
-    kept = {name: value for name, value in environ.items() if not name.startswith("UV_") or name.startswith(KEPT)}
-    told = pip_settings.for_uv(environ)
-    if wheels := environ.get(WHEELS):
-        told |= {"UV_FIND_LINKS": wheels, "UV_NO_INDEX": "1", "UV_OFFLINE": "1"}
+    """The variables uv gets: the owner's without what would mislead it, over what uv's and pip's files say of the
+    network.
+    """
+    kept = uv_settings.kept_variables(environ)
+    files = uv_settings.from_files(uv_settings.config_files(environ, runtime)).variables
+    told = pip_settings.for_uv({**files, **kept}) | uv_settings.unless_set(files, kept)
     ours = {
         "UV_CACHE_DIR": str(runtime / "cache"),
         # Fewer than uv's 50, so that on a slow line none of them waits for longer than the next setting allows.
         "UV_CONCURRENT_DOWNLOADS": "8",
-        "UV_HTTP_TIMEOUT": "120",
+        "UV_HTTP_TIMEOUT": str(TIMEOUT_S),
         # The certificates of the system, among which is that of a company's proxy.
         "UV_SYSTEM_CERTS": "1",
         "UV_LINK_MODE": "hardlink",
     }
-    return {**ours, **kept, **told, "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
+    given = {**ours, **told, **kept}
+    if given["UV_LINK_MODE"] not in uv_settings.LINK_MODES:
+        given["UV_LINK_MODE"] = ours["UV_LINK_MODE"]
+    if (seconds := given["UV_HTTP_TIMEOUT"]).isdigit() and "UV_HTTP_TIMEOUT" not in environ:
+        given["UV_HTTP_TIMEOUT"] = str(max(TIMEOUT_S, int(seconds)))  # pip's 15 s are for one file at a time
+    for name in PATHS & given.keys():
+        given[name] = str(Path(given[name]).expanduser().absolute())
+    if wheels := environ.get(WHEELS):
+        folder = str(Path(wheels).expanduser().absolute())
+        given |= {"UV_FIND_LINKS": folder, "UV_NO_INDEX": "1", "UV_OFFLINE": "1"}
+    given = {name: value for name, value in given.items() if name not in COLOURS}
+    return {**given, "UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+
+
+def is_on(given: Mapping[str, str], name: str) -> bool:
+    """Whether a switch among uv's variables is on."""
+    return given.get(name, "").strip().lower() in pip_settings.TRUE
+
+
+def concerns(runtime: Path, environ: Mapping[str, str]) -> list[str]:
+    """What of the owner's settings for uv and pip has no effect here, or keeps the network away: a sentence each."""
+    left_out = uv_settings.left_out_variables(environ)
+    left_out += uv_settings.from_files(uv_settings.config_files(environ, runtime)).left_out
+    sentences = []
+    if left_out:
+        sentences.append(
+            f"Without effect here, where each package is named by version and sha256: {', '.join(left_out)}."
+        )
+    if is_on(environment(runtime, environ), "UV_OFFLINE") and not environ.get(WHEELS):
+        sentences.append(
+            "UV_OFFLINE (or offline in uv.toml) is on: only packages in the cache and in UV_FIND_LINKS are to be had."
+        )
+    return sentences
 
 
 def ensure(shell: Shell, runtime: Path) -> Path:
@@ -62,5 +96,6 @@ def ensure(shell: Shell, runtime: Path) -> Path:
             command = ["cmd.exe", "/d", "/c", str(HERE / "fetch-uv.cmd"), str(runtime)]
         else:
             command = ["bash", str(HERE / "fetch-uv.sh"), str(runtime)]
+        shell = shell.with_environment(environment(runtime, shell.environ))
         shell.run(command, log="uv", remedy="See the lines above; then run update-runtime again.")
     return found
