@@ -134,6 +134,8 @@ if [ ${#failed[@]} -gt 0 ]; then
     echo "== Failed so far: ${failed[*]}"
 fi
 export OMP_NUM_THREADS=1
+# Hundreds of processes are started, and without this each would compile all that it imports.
+unset PYTHONDONTWRITEBYTECODE
 # Last, so that the last line is pytest's summary.
 step "pytest" "$bin/python" -m pytest "${chosen[@]}"
 exit $((${#failed[@]} > 0))

@@ -2,7 +2,7 @@
 
 import hashlib
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from worker.models.disk.store import Store
 from worker.models.installed import InstalledModels
 from worker.workflows.library import Library
 
+from .forks import Forks
 from .studio import DEVICE_ARGUMENTS, Studio
 
 
@@ -50,6 +51,13 @@ def tiny(runtime: Runtime) -> Tiny:
     command = build_command(runtime.engine_python, runtime.comfyui, out)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=600)
     return Tiny(engine_tree(out), models_folder(out), runtime.engine_python)
+
+
+@pytest.fixture(scope="session")
+def in_engine(tiny: Tiny) -> Iterator[Forks]:
+    """Scripts beside the ComfyUI of the tiny models."""
+    with Forks(tiny.python, tiny.comfyui) as forks:
+        yield forks
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

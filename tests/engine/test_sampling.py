@@ -1,8 +1,5 @@
 """What a payload tells a sampler beside its name, schedules from our node pack, the end of dpm_adaptive."""
 
-import asyncio
-import json
-
 import pytest
 
 from worker.workflows.samplers import RENAMED, SAME_NAME
@@ -84,12 +81,8 @@ async def test_flow_shift_moves_the_steps_of_flow_models(studio, model):
     assert shifted.std() > VISIBLE
 
 
-async def test_dpm_adaptive_ends_after_five_quarters_of_the_steps(tiny):
-    command = [str(tiny.python), "-c", PREAMBLE + ADAPTIVE, str(tiny.comfyui), str(NODES)]
-    done = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    said, _ = await done.communicate()
-    assert done.returncode == 0
-    seen = json.loads(said.decode().splitlines()[-1])
+async def test_dpm_adaptive_ends_after_five_quarters_of_the_steps(in_engine):
+    seen = in_engine.run(PREAMBLE + ADAPTIVE, NODES)
     for steps, (iterations, last, finite) in ((int(steps), found) for steps, found in seen.items()):
         assert iterations <= -(-steps * 5 // 4)
         assert last < steps

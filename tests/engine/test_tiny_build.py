@@ -1,4 +1,4 @@
-"""The build of tiny models: what it keeps, mends and refuses, and files that the stock engine alone can't run."""
+"""The build of tiny models: what it keeps, mends and refuses, and which files fit one another."""
 
 import json
 import subprocess
@@ -11,29 +11,6 @@ from safetensors import safe_open
 from worker.demo.tiny.recipes import TINY_FILES, build_command, engine_tree, models_folder
 
 pytestmark = [pytest.mark.engine, pytest.mark.cpu]
-
-#: Run in the engine's environment. Not by ComfyUI's upscaling node: it hands over a picture with channels last in
-#: memory, which spandrel's GFPGAN can't take.
-RESTORE = """
-import json, sys, torch
-from spandrel import ModelLoader
-with torch.inference_mode():
-    face = ModelLoader().load_from_file(sys.argv[1])(torch.rand(1, 3, 512, 512))
-spread, mean = torch.std_mean(face, (0, 2, 3))
-print(json.dumps({"shape": face.shape, "mean": mean.tolist(), "spread": spread.max().item()}))
-"""
-
-
-@pytest.mark.parametrize("name", ["gfpgan", "restoreformer"])
-def test_a_face_restorer_answers_with_a_face_of_one_colour(tiny, name) -> None:
-    command = [str(tiny.python), "-c", RESTORE, str(tiny.models / TINY_FILES[name].path)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    face = json.loads(done.stdout)
-    assert face["shape"] == [1, 3, 512, 512]
-    assert face["spread"] < 0.01
-    red, green, blue = face["mean"]
-    assert red > blue > green
 
 
 def shapes(path: Path) -> dict[str, list[int]]:
