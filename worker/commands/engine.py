@@ -16,6 +16,7 @@ from worker.commands.options import AsJson, ConfigFile, set_up_installed, settin
 from worker.commands.output import answer, answer_json, answer_table
 from worker.config.schema import BridgeData
 from worker.demo.engine_trial import run_trial
+from worker.engine.install.cache import thin_out_after_removal
 from worker.engine.install.environments import make_engine_environment
 from worker.engine.install.layout import Runtime
 from worker.engine.install.shell import Screen
@@ -223,7 +224,9 @@ def rollback(*, config: ConfigFile = None) -> None:
 @app.command()
 def remove(name: Name) -> None:
     """Remove an engine that is not in use."""
-    freed = Shelf(Runtime.locate()).remove(name)
+    runtime = Runtime.locate()
+    freed = Shelf(runtime).remove(name)
+    thin_out_after_removal(runtime, Screen())
     answer(f"{name} is removed: {_size(freed)} are free again.")
 
 

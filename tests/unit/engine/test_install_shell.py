@@ -52,6 +52,16 @@ def test_what_a_child_says_goes_to_the_log_with_the_command(shell, tmp_path):
     assert shown(shell) == ""
 
 
+def test_a_long_log_is_put_aside_and_only_the_last_of_these_is_kept(shell, tmp_path, monkeypatch):
+    monkeypatch.setattr(shell_module, "LOG_MAX_BYTES", 20)
+    for word in ("first", "second", "third"):
+        shell.run(python(f"print('{word} ' * 9)"), log="engine")
+    logs = {path.name: path.read_text() for path in (tmp_path / "logs").iterdir()}
+    assert logs.keys() == {"install-engine.log", "install-engine.log.1"}
+    assert "third" in logs["install-engine.log"]
+    assert "second" in logs["install-engine.log.1"]
+
+
 def test_a_failure_shows_the_end_of_its_own_log_and_the_remedy(shell):
     shell.run(python("print('of an earlier command')"), log="engine")
     with pytest.raises(RuntimeMissing) as failed:

@@ -11,6 +11,7 @@
     shell         child processes with a log, signs of life and a bound; `progress` says what uv is doing
     uv            uv, which installs everything; `pip_settings` tells it what pip was told of the network,
                   `uv_settings` what of its own settings counts here
+    cache         uv's cache, kept to what is installed
     environments  the Python environments: `make_engine_environment` for any ComfyUI
     tree          ComfyUI's folder: from the pinned wheel, from git, or the owner's own
     steps         the making of each part

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from worker.engine.install import uv
 from worker.engine.install.builds import DIRECTML_PYTHON_MAX
+from worker.engine.install.cache import thin_out
 from worker.engine.install.environments import LOCK_FILE, Builder
 from worker.engine.install.layout import ROOT, STATE_FILE, Runtime, default_runtime_folder, runtime_folder
 from worker.engine.install.machine import Accelerator, Card, Host, Interpreter, detect_card
@@ -210,6 +211,8 @@ def _set_up(folder: Path, options: argparse.Namespace, screen: Screen) -> int:
             for number, step in enumerate(steps, 1):
                 screen.say(f"[{number}/{len(steps)}] {TITLES[step.part]}: {step.reason}")
                 record = _carry_out(context, step, record)
+            if steps:
+                thin_out(folder, builder.shell)
         finally:
             shutil.rmtree(runtime.scratch, ignore_errors=True)
         if record != before:

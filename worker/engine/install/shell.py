@@ -27,6 +27,8 @@ POLL_INTERVAL_S = 0.2
 #: How often the moving line changes on a terminal, and a line is printed elsewhere.
 LIVE_INTERVAL_S = 1.0
 PLAIN_INTERVAL_S = 15.0
+#: A log longer than this is put aside, in place of the one before, when a command begins.
+LOG_MAX_BYTES = 4 * 2**20
 #: How much of a failed child's log is shown.
 TAIL_LINES = 15
 #: Enough of a log to hold what uv says of a hundred downloads.
@@ -109,6 +111,8 @@ class Shell:
         self.logs.mkdir(parents=True, exist_ok=True)
         self.scratch.mkdir(parents=True, exist_ok=True)
         path = self.logs / f"install-{log}.log"
+        if path.exists() and path.stat().st_size > LOG_MAX_BYTES:
+            path.replace(path.with_suffix(".log.1"))
         with path.open("a", encoding="utf-8") as file:
             file.write(f"\n$ {without_passwords(' '.join(command))}\n")
             file.flush()
