@@ -1,13 +1,16 @@
 """Why no jobs come, and what would have earned more."""
 
 import asyncio
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.unit.status.rig import REQUEST, Clock
 from worker.config.live import LiveConfig
+from worker.config.rules import settle
 from worker.config.schema import BridgeData
 from worker.errors import HordeUnreachable
 from worker.horde.arrivals import LONGEST_GAP_S, MOST_KINDS, Arrivals, Rate
@@ -17,7 +20,7 @@ from worker.jobs.job import PopEvent
 from worker.status.advice.advisor import Advisor, Work
 from worker.status.advice.estimate import SWITCHES, Facts, advise
 from worker.status.advice.predictions import MARKS
-from worker.status.model import JobRecord, Outcome, Tally
+from worker.status.model import AdviceView, JobRecord, Outcome, Tally
 
 CLOSED = BridgeData(
     allow_lora=False, allow_controlnet=False, allow_img2img=False, allow_painting=False, allow_post_processing=False,
@@ -71,6 +74,31 @@ def test_every_switch_is_a_key_and_its_value_is_allowed() -> None:
         assert value != getattr(CLOSED, switch.key), reason
         BridgeData.model_validate({switch.key: value})
     assert {switch.key for switch in SWITCHES.values()} > MARKS.keys()
+
+
+def _followed(advice: AdviceView) -> BridgeData:
+    """The settings of an owner who writes what a remedy says, with the rules applied to them."""
+    values = {name: getattr(CLOSED, name) for name in CLOSED.model_fields_set}
+    said = {key: yaml.safe_load(value) for key, value in re.findall(r"`(\w+): (\w+)`", advice.remedy)}
+    return settle(BridgeData.model_validate({**values, **(said or {advice.key: ()})}))[0]
+
+
+@pytest.mark.parametrize("reason", [*SWITCHES])
+def test_who_does_what_a_remedy_says_gets_what_it_promises(reason: str) -> None:
+    """ControlNet and inpainting need allow_img2img: alone they are taken back by the rules of the settings."""
+    [advice] = advise(Facts(CLOSED, {reason: Rate(9, 9.0)}))
+    switch = SWITCHES[reason]
+    assert getattr(_followed(advice), switch.key) == switch.value(CLOSED), advice.remedy
+
+
+def test_what_is_on_already_is_not_asked_for_beside_a_switch() -> None:
+    [advice] = advise(Facts(CLOSED.model_copy(update={"allow_img2img": True}), {"controlnet": Rate(9, 9.0)}))
+    assert advice.remedy == "Set `allow_controlnet: true`."
+
+
+def test_a_step_of_max_power_says_that_nobody_knows_how_many_it_brings() -> None:
+    [advice] = advise(Facts(CLOSED, {"max_pixels": Rate(9, 9.0)}))
+    assert "how large, the Horde does not tell" in advice.sentence
 
 
 def test_each_reason_that_a_setting_ends_becomes_a_sentence_the_best_first() -> None:

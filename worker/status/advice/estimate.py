@@ -33,6 +33,8 @@ class Switch:
     key: str
     #: the value that ends it, from the settings in force
     value: Callable[[BridgeData], Any]
+    #: a switch without which a rule of the settings takes that value back
+    needs: str = ""
 
 
 def _larger(config: BridgeData) -> int:
@@ -42,13 +44,13 @@ def _larger(config: BridgeData) -> int:
 #: By the Horde's name of the reason; what is not here has no key that would change it.
 SWITCHES: Final[Mapping[str, Switch]] = {
     "lora": Switch("asked for LoRAs", "allow_lora", lambda _: True),
-    "controlnet": Switch("asked for a ControlNet", "allow_controlnet", lambda _: True),
+    "controlnet": Switch("asked for a ControlNet", "allow_controlnet", lambda _: True, needs="allow_img2img"),
     "img2img": Switch("brought a picture", "allow_img2img", lambda _: True),
-    "painting": Switch("were to be inpainted", "allow_painting", lambda _: True),
+    "painting": Switch("were to be inpainted", "allow_painting", lambda _: True, needs="allow_img2img"),
     "post-processing": Switch("asked for post-processing", "allow_post_processing", lambda _: True),
     "nsfw": Switch("may show what is not safe for work", "nsfw", lambda _: True),
     "unsafe_ip": Switch("came from addresses that count as unsafe", "allow_unsafe_ip", lambda _: True),
-    "max_pixels": Switch("asked for larger pictures", "max_power", _larger),
+    "max_pixels": Switch("asked for larger pictures (how large, the Horde does not tell)", "max_power", _larger),
     "step_count": Switch("asked for more steps", "limit_max_steps", lambda _: False),
     "kudos": Switch("came from requesters who could not pay at once", "require_upfront_kudos", lambda _: False),
     "blacklist": Switch("had a word of your blacklist in their prompt", "blacklist", lambda _: ()),
@@ -118,13 +120,20 @@ def _switches(facts: Facts) -> Sequence[AdviceView]:
                 key=switch.key,
                 value=_written(value),
                 sentence=f"{_count(rate.per_hour)} jobs an hour {switch.asks}, and this worker does not take them.",
-                remedy=f"Set `{switch.key}: {_written(value)}`." if value != () else "Remove words from blacklist.",
+                remedy=_remedy(switch, value, facts.config),
                 jobs_per_hour=jobs,
                 kudos_per_hour=None if facts.job_kudos is None else jobs * facts.job_kudos,
                 basis=_basis(facts),
             )
         )
     return found
+
+
+def _remedy(switch: Switch, value: Any, config: BridgeData) -> str:
+    if value == ():
+        return "Remove words from blacklist."
+    first = f"`{switch.needs}: true` and " if switch.needs and not getattr(config, switch.needs) else ""
+    return f"Set {first}`{switch.key}: {_written(value)}`."
 
 
 def _fits(facts: Facts, power: int) -> bool:
