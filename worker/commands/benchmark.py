@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from worker import logs
 from worker.app.build import UNKNOWN_MODEL_BYTES, DeviceFlags, devices_for, library_of, require_engine
-from worker.app.state_dir import only_one
+from worker.app.state_dir import only_one, workers_folder
 from worker.benchmark.measurements import Findings, Subject
 from worker.benchmark.proposals import LEAST_KUDOS_PER_HOUR, LEAST_MPS, Demand, Proposal, demands, propose
 from worker.benchmark.run import Order, Tell, measure
@@ -26,11 +26,12 @@ from worker.commands.output import answer, answer_json, answer_table
 from worker.config.load import FILE_NAME, LoadedConfig
 from worker.config.paths import models_root
 from worker.config.write_back import change_settings
+from worker.dashboard.whereabouts import running_workers
 from worker.demo import tinies
 from worker.demo.tiny.recipes import FULL_SIZE_MODELS, TINY_MODELS, TinyModel
 from worker.engine.devices import engine_settings
 from worker.engine.install import Runtime
-from worker.errors import ConfigError
+from worker.errors import ConfigError, WorkerError
 from worker.models.catalog.model_selection import custom_of, resolve_from_cache, store_of
 from worker.models.disk.store import Store
 from worker.models.installed import InstalledModels
@@ -72,7 +73,7 @@ def benchmark(
     if cpu:
         machine = MachineFacts(None, machine.ram)
     settings = loaded.data
-    # Two users of one card would measure each other.
+    _refuse_beside_others(workers_folder(runtime.folder, loaded.environment))
     with only_one(settings.dreamer_name, settings.horde_url), _scratch() as scratch:
         try:
             findings = asyncio.run(
@@ -89,6 +90,16 @@ def benchmark(
     else:
         _show(findings, machine, proposals)
         _say_what_next(changed, file, kept, apply=apply)
+
+
+def _refuse_beside_others(base: Path) -> None:
+    """Two users of one card would measure each other; `only_one` knows who was started with -n by another name."""
+    if running := running_workers(base):
+        raise WorkerError(
+            f"A worker named {running[0].name!r} runs on this machine already, and two users of one card would measure "
+            "each other.",
+            remedy="Run `horde-bridge finish` first.",
+        )
 
 
 @contextlib.contextmanager
