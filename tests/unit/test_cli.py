@@ -81,3 +81,11 @@ def test_the_help_that_launchers_show_before_the_set_up_is_the_commands(typed, m
     monkeypatch.setenv("COLUMNS", "80")
     usage = Path(cli.__file__).with_name("usage.txt").read_text(encoding="utf-8")
     assert usage.startswith(typed("--help")[1].rstrip()), "write the output of `COLUMNS=80 horde-bridge --help` there"
+
+
+@pytest.mark.parametrize("command", ["status", "pause", "resume", "finish", "maintenance off", "service show"])
+def test_a_name_given_to_a_command_about_a_worker_is_not_said_to_be_served_under(typed, command):
+    code, text = typed(*command.split(), "--help")
+    assert code == 0
+    assert "--worker-name" in text
+    assert "Serve under" not in text

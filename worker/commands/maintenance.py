@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from worker.app.build import AGENT
-from worker.commands.options import ConfigFile, FromEnvironment, WorkerName, load_settings
+from worker.commands.options import ConfigFile, FromEnvironment, KnownName, load_settings
 from worker.commands.output import answer
 from worker.config.schema import BridgeData
 from worker.horde.account import switch_maintenance
@@ -29,7 +29,7 @@ def on(
     message: Message = "",
     config: ConfigFile = None,
     from_environment: FromEnvironment = False,
-    name: WorkerName = None,
+    name: KnownName = None,
 ) -> None:
     """Get the owner's own jobs only from now on."""
     settings = load_settings(config, from_environment=from_environment, name=name, warn=False).data
@@ -38,7 +38,7 @@ def on(
 
 
 @app.command("off")
-def off(*, config: ConfigFile = None, from_environment: FromEnvironment = False, name: WorkerName = None) -> None:
+def off(*, config: ConfigFile = None, from_environment: FromEnvironment = False, name: KnownName = None) -> None:
     """Get everybody's jobs again."""
     settings = load_settings(config, from_environment=from_environment, name=name, warn=False).data
     _ask(settings, lambda horde: switch_maintenance(horde, settings.dreamer_name, on=False))
@@ -46,7 +46,7 @@ def off(*, config: ConfigFile = None, from_environment: FromEnvironment = False,
 
 
 @app.command("show")
-def show(*, config: ConfigFile = None, from_environment: FromEnvironment = False, name: WorkerName = None) -> None:
+def show(*, config: ConfigFile = None, from_environment: FromEnvironment = False, name: KnownName = None) -> None:
     """What the Horde says of the worker."""
     settings = load_settings(config, from_environment=from_environment, name=name, warn=False).data
 

@@ -32,7 +32,13 @@ NoLogging = Annotated[bool, typer.Option("--no-logging", help="Write nothing int
 FromEnvironment = Annotated[
     bool, typer.Option("-e", "--load-config-from-env-vars", help="Settings from AIWORKER_* variables, not the file.")
 ]
-WorkerName = Annotated[str | None, typer.Option("-n", "--worker-name", help="Serve under this name.")]
+_NAME_FLAGS = ("-n", "--worker-name")
+WorkerName = Annotated[str | None, typer.Option(*_NAME_FLAGS, help="Serve under this name.")]
+RunningName = Annotated[str | None, typer.Option(*_NAME_FLAGS, help="The worker of this name, where several run.")]
+ServiceName = Annotated[str | None, typer.Option(*_NAME_FLAGS, help="The service of the worker with this name.")]
+KnownName = Annotated[
+    str | None, typer.Option(*_NAME_FLAGS, help="The worker of this name; that of the settings if not given.")
+]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file; bridgeData.yaml if not given.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON value on standard output, nothing else there.")]
 ReferenceFolder = Annotated[Path | None, typer.Option("--reference", help="Folder with the Horde's model lists.")]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from worker.commands.options import AsJson, ConfigFile, FromEnvironment, WorkerName
+from worker.commands.options import AsJson, ConfigFile, FromEnvironment, ServiceName, WorkerName
 from worker.commands.output import answer, answer_json
 from worker.config.load import FILE_NAME
 from worker.engine.install.layout import ROOT, is_checkout
@@ -57,7 +57,7 @@ def install(
 
 
 @app.command("remove")
-def remove(*, name: WorkerName = None, as_json: AsJson = False) -> None:
+def remove(*, name: ServiceName = None, as_json: AsJson = False) -> None:
     """Stop the service and remove it; settings, models and the worker itself stay."""
     order = _order(None, name, from_environment=False, boot=False)
     removed = manager_of(order).remove()
@@ -68,7 +68,7 @@ def remove(*, name: WorkerName = None, as_json: AsJson = False) -> None:
 
 
 @app.command("show")
-def show(*, name: WorkerName = None, as_json: AsJson = False) -> None:
+def show(*, name: ServiceName = None, as_json: AsJson = False) -> None:
     """How the service stands, and what it consists of."""
     state = state_of(name)
     if as_json:

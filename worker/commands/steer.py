@@ -8,7 +8,7 @@ import typer
 
 from worker.app.state_dir import workers_folder
 from worker.clock import duration
-from worker.commands.options import AsJson, WorkerName
+from worker.commands.options import AsJson, RunningName
 from worker.commands.output import answer, answer_json
 from worker.console.status import status_lines
 from worker.dashboard.client import ask
@@ -31,7 +31,7 @@ For = Annotated[
 def status(
     *,
     as_json: AsJson = False,
-    name: WorkerName = None,
+    name: RunningName = None,
     link: Annotated[bool, typer.Option("--link", help="Show the link that opens the dashboard, and no more.")] = False,
 ) -> None:
     """Show what the running worker does and earns, and why nothing comes if so."""
@@ -56,7 +56,7 @@ def pause(
     span: Annotated[str | None, typer.Argument(metavar="[SPAN]", help="The same as --for SPAN.")] = None,
     *,
     for_: For = None,
-    name: WorkerName = None,
+    name: RunningName = None,
 ) -> None:
     """Ask for no new jobs; those under way are finished. The worker goes on running."""
     if span and for_:
@@ -69,14 +69,14 @@ def pause(
     answer(f"{worker.name} is paused {until}; jobs under way are finished.")
 
 
-def resume(*, name: WorkerName = None) -> None:
+def resume(*, name: RunningName = None) -> None:
     """End a pause."""
     worker = find_worker(name)
     ask(worker, "POST", "/api/resume")
     answer(f"{worker.name} asks for jobs again.")
 
 
-def finish(*, name: WorkerName = None) -> None:
+def finish(*, name: RunningName = None) -> None:
     """Finish the jobs under way, then end the worker."""
     worker = find_worker(name)
     ask(worker, "POST", "/api/finish")
