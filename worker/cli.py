@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from worker import __version__, logs
-from worker.commands.output import accept_any_character, answer, complain, mend_terminal_size
+from worker.commands.output import accept_any_character, answer, complain, hold_standard_streams, mend_terminal_size
 from worker.errors import WorkerError
 
 #: Each command, and where it is in worker.commands: a function, or the app of a group. What a command needs is
@@ -75,6 +75,7 @@ def app_of(names: Iterable[str] = COMMANDS) -> typer.Typer:
 
 def main() -> None:
     """The entry point: `run` is the command if none is given."""
+    hold_standard_streams()
     accept_any_character()
     mend_terminal_size()
     logs.set_up(None, console_level="WARNING")

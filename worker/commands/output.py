@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +16,8 @@ from worker.untrusted.text import visible, visible_lines
 #: Columns below which a table is nothing but single characters, and digits of the widest terminal.
 LEAST_COLUMNS = 20
 MOST_DIGITS = 4
+#: The last of the three descriptors that every program expects.
+STANDARD_ERROR = 2
 
 
 def answer(text: str) -> None:
@@ -46,6 +49,19 @@ def wrapping_table(*headings: str) -> Table:
     for heading in headings:
         table.add_column(heading, overflow="fold")
     return table
+
+
+def hold_standard_streams() -> None:
+    """Put nothing in the place of standard streams that are closed, as some starters of programs leave them.
+
+    Python has None for them, and the next file that is opened, such as a database, would be what children write to.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - as long as the process
 
 
 def accept_any_character() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import sys
 
 import pytest
@@ -52,3 +53,18 @@ def test_a_size_of_the_terminal_that_can_be_used_stays(monkeypatch, given):
     monkeypatch.setenv("COLUMNS", given)
     mend_terminal_size()
     assert os.environ["COLUMNS"] == given
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a program can't be started so")
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+@pytest.mark.parametrize("command", ["--version", "nonsense"])
+def test_closed_standard_streams_are_no_failure_and_no_file_takes_their_place(closed, command):
+    """Some starters of programs close them: Python has None for them, and the next file opened gets their number."""
+    look = "import os, sys; from worker import cli; sys.argv = ['horde-bridge', sys.argv[1]]\n"
+    look += "try: cli.main()\nexcept SystemExit as end: code = end.code\n"
+    look += "os._exit(code + 10 * (os.open(os.devnull, 0) <= 2))"
+    done = subprocess.run(
+        [sys.executable, "-c", look, command], stdin=subprocess.DEVNULL, capture_output=True, check=False,
+        preexec_fn=lambda: [os.close(each) for each in closed],
+    )  # fmt: skip
+    assert done.returncode == (0 if command == "--version" else 2), done
