@@ -35,7 +35,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add the root's pages and the picture of the rooms."""
     for source, target in ROOT_PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
-        files.append(File.generated(config, target, content=re.sub(r"\]\(docs/", "](", text)))
+        files.append(File.generated(config, target, content=re.sub(r"(\]\(|src=\"|srcset=\")docs/", r"\1", text)))
     files.append(File.generated(config, "rooms.svg", content=rooms_svg()))
     return files
 

@@ -28,6 +28,8 @@ def test_the_site_builds_strictly_without_a_dead_link_and_needs_no_other_host(tm
         loaded = re.findall(r'<(?:script|img|iframe)[^>]*\ssrc="([^"]+)"', html)
         loaded += re.findall(r'<link[^>]*rel="(?:stylesheet|preconnect|icon)"[^>]*href="([^"]+)"', html)
         assert not [address for address in loaded if address.startswith(("http:", "https:", "//"))], page
+        shown = re.findall(r'<(?:img|source)[^>]*\s(?:src|srcset)="([^"]+)"', html)
+        assert all((page.parent / address).exists() for address in shown if not address.startswith("data:")), page
 
 
 def test_every_page_is_in_the_sites_navigation() -> None:
