@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from worker.workflows.auxiliary_files import all_files
-from worker.workflows.families import TRAITS, EngineNeeds
+from worker.workflows.families import FOLDER, TRAITS, EngineNeeds, is_for
 from worker.workflows.graph import PINNED, Graph, Input, Link, as_link, circle
 from worker.workflows.library import Library
 from worker.workflows.node_classes import (
@@ -27,6 +27,7 @@ from worker.workflows.node_classes import (
 )
 from worker.workflows.template_reader import GRAPH_FILE, MANIFEST_FILE
 from worker.workflows.templates import Fragment, LibraryEntry, Template
+from worker.workflows.types import Family
 
 #: Port → its type.
 PORT_TYPES = {
@@ -199,13 +200,22 @@ def audit_graph(graph: Graph, object_info: ObjectInfo, *, unchecked: Collection[
 
 
 def remarks(library: Library, object_info: ObjectInfo) -> list[str]:
-    """What ComfyUI ignores or converts in the library's graphs, and node classes that can't be checked yet."""
-    return [
+    """What ComfyUI ignores or converts in the graphs, node classes that can't be checked yet, and families that have no
+    template.
+    """
+    found = [
         f"{entry.name}/{GRAPH_FILE}:{_title(entry.graph, node_id)}:{sentence}"
         for entry in (*for_these_nodes(library, object_info), *library.fragments)
         for node_id in entry.graph
         if not _is_output_of(entry, node_id)
         for sentence in _remarks_on(entry, node_id, object_info)
+    ]
+    serving = [each.manifest.serves for each in library.templates]
+    plain = [serves.families for serves in serving if not serves.workflows and not serves.features]
+    return found + [
+        f"{FOLDER}/{family.value}.yaml:: no template serves this family, so no model of it is offered"
+        for family in Family
+        if not any(not named or is_for(named, family) for named in plain)
     ]
 
 

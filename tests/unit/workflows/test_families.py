@@ -17,7 +17,7 @@ from worker.models.catalog.records import family_of
 from worker.models.loras.civitai import fits as civitai_fits
 from worker.scheduling.estimates.ttl import ttl_s
 from worker.workflows import families, packaged_folder
-from worker.workflows.audit import audit_library, everything_wrong, suited
+from worker.workflows.audit import audit_library, everything_wrong, remarks, suited
 from worker.workflows.auxiliary_files import controlnets
 from worker.workflows.capabilities import Ability, survey
 from worker.workflows.families import TRAITS
@@ -95,8 +95,12 @@ def test_an_owner_serves_a_family_that_nobody_heard_of_by_data_alone(owner: Path
 
 @pytest.mark.usefixtures("forgetful")
 def test_a_family_without_a_template_is_not_served(owner: Path) -> None:
+    assert remarks(Library.load(packaged_folder(), owner), snapshot()) == []
     shutil.rmtree(owner / "krea")
     library = Library.load(packaged_folder(), owner)
+    assert remarks(library, snapshot()) == [
+        "families/krea_2.yaml:: no template serves this family, so no model of it is offered"
+    ]
     with pytest.raises(JobNotServable, match="there is none for its family"):
         select(library, read_request({}, model=ServedModel("k", Family("krea_2"), {})))
 
