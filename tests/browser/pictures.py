@@ -24,7 +24,7 @@ from tests.browser.conftest import start_browser
 from tests.unit.console.views import job_record, job_view
 from tests.unit.dashboard.visitors import TOKEN, Page
 from worker.dashboard.server import listen, serve
-from worker.status.model import (
+from worker.status.snapshot import (
     AdviceView,
     HourOfWork,
     JobRecord,

@@ -16,7 +16,7 @@ from worker.config.schema import BridgeData
 from worker.demo.horde.records import ImageRequest
 from worker.demo.horde.server import RunningHorde
 from worker.status.board import StatusBoard
-from worker.status.model import Snapshot
+from worker.status.snapshot import Snapshot
 
 from .rig import MODEL, OTHER, PATIENCE_S, Rig
 

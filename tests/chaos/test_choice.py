@@ -11,7 +11,7 @@ from worker.config.schema import BridgeData
 from worker.demo.horde.faults import Fault, FaultKind, Route
 from worker.demo.horde.records import Outcome
 from worker.scheduling.model_choice import ChoiceTimes
-from worker.status.model import Snapshot
+from worker.status.snapshot import Snapshot
 
 from .rig import MODEL, OTHER, THIRD, Rig
 from .test_advice import looking, until

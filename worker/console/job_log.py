@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from worker.console.status import SHORT_ID, image_size
-from worker.status.model import JobRecord, JobView, Outcome
+from worker.status.snapshot import JobRecord, JobView, Outcome
 
 if TYPE_CHECKING:
     from worker.status.board import StatusBoard

@@ -14,7 +14,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from worker.console.table import status_table
-from worker.status.model import Snapshot
+from worker.status.snapshot import Snapshot
 
 
 def live_view_supported() -> bool:

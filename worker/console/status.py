@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from worker.clock import duration
-from worker.status.model import AdviceView, JobRecord, JobView, PauseView, SlotView, Snapshot
+from worker.status.snapshot import AdviceView, JobRecord, JobView, PauseView, SlotView, Snapshot
 from worker.units import GIB, counted
 
 #: In ASCII, for logs of any encoding; it fits a narrow terminal, indented as further lines of a log record are.

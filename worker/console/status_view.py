@@ -10,7 +10,7 @@ from worker.config.live import LiveConfig
 from worker.console.live_view import LiveView, live_view
 from worker.console.status import MOST_ADVICE, RULE, status_lines
 from worker.console.summary import summary_lines
-from worker.status.model import Snapshot
+from worker.status.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from worker.status.board import StatusBoard

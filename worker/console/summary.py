@@ -1,7 +1,7 @@
 """What a session came to, in a few lines, for its end. Pure."""
 
 from worker.clock import duration
-from worker.status.model import Snapshot
+from worker.status.snapshot import Snapshot
 from worker.units import counted
 from worker.untrusted.text import visible
 

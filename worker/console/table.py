@@ -11,7 +11,7 @@ from rich.text import Text
 
 from worker.clock import duration
 from worker.console.status import account_text, image_size, notices
-from worker.status.model import DownloadView, Phase, SlotView, Snapshot
+from worker.status.snapshot import DownloadView, Phase, SlotView, Snapshot
 from worker.units import GIB, MIB, counted
 from worker.untrusted.text import visible
 

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from worker.errors import HordeError, InputRefused, WorkerError
 from worker.status.as_json import dumps, history_json, hours_json, snapshot_json
 from worker.status.board import StatusBoard
-from worker.status.model import SCHEMA_VERSION, JobRecord
+from worker.status.snapshot import SCHEMA_VERSION, JobRecord
 from worker.untrusted.json_reader import JsonBounds, read_json_object
 
 #: What a request may hold.

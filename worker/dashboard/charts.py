@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from worker.dashboard.words import number, plural
-from worker.status.model import HourOfWork
+from worker.status.snapshot import HourOfWork
 
 WIDTH, HEIGHT = 520, 150
 #: Room below the bars for the hours, and left of them for the scale.

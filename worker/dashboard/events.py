@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from worker.aio import timeout
 from worker.status.board import StatusBoard
-from worker.status.model import Snapshot
+from worker.status.snapshot import Snapshot
 
 #: Readers in all, and from one address: each tab in view has one.
 MOST_READERS, MOST_OF_ONE = 24, 12

@@ -18,15 +18,15 @@ from starlette.routing import Route
 
 from worker.errors import Blame
 from worker.status.board import StatusBoard
-from worker.status.model import Outcome, Phase, Snapshot, Tally
 from worker.status.session import OTHER_MODELS
+from worker.status.snapshot import Outcome, Phase, Snapshot, Tally
 
 PREFIX: Final = "horde_bridge_"
 #: Models with a line of their own; what the others did is summed up as OTHER_MODELS.
 MOST_MODELS: Final = 50
 SLOT_STATES: Final = ("working", "starting", "ready", "resting", "stuck", "stopped")
 MODEL_STATES: Final = ("served", "waiting", "withheld", "failed")
-#: Why no jobs are asked for, as `worker.status.model.PauseView.kind`.
+#: Why no jobs are asked for, as `worker.status.snapshot.PauseView.kind`.
 PAUSES: Final = (
     "owner", "maintenance", "faults", "machine", "safety", "engines", "cards", "models", "size", "horde",
 )  # fmt: skip

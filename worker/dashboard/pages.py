@@ -14,7 +14,7 @@ from worker.dashboard.security import Guard
 from worker.dashboard.site import Site, static, visit_of
 from worker.errors import Blame
 from worker.status.board import StatusBoard
-from worker.status.model import JobRecord, Outcome, Snapshot, Tally
+from worker.status.snapshot import JobRecord, Outcome, Snapshot, Tally
 
 #: Jobs on one page, lines of the log, and hours of the charts.
 JOBS_SHOWN, LINES_SHOWN, HOURS_SHOWN = 50, 300, 24

@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from worker.status.board import StatusBoard
-from worker.status.model import Phase, Snapshot
+from worker.status.snapshot import Phase, Snapshot
 
 OK, NOT_NOW = 200, 503
 #: States of a slot whose engine can do a job.

@@ -6,7 +6,7 @@ from typing import Any
 
 from worker.config.editing import EDITABLE_KEYS
 from worker.dashboard.words import at, number, plural, rough_span, size, span
-from worker.status.model import (
+from worker.status.snapshot import (
     AdviceView,
     HourOfWork,
     JobRecord,

@@ -19,7 +19,7 @@ from worker.dashboard.security import ANNOUNCE
 from worker.dashboard.site import Site, visit_of
 from worker.errors import InputRefused
 from worker.status.board import StatusBoard
-from worker.status.model import Phase, Tally
+from worker.status.snapshot import Phase, Tally
 from worker.untrusted.json_reader import JsonBounds, read_json_object
 from worker.untrusted.text import visible
 

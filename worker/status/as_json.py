@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from worker.errors import InputRefused
-from worker.status.model import SCHEMA_VERSION, HourOfWork, JobRecord, Snapshot
+from worker.status.snapshot import SCHEMA_VERSION, HourOfWork, JobRecord, Snapshot
 
 #: Digits after the point of seconds and kudos: enough for people and machines.
 DIGITS = 3

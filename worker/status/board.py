@@ -26,7 +26,9 @@ from worker.status.advice.advisor import Advisor, Work
 from worker.status.job_book import EndListener, JobBook
 from worker.status.keeper import Keeper
 from worker.status.log_tail import LogTail
-from worker.status.model import (
+from worker.status.session import SessionStats
+from worker.status.shown_jobs import ShownJobs
+from worker.status.snapshot import (
     DownloadView,
     HourOfWork,
     JobRecord,
@@ -42,8 +44,6 @@ from worker.status.model import (
     StageTimes,
     Versions,
 )
-from worker.status.session import SessionStats
-from worker.status.shown_jobs import ShownJobs
 from worker.status.standing import StandingWatch
 from worker.status.steering import Steering
 from worker.status.warnings import WarningBook

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from types import MappingProxyType
 
 from worker.status.asked import PLAIN
-from worker.status.model import HourOfWork, Tally
+from worker.status.snapshot import HourOfWork, Tally
 
 HOUR_S = 3600.0
 #: Hours kept: a week.

@@ -10,8 +10,8 @@ from worker.clock import Clock, monotonic
 from worker.jobs.job import BEFORE_RENDERED, Job, JobEvent, Stage
 from worker.status.asked import Asked, asked_by
 from worker.status.hours import Hours
-from worker.status.model import JobRecord, JobView, StageTimes
 from worker.status.session import SessionStats, blame_of, outcome_of, tally_of
+from worker.status.snapshot import JobRecord, JobView, StageTimes
 from worker.untrusted.text import quote
 
 #: Jobs kept: a day of one every nine seconds.

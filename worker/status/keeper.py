@@ -10,7 +10,7 @@ from worker.aio import timeout, to_the_end
 from worker.scheduling.owner_pause import OwnerPause
 from worker.status.hours import HOUR_S, MOST_HOURS
 from worker.status.job_book import KEPT_S, MOST_JOBS, JobBook
-from worker.status.model import JobRecord
+from worker.status.snapshot import JobRecord
 from worker.status.store import KeptPause, Store
 
 #: Seconds between two writes at least; a crash loses what came since.

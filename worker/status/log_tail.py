@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from worker.status.model import LogLine
+from worker.status.snapshot import LogLine
 
 if TYPE_CHECKING:
     from loguru import Message

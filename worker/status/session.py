@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from worker.errors import HordeUnreachable
 from worker.jobs.job import Job, JobEvent, PopEvent, Stage
 from worker.status.asked import LONGEST_NAME
-from worker.status.model import Outcome, StageTimes, Tally
+from worker.status.snapshot import Outcome, StageTimes, Tally
 from worker.untrusted.text import visible
 
 #: Models counted apart, and what the others are counted as. No count may ever fall, so none is given up again.

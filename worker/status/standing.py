@@ -12,7 +12,7 @@ from worker.errors import HordeError, HordeMaintenance, HordeUnreachable
 from worker.horde.client import HordeClient
 from worker.jobs.job import PopEvent
 from worker.status.asked import LONGEST_NAME
-from worker.status.model import MessageView, Standing
+from worker.status.snapshot import MessageView, Standing
 from worker.untrusted.text import quote, visible
 
 #: Seconds between two look-ups of account and worker.

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from worker.errors import InputRefused
 from worker.status.as_json import dumps, plain
-from worker.status.model import HourOfWork, JobRecord
+from worker.status.snapshot import HourOfWork, JobRecord
 from worker.untrusted.json_reader import JsonBounds, read_json_object
 
 FILE_NAME = "history.sqlite3"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from worker.jobs.flat_pictures import REMEDY
-from worker.status.model import Machine, ModelView, SlotView, Standing, WarningView
+from worker.status.snapshot import Machine, ModelView, SlotView, Standing, WarningView
 from worker.units import GIB, counted
 from worker.untrusted.text import visible
 

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
-from worker.status.model import Snapshot
+from worker.status.snapshot import Snapshot
 
 #: Seconds between two snapshots at least, and at most while only progress moves.
 LEAST_S, MOST_S = 0.5, 1.0

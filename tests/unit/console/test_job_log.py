@@ -5,7 +5,7 @@ from loguru import logger
 
 from tests.unit.console.views import job_record, job_view
 from worker.console.job_log import describe_job, log_end, log_stage, render_speed
-from worker.status.model import Outcome
+from worker.status.snapshot import Outcome
 
 
 @pytest.fixture

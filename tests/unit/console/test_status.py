@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.console.views import job_view, snapshot
 from worker.console.status import pause_text, status_lines
-from worker.status.model import AdviceView, DownloadView, ModelView, PauseView, SlotView, Standing
+from worker.status.snapshot import AdviceView, DownloadView, ModelView, PauseView, SlotView, Standing
 from worker.units import GIB
 
 

@@ -12,7 +12,7 @@ from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.console import status_view
 from worker.console.status_view import NOTHING_NEW_S, StatusView
-from worker.status.model import PauseView, Snapshot, Tally
+from worker.status.snapshot import PauseView, Snapshot, Tally
 
 
 class Board:

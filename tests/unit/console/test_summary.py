@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tests.unit.console.views import snapshot
 from worker.console.summary import summary_lines
-from worker.status.model import Session, Tally
+from worker.status.snapshot import Session, Tally
 
 
 def test_the_session_is_told_by_model_and_by_whose_failures_there_were():

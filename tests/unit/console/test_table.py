@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tests.unit.console.views import job_view, snapshot
 from worker.console.table import status_table
-from worker.status.model import DownloadView, ModelView, PauseView, SlotView, WarningView
+from worker.status.snapshot import DownloadView, ModelView, PauseView, SlotView, WarningView
 from worker.units import GIB
 
 SLOTS = (

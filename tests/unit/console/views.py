@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from worker.status.model import JobRecord, JobView, Outcome, Phase, Session, Snapshot, Tally, Versions
+from worker.status.snapshot import JobRecord, JobView, Outcome, Phase, Session, Snapshot, Tally, Versions
 
 HOUR = 3600.0
 

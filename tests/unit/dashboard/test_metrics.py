@@ -8,8 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.status.rig import Rig
 from worker.dashboard.metrics import METRICS, MOST_MODELS, exposition
 from worker.errors import EngineDied
-from worker.status.model import Phase
 from worker.status.session import OTHER_MODELS
+from worker.status.snapshot import Phase
 
 
 @pytest.fixture

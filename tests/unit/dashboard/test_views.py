@@ -7,7 +7,7 @@ from tests.unit.dashboard.visitors import Page
 from tests.unit.status.rig import NOON, PAUSED, Rig
 from worker.dashboard import site, views
 from worker.dashboard.site import Site
-from worker.status.model import (
+from worker.status.snapshot import (
     AdviceView,
     DownloadView,
     MessageView,

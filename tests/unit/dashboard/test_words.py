@@ -6,7 +6,7 @@ import pytest
 from worker.dashboard import site
 from worker.dashboard.charts import HEIGHT, WIDTH, jobs_chart, kudos_chart
 from worker.dashboard.words import NONE, at, marked, number, plural, rough_span, size, span
-from worker.status.model import HourOfWork, Tally
+from worker.status.snapshot import HourOfWork, Tally
 
 CSS = (Path(site.__file__).parent / "static" / "page.css").read_text(encoding="utf-8")
 

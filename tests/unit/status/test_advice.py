@@ -20,7 +20,7 @@ from worker.jobs.job import PopEvent
 from worker.status.advice.advisor import Advisor, Work
 from worker.status.advice.estimate import SWITCHES, Facts, advise
 from worker.status.advice.predictions import MARKS
-from worker.status.model import AdviceView, JobRecord, Outcome, Tally
+from worker.status.snapshot import AdviceView, JobRecord, Outcome, Tally
 
 CLOSED = BridgeData(
     allow_lora=False, allow_controlnet=False, allow_img2img=False, allow_painting=False, allow_post_processing=False,

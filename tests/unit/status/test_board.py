@@ -13,7 +13,7 @@ from worker.horde.messages import PopResponse, TeamDetails, UserDetails, WorkerD
 from worker.jobs.job import Stage
 from worker.models.progress import ModelsState
 from worker.status.as_json import read_snapshot, snapshot_json
-from worker.status.model import Outcome, Phase
+from worker.status.snapshot import Outcome, Phase
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from worker.status import store as store_module
 from worker.status.hours import HOUR_S, Hours
 from worker.status.job_book import JobBook
 from worker.status.keeper import Keeper
-from worker.status.model import HourOfWork, Outcome, StageTimes, Tally
+from worker.status.snapshot import HourOfWork, Outcome, StageTimes, Tally
 from worker.status.store import FILE_NAME, KeptPause, Store
 
 NOW = 1_800_000_000.0

@@ -1,6 +1,6 @@
 """A warning lasts as long as its cause, and is told with what helps."""
 
-from worker.status.model import Machine, ModelView, SlotView, Standing
+from worker.status.snapshot import Machine, ModelView, SlotView, Standing
 from worker.status.warnings import LONGEST_DOUBT, SOUND_AGAIN_S, WarningBook
 from worker.units import GIB
 

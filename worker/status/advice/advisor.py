@@ -12,7 +12,7 @@ from worker.horde.demand import Demand
 from worker.jobs.job import PopEvent
 from worker.status.advice.estimate import SWITCHES, Facts, advise
 from worker.status.advice.predictions import Predictions
-from worker.status.model import AdviceView, JobRecord, PredictionView, Tally
+from worker.status.snapshot import AdviceView, JobRecord, PredictionView, Tally
 from worker.system_memory import system_memory
 
 #: Advice is made anew this often at most, in seconds, and not before the queue was watched so long.

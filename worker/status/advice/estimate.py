@@ -11,7 +11,7 @@ from typing import Any, Final
 from worker.config.schema import PIXELS_PER_POWER, BridgeData
 from worker.horde.arrivals import Rate
 from worker.horde.demand import ModelNeed
-from worker.status.model import AdviceView
+from worker.status.snapshot import AdviceView
 
 #: Less than this many jobs an hour are not worth a sentence.
 LEAST_PER_HOUR = 0.5

@@ -6,7 +6,7 @@ from typing import Final
 
 from worker.bounded_dict import BoundedDict
 from worker.config.schema import PIXELS_PER_POWER, BridgeData
-from worker.status.model import AdviceView, JobRecord, Outcome, PredictionView
+from worker.status.snapshot import AdviceView, JobRecord, Outcome, PredictionView
 
 #: Changes followed at a time, and for how long, in seconds.
 MOST_FOLLOWED = 20
