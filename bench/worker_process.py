@@ -36,7 +36,7 @@ from worker.images import RawImage
 from worker.jobs.job import JobEvent, Stage
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
-from worker.scheduling.model_choice import ChoiceTimes
+from worker.scheduling.demand_policy import ChoiceTimes
 
 #: The event loop is asked for an answer this often, and how late it is is noted from so many seconds on, so many times.
 BEAT_S, LATE_S, MOST_NOTED = 0.005, 0.001, 50_000

@@ -10,7 +10,7 @@ from worker.app.worker_setup import Tolerance
 from worker.config.schema import BridgeData
 from worker.demo.horde.faults import Fault, FaultKind, Route
 from worker.demo.horde.records import Outcome
-from worker.scheduling.model_choice import ChoiceTimes
+from worker.scheduling.demand_policy import ChoiceTimes
 from worker.status.snapshot import Snapshot
 
 from .rig import MODEL, OTHER, THIRD, Rig

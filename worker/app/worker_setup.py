@@ -15,12 +15,12 @@ from worker.jobs.job import JobEvents
 from worker.jobs.journal import Journal
 from worker.process.supervisor import RestartPolicy
 from worker.safety.checker import SafetyChecker
+from worker.scheduling.demand_policy import ChoiceTimes
 from worker.scheduling.device_limits import RotationTimes
 from worker.scheduling.drain import DRAIN_LIMIT_S
 from worker.scheduling.estimates.cooldowns import ModelCooldowns
 from worker.scheduling.estimates.memory import OutOfMemoryLimits
 from worker.scheduling.fault_limiter import FaultLimiter
-from worker.scheduling.model_choice import ChoiceTimes
 from worker.scheduling.pop_backoff import PopPauses
 from worker.workflows.library import Library
 

@@ -16,7 +16,7 @@ from worker.config.schema import BridgeData
 from worker.horde.demand import Asked, Demand
 from worker.jobs.inputs import ModelSource
 from worker.jobs.job import JobEvent, Stage
-from worker.scheduling.model_choice import ChoiceTimes, Worth, choose, others, passed_over, wanted_since, worth
+from worker.scheduling.demand_policy import ChoiceTimes, Worth, choose, others, passed_over, wanted_since, worth
 from worker.untrusted.text import visible
 
 #: Late jobs remembered of each model, and models that brought any.

@@ -14,7 +14,7 @@ from worker.horde.demand import Demand
 from worker.horde.messages import HordePerformance, ModelDemand, PopResponse
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.scheduling.choice_by_demand import NAMED, NOT_FOR_US, ChoiceByDemand
-from worker.scheduling.model_choice import ChoiceTimes
+from worker.scheduling.demand_policy import ChoiceTimes
 
 TIMES = ChoiceTimes()
 HERE = ("Own", "A", "B", "C")

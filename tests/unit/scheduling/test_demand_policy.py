@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.horde.demand import Asked
-from worker.scheduling.model_choice import LEAST_WORTH, ChoiceTimes, Worth, choose, passed_over, worth
+from worker.scheduling.demand_policy import LEAST_WORTH, ChoiceTimes, Worth, choose, passed_over, worth
 
 TIMES = ChoiceTimes()
 NAMES = tuple("abcdefgh")
