@@ -9,7 +9,7 @@ from worker.after_fault import after_fault
 from worker.clock import Clock, monotonic
 from worker.jobs.job import BEFORE_RENDERED, Job, JobEvent, Stage
 from worker.status.asked import Asked, asked_by
-from worker.status.hours import Hours
+from worker.status.hourly_counts import Hours
 from worker.status.session import SessionStats, blame_of, outcome_of, tally_of
 from worker.status.snapshot import JobRecord, JobView, StageTimes
 from worker.untrusted.text import quote

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from worker.aio import timeout, to_the_end
 from worker.scheduling.owner_pause import OwnerPause
-from worker.status.hours import HOUR_S, MOST_HOURS
+from worker.status.hourly_counts import HOUR_S, MOST_HOURS
 from worker.status.job_book import KEPT_S, MOST_JOBS, JobBook
 from worker.status.snapshot import JobRecord
 from worker.status.store import KeptPause, Store

@@ -10,7 +10,7 @@ from tests.unit.console.views import job_record
 from tests.unit.status.rig import Rig
 from worker.status import keeper as keeper_module
 from worker.status import store as store_module
-from worker.status.hours import HOUR_S, Hours
+from worker.status.hourly_counts import HOUR_S, Hours
 from worker.status.job_book import JobBook
 from worker.status.keeper import Keeper
 from worker.status.snapshot import HourOfWork, Outcome, StageTimes, Tally
