@@ -35,7 +35,7 @@ from worker.models.catalog.model_selection import custom_file_of, custom_of, sel
 from worker.models.catalog.records import ModelRecord
 from worker.models.download_plan import as_model_file
 from worker.models.model_manager import ModelManager
-from worker.owner.hours import HoursWatch
+from worker.owner.active_hours import HoursWatch
 from worker.owner.maintenance import watch_maintenance
 from worker.owner.suspend import ClockWatch
 from worker.owner.update_watch import TrialWatch, UpdateWatch

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from worker.config.active_hours import closed_for_s, read_hours
 from worker.config.schema import BridgeData
-from worker.owner.hours import HoursWatch
+from worker.owner.active_hours import HoursWatch
 from worker.scheduling.owner_pause import OwnerPause
 
 #: A Friday.
