@@ -11,7 +11,7 @@ from worker.demo.engine_trial import try_engine
 from worker.engine.install.layout import Runtime
 from worker.engine.versions.shelf import Shelf
 from worker.engine.versions.tree import is_left_out
-from worker.engine.versions.verdict import TrialReport
+from worker.engine.versions.trial_report import TrialReport
 from worker.workflows.library import Library
 
 pytestmark = [pytest.mark.engine, pytest.mark.cpu, pytest.mark.asyncio(loop_scope="session")]

@@ -23,7 +23,7 @@ from worker.engine.install.shell import Screen
 from worker.engine.versions.shelf import Shelf, disk_bytes, running
 from worker.engine.versions.sources import fetch, read_source
 from worker.engine.versions.state import INSTALLED, Verdict
-from worker.engine.versions.verdict import Compared, TrialReport
+from worker.engine.versions.trial_report import Compared, TrialReport
 from worker.errors import EngineChangeRefused, RuntimeMissing
 from worker.untrusted.text import visible
 

@@ -21,7 +21,7 @@ from worker.engine.client import EngineClient
 from worker.engine.install.layout import Runtime
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.engine.versions.shelf import Engine
-from worker.engine.versions.verdict import Compared, Rendered, TrialReport, audit_difference, compare
+from worker.engine.versions.trial_report import Compared, Rendered, TrialReport, audit_difference, compare
 from worker.errors import EngineChangeRefused, WorkerError
 from worker.images import RawImage
 from worker.models.disk.store import Store

@@ -14,7 +14,7 @@ from worker.commands.engine import app
 from worker.engine.install.layout import Runtime, environment_python
 from worker.engine.versions.shelf import Shelf
 from worker.engine.versions.state import Verdict
-from worker.engine.versions.verdict import Compared, TrialReport
+from worker.engine.versions.trial_report import Compared, TrialReport
 from worker.errors import EngineChangeRefused, WorkerError
 
 Run = Callable[..., str]

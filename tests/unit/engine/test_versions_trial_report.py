@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from worker.engine.versions.service import ServiceRecord
-from worker.engine.versions.verdict import Rendered, TrialReport, audit_difference, compare
+from worker.engine.versions.trial_report import Rendered, TrialReport, audit_difference, compare
 
 SIZE = (1, 2, 3)
 REPORT = TrialReport("new", "0.33.0", "installed", "0.3.75", at=1.0)
