@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from worker.aio import timeout_at
 from worker.errors import Addition, AdditionBroken, JobNotServable, JobNotUnderstood, ModelBroken
 from worker.horde.messages import GenMetadata
-from worker.jobs.additions import addition_of, leave_out
+from worker.jobs.broken_additions import addition_of, leave_out
 from worker.jobs.job import Job
 from worker.jobs.source_images import Pictures
 from worker.models.progress import ModelsState

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from worker.engine.render_task import Conditions, Rendering
 from worker.errors import Addition
-from worker.jobs.additions import leave_out
+from worker.jobs.broken_additions import leave_out
 from worker.workflows.features import evaluations_of
 from worker.workflows.materialise import materialise, parts_of, tiled
 from worker.workflows.request import RenderRequest

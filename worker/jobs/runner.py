@@ -34,7 +34,7 @@ from worker.errors import (
 from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata, SubmitRequest
 from worker.images import RawImage, all_flat, encode_webp
-from worker.jobs.additions import BrokenAdditions, additions_in
+from worker.jobs.broken_additions import BrokenAdditions, additions_in
 from worker.jobs.inputs import ModelSource, find_model, read_job, require_files
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.rendering import JobGraphs, Sampling, Upscaling

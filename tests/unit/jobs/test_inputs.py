@@ -8,7 +8,7 @@ import pytest
 from tests.chaos.rig import OneModel
 from worker.errors import Addition, AdditionKind, JobNotServable
 from worker.horde.messages import PopResponse
-from worker.jobs.additions import BrokenAdditions
+from worker.jobs.broken_additions import BrokenAdditions
 from worker.jobs.inputs import read_job, require_files
 from worker.jobs.job import Job
 from worker.jobs.source_images import Pictures

@@ -6,7 +6,7 @@ import pytest
 
 from tests.clock import ManualClock
 from worker.errors import Addition, AdditionKind
-from worker.jobs.additions import BROKEN_S, MOST_FILES, BrokenAdditions, additions_in, leave_out
+from worker.jobs.broken_additions import BROKEN_S, MOST_FILES, BrokenAdditions, additions_in, leave_out
 from worker.workflows.payload import read_request
 from worker.workflows.request import LoraFile, ServedModel
 from worker.workflows.types import Family
