@@ -17,11 +17,11 @@ from . import engine_token, loras, sampling
 from .annotators import HordeAnnotator
 from .background import HordeStripBackground
 from .faces import HordeFaceModelLoader, HordeFaceRestore
-from .held import add_memory_route
 from .inputs import HordeImageInput, add_input_routes
 from .layers import HordeLayerModel
 from .memory import meter
 from .output import HordeImageOutput
+from .paged_memory import add_memory_route
 from .qr import HordeQrCode
 from .sampling import HordeSamplerOptions
 from .tiling import HordeTiling
