@@ -18,7 +18,7 @@ from worker.horde.demand import Demand, ModelNeed
 from worker.horde.messages import HordePerformance, ModelDemand, PopResponse
 from worker.jobs.job import PopEvent
 from worker.status.advice.advisor import Advisor, Work
-from worker.status.advice.estimate import SWITCHES, Facts, advise
+from worker.status.advice.earnings import SWITCHES, Facts, advise
 from worker.status.advice.predictions import MARKS
 from worker.status.snapshot import AdviceView, JobRecord, Outcome, Tally
 

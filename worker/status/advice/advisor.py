@@ -10,7 +10,7 @@ from worker.config.schema import BridgeData
 from worker.horde.arrivals import Arrivals
 from worker.horde.demand import Demand
 from worker.jobs.job import PopEvent
-from worker.status.advice.estimate import SWITCHES, Facts, advise
+from worker.status.advice.earnings import SWITCHES, Facts, advise
 from worker.status.advice.predictions import Predictions
 from worker.status.snapshot import AdviceView, JobRecord, PredictionView, Tally
 from worker.system_memory import system_memory
