@@ -1,10 +1,11 @@
 """The worker's node pack, loaded by ComfyUI itself. Nothing here may import the worker.
 
 `engine_token` (only the worker may talk to this engine), `inputs` (pictures in memory, never on disk), `output` (raw
-pixels over the websocket instead of PNG files), `annotators` and `regions` (maps for ControlNets), `upscale`, `faces`,
-`background`, `tiling` (seamless pictures), `layers` and `transparency` (LayerDiffuse), `qr` (QR codes in layers),
-`loras` (those that change nothing are errors), `sampling` (more samplers and schedules, and what they are told), and
-`memory` (card memory that sampling takes, sent with the pictures), and `held` (what the engine holds of the card).
+pixels over the websocket instead of PNG files), `annotators` and `regions` (preprocessors of ControlNets), `upscale`,
+`faces`, `background`, `tiling` (seamless pictures), `layers` and `transparency` (LayerDiffuse), `qr` (QR codes in
+layers), `loras` (those that change nothing are errors), `sampling` (more samplers and schedules, and what they are
+told), `memory` (card memory that sampling takes, sent with the pictures), and `paged_memory` (what the engine holds of
+the card).
 
 A class lists the libraries that it needs in PACKAGES. Without them it is not registered, so that the worker sees in
 /object_info what it can't ask for.

@@ -1,4 +1,4 @@
-"""A picture as the map that guides a ControlNet: edges, depth, a pose, regions.
+"""Preprocessors of ControlNets: a picture as the map that guides one, as edges, depth, a pose, regions.
 
 Networks come from controlnet-aux and transformers, their weights from the models folder; nothing is ever fetched here.
 Several need a card for a moment only, so they wait in main memory between jobs.
