@@ -227,7 +227,7 @@ def _shown(value: Any) -> str:
 
 
 def _default_disk(situation: Situation, answers: Answers) -> int:
-    free = situation.free / 1e9
+    free = answers.get("free", situation.free) / 1e9
     wanted = _BESIDE_GB + _MOST_MODELS * _MODEL_GB[_kind(situation, answers)] + 20
     return int(max(15, min(wanted + (_FLUX_GB if answers.get("models") == "flux" else 0), free * 0.8)))
 

@@ -153,6 +153,13 @@ def test_memory_is_asked_for_where_no_driver_tells_it():
     assert settings_of(here, without)["extra_slow_worker"]
 
 
+def test_the_disk_proposed_is_that_of_the_folder_the_owner_chose():
+    question = next(each for each in QUESTIONS if each.key == "disk")
+    here = situation()
+    assert question.default(here, {"models": "sdxl", "free": 40 * 10**9}) == 32
+    assert question.default(here, {"models": "sdxl"}) > 32
+
+
 def test_models_keep_within_the_disk():
     for disk, count in ((15, 1), (40, 4), (1000, 5)):
         here = situation(machine(gib=12))
