@@ -30,7 +30,7 @@ from worker.setup.accounts import NameState, name_state, owner_of
 from worker.setup.card import machine_facts
 from worker.setup.dialogue import Check, Nobody, answers_to
 from worker.setup.questions import QUESTIONS, Answers, Question, Situation, settings_of, summary
-from worker.setup.terminal import ask_line, ask_secret, is_terminal, width
+from worker.setup.terminal import agreed, ask_line, ask_secret, is_terminal, width
 from worker.untrusted.text import visible
 
 #: The longest key file that is read, in bytes: a key with a line break, and what editors add.
@@ -227,5 +227,4 @@ class Terminal:
         return ask_secret(prompt) if question.secret else ask_line(prompt)
 
     def confirm(self, text: str, *, default: bool = False) -> bool:
-        reply = ask_line(f"{text.rstrip('?')}? [{'Y/n' if default else 'y/N'}]: ").strip().lower()
-        return default if not reply else reply[0] in "yjos1"
+        return agreed(f"{text.rstrip('?')}?", default=default)

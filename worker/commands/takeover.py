@@ -12,7 +12,7 @@ from worker.config.load import FILE_NAME
 from worker.config.write_back import PRIVATE, write_settings
 from worker.errors import ConfigError
 from worker.setup.takeover import DOTENV, described, plan_takeover
-from worker.setup.terminal import ask_line, is_terminal
+from worker.setup.terminal import agreed, is_terminal
 
 
 def takeover(
@@ -32,10 +32,10 @@ def takeover(
         if not is_terminal():
             raise ConfigError("Nothing was done: there is no terminal to ask on.", remedy="Say --yes.")
         try:
-            agreed = ask_line("Do it? [y/N] ").strip().lower() in {"y", "yes"}
+            do_it = agreed("Do it?", default=False)
         except EOFError:
-            agreed = False
-        if not agreed:
+            do_it = False
+        if not do_it:
             answer("Nothing was done.")
             raise typer.Exit(1)
     kept = write_settings(here / FILE_NAME, plan.text, mode=PRIVATE)

@@ -18,7 +18,7 @@ from worker.config.schema import BridgeData
 from worker.engine.install.layout import ROOT, is_checkout
 from worker.errors import ConfigError, WorkerError
 from worker.network_variables import check_network_variables
-from worker.setup.terminal import ask_line, is_terminal
+from worker.setup.terminal import agreed, is_terminal
 from worker.update.fetch import Tell
 from worker.update.releases import CHANNELS, Offer
 from worker.update.stage import Staged, forget_staged, look, roll_back, stage
@@ -118,7 +118,7 @@ def _tell_staged(staged: Staged) -> None:
 
 def _wants(offer: Offer) -> bool:
     try:
-        return ask_line(f"\nTake {offer.version} now? [Y/n]: ").strip().lower()[:1] in {"", "y", "j", "o", "s"}
+        return agreed(f"\nTake {offer.version} now?", default=True)
     except (EOFError, KeyboardInterrupt):
         return False
 

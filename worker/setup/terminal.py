@@ -8,6 +8,9 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
+from worker.setup.dialogue import MOST_TRIES
+from worker.setup.questions import read_yes_no
+
 if sys.platform != "win32":
     import termios
 
@@ -30,6 +33,22 @@ def ask_line(prompt: str) -> str:
     sys.stderr.write(prompt)
     sys.stderr.flush()
     return _read_line()
+
+
+def agreed(question: str, *, default: bool) -> bool:
+    """Whether the answer is yes; Enter is the default. What is neither is asked again, and agrees to nothing.
+
+    Raises EOFError, KeyboardInterrupt.
+    """
+    for _ in range(MOST_TRIES):
+        reply = ask_line(f"{question} [{'Y/n' if default else 'y/N'}]: ")
+        if not reply.strip():
+            return default
+        try:
+            return read_yes_no(reply)
+        except ValueError as error:
+            sys.stderr.write(f"{error}\n")
+    return False
 
 
 def ask_secret(prompt: str) -> str:
