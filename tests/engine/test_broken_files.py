@@ -83,6 +83,20 @@ change("oft_sizes", oft_blocks=torch.rand(2, 3, 3), alpha=torch.tensor(1.0))
 change("diff_sizes", diff=torch.rand(3, 3))
 change("oft", oft_blocks=torch.rand(2, side // 2, side // 2), alpha=torch.tensor(1.0))
 change("lokr", lokr_w1=torch.rand(2, 2), lokr_w2=torch.rand(side // 2, side // 2))
+change("float8", lora_up__weight=torch.rand(side, 2).to(torch.float8_e4m3fn),
+       lora_down__weight=torch.rand(2, side).to(torch.float8_e4m3fn))
+change("dora", lora_up__weight=torch.zeros(side, 2), lora_down__weight=torch.rand(2, side),
+       dora_scale=torch.rand(side, 1))
+up, down = torch.rand(side, 2), torch.rand(2, side)
+change("no_scale", lora_up__weight=up, lora_down__weight=down, alpha=torch.tensor(0.0))
+change("no_number", lora_up__weight=up, lora_down__weight=down, alpha=torch.tensor(float("nan")))
+change("nan", lora_up__weight=up * float("nan"), lora_down__weight=down)
+change("grown", lora_up__weight=torch.rand(90000, 1), lora_down__weight=torch.rand(1, 90000),
+       reshape_weight=torch.tensor([90000, 90000]))
+other = {f"{q[:-1]}v.lora_up.weight": torch.rand(90000, 1), f"{q[:-1]}v.lora_down.weight": torch.rand(1, 90000)}
+save_file({f"{q}.lora_up.weight": up, f"{q}.lora_down.weight": down, **other}, root / "loras/in_part.safetensors")
+save_file({"emb_params": torch.rand(2, 768) * float("nan")}, root / "embeddings/nan.safetensors")
+(root / "embeddings/picture.pt").write_bytes(b"\\x89PNG")
 save_file({"emb_params": torch.rand(2, 1024)}, root / "embeddings/wide.safetensors")
 save_file({"emb_params": torch.rand(768)}, root / "embeddings/single.safetensors")
 save_file({}, root / "embeddings/nothing.safetensors")
@@ -184,7 +198,7 @@ async def test_a_lora_that_can_not_be_used_is_named(client: EngineClient, lora: 
     assert error.additions == {Addition(AdditionKind.LORA, lora)}
 
 
-@pytest.mark.parametrize("name", ["nothing", "code"])
+@pytest.mark.parametrize("name", ["nothing", "code", "nan", "picture"])
 async def test_a_textual_inversion_that_can_not_be_used_is_named(client: EngineClient, name: str) -> None:
     error = await failure(client, graph(text=f"a fox, (embedding:{name}:1.1)"))
     assert isinstance(error, AdditionBroken)
@@ -200,7 +214,10 @@ async def test_a_lora_of_another_family_changes_nothing_and_is_told(client: Engi
 
 @pytest.mark.parametrize(
     ("lora", "is_mismatch"),
-    [("zero", False), ("lokr_half", False), ("lokr_sizes", True), ("oft_sizes", True), ("diff_sizes", True)],
+    [
+        *((name, False) for name in ("zero", "no_scale", "no_number", "nan", "grown", "lokr_half")),
+        *((name, True) for name in ("lokr_sizes", "oft_sizes", "diff_sizes")),
+    ],
 )
 async def test_a_lora_of_which_no_change_can_be_made_is_told(
     client: EngineClient, lora: str, *, is_mismatch: bool
@@ -213,9 +230,10 @@ async def test_a_lora_of_which_no_change_can_be_made_is_told(
 
 
 async def test_loras_of_other_kinds_are_used(client: EngineClient) -> None:
-    made = [await client.render(graph(lora=f"{name}.safetensors"), ("out",)) for name in ("oft", "lokr")]
+    kinds = ("oft", "lokr", "float8", "dora", "in_part")
+    made = [await client.render(graph(lora=f"{name}.safetensors"), ("out",)) for name in kinds]
     plain = await client.render(graph(), ("out",))
-    assert len({bytes(images[0].pixels) for images in (plain, *made)}) == 3
+    assert len({bytes(images[0].pixels) for images in (plain, *made)}) == 1 + len(kinds)
 
 
 async def test_a_textual_inversion_of_another_width_is_told_and_those_beside_it_are_not(client: EngineClient) -> None:

@@ -196,9 +196,8 @@ def _additions(failure: Failure, graph: Graph) -> EngineError | None:
     additions = additions_of(graph, failure.node_id)
     if not additions or failure.exception_type.endswith(_SYSTEM_TYPES):
         return None
-    if failure.exception_type.endswith("EmbeddingChangesNothing"):
-        # Of several in one text the message names those that do not fit.
-        additions = additions & embeddings_in(failure.message) or additions
+    # Of several in one text the node pack names those that are to blame.
+    additions = additions & embeddings_in(failure.message) or additions
     names = ", ".join(sorted(map(str, additions)))
     if failure.exception_type.endswith(_CHANGE_NOTHING):
         return AdditionMismatch(

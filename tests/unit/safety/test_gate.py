@@ -217,6 +217,24 @@ async def test_an_answer_written_before_its_question_lets_nothing_out(rig):
                 await look(checker, "[csam]")
 
 
+async def test_no_question_can_be_answered_before_it_is_asked(rig, monkeypatch):
+    ids = []
+
+    async def note(self, *_args):
+        ids.append(self.asked)
+        raise OSError("enough is known")
+
+    monkeypatch.setattr(SafetyProcess, "_write", note)
+    checker = rig.checker()
+    async with checker.running():
+        for _ in range(2):
+            with pytest.raises(SafetyUnavailable):
+                await look(checker)
+    assert len(set(ids)) == len(ids) >= 4
+    # Nothing that counts, and more than anybody tries.
+    assert all(len(each) > 20 and not each.isdigit() for each in ids)
+
+
 async def test_an_image_too_large_for_the_pipe_gets_no_verdict_and_costs_the_child_nothing(rig):
     class Huge(bytes):
         def __len__(self) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from worker.app.live_library import LiveLibrary
 from worker.workflows import packaged_folder
 from worker.workflows.audit import audit_graph, audit_library, files_absent, is_listed, own_classes, remarks
 from worker.workflows.graph import Graph
@@ -288,3 +289,15 @@ def test_an_engine_says_which_files_are_there(exported: Library) -> None:
 
     assert files_absent(exported, partial(is_listed, engine("fast.safetensors"))) == {}
     assert list(files_absent(exported, partial(is_listed, engine("slow.safetensors")))) == ["own/export"]
+
+
+def test_a_running_worker_leaves_a_template_off_while_its_engines_lack_a_file_it_names(exported: Library) -> None:
+    def why_off(lora: str) -> str:
+        loader = {"input": {"required": {"lora_name": [[lora]]}}, "output": ["MODEL", "CLIP"]}
+        library.audit([("0.3.75", {**snapshot(), "LoraLoader": loader})])
+        return library().disabled["own/export"]
+
+    library, absent = LiveLibrary(exported), "speed:lora_name: needs loras/fast.safetensors, not here"
+    assert absent in why_off("slow.safetensors")
+    assert absent not in why_off("fast.safetensors")
+    assert absent in why_off("slow.safetensors")

@@ -211,6 +211,7 @@ def untitled(content: dict[str, Any]) -> dict[str, Any]:
         (("", ""), {"prompt": graph()}),
         (("", ""), {"nodes": []}),
         (("", ""), {**graph(), "3": graph()["1"]}),
+        (("{noise: EmptyImage}", "{noise: EmptyImage, second: EmptyImage}"), {**graph(), "3": graph()["1"]}),
         (("{noise: EmptyImage}", "{nose: EmptyImage}"), None),
         (("noise.width: width", "noise.widht: width"), graph()),
         (("noise.width: width", "noise.width: widht"), graph()),

@@ -1,13 +1,15 @@
 """LoRAs and textual inversions that change nothing, told as errors: ComfyUI logs what does not fit, and goes on.
 
-A LoRA is tried on weights that have a shape and no values, until one of its changes fits: for a good one that is a
-fraction of a millisecond. What fits in part is used, and ComfyUI's own lines in the log say which part is not.
+A LoRA is tried on weights that have a shape and no values, each shape of a change once, which takes milliseconds. What
+does not fit is taken out; what is no number, or nothing, is an error.
 """
 
 import copy
 import functools
 import logging
+import math
 import threading
+from pathlib import Path
 
 import torch
 from comfy import lora as comfy_lora
@@ -19,6 +21,10 @@ logger = logging.getLogger(__name__)
 
 #: What PyTorch and ComfyUI say of a change that has another size than the weight.
 MISFITS = ("is invalid for input of size", "NOT MERGED", "must match the size", "must be larger than the original")
+#: A few LoRAs enlarge a weight, to twice its size; more would take any memory there is.
+MOST_GROWTH = 4
+#: In the order in which ComfyUI looks for them.
+EMBEDDING_SUFFIXES = ("", ".safetensors", ".pt", ".bin")
 #: Adapters whose change is a product, which is nothing where one factor is; and which of their weights is DoRA's scale,
 #: with which it is none.
 PRODUCTS = {"lora": 4, "loha": 7, "lokr": 8}
@@ -30,6 +36,10 @@ class LoraChangesNothing(ValueError):
 
 class LoraUnusable(ValueError):
     """What a LoRA holds gives no change of any weight."""
+
+
+class EmbeddingUnusable(ValueError):
+    """Textual inversions whose file ComfyUI passes by, or whose values make no picture."""
 
 
 class EmbeddingChangesNothing(ValueError):
@@ -83,50 +93,85 @@ def _around(known, checked):
 
 def _checked_lora(load, model, clip, lora, *arguments, **options):
     changed = load(model, clip, lora, *arguments, **options)
-    reason, added = "", 0
-    for before, after in zip((model, clip), changed, strict=False):
-        for key, patch in _added(before, after):
-            added += 1
-            reason = _why_not(patch, after, key)
-            if not reason:
-                return changed
-    if not added:
+    known = {}
+    found = [each for pair in zip((model, clip), changed, strict=False) for each in _keep_what_fits(*pair, known)]
+    fitting = [change for change, reason in found if not reason]
+    reasons = [reason for _, reason in found if reason]
+    if not found:
         raise LoraChangesNothing(f"none of its {len(lora)} keys matches a weight of the model")
-    said = f"none of its {added} changes can be made: {reason}"
-    raise LoraChangesNothing(said) if any(each in reason for each in MISFITS) else LoraUnusable(said)
+    if not fitting:
+        said = f"none of its {len(found)} changes can be made: {reasons[0]}"
+        raise LoraChangesNothing(said) if any(each in said for each in MISFITS) else LoraUnusable(said)
+    if not all(map(_is_finite, fitting)):
+        raise LoraUnusable("it holds values that are no numbers")
+    if all(map(_is_nothing, fitting)):
+        raise LoraUnusable("its values are all zero")
+    if reasons:
+        logger.warning("%s of %s changes of a LoRA are left out: %s", len(reasons), len(found), reasons[0])
+    return changed
 
 
-def _added(before, after):
-    """Keys and patches that `after` has and `before` has not, of models and text encoders alike."""
-    old, new = (getattr(getattr(each, "patcher", each), "patches", {}) for each in (before, after))
-    for key, patches in new.items():
-        for patch in patches[len(old.get(key, ())) :]:
-            yield key, patch
+def _keep_what_fits(before, after, known):
+    """Each change that `after` has and `before` has not, with the reason why it is taken out again; "" for none.
+
+    One that does not fit would be multiplied first, to whatever size its factors make. `known`: reasons by shapes.
+    """
+    old, owner = (getattr(each, "patcher", each) for each in (before, after))
+    patches = getattr(owner, "patches", {})
+    for key, all_of_key in list(patches.items()):
+        first = len(getattr(old, "patches", {}).get(key, ()))
+        kept = all_of_key[:first]
+        for patch in all_of_key[first:]:
+            weight = comfy_utils.get_attr(owner.model, key)
+            shapes = (weight.shape, *(getattr(each, "shape", type(each)) for each in _values(patch[1])), str(patch[3]))
+            if shapes not in known:
+                known[shapes] = _why_not(patch, weight, key)
+            if not known[shapes]:
+                kept.append(patch)
+            yield patch[1], known[shapes]
+        patches[key] = kept
+        if not kept:
+            del patches[key]
 
 
-def _why_not(patch, owner, key):
-    """Why this patch changes nothing; "" where it changes the weight, or where that can't be known."""
+def _why_not(patch, weight, key):
+    """Why this change does not fit the weight; "" where it does, or where that can't be known."""
     _, change, _, *rest = patch
-    tensors = [each for each in _values(change) if isinstance(each, torch.Tensor)]
-    if _is_nothing(change, tensors):
-        return "its values are all zero"
-    weight = comfy_utils.get_attr(getattr(owner, "patcher", owner).model, key)
     bare = torch.empty(weight.shape, device="meta", dtype=torch.float32)
     with _Said() as said:
         try:
-            comfy_lora.calculate_weight([(1.0, _without_scale(change), 1.0, *rest)], bare, key)
+            made = comfy_lora.calculate_weight([(1.0, _without_scale(change), 1.0, *rest)], bare, key)
         except Exception as error:
             said.lines.append(f"{type(error).__name__}: {error}")
+        else:
+            if made.numel() > MOST_GROWTH * weight.numel():
+                said.lines.append(f"it makes a weight of {tuple(made.shape)} of one of {tuple(weight.shape)}")
     reason = said.lines[0] if said.lines else ""
     # Some operations need values; what they would say is not known.
     return "" if "meta" in reason.lower() else reason
 
 
-def _is_nothing(change, tensors):
-    scale = PRODUCTS.get(getattr(change, "name", ""))
-    is_product = scale is not None and change.weights[scale] is None
-    zeros = (not each.any() for each in tensors)
-    return bool(tensors) and (any(zeros) if is_product else all(zeros))
+def _is_finite(change):
+    return all(map(math.isfinite, map(_sum, _values(change))))
+
+
+def _sum(value):
+    """It is no number where one of the values is none, and reads them once."""
+    if isinstance(value, torch.Tensor):
+        # Of single bytes there is no sum everywhere.
+        return float((value.float() if value.element_size() == 1 else value).sum(dtype=torch.float32))
+    return value if isinstance(value, int | float) else 0.0
+
+
+def _is_nothing(change):
+    name, weights = getattr(change, "name", ""), getattr(change, "weights", ())
+    scale = PRODUCTS.get(name)
+    is_product = scale is not None and weights[scale] is None
+    # Their scale, which LoKr does not always apply.
+    if is_product and name != "lokr" and weights[2] == 0:
+        return True
+    zeros = [not each.float().any() for each in _values(change) if isinstance(each, torch.Tensor)]
+    return bool(zeros) and (any(zeros) if is_product else all(zeros))
 
 
 def _values(change):
@@ -151,28 +196,46 @@ def _without_scale(change):
 
 # Textual inversions
 
-#: for each textual inversion of the text at hand: its width, and whether an encoder took it
+#: for each textual inversion of the text at hand: what is wrong with it, nothing once an encoder took it
 _found = threading.local()
 
 
 def _noted_embedding(load, name, *arguments, **options):
     vectors = load(name, *arguments, **options)
-    width = arguments[1] if len(arguments) > 1 else None
+    folders, width = arguments[:2] if len(arguments) > 1 else ((), None)
     seen = getattr(_found, "names", None)
-    if seen is not None and width and isinstance(vectors, torch.Tensor) and vectors.ndim:
-        fits = vectors.shape[-1] == width
-        seen[name] = (vectors.shape[-1], fits or seen.get(name, (0, False))[1])
+    if seen is None or not width:
+        return vectors
+    if vectors is None and _is_there(name, folders):
+        seen[name] = (EmbeddingUnusable, "can't be read")
+    elif isinstance(vectors, torch.Tensor) and vectors.ndim:
+        if not torch.isfinite(vectors.float()).all():
+            seen[name] = (EmbeddingUnusable, "holds values that are no numbers")
+        elif vectors.shape[-1] == width:
+            seen[name] = None
+        else:
+            seen.setdefault(
+                name, (EmbeddingChangesNothing, f"has vectors of {vectors.shape[-1]} numbers: no encoder's")
+            )
     return vectors
+
+
+def _is_there(name, folders):
+    """Whether a file of this name is in the folders themselves; of what lies elsewhere nobody is told."""
+    if Path(name).name != name:
+        return False
+    folders = [folders] if isinstance(folders, str) else folders or ()
+    return any(Path(each, name + end).is_file() for each in folders for end in EMBEDDING_SUFFIXES)
 
 
 def _checked_text(tokenize, clip, text, *arguments, **options):
     _found.names = {}
     try:
         tokens = tokenize(clip, text, *arguments, **options)
-        unfit = {name: width for name, (width, fits) in _found.names.items() if not fits}
+        wrong = {name: found for name, found in _found.names.items() if found}
     finally:
         _found.names = None
-    if unfit:
-        said = ", ".join(f"embedding:{name} has vectors of {width} numbers" for name, width in sorted(unfit.items()))
-        raise EmbeddingChangesNothing(f"{said} and fits no text encoder of the model")
+    for kind in (EmbeddingUnusable, EmbeddingChangesNothing):
+        if said := [f"embedding:{name} {what}" for name, (which, what) in sorted(wrong.items()) if which is kind]:
+            raise kind(", ".join(said))
     return tokens

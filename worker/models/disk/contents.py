@@ -35,6 +35,8 @@ _VAE: Final = ("first_stage_model.", "vae.")
 _TEXT_ENCODERS: Final = ("cond_stage_model.", "conditioner.", "text_encoders.", "text_encoder.")
 #: Widths of the text encoders' vectors: CLIP-L, CLIP-H, CLIP-G, T5-XXL and Qwen2.5-VL, Qwen3-4B.
 _VECTOR_WIDTHS: Final = frozenset({768, 1024, 1280, 4096, 3584, 2560})
+#: Values of the largest weight that two factors of a LoRA may make. ComfyUI multiplies them before it looks for whom.
+MOST_CHANGED: Final = 1 << 30
 _UNET: Final = "model.diffusion_model."
 #: First bytes of what people take for a model file.
 _SIGNATURES: Final = (
@@ -204,6 +206,8 @@ def _of_lora(shapes: Shapes) -> Contents:
                 return Contents(f"its tensor {name[:80]!r} has no counterpart", is_lora=True)
             if len(shape) < 2 or not other or shape[1] != other[0]:  # noqa: PLR2004 - rows and columns
                 return Contents(f"the ranks of {name[:80]!r} and its counterpart differ", is_lora=True)
+            if shape[0] * _count(other) // other[0] > MOST_CHANGED:
+                return Contents(f"{name[:80]!r} and its counterpart make a weight larger than any", is_lora=True)
         if name.endswith(".alpha") and _count(shape) != 1:
             return Contents(f"its {name[:80]!r} is no single number", is_lora=True)
     family, families = _lora_family(shapes)

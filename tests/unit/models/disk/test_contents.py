@@ -127,6 +127,7 @@ def test_a_lora_whose_names_tell_no_family_gets_its_chance(look, name):
         ({"x.lora_up.weight": (2,), "x.lora_down.weight": (2, 2)}, "ranks"),
         ({**pair("x"), "x.alpha": (2,)}, "single number"),
         (pair("x", rank=0), "no values"),
+        ({"x.lora_up.weight": (40_000, 1), "x.lora_down.weight": (1, 40_000)}, "larger than any"),
         ({"x.lokr_w1": (2, 2), "x.lokr_w2": (0, 2)}, "no values"),
         ({}, "no LoRA"),
         (unet(768), "whole model"),
