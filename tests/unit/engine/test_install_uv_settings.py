@@ -131,6 +131,11 @@ def test_links_to_the_cache_are_never_symbolic(told):
     assert told(UV_LINK_MODE="copy")[0]["UV_LINK_MODE"] == "copy"
 
 
+def test_a_folder_kept_in_step_with_a_server_gets_copies_since_onedrive_takes_no_links(tmp_path):
+    runtime = tmp_path / "OneDrive - Fox" / "worker" / "runtime"
+    assert uv.environment(runtime, {"HOME": str(tmp_path)})["UV_LINK_MODE"] == "copy"
+
+
 def test_pips_short_patience_does_not_shorten_ours(told):
     assert told(PIP_TIMEOUT="15")[0]["UV_HTTP_TIMEOUT"] == "120"
     assert told(PIP_TIMEOUT="180")[0]["UV_HTTP_TIMEOUT"] == "180"

@@ -9,6 +9,7 @@
     verify        an installation compared with its locks
     plan          what is missing or outdated, and why: `check`
     shell         child processes with a log, signs of life and a bound; `progress` says what uv is doing
+    remedies      what to do, from what a failed command said
     uv            uv, which installs everything; `pip_settings` tells it what pip was told of the network,
                   `uv_settings` what of its own settings counts here
     cache         uv's cache, kept to what is installed

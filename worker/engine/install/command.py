@@ -22,6 +22,7 @@ from worker.engine.install.machine import Accelerator, Card, Host, Interpreter, 
 from worker.engine.install.places import concerns_here
 from worker.engine.install.plan import Step, ingredients, plan_for
 from worker.engine.install.record import Choices, Part, PartRecord, Record
+from worker.engine.install.remedies import remedy_of_error
 from worker.engine.install.shell import Screen, Shell, exclusive
 from worker.engine.install.steps import InstallContext
 from worker.engine.install.verify import differences
@@ -143,7 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             reason = "there is a file where a folder is needed" if no_folder else error.strerror or str(error)
             raise RuntimeMissing(
                 f"{error.filename or folder}: {reason}.",
-                remedy="Check the rights to that folder and the free disk, then run update-runtime again.",
+                remedy=remedy_of_error(error)
+                or "Check the rights to that folder and the free disk, then run update-runtime again.",
             ) from error
     except RuntimeMissing as error:
         screen.say(f"ERROR: {error.message}")

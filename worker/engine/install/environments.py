@@ -110,7 +110,7 @@ class Builder:
 
     def worker(self, folder: Path, *, dev: bool, begin: Callable[[], None] = _nothing) -> None:
         """The worker's environment, from its lock alone. `begin` is called before what stands there is touched."""
-        self._room("worker's packages", WORKER_DISK_BYTES)
+        self._room("worker's packages need", WORKER_DISK_BYTES)
         uv.ensure(self.shell, self.runtime)
         begin()
         python = self._environment(folder, log="worker")
@@ -127,7 +127,7 @@ class Builder:
         source = self._torch_source()
         if source.notice:
             self.shell.screen.say(f"      {source.notice}")
-        self._room("engine", source.disk_bytes)
+        self._room("engine needs", source.disk_bytes)
         uv.ensure(self.shell, self.runtime)
         begin()
         python = self._environment(folder, log="engine")
@@ -238,10 +238,10 @@ class Builder:
                 "(nvidia-smi, rocminfo) and, in a container, that the card is passed in."
             )
 
-    def _room(self, name: str, needed: int) -> None:
+    def _room(self, what: str, needed: int) -> None:
         free = free_bytes(self.runtime)
         if free < needed:
             raise RuntimeMissing(
-                f"The {name} needs {needed / 1e9:.1f} GB in {self.runtime}, and {free / 1e9:.1f} GB are free.",
+                f"The {what} {needed / 1e9:.1f} GB in {self.runtime}, and {free / 1e9:.1f} GB are free.",
                 remedy="Make room, or set AIWORKER_RUNTIME_DIR to a folder on another disk.",
             )

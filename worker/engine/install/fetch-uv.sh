@@ -128,6 +128,10 @@ if ! is_whole; then
         fail "What was downloaded is not uv $version: its sha256 is another one. It was deleted." \
             "A proxy or mirror may have changed it; try another network."
     fi
+    # curl's number for a file that can't be written; wget's is 3.
+    case ${code:-0} in
+        3 | 23) fail "${target%/*} can't be written." "Make room on its disk, or set AIWORKER_RUNTIME_DIR to a folder on another." ;;
+    esac
     fail "uv $version could not be downloaded (exit ${code:-0}; the lines above say more)." \
         "The network must let through https://pypi.org and https://files.pythonhosted.org." \
         "A proxy: export HTTPS_PROXY=http://HOST:PORT   a mirror: export PIP_INDEX_URL=https://HOST/simple" \

@@ -47,11 +47,15 @@ else:
             return False
 
 
+def synchronised(folder: str) -> str | None:
+    """The program that keeps a folder in step with a server, by its name in the path."""
+    parts = re.split(r"[\\/]", folder.lower())
+    return next((name for name in SYNCHRONISED if any(name in part for part in parts)), None)
+
+
 def concerns(folder: str, *, windows: bool, long_paths: bool, wsl: bool) -> Iterator[str]:
     """A sentence for each reason against `folder`. `long_paths`: Windows allows them. `wsl`: Linux within Windows."""
-    parts = re.split(r"[\\/]", folder.lower())
-    found = next((name for name in SYNCHRONISED if any(name in part for part in parts)), None)
-    if found is not None:
+    if (found := synchronised(folder)) is not None:
         yield f"The folder is within {found}, which would upload gigabytes and lock files in use: move it elsewhere."
     if windows and not long_paths and len(folder) + LONGEST_WITHIN > WINDOWS_PATH_MAX:
         yield (

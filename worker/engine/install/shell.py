@@ -15,6 +15,7 @@ from typing import TextIO
 
 from worker.engine.install.layout import ROOT
 from worker.engine.install.progress import describe
+from worker.engine.install.remedies import remedy_of
 from worker.errors import RuntimeMissing
 from worker.process.file_lock import lock
 
@@ -38,9 +39,10 @@ STOP_GRACE_S = 5.0
 
 #: Becomes a program that the system kills when this process ends: `-c TETHER ROOT PROGRAM ARGUMENTS…`.
 TETHER = """
-import os, sys
+import os, signal, sys
 root, *command = sys.argv[1:]
 sys.path.insert(0, root)
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what it becomes would inherit that
 from worker.engine.launch import kill_with_parent
 kill_with_parent()
 os.execvp(command[0], command)
@@ -124,7 +126,9 @@ class Shell:
             shown = "".join(f"\n    {without_passwords(line)}" for line in tail)
             raise RuntimeMissing(
                 f"Setting up the {log} failed (exit {child.returncode}). The end of {path}:{shown}\n",
-                remedy=remedy or "Mend what the lines above name and run update-runtime again; nothing is lost.",
+                remedy=remedy_of(tail)
+                or remedy
+                or "Mend what the lines above name and run update-runtime again; nothing is lost.",
             )
         return child.returncode
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from worker.engine.install import pip_settings, uv_settings
 from worker.engine.install.layout import LOCKS
+from worker.engine.install.places import synchronised
 from worker.engine.install.shell import Shell
 
 PINS = LOCKS / "uv.txt"
@@ -51,7 +52,8 @@ def environment(runtime: Path, environ: Mapping[str, str]) -> dict[str, str]:
         "UV_HTTP_TIMEOUT": str(TIMEOUT_S),
         # The certificates of the system, among which is that of a company's proxy.
         "UV_SYSTEM_CERTS": "1",
-        "UV_LINK_MODE": "hardlink",
+        # OneDrive takes no file with a second name.
+        "UV_LINK_MODE": "copy" if synchronised(str(runtime)) else "hardlink",
     }
     given = {**ours, **told, **kept}
     if given["UV_LINK_MODE"] not in uv_settings.LINK_MODES:
