@@ -244,6 +244,11 @@ async def test_a_textual_inversion_of_another_width_is_told_and_those_beside_it_
     assert len(await client.render(graph(text="a fox, embedding:single, embedding:absent"), ("out",))) == 1
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "../../etc/passwd", "/etc/passwd", "sub/x", "ünï", "C:\\x"])
+async def test_a_name_that_no_textual_inversion_has_is_passed_by(client: EngineClient, name: str) -> None:
+    assert len(await client.render(graph(text=f"a fox, embedding:{name}"), ("out",))) == 1
+
+
 async def test_a_text_that_breaks_the_encoder_is_the_requesters(client: EngineClient) -> None:
     assert type(await failure(client, graph(text="a cat, embedding:"))) is PayloadFailed
 

@@ -225,7 +225,10 @@ def _is_there(name, folders):
     if Path(name).name != name:
         return False
     folders = [folders] if isinstance(folders, str) else folders or ()
-    return any(Path(each, name + end).is_file() for each in folders for end in EMBEDDING_SUFFIXES)
+    try:
+        return any(Path(each, name + end).is_file() for each in folders for end in EMBEDDING_SUFFIXES)
+    except (OSError, ValueError):
+        return False  # no file can have such a name
 
 
 def _checked_text(tokenize, clip, text, *arguments, **options):
