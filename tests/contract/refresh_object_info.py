@@ -1,6 +1,6 @@
 """Write worker/workflows/object_info.json anew: what the node classes of ComfyUI and of our pack take and give.
 
-    runtime/worker/bin/python tests/contract/refresh_object_info.py [--comfyui DIR] [--python FILE] [--check | --newer]
+    runtime/worker/bin/python -m tests.contract.refresh_object_info [--comfyui DIR] [--python FILE] [--check | --newer]
 
 To be run when ComfyUI's pin or the node pack changes; `git diff` then shows what that means for templates. It starts
 the engine with a folder of empty files, by whose name the choices that are files are recognised. `--check` writes
@@ -21,9 +21,10 @@ from typing import Any
 
 import httpx
 
+from tests.newer_comfyui import NEWER_SNAPSHOT_FILE
 from worker.workflows.audit import suited
 from worker.workflows.library import Library
-from worker.workflows.node_classes import ANY_FILE, NEWER_SNAPSHOT_FILE, SNAPSHOT_FILE, snapshot
+from worker.workflows.node_classes import ANY_FILE, SNAPSHOT_FILE, snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 180

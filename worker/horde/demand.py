@@ -51,8 +51,6 @@ class ModelNeed:
     rate: Rate
     #: threads that serve it
     served_by: float
-    #: seconds until what waits is done
-    eta_s: float
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ class Demand:
         found = {}
         for name, rate in self._arrivals.rates(self._clock()).items():
             last, shown = self._last.get(name, ModelDemand()), visible(name, longest=LONGEST_NAME)
-            found[shown] = ModelNeed(shown, rate, _sane(last.count), _sane(last.eta))
+            found[shown] = ModelNeed(shown, rate, _sane(last.count))
         return found
 
     def asked(self) -> Mapping[str, Asked]:

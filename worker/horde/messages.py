@@ -192,8 +192,6 @@ class ModelDemand(Received):
     count: float = Field(default=0.0, allow_inf_nan=False)
     #: images that wait
     jobs: float = Field(default=0.0, allow_inf_nan=False)
-    #: seconds until they are done
-    eta: float = Field(default=0.0, allow_inf_nan=False)
 
 
 class HordePerformance(Received):

@@ -20,16 +20,15 @@ def _now() -> datetime:
 class HoursWatch:
     """A background task. An owner who resumes the worker outside its hours is obeyed until they begin."""
 
-    def __init__(self, clock: Callable[[], datetime] = _now, *, tick_s: float = TICK_S) -> None:
+    def __init__(self, clock: Callable[[], datetime] = _now) -> None:
         self._clock = clock
-        self._tick_s = tick_s
         #: when the hours begin for which the worker was paused
         self._opens: datetime | None = None
 
     async def __call__(self, running: RunningWorker) -> None:
         while True:
             self.look(running)
-            await asyncio.sleep(self._tick_s)
+            await asyncio.sleep(TICK_S)
 
     def look(self, running: RunningWorker) -> None:
         """Pause at the end of the hours, once; end that pause where the settings have changed meanwhile."""

@@ -45,9 +45,9 @@ class State:
 class Systemd:
     """Units of this user; of the system where the worker is somebody else's, which root alone may write."""
 
-    def __init__(self, order: Order, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, order: Order) -> None:
         self._order = order
-        self._environ = dict(os.environ) if environment is None else environment
+        self._environ = dict(os.environ)
 
     @property
     def _is_system(self) -> bool:

@@ -34,9 +34,9 @@ class MachineFacts:
         return f"{self.card.name}{memory}, {ram}"
 
 
-def machine_facts(installed: Accelerator | None = None, host: Host | None = None) -> MachineFacts:
+def machine_facts(installed: Accelerator | None = None) -> MachineFacts:
     """This machine. `installed`: what the engine was set up for, where that is known; it counts more than a look."""
-    found = detect_card(host or Host())
+    found = detect_card(Host())
     accelerator = installed or found.accelerator
     card: CardFacts | None
     match accelerator:

@@ -1,6 +1,6 @@
 """The questions put to an owner, or answered by what is given already. What is asked and checked comes from outside."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from worker.errors import ConfigError, HordeUnreachable, WorkerError
@@ -61,11 +61,10 @@ def answers_to(
     *,
     given: Mapping[str, str],
     checks: Mapping[str, Check],
-    questions: Sequence[Question] = QUESTIONS,
 ) -> Answers:
     """Every question answered: by what is given, else by the screen. Raises WorkerError, EOFError."""
     answers: Answers = {}
-    for question in questions:
+    for question in QUESTIONS:
         if not question.asked(situation, answers):
             continue
         if question.key in given:

@@ -237,7 +237,7 @@ def _kind(situation: Situation, answers: Answers) -> Models:
     return tier(situation, answers).models if chosen == "keep" else Models(chosen)
 
 
-def _feature(key: str, text: str, *, least_gib: float = 0, needs: str = "", usual: bool | None = None) -> Question:
+def _feature(key: str, text: str, *, least_gib: float = 0, needs: str = "") -> Question:
     """A kind of job: accepted by default where the card has the memory; a file's own word counts more."""
 
     def default(situation: Situation, answers: Answers) -> bool:
@@ -245,8 +245,7 @@ def _feature(key: str, text: str, *, least_gib: float = 0, needs: str = "", usua
             return bool(getattr(situation.before, key))
         card = situation.machine.card
         memory = answers.get("vram", (card.memory if card else 0) / GIB)
-        fits = bool(memory >= least_gib * 0.93)
-        return fits if usual is None else usual and fits
+        return bool(memory >= least_gib * 0.93)
 
     return Question(key, text, default, read_yes_no, asked=lambda _, answers: not needs or bool(answers.get(needs)))
 

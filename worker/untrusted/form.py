@@ -8,11 +8,11 @@ from worker.errors import InputRefused
 MOST_FIELDS: Final = 500
 
 
-def read_form(body: bytes, *, most_fields: int = MOST_FIELDS) -> dict[str, list[str]]:
+def read_form(body: bytes) -> dict[str, list[str]]:
     """Each field's values, in their order. Raises InputRefused. `body` is bounded by whoever received it."""
     try:
         pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=most_fields
+            body.decode("ascii"), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=MOST_FIELDS
         )
     except ValueError as error:  # UnicodeDecodeError is one
         raise InputRefused("The form can't be read, or has too many fields.") from error

@@ -57,12 +57,13 @@ def quote(text: str, *, longest: int = LONGEST_QUOTE) -> str:
     return visible(redact_links(" ".join(text[: longest * 8].split())), longest=longest)
 
 
-def in_brief(text: str, *, longest: int = LONGEST_QUOTE) -> str:
+def in_brief(text: str) -> str:
     """The first and the last line of somebody else's words, as a `quote`: of a log the last line says the most."""
-    lines = [line for line in text[: longest * 40].splitlines() if line.strip()]
+    lines = [line for line in text[: LONGEST_QUOTE * 40].splitlines() if line.strip()]
     if len(lines) < 3:  # noqa: PLR2004 - nothing between them
-        return quote(text, longest=longest)
-    return f"{quote(lines[0], longest=longest // 2)} … {quote(lines[-1], longest=longest // 2)}"
+        return quote(text)
+    first, last = (quote(line, longest=LONGEST_QUOTE // 2) for line in (lines[0], lines[-1]))
+    return f"{first} … {last}"
 
 
 def redact_links(text: str) -> str:

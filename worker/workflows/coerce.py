@@ -38,11 +38,9 @@ def number(value: Any, default: float, low: float, high: float) -> float:
     return default if math.isnan(result) else min(max(result, low), high)
 
 
-def flag(value: Any, *, default: bool = False) -> bool:
+def flag(value: Any) -> bool:
     """A truth value; the words for no count as no."""
     match value:
-        case None:
-            return default
         case str():
             return value.strip().lower() not in FALSE_WORDS
         case _:

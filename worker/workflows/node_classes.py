@@ -14,8 +14,6 @@ ObjectInfo = Mapping[str, Mapping[str, Any] | None]
 SNAPSHOT_FILE = Path(__file__).with_name("object_info.json")
 #: The ComfyUI that it is of.
 PINNED_VERSION = "0.3.75"
-#: The classes that templates for newer versions use, as such a version has them.
-NEWER_SNAPSHOT_FILE = Path(__file__).with_name("object_info_newer.json")
 #: The last answer of the engine of an owner's ComfyUI, in the folder of the worker's engines.
 KEPT_FILE = "object_info.json"
 #: In the snapshot, instead of the choices of an input that are files.
@@ -39,15 +37,6 @@ def snapshot() -> Mapping[str, Mapping[str, Any]]:
     """The node classes of the pinned ComfyUI and of our pack; tests/contract/refresh_object_info.py writes it."""
     info: Mapping[str, Mapping[str, Any]] = json.loads(SNAPSHOT_FILE.read_text("utf-8"))
     return info
-
-
-def newer_snapshot() -> tuple[str, Mapping[str, Mapping[str, Any]]]:
-    """A newer version of ComfyUI, and those of its node classes that templates use which need one.
-
-    tests/contract/refresh_object_info.py writes it.
-    """
-    kept = json.loads(NEWER_SNAPSHOT_FILE.read_text("utf-8"))
-    return kept["comfyui"], kept["node_classes"]
 
 
 def keep_answer(folder: Path, comfyui: Path, object_info: Mapping[str, Mapping[str, Any]], version: str) -> None:

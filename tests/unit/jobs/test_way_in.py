@@ -6,13 +6,14 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.newer_comfyui import newer_snapshot
 from worker.errors import JobNotServable
 from worker.horde.pop_parser import read_fields
 from worker.workflows.audit import audit_graph
 from worker.workflows.families import TRAITS, EngineNeeds
 from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
-from worker.workflows.node_classes import newer_snapshot, snapshot
+from worker.workflows.node_classes import snapshot
 from worker.workflows.payload import embedding_wishes, lora_wishes, read_request
 from worker.workflows.prompt_syntax import is_harmless
 from worker.workflows.request import Embedding, LoraFile, ServedModel, SourceImage

@@ -137,9 +137,9 @@ def test_what_is_allowed_already_and_not_offered_for_another_reason_is_no_advice
 
 def test_models_that_are_asked_for_are_named_with_their_share_and_their_size() -> None:
     needs = {
-        "Busy": ModelNeed("Busy", Rate(60, 120.0), served_by=3, eta_s=400),
-        "Own": ModelNeed("Own", Rate(60, 900.0), served_by=1, eta_s=400),
-        "Unknown": ModelNeed("Unknown", Rate(60, 900.0), served_by=0, eta_s=400),
+        "Busy": ModelNeed("Busy", Rate(60, 120.0), served_by=3),
+        "Own": ModelNeed("Own", Rate(60, 900.0), served_by=1),
+        "Unknown": ModelNeed("Unknown", Rate(60, 900.0), served_by=0),
     }
     facts = Facts(CLOSED, models=needs, own_models=frozenset({"Own"}), size_of={"Busy": 7 * 10**9, "Own": 1}.get)
     [advice] = advise(facts)

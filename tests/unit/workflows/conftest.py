@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from tests.newer_comfyui import newer_snapshot
 from worker.workflows import packaged_folder
 from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
-from worker.workflows.node_classes import newer_snapshot, snapshot
+from worker.workflows.node_classes import snapshot
 from worker.workflows.payload import read_request
 from worker.workflows.request import RenderRequest, ServedModel
 from worker.workflows.types import Family

@@ -61,10 +61,6 @@ def test_everything_else_is_true(value: object) -> None:
     assert coerce.flag(value) is True
 
 
-def test_an_absent_flag_is_its_default() -> None:
-    assert coerce.flag(None, default=True) is True
-
-
 def test_text_never_holds_what_utf8_can_not_write() -> None:
     assert coerce.text("a\ud800b") == "a?b"
     assert coerce.text(None) == ""

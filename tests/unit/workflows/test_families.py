@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.newer_comfyui import newer_snapshot
 from worker.errors import JobNotServable
 from worker.models.catalog.custom import read_custom_models
 from worker.models.catalog.records import family_of
@@ -23,7 +24,7 @@ from worker.workflows.capabilities import Ability, survey
 from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
-from worker.workflows.node_classes import newer_snapshot, snapshot
+from worker.workflows.node_classes import snapshot
 from worker.workflows.payload import read_request
 from worker.workflows.request import ServedModel, SourceImage
 from worker.workflows.template_check import rehearse

@@ -1,7 +1,8 @@
 import pytest
 
+from tests.newer_comfyui import newer_snapshot
 from worker.workflows.families import TRAITS
-from worker.workflows.node_classes import newer_snapshot, snapshot
+from worker.workflows.node_classes import snapshot
 from worker.workflows.samplers import (
     DIVERGING,
     RENAMED,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import httpx
 from loguru import logger
@@ -80,9 +80,7 @@ def custom_file_of(environment: Mapping[str, str]) -> Path | None:
     return None if environment.get(CUSTOM_VARIABLE) else Path.cwd() / CUSTOM_FILE
 
 
-async def load_lists(
-    config: BridgeData, root: Path, http: httpx.AsyncClient | None, *, fresh_s: float | None = None
-) -> Reference:
+async def load_lists(config: BridgeData, root: Path, http: httpx.AsyncClient | None) -> Reference:
     """The model lists from the source the settings name; without `http` as last fetched, which may be empty.
 
     Raises ConfigError for a folder without lists, HostUnreachable when no host answers and no list is cached.
@@ -101,9 +99,8 @@ async def load_lists(
     else:
         # Before the lists: their records go by the names that it brings.
         await fetch_and_learn(http, root / CACHE_FOLDER)
-    options: dict[str, Any] = {} if fresh_s is None else {"fresh_s": fresh_s}
     return await fetch_reference(
-        http, root / CACHE_FOLDER, beta_branch=branch, sources=sources, beta_source=beta_source, **options
+        http, root / CACHE_FOLDER, beta_branch=branch, sources=sources, beta_source=beta_source
     )
 
 
