@@ -121,7 +121,8 @@ def listen(address: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     ports = [*range(port, min(port + MORE_PORTS, 65_536))] if port else []
     for wanted in [*ports, 0]:
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        # Where the protocol is not named, asyncio leaves Nagle's delay on: 40 ms for each answer on an open connection.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         if sys.platform != "win32":  # there it would let two programs share the port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

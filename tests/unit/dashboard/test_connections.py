@@ -1,6 +1,7 @@
 """Bounds that hold on real connections: slow senders, many connections, readers that take nothing."""
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager
 
 import pytest
@@ -200,6 +201,18 @@ async def test_a_request_before_the_answer_to_the_last_one_is_not_taken(page):
         assert b"200" in await reader.readuntil(b"\r\n")
         writer.write(b"GET /healthz HTTP/1.1\r\n" * 100_000)
         await end_of(reader, writer)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_answers_do_not_wait_for_the_reader_to_acknowledge_the_head(address):
+    """Nagle's delay: a head and its body go out in two pieces, and the second waited 40 ms on an open connection."""
+    listening, taken = listen(address, 0), asyncio.get_running_loop().create_future()
+    server = await asyncio.start_server(lambda _, writer: taken.set_result(writer), sock=listening)
+    _, writer = await asyncio.open_connection(address, listening.getsockname()[1])
+    accepted = await taken
+    assert accepted.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    for each in (writer, accepted, server):
+        each.close()
 
 
 async def test_a_body_in_one_piece_with_its_head_is_taken(page):
