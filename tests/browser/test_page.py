@@ -43,6 +43,20 @@ def test_jobs_appear_in_the_list_too(browser, owner):
     browser.until(lambda: browser.text("#jobs > p") != before)
 
 
+def test_a_long_name_breaks_neither_the_moment_beside_it_nor_the_headings(browser, owner):
+    owner.done(owner.ask(1))
+    browser.open("/jobs")
+    browser.until(lambda: browser.all("#jobs tbody tr"))
+    lines = """
+        document.querySelector('#jobs td[data-label=Model]').textContent = 'A'.repeat(300);
+        return [...document.querySelectorAll('#jobs thead th, #jobs tbody th a')].map(each => {
+          const range = document.createRange(); range.selectNodeContents(each);
+          return new Set([...range.getClientRects()].map(rect => rect.top)).size;
+        });
+    """
+    assert set(browser.script(lines)) == {1}
+
+
 def test_pause_and_resume_reach_the_worker(browser, owner):
     browser.click("#pause")
     browser.until(lambda: "Paused by you" in browser.text("#state"))
