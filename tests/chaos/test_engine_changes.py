@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.unit.engine.fake_trees import fake_tree
@@ -40,6 +42,7 @@ elif command == "remove":
     shelf.remove(name)
 """
 ROUNDS = 15
+PATIENCE_S = 60.0
 
 
 def run(folder: Path, *arguments: str, kill_after_s: float | None = None) -> int:
@@ -124,3 +127,33 @@ def test_an_engine_that_was_being_removed_is_whole_or_gone(folder: Path, tree: P
         assert shelf.in_use.stands
     assert run(folder, "add", "last", str(tree)) == 0
     assert not list((folder / "versions").glob("*.gone"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems end no children with their parent")
+def test_git_ends_with_the_command_that_is_killed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git, told = tmp_path / "bin" / "git", tmp_path / "pid"
+    git.parent.mkdir()
+    git.write_text(f"#!/bin/sh\necho $$ > {told}.new\nmv {told}.new {told}\nexec sleep 600\n", encoding="utf-8")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{git.parent}{os.pathsep}{os.environ['PATH']}")
+    adding = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, str(folder), "add", "new", "https://host.example/a.git@v1"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_for(told.exists)
+        adding.kill()
+        adding.wait()
+        pid = int(told.read_text(encoding="utf-8"))
+        wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    finally:
+        adding.kill()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

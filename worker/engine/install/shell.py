@@ -52,6 +52,11 @@ os.execvp(command[0], command)
 FOREIGN = ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "VIRTUAL_ENV", "CONDA_PREFIX")
 
 
+def tethered(command: Sequence[str]) -> list[str]:
+    """The command as a child that ends when this process is killed, where a system can do that."""
+    return [sys.executable, "-I", "-c", TETHER, str(ROOT), *command] if sys.platform == "linux" else list(command)
+
+
 class Screen:
     """Progress for people, on stderr: whole lines, and on a terminal a last line that changes in place."""
 
@@ -140,7 +145,7 @@ class Shell:
             raise RuntimeMissing(f"{command[0]} can't be run: it is not there, or no program.")
         try:
             child = subprocess.Popen(
-                [sys.executable, "-I", "-c", TETHER, str(ROOT), *command] if sys.platform == "linux" else command,
+                tethered(command),
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,

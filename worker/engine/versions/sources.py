@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from worker.engine.install.shell import without_passwords
+from worker.engine.install.shell import tethered, without_passwords
 from worker.engine.versions.tree import LEFT_OUT, TREE_BOUNDS, is_left_out, is_too_old, missing_in, version_of
 from worker.errors import EngineChangeRefused, InputRefused
 from worker.process.child import child_environment
@@ -158,7 +158,8 @@ def _git(source: Source, *arguments: str) -> None:
     quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "GIT_ALLOW_PROTOCOL": ":".join(sorted(SCHEMES))}
     try:
         done = subprocess.run(
-            ["git", *arguments],
+            # A git that outlives this command would write into what the next one clears away.
+            tethered(["git", *arguments]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
