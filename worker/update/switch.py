@@ -264,6 +264,11 @@ def git(root: Path, *arguments: str) -> str:
         raise SwitchFailed(f"git {arguments[0]} did not end: {type(error).__name__}.") from error
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
+        if "dubious ownership" in said[0]:
+            raise SwitchFailed(
+                f"{root} belongs to another user, for whom alone git works in it. Run this as that user, or allow it: "
+                f'git config --global --add safe.directory "{root}"'
+            )
         raise SwitchFailed(f"git {arguments[0]}: {said[0]}")
     return done.stdout
 

@@ -20,6 +20,7 @@ from worker.engine.install.remedies import remedy_of, remedy_of_error
         ),
         ("failed to rename file from A to B: Accès refusé. (os error 5)", "virus scanner"),
         ("failed to remove file: the process cannot access the file (os error 32)", "Stop the worker"),
+        ("cause: failed to symlink file from A to B: Operation not permitted (os error 1)", "knows no links"),
         ("failed to create `/x/.lock`: Permission denied (os error 13)", "sudo chown"),
         ("invalid peer certificate: certificate not valid yet: verification time 0", "clock"),
         ("cause: invalid peer certificate: UnknownIssuer", "SSL_CERT_FILE"),

@@ -16,7 +16,9 @@ from worker.update.switch import (
     MARKER,
     MOST_STARTS,
     Journal,
+    SwitchFailed,
     confirm,
+    git,
     in_use,
     is_in_use,
     leave_copy,
@@ -177,3 +179,12 @@ def test_the_journal_is_whole_or_as_it_was(tmp_path):
     install(tmp_path)
     assert json.loads((tmp_path / FOLDER / "journal.json").read_text())["phase"] == "staged"
     assert not list((tmp_path / FOLDER).glob(".journal*"))
+
+
+def test_a_clone_of_another_user_is_named_with_what_to_do(tmp_path, monkeypatch):
+    """git's own sentence says nothing of a remedy; as after a clone made with sudo."""
+    git(tmp_path, "init", "--quiet")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(SwitchFailed, match=r"another user.*safe\.directory"):
+        git(tmp_path, "status")

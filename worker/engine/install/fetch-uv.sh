@@ -32,6 +32,7 @@ esac
 
 version=
 while read -r name version address sha256 size begin length end; do
+    end=${end%$'\r'} # of a folder that came by way of Windows
     [ "$name" = "$system" ] && break
     version=
 done <"$here/../lock/uv.txt"

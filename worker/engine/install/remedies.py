@@ -32,6 +32,10 @@ _SAID: Final = tuple(
             r"access is denied|used by another process|winerror (5|32)\b|\(os error (5|32)\)",
             "Stop the worker and whatever else uses the folder; exempt the folder from the virus scanner; run again.",
         ),
+        (
+            r"failed to (sym)?link ",
+            "The disk knows no links (FAT, exFAT, some network shares): set AIWORKER_RUNTIME_DIR to another.",
+        ),
         (r"permission denied|operation not permitted|\(os error 13\)", _RIGHTS),
         (
             r"certificate.*(expired|not valid yet|NotValidYet)|certificate is not yet valid",
