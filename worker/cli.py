@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -95,8 +96,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        complain(f"{place}{logs.io_reason(error)}. {logs.io_remedy(error)}")
+        complain(_system_error(error))
         code = 1
     except Exception as error:
         if not hasattr(error, "format_message"):
@@ -114,6 +114,15 @@ def _with_command(arguments: list[str]) -> list[str]:
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
         return ["run", *arguments]
     return arguments
+
+
+def _system_error(error: OSError) -> str:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return "The folder that this was started in is gone. Change into one that is there (cd), then try again."
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{logs.io_reason(error)}. {logs.io_remedy(error)}"
 
 
 def _usage_error(error: Exception) -> str:

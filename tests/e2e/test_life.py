@@ -5,6 +5,7 @@ import signal
 
 import psutil
 import pytest
+import yaml
 
 from worker.demo.horde.records import Outcome
 
@@ -113,6 +114,20 @@ def test_a_changed_file_of_settings_counts_without_a_restart(owner):
     assert "max_power: 'lots' is not allowed" in owner.output
     owner.signal(signal.SIGHUP)
     owner.until(lambda: owner.output.count("the old ones stay") == 2)
+    owner.signal()
+    assert owner.end() == 0, owner.output
+
+
+def test_a_file_of_settings_that_lost_its_content_changes_nothing(owner):
+    owner.start()
+    owner.until(owner.horde.state.workers)
+    written = yaml.safe_load(owner.config_file.read_text(encoding="utf-8"))
+    kept = {key: value for key, value in written.items() if key.startswith("comfyui_")}
+    owner.config_file.write_text(yaml.safe_dump(kept), encoding="utf-8")
+    owner.until(lambda: "the old ones stay" in owner.output or "Settings read again" in owner.output)
+    assert "bridgeData.yaml: no API key is set" in owner.output
+    assert "Settings read again" not in owner.output
+    owner.done(owner.ask())
     owner.signal()
     assert owner.end() == 0, owner.output
 

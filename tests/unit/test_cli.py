@@ -1,6 +1,7 @@
 """What an owner types, and what comes of a slip."""
 
 import errno
+import os
 import sys
 from pathlib import Path
 
@@ -75,6 +76,17 @@ def test_a_full_disk_wants_room_and_no_other_permissions(typed, monkeypatch):
     assert typed("demo")[1].strip() == (
         "horde-bridge: /disk/x: No space left on device. Make room on the disk, then try again."
     )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps a folder that is in use")
+def test_a_command_in_a_folder_that_is_gone_says_so(typed, monkeypatch, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    code, text = typed("models", "list")
+    assert code == 1
+    assert text.startswith("horde-bridge: The folder that this was started in is gone. Change into one")
 
 
 def test_the_help_that_launchers_show_before_the_set_up_is_the_commands(typed, monkeypatch):

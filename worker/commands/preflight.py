@@ -86,9 +86,11 @@ def check_settings(loaded: LoadedConfig) -> Iterator[Finding]:
     """The settings themselves, without a look at lists, runtime or network."""
     config = loaded.data
     if config.api_key.get_secret_value() == ANONYMOUS_KEY:
+        is_set = "api_key" in loaded.written
+        which = "the API key is the anonymous one" if is_set else "no API key is set; the anonymous one counts"
         yield Finding(
             "settings", Rating.BAD,
-            f"{loaded.place('api_key')}: the API key is the anonymous one, with which the Horde accepts no worker.",
+            f"{loaded.place('api_key')}: {which}, with which the Horde accepts no worker.",
             "Get your own key at https://aihorde.net/register and set api_key.",
         )  # fmt: skip
     if config.dreamer_name == DEFAULT_NAME and is_public_horde(config.horde_url):

@@ -70,7 +70,10 @@ def run(
         offer(config or Path(FILE_NAME))
 
     def reread(text: str | None) -> LoadedConfig:
-        return load_settings(config, from_environment=from_environment, name=name, warn=False, text=text)
+        found = load_settings(config, from_environment=from_environment, name=name, warn=False, text=text)
+        # A file that an editor or a full disk left empty reads as nothing but defaults.
+        refuse_bad(check_settings(found))
+        return found
 
     loaded = load_settings(config, from_environment=from_environment, name=name, warn=False)
     check_network_variables(os.environ)

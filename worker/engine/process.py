@@ -157,14 +157,14 @@ def _family(pid: int) -> tuple[psutil.Process, ...]:
     try:
         first = psutil.Process(pid)
         return (first, *first.children(recursive=True))
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return ()
 
 
 def _resident_bytes(process: psutil.Process) -> int:
     try:
         return int(process.memory_info().rss)
-    except psutil.Error:
+    except (psutil.Error, OSError):  # such as no free file handle, which must not cost the job that has just been made
         return 0
 
 
