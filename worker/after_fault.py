@@ -116,6 +116,7 @@ FAULT_TABLE: Final[Mapping[type[WorkerError], AfterFault]] = {
     ImageNotFinite: AfterFault(
         retry=Retry.SAME,
         sets_aside=SetsAside.MODEL_OR_ENGINE,
+        requester="lora or ti: parse_failed, where the next try did without them",
         owner="an engine that does it twice in a row is restarted; with several models: the card or its driver",
     ),
     PayloadFailed: AfterFault(brakes=False),

@@ -185,10 +185,15 @@ class EnginePool:
                     if watched.begun_at is not None or error.blame in FILES_BLAMED:
                         task.on_failed(error)
                     how = self._retry.next_try(error, attempt=begun, took_s=took_s, left_s=task.deadline - now)
-                    if after_fault(error).sets_aside is SetsAside.MODEL_OR_ENGINE and slot not in nan_on:
-                        nan_on.add(slot)
-                        self._weigh_nan(slot, process, task)
-                    slot.failed(error, of=process)
+                    is_nan = after_fault(error).sets_aside is SetsAside.MODEL_OR_ENGINE
+                    if is_nan and task.additions - conditions.without:
+                        # What the job names is suspected first: the next try tells, and no engine answers for it.
+                        how = Retry.WITHOUT if how is Retry.SAME else how
+                    else:
+                        if is_nan and slot not in nan_on:
+                            nan_on.add(slot)
+                            self._weigh_nan(slot, process, task)
+                        slot.failed(error, of=process)
                     if how is Retry.NO or attempt == self._retry.most_attempts:
                         raise
                     conditions = conditions.after(how, error, task)
@@ -204,9 +209,7 @@ class EnginePool:
         raise AssertionError("the last attempt returns or raises")
 
     def _weigh_nan(self, slot: EngineSlot, process: EngineProcess | None, task: RenderTask) -> None:
-        """Set an engine aside that gives NaN whatever the model. A LoRA of the job may be what does it: no evidence."""
-        if task.additions:
-            return
+        """Set an engine aside that gives NaN whatever the model, for jobs without additions."""
         if models := sorted(self._nan.failed(slot.number, task.model, asyncio.get_running_loop().time())):
             self._estimates.models_cleared(models)
             reason = ImageNotFinite(

@@ -42,6 +42,8 @@ class Conditions(NamedTuple):
                 # Where a second one fails there is no time to find them one by one.
                 more = task.additions if self.without else frozenset()
                 return self._replace(without=self.without | error.additions | more)
+            case Retry.WITHOUT:
+                return self._replace(without=task.additions)
             case _:
                 return self
 

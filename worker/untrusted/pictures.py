@@ -6,6 +6,7 @@ code. Everything here but `MemoryBudget` is CPU work of up to half a second: cal
 """
 
 import asyncio
+import contextlib
 import io
 import math
 from collections.abc import Callable, Iterator
@@ -58,7 +59,8 @@ def open_picture(data: bytes, *, formats: tuple[str, ...] = FORMATS, most_pixels
         try:
             image.load()
             upright = _to_eight_bits(image)
-            ImageOps.exif_transpose(upright, in_place=True)
+            with contextlib.suppress(Exception):  # whatever it stumbles over: which side is up is then not known
+                ImageOps.exif_transpose(upright, in_place=True)
             mode = "RGBA" if upright.has_transparency_data else "RGB"
             # A copy that is no file any more: the readers keep what they read.
             return upright.convert(mode)

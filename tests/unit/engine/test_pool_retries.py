@@ -346,3 +346,22 @@ async def test_jobs_with_loras_are_no_evidence_against_an_engine(
             with pytest.raises(ImageNotFinite):
                 await pool.render(task)
         assert cleared.models == set()
+
+
+async def test_after_an_image_that_is_not_finite_the_next_try_does_without_what_the_job_names(
+    settings: EngineSettings, sampler_graph: Build, play: Play
+) -> None:
+    """A strong LoRA overflows on a sound engine, which was restarted for it, and the job was faulted."""
+    asked: list[Conditions] = []
+
+    def prepare(conditions: Conditions) -> list[Rendering]:
+        asked.append(conditions)
+        return [Rendering(sampler_graph(len(asked)), ("out",), 1)]
+
+    async with EnginePool([settings]).running() as pool:
+        for _ in range(3):
+            play(faults=(Fault(FaultKind.NOT_FINITE),))
+            task = replace(Job(sampler_graph()).task(), prepare=prepare, additions=frozenset(LORAS))
+            assert len(await pool.render(task)) == 1
+        assert pool.slots[0].restarts == 0
+    assert [conditions.without for conditions in asked] == [frozenset(), frozenset(LORAS)] * 3

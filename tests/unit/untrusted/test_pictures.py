@@ -8,9 +8,10 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
 
 from worker.errors import InputRefused
+from worker.untrusted import pictures
 from worker.untrusted.pictures import FORMATS, MOST_PIXELS, open_picture, picture_size
 
 
@@ -201,6 +202,13 @@ def test_a_picture_lies_as_its_camera_held_it():
     assert open_picture(saved(Image.new("RGB", (8, 4)), "JPEG", exif=exif)).size == (4, 8)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("format_", ["WEBP", "JPEG", "PNG"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0" + b"\xff" * 500, b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"x"])
+def test_a_picture_whose_exif_data_makes_no_sense_lies_as_it_is(format_, exif):
+    assert open_picture(saved(Image.new("RGB", (8, 4), "red"), format_, exif=exif)).size == (8, 4)
+
+
 @pytest.mark.parametrize("format_", FORMATS)
 def test_a_damaged_picture_is_read_or_refused_and_never_anything_else(format_):
     chance, whole = random.Random(format_), saved(noise(), format_)
@@ -219,6 +227,6 @@ def test_whatever_a_reader_of_pictures_raises_it_is_a_picture_that_can_not_be_re
     def fail(_):
         raise error
 
-    monkeypatch.setattr(ImageOps, "exif_transpose", fail)
+    monkeypatch.setattr(pictures, "_to_eight_bits", fail)
     with pytest.raises(InputRefused, match="not a readable picture"):
         open_picture(saved(noise(), "PNG"))
