@@ -2,14 +2,17 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from worker.demo import engine_trial
 from worker.demo.engine_trial import try_engine
 from worker.engine.install.layout import Runtime
-from worker.engine.versions.shelf import Shelf
+from worker.engine.versions.shelf import Engine, Shelf
+from worker.engine.versions.state import INSTALLED
 from worker.engine.versions.tree import is_left_out
 from worker.engine.versions.trial_report import TrialReport
 from worker.workflows.library import Library
@@ -30,6 +33,24 @@ def _inverted(self, *arguments, **named):
 VAEDecode.decode = _inverted
 del NODE_CLASS_MAPPINGS["LoraLoader"]
 """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def the_engine_in_use_runs_once() -> Iterator[None]:
+    """It does the same in each trial of this module."""
+    run = engine_trial._outcome
+    kept: dict[str, engine_trial.Outcome] = {}
+
+    async def outcome(trial: engine_trial.Trial, engine: Engine) -> engine_trial.Outcome:
+        if engine.name != INSTALLED:
+            return await run(trial, engine)
+        if INSTALLED not in kept:
+            kept[INSTALLED] = await run(trial, engine)
+        return kept[INSTALLED]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_trial, "_outcome", outcome)
+        yield
 
 
 @pytest.fixture

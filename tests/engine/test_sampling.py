@@ -30,7 +30,7 @@ print(json.dumps(seen))
 """
 
 
-@pytest.mark.parametrize("sampler", sorted({*RENAMED, *SAME_NAME}))
+@pytest.mark.parametrize("sampler", sorted({*RENAMED, *SAME_NAME, "DDIM"}))
 async def test_every_sampler_that_the_horde_may_name_renders(studio, sampler):
     picture = await studio.picture("Tiny SD1.5", sampler_name=sampler, ddim_steps=3)
     assert picture.std() > VISIBLE

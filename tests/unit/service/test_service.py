@@ -1,12 +1,10 @@
 """Units and tasks, with paths as people have them; the managers of systemd and Windows asked and told."""
 
+import json
 import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
@@ -260,23 +258,45 @@ def test_root_makes_a_service_of_the_system(systemd, tmp_path, monkeypatch):
     assert "--user" not in systemd.read_text()
 
 
+#: Forks a process that installs, kills it with all that it started, and looks at the file; fifty times.
+KILLED_INSTALLS = """
+import json, os, random, signal, sys, time
+from pathlib import Path
+from worker.service import manager
+from worker.service.order import Order
+
+manager.SYSTEMD_RUNS, file = map(Path, sys.argv[1:])
+dice, killed, found = random.Random(3), 0, []
+for _ in range(50):
+    child = os.fork()
+    if not child:
+        try:
+            os.setsid()
+            manager.Systemd(Order(Path("/opt/hb/x.sh"), Path("/opt/hb"))).install(start=True)
+        finally:
+            os._exit(0)
+    time.sleep(dice.uniform(0.0, 0.2))
+    try:
+        os.killpg(child, signal.SIGKILL)
+    except ProcessLookupError:
+        os.kill(child, signal.SIGKILL)
+    killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    found.append(file.read_text() if file.exists() else None)
+print(json.dumps([killed, found]))
+"""
+
+
 @pytest.mark.processes
 def test_fifty_kills_while_installing_leave_a_whole_unit_or_none_and_the_next_time_mends_it(systemd, tmp_path):
-    dice = random.Random(3)
-    program = (
-        "import sys, pathlib; from worker.service import manager; from worker.service.order import Order; "
-        f"manager.SYSTEMD_RUNS = pathlib.Path({str(tmp_path)!r}); "
-        "manager.Systemd(Order(pathlib.Path('/opt/hb/x.sh'), pathlib.Path('/opt/hb'))).install(start=True)"
-    )
     service = Systemd(Order(Path("/opt/hb/x.sh"), Path("/opt/hb")))
     whole = unit_text(Order(Path("/opt/hb/x.sh"), Path("/opt/hb")))
-    for _ in range(50):
-        environment = {**os.environ, "FAKE_SLEEP": "0.02"}
-        child = subprocess.Popen([sys.executable, "-c", program], env=environment, start_new_session=True)
-        time.sleep(dice.uniform(0.0, 0.6))
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        assert not service.file.exists() or service.file.read_text() == whole
+    environment = {**os.environ, "FAKE_SLEEP": "0.02"}
+    command = [sys.executable, "-c", KILLED_INSTALLS, str(tmp_path), str(service.file)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    killed, found = json.loads(done.stdout)
+    assert killed > 10
+    assert set(found) <= {None, whole}
     assert service.install(start=True).active
     assert service.file.read_text() == whole
 
