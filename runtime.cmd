@@ -4,7 +4,7 @@ setlocal EnableExtensions DisableDelayedExpansion
 set "runtime=%~dp0runtime"
 if defined AIWORKER_RUNTIME_DIR set "runtime=%AIWORKER_RUNTIME_DIR%"
 if not "%~1"=="" goto prepare
-echo Usage: runtime.cmd COMMAND [ARGUMENTS], for example: runtime.cmd python -m pip list 1>&2
+echo Usage: runtime.cmd COMMAND [ARGUMENTS], for example: runtime.cmd python -V 1>&2
 exit /b 2
 
 :prepare

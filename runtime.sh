@@ -8,7 +8,7 @@ runtime=${AIWORKER_RUNTIME_DIR:-$here/runtime}
 runtime=${runtime/#\~/${HOME:-}}
 
 if [ $# -eq 0 ]; then
-    echo "Usage: ${0##*/} COMMAND [ARGUMENTS], for example: ${0##*/} python -m pip list" >&2
+    echo "Usage: ${0##*/} COMMAND [ARGUMENTS], for example: ${0##*/} python -V" >&2
     exit 2
 fi
 # Set by the launcher for a certain kind of card.

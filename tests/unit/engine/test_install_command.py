@@ -118,6 +118,21 @@ def test_the_first_run_makes_all_parts_and_the_second_does_nothing(machine, caps
     assert capsys.readouterr().out == "The runtime is complete.\n"
 
 
+def test_collect_downloads_every_lock_by_hash_and_sets_nothing_up(machine, tmp_path, capsys):
+    assert main(["--collect", str(tmp_path / "wheels")]) == 0
+    downloads = [words for words in machine.ran if "download" in words]
+    assert [Path(words[-1]).name for words in downloads] == [
+        "more.txt", "worker.txt", "torch.txt", "engine.txt", "pack.txt", "safety.txt",
+    ]  # fmt: skip
+    assert all("--require-hashes" in words and str(tmp_path / "wheels") in words for words in downloads)
+    assert machine.record().parts == {}
+    assert not (machine.folder / "scratch").exists()
+    assert "AIWORKER_WHEELS=" in capsys.readouterr().err
+    machine.free = 10**9
+    assert main(["--collect", str(tmp_path / "wheels")]) == 1
+    assert f"The wheels need 5.0 GB in {tmp_path / 'wheels'}" in capsys.readouterr().err
+
+
 def test_check_names_what_is_missing_and_runs_nothing(machine, capsys):
     assert main(["--check"]) == 1
     assert "engine: not there yet" in capsys.readouterr().out

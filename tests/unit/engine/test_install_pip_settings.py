@@ -1,8 +1,10 @@
 """What pip was told of the network, in uv's words."""
 
+import os
+
 import pytest
 
-from worker.engine.install.pip_settings import for_uv, pip_files
+from worker.engine.install.pip_settings import for_pip, for_uv, pip_files
 
 
 @pytest.fixture
@@ -94,3 +96,16 @@ def test_a_path_is_whole_since_uv_runs_in_another_folder(told, tmp_path, monkeyp
 def test_a_keyring_that_uv_knows_is_handed_on(told):
     assert told(PIP_KEYRING_PROVIDER="subprocess") == {"UV_KEYRING_PROVIDER": "subprocess"}
     assert told(PIP_KEYRING_PROVIDER="import") == {}
+
+
+def test_a_pip_of_ours_reaches_what_uv_reaches_and_reads_nothing_else():
+    given = {
+        "UV_DEFAULT_INDEX": "corp=https://corp.example/simple", "UV_INDEX": "one=https://one.example https://two.example",
+        "UV_FIND_LINKS": "/a,/b", "SSL_CERT_FILE": "/c.pem", "PIP_TARGET": "/x", "UV_NO_CONFIG": "1", "HOME": "/h",
+    }  # fmt: skip
+    found = for_pip(given)
+    assert found["PIP_INDEX_URL"] == "https://corp.example/simple"
+    assert found["PIP_EXTRA_INDEX_URL"] == "https://one.example https://two.example"
+    assert (found["PIP_FIND_LINKS"], found["PIP_CERT"], found["HOME"]) == ("/a /b", "/c.pem", "/h")
+    assert "PIP_TARGET" not in found
+    assert found["PIP_CONFIG_FILE"] == os.devnull

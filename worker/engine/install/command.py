@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--dev", action="store_true", help="install what the tests need, too")
     options.add_argument("--reset", action="store_true", help="forget what was chosen in earlier runs")
     options.add_argument("--repair", action="store_true", help="compare every installed file, and replace what differs")
+    options.add_argument("--collect", metavar="FOLDER", help="download all packages to FOLDER, for a machine offline")
     options.add_argument("--check", action="store_true", help="only tell what is missing; exit 1 if anything is")
     options.add_argument("--json", action="store_true", help="print one JSON object on stdout at the end")
     return options
@@ -138,6 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             screen.say(f"--{former} has no effect here: {why}.")
     try:
         try:
+            if options.collect:
+                return _collect(folder, Path(options.collect).expanduser().absolute(), screen)
             return _check(folder, options) if options.check else _set_up(folder, options, screen)
         except OSError as error:
             no_folder = isinstance(error, (FileExistsError, NotADirectoryError))
@@ -171,6 +174,23 @@ def _check(folder: Path, options: argparse.Namespace) -> int:
     else:
         sys.stdout.write("".join(f"{line}\n" for line in missing or ["The runtime is complete."]))
     return 1 if missing else 0
+
+
+def _collect(folder: Path, wheels: Path, screen: Screen) -> int:
+    refuse_foreign(folder)
+    with exclusive(folder / LOCK_FILE, screen) as lock:
+        record = Record.load(folder / STATE_FILE)
+        interpreter = choose_interpreter(record, Interpreter.current(), os.environ)
+        refuse_python(interpreter.version)
+        runtime = Runtime.of(ROOT, folder, record)
+        shell = Shell(screen, runtime.logs, runtime.scratch, lock)
+        screen.say(f"Downloading all packages for Python {interpreter.version} on this system to {wheels}.")
+        try:
+            Builder(shell, folder, interpreter, Card(Accelerator.CPU, "any")).collect(wheels)
+        finally:
+            shutil.rmtree(runtime.scratch, ignore_errors=True)
+    screen.say(f"Carry {wheels} over, and there: AIWORKER_WHEELS=/path/to/{wheels.name} ./update-runtime.sh")
+    return 0
 
 
 def _set_up(folder: Path, options: argparse.Namespace, screen: Screen) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.engine.install import uv
+from worker.engine.install import pip_settings, uv
 from worker.engine.install.builds import (
     Target,
     TorchSource,
@@ -20,8 +20,9 @@ from worker.engine.install.builds import (
     torch_requirements,
 )
 from worker.engine.install.layout import LOCKS, ROOT, STATE_FILE, Runtime, environment_python, packages_folder
+from worker.engine.install.locks import Pin, read_lock
 from worker.engine.install.machine import Accelerator, Card, Host, Interpreter, detect_card, free_bytes
-from worker.engine.install.plan import ENGINE_LOCKS, worker_lock
+from worker.engine.install.plan import COMFYUI_SHA256, COMFYUI_WHEEL, ENGINE_LOCKS, worker_lock
 from worker.engine.install.record import Record
 from worker.engine.install.shell import Screen, Shell, exclusive
 from worker.errors import RuntimeMissing
@@ -31,6 +32,8 @@ LOCK_FILE = ".lock"
 PATH_FILE = "horde-bridge.pth"
 #: The worker's environment with what the tests need, with room to spare.
 WORKER_DISK_BYTES = 500 * 10**6
+#: All wheels, torch for CUDA among them, while the largest of them is being fetched.
+WHEELS_DISK_BYTES = 5 * 10**9
 #: Of another ComfyUI's requirements, what an engine without a page does not use.
 PAGES = ("comfyui-embedded-docs", "comfyui-workflow-templates")
 
@@ -91,6 +94,11 @@ def same_requirements(tree: Path, other: Path) -> bool:
     except OSError:
         return False
     return len(digests) == 1
+
+
+def _line(pin: Pin) -> str:
+    """A line of a lock, for this one package."""
+    return f"{pin.name}=={pin.version} {' '.join(f'--hash=sha256:{digest}' for digest in pin.sha256)}\n"
 
 
 def _nothing() -> None:
@@ -221,6 +229,27 @@ class Builder:
         target = ("--python", str(self.interpreter.executable), "--target", str(folder))
         self._uv("pip", "install", *words, *target, "--requirements", str(wanted), log=log, remedy=NO_NETWORK)
 
+    def collect(self, folder: Path) -> None:
+        """Download what an installation without a network needs into `folder`: by hash, for this system and Python.
+
+        uv keeps no files of its own, so pip does it, from an environment that goes with the scratch folder.
+        """
+        self._room("wheels need", WHEELS_DISK_BYTES, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        pip, more = self.shell.scratch / "pip.txt", self.shell.scratch / "more.txt"
+        pip.parent.mkdir(parents=True, exist_ok=True)
+        pip.write_text(_line(next(pin for pin in read_lock(worker_lock(dev=True)) if pin.name == "pip")), "utf-8")
+        uv_itself = Pin("uv", uv.version(), "", uv.sums())
+        more.write_text(_line(uv_itself) + f"{COMFYUI_WHEEL} --hash=sha256:{COMFYUI_SHA256}\n", "utf-8")
+        python = self._environment(self.shell.scratch / "pip", log="wheels")
+        self._sync(python, [pip], log="wheels")
+        shell = self.shell.with_environment(pip_settings.for_pip(uv.environment(self.runtime, self.shell.environ)))
+        options = ("--require-hashes", "--no-deps", "--only-binary", ":all:", "--progress-bar", "off")
+        for number, lock in enumerate((more, worker_lock(dev=False), *(LOCKS / name for name in ENGINE_LOCKS)), 1):
+            shell.screen.say(f"      {number} of {len(ENGINE_LOCKS) + 2}: {lock.name}")
+            words = (*options, "--dest", str(folder), "--requirement", str(lock))
+            shell.run([str(python), "-I", "-m", "pip", "download", *words], log="wheels", remedy=NO_NETWORK)
+
     def _look_at_torch(self, python: Path) -> None:
         """Import it once: a driver that does not fit shows here, and not at an owner's first job."""
         if self.card.accelerator is Accelerator.DIRECTML:
@@ -238,10 +267,11 @@ class Builder:
                 "(nvidia-smi, rocminfo) and, in a container, that the card is passed in."
             )
 
-    def _room(self, what: str, needed: int) -> None:
-        free = free_bytes(self.runtime)
+    def _room(self, what: str, needed: int, folder: Path | None = None) -> None:
+        folder = folder or self.runtime
+        free = free_bytes(folder)
         if free < needed:
             raise RuntimeMissing(
-                f"The {what} {needed / 1e9:.1f} GB in {self.runtime}, and {free / 1e9:.1f} GB are free.",
+                f"The {what} {needed / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free.",
                 remedy="Make room, or set AIWORKER_RUNTIME_DIR to a folder on another disk.",
             )

@@ -7,6 +7,7 @@ Whoever needs a proxy's certificate, a mirror or a folder of wheels has usually 
 import configparser
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,15 @@ LISTS = {
 }
 #: And for what is a number.
 NUMBERS = {"timeout": "UV_HTTP_TIMEOUT", "retries": "UV_HTTP_RETRIES"}
+#: What is said to pip again of what uv was told, besides the lists.
+BACK = (
+    ("index-url", "UV_DEFAULT_INDEX"),
+    ("cert", "SSL_CERT_FILE"),
+    ("timeout", "UV_HTTP_TIMEOUT"),
+    ("no-index", "UV_NO_INDEX"),
+)
+#: An index with the name that uv knows it by.
+NAMED = re.compile(r"[\w.-]+=")
 TRUE = frozenset({"1", "true", "yes", "on"})
 
 
@@ -42,6 +52,16 @@ def for_uv(environ: Mapping[str, str], files: Iterable[Path] | None = None) -> d
         # As pip does it: whichever index has the file. Every file has a sha256 in our locks, so none can slip one in.
         found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     return unless_set(found, environ)
+
+
+def for_pip(given: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a pip that is to reach what uv reaches with these, and that reads no settings besides."""
+    variables = {name: value for name, value in given.items() if not name.startswith(("PIP_", "UV_"))}
+    for option, name in (*BACK, *((option, name) for option, (name, _) in LISTS.items())):
+        if value := given.get(name, "").replace(",", " "):
+            entries = (entry.partition("=")[2] if NAMED.match(entry) else entry for entry in value.split())
+            variables[f"PIP_{option.upper().replace('-', '_')}"] = " ".join(entries)
+    return variables | {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
 
 
 def _values(settings: Mapping[str, str]) -> dict[str, str]:

@@ -33,6 +33,12 @@ def version() -> str:
     return next(row[1] for row in rows if row and row[0] != "#")
 
 
+def sums() -> tuple[str, ...]:
+    """The sha256 of its wheel for each system."""
+    rows = (line.split() for line in PINS.read_text(encoding="utf-8").splitlines())
+    return tuple(row[3] for row in rows if len(row) > 3 and row[0] != "#" and len(row[3]) == 64)  # noqa: PLR2004 - as long as a sha256
+
+
 def program(runtime: Path) -> Path:
     """Where the pinned uv is, or will be."""
     return runtime / f"uv-{version()}" / PROGRAM
