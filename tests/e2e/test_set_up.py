@@ -253,12 +253,18 @@ def test_a_cache_of_the_owners_own_is_left_alone(clone: Clone, tmp_path: Path) -
 
 
 def test_a_folder_that_is_moved_works_at_its_new_place_from_its_own_cache(clone: Clone, tmp_path: Path) -> None:
+    def library() -> int:
+        return next(clone.runtime.glob("engine/lib/python*/site-packages/numpy/core.dll")).stat().st_ino
+
     clone.set_up()
+    before = library()
     moved = tmp_path / ("a longer place " + "x" * 60)
     clone.folder.rename(moved)
     clone.folder, clone.runtime = moved, moved / "runtime"
     clone.set_up(AIWORKER_WHEELS=str(clone.wheels))
     clone.works()
+    # The very same file, a hard link of the cache's, and none that was unpacked again.
+    assert library() == before
 
 
 def test_a_link_to_the_folder_and_a_runtime_elsewhere_of_a_folder_that_cannot_be_written(
