@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from traceback import format_exception
@@ -21,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from worker.errors import ConfigError
+from worker.log_file import LogFile
 from worker.untrusted.text import visible_lines
 
 if TYPE_CHECKING:
     from loguru import Message, Record
 
 #: Rotation by size: a file that may grow for a day can fill a disk in an hour.
-LOG_LIMIT = "16 MB"
+LOG_LIMIT_BYTES = 16_000_000
 LOG_FILES_KEPT = 4
 #: Everything, and what is wrong by itself, with the least level of each.
 LOG_FILES = {"bridge.log": "DEBUG", "trace.log": "WARNING"}
@@ -140,6 +142,21 @@ def _write_json(message: "Message") -> None:
     sys.stderr.write(json.dumps(content, ensure_ascii=True) + "\n")
 
 
+def _tell(file: Path, error: OSError) -> None:
+    _write(f"{datetime.now():%H:%M:%S} WARNING {_lost(file, error)}\n")  # noqa: DTZ005 - as in the other lines
+
+
+def _tell_in_json(file: Path, error: OSError) -> None:
+    content = {"time": datetime.now().astimezone().isoformat(), "level": "WARNING", "message": _lost(file, error)}
+    _write(json.dumps(content) + "\n")
+
+
+def _lost(file: Path, error: OSError) -> str:
+    """Written beside the log, which is at work on a line just now."""
+    said = f"The log file {file} cannot be written: {io_reason(error)}; lines are missing there. {io_remedy(error)}"
+    return visible_lines(said)
+
+
 def _plain(value: Any) -> Any:
     """What a record carries, as JSON takes it and without secrets."""
     if value is None or isinstance(value, bool | int | float):
@@ -164,10 +181,10 @@ def set_up(folder: Path | None, *, console_level: str = "INFO", console_format: 
     logging.basicConfig(handlers=[_ForwardStandardLogging()], level=logging.WARNING, force=True)
     if folder is None:
         return
+    tell = _tell_in_json if console_format is LogFormat.JSON else _tell
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, level in LOG_FILES.items():
-            logger.add(folder / name, level=level, rotation=LOG_LIMIT, retention=LOG_FILES_KEPT, encoding="utf-8")
+            logger.add(LogFile(folder / name, limit_bytes=LOG_LIMIT_BYTES, kept=LOG_FILES_KEPT, tell=tell), level=level)
     except OSError as error:
         raise ConfigError(
             f"The log file {folder.absolute() / 'bridge.log'} cannot be written: {io_reason(error)}.",
