@@ -67,22 +67,6 @@ class IgnoredKeys(KeyGroup):
     branded_model: Annotated[bool, KeyDoc(_SCRIBE, Effect.NONE)] = True
 
 
-#: The groups in documentation order.
-GROUPS: tuple[type[KeyGroup], ...] = (
-    WorkerKeys,
-    ModelKeys,
-    DownloadKeys,
-    FeatureKeys,
-    PerformanceKeys,
-    EngineKeys,
-    TimeoutKeys,
-    OutputKeys,
-    DashboardKeys,
-    UpdateKeys,
-    IgnoredKeys,
-)
-
-
 class BridgeData(
     WorkerKeys,
     ModelKeys,
@@ -127,6 +111,10 @@ class BridgeData(
     def status_period_s(self) -> int | None:
         """Seconds between two status blocks; None: no status blocks."""
         return self.stats_output_frequency or None
+
+
+#: The groups in documentation order.
+GROUPS: tuple[type[KeyGroup], ...] = tuple(base for base in BridgeData.__bases__ if issubclass(base, KeyGroup))
 
 
 def _by_every_name() -> dict[str, str]:
