@@ -28,6 +28,8 @@ ROOT_PAGES = {
 }
 #: What a page has in the place of the messages.
 MODULES_MARK = "<!-- modules -->"
+#: And in the place of the picture, which is no file of the repository.
+ROOMS_MARK, ROOMS = "<!-- rooms -->", "![The rooms of worker/ and who uses whom](rooms.svg)"
 ERROR_MARK, WAIT_MARK = "<!-- error messages -->", "<!-- reasons for no new jobs -->"
 
 
@@ -44,6 +46,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     """Lead links to the root's pages to their place on the site, and fill in the messages."""
     for source, target in ROOT_PAGES.items():
         markdown = re.sub(rf"\]\((\.\./)*{re.escape(source)}(?=[#)])", rf"]({_up(page)}{target}", markdown)
+    markdown = markdown.replace(ROOMS_MARK, ROOMS)
     if MODULES_MARK in markdown:
         markdown = markdown.replace(MODULES_MARK, module_tables())
     if ERROR_MARK in markdown:

@@ -46,6 +46,14 @@ def test_every_path_that_a_page_names_exists(page: Path) -> None:
         assert (ROOT / path).exists(), path
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_of_a_page_lead_to_files_that_the_forge_shows_without_the_site(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    links = [*re.findall(r"\]\(([^)\s]+)", text), *re.findall(r'(?:src|srcset|href)="([^"]+)"', text)]
+    local = [link.partition("#")[0] for link in links if not re.match(r"[a-z]+:", link)]
+    assert [link for link in local if link and not (page.parent / link).exists()] == []
+
+
 def test_the_list_of_messages_has_those_of_errors_tables_and_doctor() -> None:
     everything = texts()
     found = {(text.room, text.error): text for text in everything}
