@@ -18,6 +18,7 @@ import psutil
 from loguru import logger
 
 from worker.errors import InputRefused
+from worker.process_birth import Birth
 from worker.untrusted.json_reader import JsonBounds, read_json_file
 from worker.whole_file import write_whole
 
@@ -25,13 +26,11 @@ ADDRESS_FILE, TOKEN_FILE, SESSION_KEY_FILE = "dashboard.json", "dashboard-token"
 ADDRESS_BOUNDS = JsonBounds(max_bytes=8192)
 #: Bytes of randomness in a token of ours, and characters read of one.
 TOKEN_BYTES, LONGEST_TOKEN = 32, 1024
-#: Tolerance between two readings of a process's start time, in seconds.
-BIRTH_TOLERANCE_S = 2.0
 
 
 @dataclass(frozen=True)
 class Whereabouts:
-    """A running worker. `url` ends without a slash; `born` is its process's start in seconds since 1970.
+    """A running worker. `url` ends without a slash; `born` and `after_boot` are its process's start (Birth).
 
     Without `page` only programs are answered there, and no link to it leads anywhere.
     """
@@ -42,12 +41,13 @@ class Whereabouts:
     url: str
     token: str
     page: bool = True
+    after_boot: str = ""
 
     @property
     def runs(self) -> bool:
         """Whether that very process is there, and not another with its pid."""
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.born) <= BIRTH_TOLERANCE_S
+            return Birth(self.born, self.after_boot).is_of(self.pid)
         except psutil.NoSuchProcess:
             return False
         except psutil.Error:  # somebody else's, so it is there
@@ -104,7 +104,8 @@ def _kept_secret(file: Path, otherwise: str) -> str:
 @contextmanager
 def announced(home: Path, *, name: str, url: str, token: str, page: bool = True) -> Iterator[None]:
     """Keep the address in the worker's folder while the block lasts."""
-    here = Whereabouts(name, os.getpid(), psutil.Process().create_time(), url, token, page)
+    birth = Birth.of(os.getpid())
+    here = Whereabouts(name, os.getpid(), birth.date, url, token, page, birth.after_boot)
     file = home / ADDRESS_FILE
     try:
         write_whole(file, json.dumps(asdict(here)))
@@ -139,8 +140,9 @@ def _read(file: Path) -> Whereabouts | None:
             float(content["born"]),
             str(content["url"]),
             str(content["token"]),
-            # A worker of an older version, which goes on running through an update, says nothing of it.
+            # A worker of an older version, which goes on running through an update, says nothing of these.
             page=content.get("page") is not False,
+            after_boot=str(content.get("after_boot", "")),
         )
     except (OSError, InputRefused, ValueError, TypeError, KeyError, OverflowError):
         return None

@@ -12,14 +12,13 @@ from pathlib import Path
 import psutil
 from loguru import logger
 
+from worker.process_birth import Birth
 from worker.untrusted.json_reader import JsonBounds, read_json_file
 
 #: The note in the folder of each child.
 FILE_NAME = "child.json"
-#: What `note_child` writes has two values.
+#: What `note_child` writes has three values.
 NOTE_BOUNDS = JsonBounds(max_bytes=4096)
-#: Tolerance between two readings of the same start time, which the system derives from a boot time that it corrects.
-BIRTH_TOLERANCE_S = 2.0
 #: Seconds after which a killed process that still runs counts as stuck in the kernel.
 END_TIMEOUT_S = 10.0
 
@@ -27,7 +26,8 @@ END_TIMEOUT_S = 10.0
 def note_child(folder: Path, pid: int) -> None:
     """Note that this process belongs to `folder`, replacing the note before. Never raises."""
     with contextlib.suppress(psutil.Error, OSError):
-        content = {"pid": pid, "born": psutil.Process(pid).create_time()}
+        birth = Birth.of(pid)
+        content = {"pid": pid, "born": birth.date, "after_boot": birth.after_boot}
         (folder / FILE_NAME).write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -64,7 +64,8 @@ def _read(note: Path) -> psutil.Process | None:
     try:
         content = read_json_file(note, NOTE_BOUNDS)
         process = psutil.Process(int(content["pid"]))
-        same = abs(process.create_time() - float(content["born"])) <= BIRTH_TOLERANCE_S
+        # A note of an older version has the date alone.
+        same = Birth(float(content["born"]), str(content.get("after_boot", ""))).is_of(process.pid)
     except (OSError, ValueError, KeyError, TypeError, OverflowError, psutil.Error):
         return None
     return process if same and process.is_running() else None

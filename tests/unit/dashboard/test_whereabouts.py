@@ -34,6 +34,14 @@ def test_what_a_killed_worker_left_is_no_worker_even_if_another_process_has_its_
     assert [found.name for found in running_workers(tmp_path)] == ["alive"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep the date of a start")
+def test_a_worker_is_found_after_the_clock_was_set(tmp_path, monkeypatch):
+    with announced(tmp_path / "w", name="me", url="http://127.0.0.1:1", token="secret"):
+        date = psutil.Process.create_time
+        monkeypatch.setattr(psutil.Process, "create_time", lambda process: date(process) - 400 * 86400)
+        assert [found.name for found in running_workers(tmp_path)] == ["me"]
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"name": 1}', '{"pid": "x"}', "\x00" * 9000])
 def test_a_file_that_makes_no_sense_is_passed_over(tmp_path, text):
     put(tmp_path, "alive")

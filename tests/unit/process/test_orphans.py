@@ -34,6 +34,12 @@ def start():
         process.stdout.close()
 
 
+def set_clock(monkeypatch, days):
+    """Linux makes the date of a start from the clock as it is now."""
+    date = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: date(process) + days * 86400)
+
+
 def engine_folder(root, number=1):
     folder = root / "engines" / str(number)
     folder.mkdir(parents=True)
@@ -60,7 +66,28 @@ def test_a_process_that_only_got_the_number_of_a_child_is_left_alone(tmp_path, s
     note_child(folder, process.pid)
     note = folder / FILE_NAME
     content = json.loads(note.read_text())
-    note.write_text(json.dumps({**content, "born": content["born"] - 60}))
+    note.write_text(json.dumps({"pid": content["pid"], "born": content["born"] - 60}))
+    assert end_orphans(tmp_path) == 0
+    assert process.poll() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep the date of a start")
+@pytest.mark.parametrize("days", [-400, 400])
+def test_a_child_is_known_again_after_the_clock_was_set(tmp_path, start, monkeypatch, days):
+    process, folder = start(), engine_folder(tmp_path)
+    note_child(folder, process.pid)
+    set_clock(monkeypatch, days)
+    assert end_orphans(tmp_path) == 1
+    process.wait(10)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems tell no time since boot")
+def test_a_process_of_another_boot_is_left_alone_even_if_it_began_at_the_same_date(tmp_path, start):
+    process, folder = start(), engine_folder(tmp_path)
+    note_child(folder, process.pid)
+    note = folder / FILE_NAME
+    content = json.loads(note.read_text())
+    note.write_text(json.dumps({**content, "after_boot": "x" + content["after_boot"]}))
     assert end_orphans(tmp_path) == 0
     assert process.poll() is None
 
