@@ -13,8 +13,9 @@ from worker.config.schema import GROUPS, BridgeData
 _INTRODUCTION = """\
 # Configuration
 
-The worker reads `bridgeData.yaml` from the folder it is started in (`--config FILE` selects another file). Copy
-`bridgeData_template.yaml` to that name and set at least `dreamer_name` and `api_key`. Every other key has a default.
+The worker reads `bridgeData.yaml` from the folder it is started in (`--config FILE` selects another file).
+`horde-bridge setup` asks for what is needed and writes it; or copy `bridgeData_template.yaml` to that name and set at
+least `dreamer_name` and `api_key`. Every other key has a default.
 
 - `horde-bridge config check` reports every problem in the file with its line number; `config show` prints the settings
   in force.

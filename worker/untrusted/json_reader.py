@@ -132,7 +132,7 @@ def _count_values(data: bytes, bounds: JsonBounds) -> int:
             position = _end_of_text(data, position)
             texts += 1
             if texts > 2 * values:  # a key and a value each, if it is JSON
-                raise InputRefused("The JSON has texts with nothing between them.")
+                raise InputRefused("This is no JSON: there are texts with nothing between them.")
             continue
         depth += (first in _OPENING) - (first in _CLOSING)
         values += first in _OPENING or first == _COMMA
