@@ -63,6 +63,11 @@ class Arrivals:
         self._last = now, dict(waiting)
         self._forget(now)
 
+    def forget(self, kind: str) -> None:
+        """What came of this kind so far says nothing of what comes from now on; what waits is not taken for new."""
+        for part in self._parts:
+            part.came.pop(kind, None)
+
     def rates(self, now: float) -> dict[str, Rate]:
         """Every kind that waits now, or that came within the window."""
         self._forget(now)

@@ -230,6 +230,21 @@ def test_what_was_predicted_is_held_against_what_came() -> None:
     assert lora.sentence == ("allow_lora was changed 30 min ago: up to 8 jobs an hour were predicted, 1 came.")
 
 
+def test_what_passed_by_before_a_setting_was_raised_is_no_reason_to_raise_it_again() -> None:
+    """Followed advice was repeated at once with the next step, for an hour, though nothing larger was asked for."""
+    clock = Clock()
+    idle, live = advisor(Horde(), clock)
+    for waiting in range(1, 20):
+        passes_by(idle, clock, 5, max_pixels=waiting, img2img=waiting)
+    assert {advice.topic: advice.value for advice in idle.advice()} == {"max_pixels": "18", "img2img": "true"}
+    live.change(CLOSED.model_copy(update={"max_power": 18}))
+    passes_by(idle, clock, 20, img2img=19)
+    assert [advice.topic for advice in idle.advice()] == ["img2img"]
+    for waiting in range(1, 20):
+        passes_by(idle, clock, 5, max_pixels=waiting)
+    assert "32" in [advice.value for advice in idle.advice()]
+
+
 def test_a_change_that_is_taken_back_is_followed_no_longer() -> None:
     clock = Clock()
     idle, live = advisor(Horde(), clock)

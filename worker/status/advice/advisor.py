@@ -124,4 +124,7 @@ class Advisor:
 
     def _changed(self, before: BridgeData, after: BridgeData) -> None:
         self._predictions.changed(before, after, self.advice() if self._fresh is None else self._fresh[1])
+        for reason, switch in SWITCHES.items():
+            if getattr(before, switch.key) != getattr(after, switch.key):
+                self._reasons.forget(reason)  # most of what passed by then would come now
         self._fresh = None
