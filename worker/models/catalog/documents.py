@@ -62,7 +62,8 @@ def read_kept(path: Path, parse: Callable[[Any], T]) -> Kept[T] | None:
     if not isinstance(entry, dict) or not {"url", "data"} <= entry.keys():
         return None
     try:
-        return Kept(parse(entry["data"]), str(entry["url"]), max(0.0, time.time() - path.stat().st_mtime))
+        # A date in the future is of a clock that was wrong: what bears it is not fresh until that day.
+        return Kept(parse(entry["data"]), str(entry["url"]), abs(time.time() - path.stat().st_mtime))
     except (OSError, ValueError):
         return None
 

@@ -83,8 +83,8 @@ def make_room(store: Store, kind: Kind, size: int, budget_bytes: int, now_s: flo
 
     Beginnings of files (`.part`) count like whole ones, and are deleted when they are old.
     """
-    files = _cached_files(store, kind)
-    outdated = [file for file in files if _is_part(file.path) and now_s - file.last_used_s > MAX_PART_AGE_S]
+    files = _cached_files(store, kind, now_s)
+    outdated = [file for file in files if _is_part(file.path) and _apart_s(now_s, file.last_used_s) > MAX_PART_AGE_S]
     rest = [file for file in files if file not in outdated]
     for file in (*outdated, *choose_evictions(rest, budget_bytes, now_s, needed_bytes=size)):
         _delete(store, file.path)
@@ -104,7 +104,7 @@ def choose_evictions(
     for file in sorted(listed, key=lambda file: (file.last_used_s, str(file.path))):
         if excess <= 0:
             break
-        if now_s - file.last_used_s < grace_s:
+        if _apart_s(now_s, file.last_used_s) < grace_s:
             continue
         chosen.append(file)
         excess -= file.size
@@ -119,16 +119,22 @@ def purge_unknown(store: Store) -> list[Path]:
     return unknown
 
 
-def _cached_files(store: Store, kind: Kind) -> list[CachedFile]:
+def _cached_files(store: Store, kind: Kind, now_s: float) -> list[CachedFile]:
     """All files that were fetched for jobs, whole or begun, with the time of their last use."""
     files: list[CachedFile] = []
     for path in sorted((store.root / kind.folder).glob("*")):
         whole = path.with_name(path.name.removesuffix(PART_SUFFIX))
         if whole.suffix.casefold() in MODEL_SUFFIXES and FETCHED[kind].fullmatch(whole.stem) and path.is_file():
             stat = path.stat()
-            used_s = stat.st_mtime if _is_part(path) else max(stat.st_atime, stat.st_mtime)
+            moments = (stat.st_mtime,) if _is_part(path) else (stat.st_atime, stat.st_mtime)
+            used_s = min(moments, key=lambda moment: _apart_s(now_s, moment))
             files.append(CachedFile(path, stat.st_size, used_s))
     return files
+
+
+def _apart_s(now_s: float, moment_s: float) -> float:
+    """A date in the future is of a clock that was wrong, then or now, and is no use that has just been."""
+    return abs(now_s - moment_s)
 
 
 def _is_part(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import httpx
 import pytest
@@ -79,6 +80,16 @@ async def test_a_fresh_cache_is_used_unasked(tmp_path):
     assert len(web.asked) == count
     for path in tmp_path.iterdir():
         os.utime(path, (1, 1))
+    await fetch(web, tmp_path, fresh_s=600.0)
+    assert len(web.asked) > count
+
+
+async def test_a_list_dated_by_a_clock_that_was_ahead_is_not_fresh_until_that_day(tmp_path):
+    web = Web(new__image_generation=(ONE, '"1"'))
+    await fetch(web, tmp_path)
+    count, next_year = len(web.asked), time.time() + 365 * 86400
+    for path in tmp_path.iterdir():
+        os.utime(path, (next_year, next_year))
     await fetch(web, tmp_path, fresh_s=600.0)
     assert len(web.asked) > count
 

@@ -71,6 +71,18 @@ def test_the_beginning_of_a_file_counts_in_the_budget_and_goes_when_it_is_old(st
     assert not part.exists()
 
 
+def test_files_dated_by_a_clock_that_was_ahead_make_room_too(store, put):
+    part = put(store.root / "lora" / "big_5.safetensors.part", b"x")
+    year_s, used = 365 * 86400, store.root / "lora" / "_71.safetensors"
+    now_s = used.stat().st_mtime
+    for path in (part, store.root / "lora" / "GlowingRunes_70.safetensors", used):
+        os.utime(path, (now_s + year_s, now_s + year_s))
+    os.utime(used, (now_s, now_s + year_s))
+    make_room(store, Kind.LORA, 1, 1, now_s)
+    assert not part.exists()
+    assert names(store) == {"my own char.safetensors", "_71.safetensors"}
+
+
 def test_a_use_is_noted_and_the_age_of_the_file_stays(store):
     path = store.root / "lora" / "_71.safetensors"
     os.utime(path, (100, 100))
