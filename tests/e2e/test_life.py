@@ -1,5 +1,6 @@
 """The worker's life as a process: killed and started again, told to stop, started twice."""
 
+import contextlib
 import os
 import signal
 
@@ -130,6 +131,25 @@ def test_a_file_of_settings_that_lost_its_content_changes_nothing(owner):
     owner.done(owner.ask())
     owner.signal()
     assert owner.end() == 0, owner.output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_jobs_go_on_while_the_terminal_takes_nothing(owner):
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writing, b"x" * 512):
+            pass
+    os.set_blocking(writing, True)
+    owner.start(stderr=writing)
+    os.close(writing)
+    try:
+        owner.done(owner.ask(3))
+        assert owner.outcomes() == {Outcome.OK: 3}
+        owner.signal()
+        assert owner.end() == 0
+    finally:
+        os.close(reading)
 
 
 def test_the_owner_takes_the_worker_out_of_service_and_back_from_the_command_line(owner):

@@ -28,6 +28,7 @@ from worker.commands.options import (
     set_up_installed,
     wants_live_view,
 )
+from worker.commands.patient_stderr import patient_stderr
 from worker.commands.preflight import check_machine, check_settings, refuse_bad
 from worker.commands.setup import offer
 from worker.config.load import FILE_NAME, LoadedConfig
@@ -81,7 +82,8 @@ def run(
     flags = DeviceFlags(amd=amd, directml=directml, cpu=cpu)
     who, where = loaded.data.dreamer_name, loaded.data.horde_url
     takes_restart(ROOT)  # of a run that was killed before it could
-    with only_one(who, where), in_use(ROOT) if is_checkout(ROOT) else contextlib.nullcontext():
+    used = in_use(ROOT) if is_checkout(ROOT) else contextlib.nullcontext()
+    with patient_stderr(), only_one(who, where), used:
         folder = None if no_logging else claim_log_folder(LOGS_FOLDER, who)
         limited = loaded.data.limited_console_messages and not (verbose or quiet)
         logs.set_up(folder, console_level="SUCCESS" if limited else level, console_format=log_format)
