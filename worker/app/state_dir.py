@@ -10,6 +10,7 @@ from pathlib import Path
 
 from worker.errors import ConfigError
 from worker.logs import io_reason
+from worker.owner_path import owner_path
 from worker.process.file_lock import lock
 
 #: Names a folder for what workers keep between two runs, in place of the runtime's own.
@@ -22,7 +23,7 @@ _LONGEST_HOLDER = 100
 def workers_folder(runtime: Path, environment: Mapping[str, str]) -> Path:
     """Where the folders of all workers of this installation are; need not exist."""
     elsewhere = environment.get(VARIABLE, "").strip()
-    return Path(elsewhere).expanduser().absolute() if elsewhere else runtime / "workers"
+    return owner_path(elsewhere).absolute() if elsewhere else runtime / "workers"
 
 
 def worker_folder(runtime: Path, environment: Mapping[str, str], *, name: str, horde_url: str) -> Path:

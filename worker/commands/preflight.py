@@ -39,6 +39,7 @@ from worker.models.disk.store import Store
 from worker.models.download.downloader import RESERVE_BYTES
 from worker.models.download_plan import plan_selection
 from worker.network_variables import network_problems
+from worker.owner_path import owner_path
 from worker.units import GIB
 
 #: Download size of the safety checker's weights, in bytes (614 MB and 1.7 GB), and their folder below cache_home.
@@ -150,7 +151,7 @@ def check_machine(loaded: LoadedConfig, runtime: Runtime, flags: DeviceFlags, lo
                 "Correct the path, or the permissions of the folder.",
             )  # fmt: skip
     for extra in config.extra_stable_diffusion_models_folders:
-        if not Path(extra).expanduser().is_dir():
+        if not owner_path(extra).is_dir():
             yield Finding(
                 "folders", Rating.DOUBTFUL, f"extra_stable_diffusion_models_folders: there is no folder {extra}."
             )

@@ -11,6 +11,7 @@ from worker.commands.output import answer
 from worker.config.load import FILE_NAME
 from worker.config.write_back import PRIVATE, write_settings
 from worker.errors import ConfigError
+from worker.owner_path import owner_path
 from worker.setup.takeover import DOTENV, described, plan_takeover
 from worker.setup.terminal import agreed, is_terminal
 
@@ -21,7 +22,7 @@ def takeover(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
 ) -> None:
     """Use the settings and models of a reGen folder; says first what it will do, and changes nothing there."""
-    folder = folder.expanduser().absolute()
+    folder = owner_path(folder).absolute()
     here = Path.cwd()
     if folder.resolve() == here.resolve():
         raise ConfigError(f"{folder} is this folder.", remedy="Its bridgeData.yaml is in use here already.")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from worker.engine.install.machine import Accelerator
 from worker.engine.install.record import Record
+from worker.owner_path import owner_path
 
 #: The repository, or the folder of packages that `worker` is installed in.
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,7 +29,7 @@ def default_runtime_folder(root: Path) -> Path:
 def runtime_folder(root: Path, environ: Mapping[str, str]) -> Path:
     """`AIWORKER_RUNTIME_DIR`, else the default."""
     elsewhere = environ.get("AIWORKER_RUNTIME_DIR", "").strip()
-    return Path(elsewhere).expanduser().absolute() if elsewhere else default_runtime_folder(root)
+    return owner_path(elsewhere).absolute() if elsewhere else default_runtime_folder(root)
 
 
 def environment_python(environment: Path) -> Path:

@@ -15,6 +15,7 @@ import httpx
 from worker.engine.install.shell import tethered, without_passwords
 from worker.engine.versions.tree import LEFT_OUT, TREE_BOUNDS, is_left_out, is_too_old, missing_in, version_of
 from worker.errors import EngineChangeRefused, InputRefused
+from worker.owner_path import owner_path
 from worker.process.child import child_environment
 from worker.untrusted.archives import copy_tree, unpack
 from worker.untrusted.http_body import IDENTITY, SlowWatch, iter_body
@@ -72,7 +73,7 @@ def read_source(text: str) -> Source:
     if "://" not in text:
         if re.match(r"[\w.-]+@[\w.-]+:", text):
             raise _refused(text, "only addresses that begin with https:// are fetched")
-        folder = Path(text).expanduser().absolute()
+        folder = owner_path(text).absolute()
         if not folder.is_dir():
             raise EngineChangeRefused(f"There is no folder {folder}.", remedy=USAGE)
         if missing := missing_in(folder):

@@ -12,10 +12,12 @@ from typing import Any, Final
 
 from loguru import logger
 
+from worker.errors import ConfigError
 from worker.models.catalog.documents import read_json, write_json
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose, family_of, place
 from worker.models.catalog.schemas import PURPOSES
 from worker.models.disk.folder_layouts import MODEL_SUFFIXES
+from worker.owner_path import owner_path
 from worker.workflows.families import TRAITS
 from worker.workflows.types import Family
 
@@ -140,7 +142,10 @@ def _file_pairs(entry: Mapping[str, Any]) -> list[tuple[Purpose, str]]:
 
 
 def _read_file(purpose: Purpose, path: str) -> ModelFile:
-    absolute = Path(path).expanduser()
+    try:
+        absolute = owner_path(path)
+    except ConfigError as error:
+        raise ValueError(error.message) from error
     if absolute.suffix.casefold() not in MODEL_SUFFIXES:
         raise ValueError(f"{path} ends in none of {', '.join(sorted(MODEL_SUFFIXES))}, and ComfyUI lists no others")
     if not absolute.is_absolute():

@@ -30,6 +30,7 @@ from worker.models.catalog.reference import (
 )
 from worker.models.catalog.statistics import cached_month, fetch_month, read_month
 from worker.models.disk.store import Store
+from worker.owner_path import owner_path
 from worker.workflows import families
 
 #: In a folder that `model_reference` names: the statistics answer of the Horde.
@@ -65,13 +66,13 @@ def custom_of(config: BridgeData, environment: Mapping[str, str]) -> CustomModel
     own = read_custom_models([entry.model_dump() for entry in config.custom_models])
     if not (named := environment.get(CUSTOM_VARIABLE)):
         return own
-    more = read_custom_file(Path(named).expanduser())
+    more = read_custom_file(owner_path(named))
     return CustomModels(MappingProxyType({**more.records, **own.records}), (*own.warnings, *more.warnings))
 
 
 def store_of(config: BridgeData, root: Path, custom: CustomModels) -> Store:
     """The owner's model folders."""
-    extra = [Path(folder).expanduser() for folder in config.extra_stable_diffusion_models_folders]
+    extra = [owner_path(folder) for folder in config.extra_stable_diffusion_models_folders]
     return Store(root, extra, custom.records.values())
 
 
@@ -159,4 +160,4 @@ def select_from_cache(config: BridgeData, root: Path, custom: CustomModels) -> M
 def _own_folder(config: BridgeData) -> Path | None:
     place = config.model_reference
     is_address = place and place.casefold().startswith(("https://", "http://"))
-    return Path(place).expanduser() if place and not is_address else None
+    return owner_path(place) if place and not is_address else None
