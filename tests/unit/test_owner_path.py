@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 import pytest
 
 from worker.app.state_dir import workers_folder
+from worker.engine.install import command
 from worker.engine.install.layout import runtime_folder
 from worker.errors import ConfigError
 from worker.models.catalog.custom import _read_file
@@ -45,3 +46,11 @@ def test_the_folders_of_the_environment_are_refused_in_a_sentence_without_a_home
 def test_a_custom_model_without_a_home_folder_is_left_out_with_the_reason() -> None:
     with pytest.raises(ValueError, match=UNKNOWN):
         _read_file(Purpose.CHECKPOINT, "~/a.safetensors")
+
+
+@pytest.mark.usefixtures("homeless")
+def test_the_set_up_says_it_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("AIWORKER_RUNTIME_DIR", "~/runtime")
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert command.main(["--check"]) == 1
+    assert UNKNOWN in capsys.readouterr().err

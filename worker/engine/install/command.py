@@ -27,7 +27,8 @@ from worker.engine.install.shell import Screen, Shell, exclusive
 from worker.engine.install.steps import InstallContext
 from worker.engine.install.verify import differences
 from worker.engine.launch import kill_with_parent
-from worker.errors import RuntimeMissing
+from worker.errors import ConfigError, RuntimeMissing
+from worker.owner_path import owner_path
 
 #: Set by the launcher, whose end ends the set-up too.
 LAUNCHER = "AIWORKER_LAUNCHER_PID"
@@ -93,7 +94,7 @@ def choose(options: argparse.Namespace, before: Choices) -> Choices:
     for name in ("comfyui", "comfyui_python"):
         if name in given:
             # Not resolved: the Python of an environment is a link, and is known to be one by its place.
-            given[name] = os.path.abspath(Path(given[name]).expanduser())  # noqa: PTH100 - see above
+            given[name] = os.path.abspath(owner_path(given[name]))  # noqa: PTH100 - see above
     chosen = dataclasses.replace(chosen, **given)
     if chosen.comfyui_python and not chosen.comfyui:
         raise RuntimeMissing(
@@ -127,7 +128,6 @@ def choose_interpreter(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 complete, 1 incomplete or failed with a reason and a remedy on stderr, 2 wrong usage."""
     options = parser().parse_args(arguments)
-    folder = runtime_folder(ROOT, os.environ)
     screen = Screen()
     signal.signal(signal.SIGTERM, _end)
     if LAUNCHER in os.environ:  # never a set-up of its own, which may outlive the shell it was started from
@@ -138,9 +138,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(options, former):
             screen.say(f"--{former} has no effect here: {why}.")
     try:
+        folder = runtime_folder(ROOT, os.environ)
         try:
             if options.collect:
-                return _collect(folder, Path(options.collect).expanduser().absolute(), screen)
+                return _collect(folder, owner_path(options.collect).absolute(), screen)
             return _check(folder, options) if options.check else _set_up(folder, options, screen)
         except OSError as error:
             no_folder = isinstance(error, (FileExistsError, NotADirectoryError))
@@ -150,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 remedy=remedy_of_error(error)
                 or "Check the rights to that folder and the free disk, then run update-runtime again.",
             ) from error
-    except RuntimeMissing as error:
+    except (RuntimeMissing, ConfigError) as error:
         screen.say(f"ERROR: {error.message}")
         screen.say(f"       {error.remedy}")
         if options.json:
