@@ -103,6 +103,15 @@ class EngineSettings:
 
 def free_port() -> int:
     """A loopback port that nobody listens on at this moment. Raises EngineStartFailed when there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
+        try:
+            # Sends nothing; fails where no route leads there.
+            route.connect(("127.0.0.1", 9))
+        except OSError as error:
+            raise EngineNotRunnable(
+                f"127.0.0.1, by which the worker speaks to its engines, can't be reached: {error.strerror}.",
+                remedy="Bring up the loopback interface: ip link set lo up.",
+            ) from error
     # Port 0 lets the system choose.
     for port in (*random.sample(PORTS, min(PORTS_TRIED, len(PORTS))), 0):
         with socket.socket() as probe, suppress(OSError):

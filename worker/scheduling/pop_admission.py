@@ -5,6 +5,7 @@ is about to run dry. A job leaves room again as soon as it needs no engine any m
 the next one; those that wait long for their files make room as well, for one more per engine.
 """
 
+import errno
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -88,8 +89,16 @@ class MachineLimits:
                 # An engine that can't write there fails by itself, and says so.
                 logger.debug("The disk of {} can't be looked at: {}", self.folder, error)
                 self.disk_free = None
-            self.memory_free = system_memory().available
-            self._reason = self.reason(self.memory_free, self.disk if self.disk_free is None else self.disk_free)
+            try:
+                self.memory_free = system_memory().available
+            except OSError as error:
+                # Without a file descriptor left a job would fail as well.
+                self.memory_free = None
+                sentence = f"The free memory can't be read: {error.strerror}."
+                remedy = "Allow the worker more open files (ulimit -n)." if error.errno == errno.EMFILE else ""
+                self._reason = WaitReason(WaitKind.MACHINE, sentence, remedy=remedy, tell_after_s=PASSING_S)
+            else:
+                self._reason = self.reason(self.memory_free, self.disk if self.disk_free is None else self.disk_free)
         return self._reason
 
     def reason(self, memory_free: int, disk_free: int) -> WaitReason | None:

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import json
 import os
-import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable
@@ -21,7 +20,6 @@ import worker
 from worker.after_fault import after_fault
 from worker.demo.engine import FOLDER
 from worker.demo.engine.script import Fault, FaultKind
-from worker.engine import process as process_module
 from worker.engine.process import (
     LAUNCHER,
     PACK_FILE,
@@ -29,7 +27,6 @@ from worker.engine.process import (
     EngineProcess,
     EngineSettings,
     command_line,
-    free_port,
     model_paths_yaml,
 )
 from worker.errors import EngineStartFailed
@@ -415,28 +412,6 @@ def test_the_tail_of_a_log_is_its_last_lines_whatever_bytes_are_in_it(settings: 
     settings.log_file.write_bytes(b"\xff\xfe" * 9000 + b"".join(b"\nline %d" % number for number in range(40)))
 
     assert process.log_tail().splitlines() == [f"line {number}" for number in range(28, 40)]
-
-
-def test_a_free_port_is_none_that_an_outgoing_connection_may_get() -> None:
-    assert {free_port() for _ in range(20)} < set(range(20_000, 32_768))
-
-
-def test_where_all_those_ports_are_taken_the_system_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        monkeypatch.setattr(process_module, "PORTS", range(port, port + 1))
-
-        assert free_port() not in {0, port}
-
-
-def test_a_system_without_ports_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(98, "Address already in use")
-
-    monkeypatch.setattr(socket.socket, "bind", refuse)
-
-    with pytest.raises(EngineStartFailed, match="no free port"):
-        free_port()
 
 
 async def launched(folder: Path, code: str, output: int | BinaryIO) -> tuple[int, bytes]:

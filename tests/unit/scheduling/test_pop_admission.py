@@ -1,6 +1,7 @@
 """One answer to whether a job is asked for now: this pop, or wait so long because."""
 
 import asyncio
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from worker.horde.messages import PopResponse
 from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.models.progress import ModelsState
+from worker.scheduling import pop_admission
 from worker.scheduling.fault_limiter import FaultLimiter
 from worker.scheduling.offer import Capabilities
 from worker.scheduling.owner_pause import OwnerPause
@@ -340,3 +342,18 @@ def test_while_it_is_being_found_out_what_can_be_served_nothing_is_asked_for_and
 def test_a_folder_that_is_gone_does_not_end_the_worker(tmp_path):
     machine = MachineLimits(tmp_path / "gone", memory=0)
     assert machine.wait(0.0) is None
+
+
+def test_a_process_without_a_file_descriptor_left_pops_nothing_and_says_why(tmp_path, monkeypatch):
+    def refuse():
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(pop_admission, "system_memory", refuse)
+    machine = MachineLimits(tmp_path)
+    reason = machine.wait(0.0)
+    assert reason
+    assert reason.kind is WaitKind.MACHINE
+    assert "Too many open files" in reason.sentence
+    assert "ulimit -n" in reason.remedy
+    monkeypatch.undo()
+    assert MachineLimits(tmp_path, memory=0, disk=0).wait(100.0) is None
