@@ -341,17 +341,9 @@ def test_the_version_needs_no_set_up(place):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_a_launcher_that_is_ended_ends_the_set_up(place, number):
     package = place.clone / "worker" / "engine" / "install"
-    for module in (ROOT / "worker").rglob("*.py"):
-        target = place.clone / module.relative_to(ROOT)
-        if "install" in module.parts or module.name in (
-            "launch.py",
-            "errors.py",
-            "file_lock.py",
-            "whole_file.py",
-            "__init__.py",
-        ):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(module, target)
+    shutil.copytree(
+        ROOT / "worker", place.clone / "worker", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+    )
     command = package / "command.py"
     text = command.read_text()
     waiting = """

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 import pytest
 
 from worker.app.state_dir import workers_folder
-from worker.engine.install import command
+from worker.engine.install import command, uv
 from worker.engine.install.layout import runtime_folder
 from worker.errors import ConfigError
 from worker.models.catalog.custom import _read_file
@@ -40,6 +40,12 @@ def test_the_folders_of_the_environment_are_refused_in_a_sentence_without_a_home
         runtime_folder(Path("/"), {"AIWORKER_RUNTIME_DIR": "~/runtime"})
     with pytest.raises(ConfigError, match=UNKNOWN):
         workers_folder(Path("/"), {"AIWORKER_STATE_DIR": "~/state"})
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_folder_of_wheels_without_a_home_folder_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=UNKNOWN):
+        uv.environment(tmp_path, {"AIWORKER_WHEELS": "~/wheels"})
 
 
 @pytest.mark.usefixtures("homeless")

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from worker.engine.install.uv_settings import unless_set
+from worker.owner_path import owner_path
 
 #: The sections of pip's files that count for an installation, the later over the earlier.
 SECTIONS = ("global", "install")
@@ -147,13 +148,11 @@ def _may_be_there(entry: str) -> bool:
     scheme, path = urlsplit(entry).scheme, urlsplit(entry).path
     if scheme == "file":
         return Path(url2pathname(path)).exists()
-    return (
-        len(scheme) > 1 or "://" in entry or Path(entry).expanduser().exists() or not entry.startswith(("/", "~", "."))
-    )
+    return len(scheme) > 1 or "://" in entry or owner_path(entry).exists() or not entry.startswith(("/", "~", "."))
 
 
 def _whole(entry: str) -> str:
     """A path from the root on: uv runs in the runtime's folder, and knows no ~."""
-    if "://" in entry or not Path(entry).expanduser().exists():
+    if "://" in entry or not owner_path(entry).exists():
         return entry
-    return str(Path(entry).expanduser().absolute())
+    return str(owner_path(entry).absolute())

@@ -12,6 +12,7 @@ from worker.engine.install import pip_settings, uv_settings
 from worker.engine.install.layout import LOCKS
 from worker.engine.install.places import synchronised
 from worker.engine.install.shell import Shell
+from worker.owner_path import owner_path
 
 PINS = LOCKS / "uv.txt"
 HERE = Path(__file__).resolve().parent
@@ -67,9 +68,9 @@ def environment(runtime: Path, environ: Mapping[str, str]) -> dict[str, str]:
     if (seconds := given["UV_HTTP_TIMEOUT"]).isdigit() and "UV_HTTP_TIMEOUT" not in environ:
         given["UV_HTTP_TIMEOUT"] = str(max(TIMEOUT_S, int(seconds)))  # pip's 15 s are for one file at a time
     for name in PATHS & given.keys():
-        given[name] = str(Path(given[name]).expanduser().absolute())
+        given[name] = str(owner_path(given[name]).absolute())
     if wheels := environ.get(WHEELS):
-        folder = str(Path(wheels).expanduser().absolute())
+        folder = str(owner_path(wheels).absolute())
         given |= {"UV_FIND_LINKS": folder, "UV_NO_INDEX": "1", "UV_OFFLINE": "1"}
     given = {name: value for name, value in given.items() if name not in COLOURS}
     return {**given, "UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from worker.owner_path import owner_path
+
 #: Of the owner's variables for uv those that say how to reach an index; all others could lead packages elsewhere.
 KEPT = (
     "UV_ASTRAL_MIRROR_URL", "UV_AZURE_ENDPOINT_URL", "UV_CACHE_DIR", "UV_CONCURRENT_DOWNLOADS", "UV_CREDENTIALS_DIR",
@@ -108,7 +110,7 @@ def config_files(environ: Mapping[str, str], start: Path) -> Iterator[Path]:
     That of a project (`[tool.uv]` in a pyproject.toml) is for that project, and not read.
     """
     if named := environ.get("UV_CONFIG_FILE"):
-        yield Path(named).expanduser()
+        yield owner_path(named)
         return
     if environ.get("UV_NO_CONFIG"):
         return
@@ -191,7 +193,7 @@ def _in_variables(settings: Mapping[str, Any], folder: Path) -> dict[str, str]:
     if variables.get("UV_LINK_MODE", "copy") not in LINK_MODES:
         del variables["UV_LINK_MODE"]
     if cache := variables.get("UV_CACHE_DIR"):
-        variables["UV_CACHE_DIR"] = str(folder / Path(cache).expanduser())
+        variables["UV_CACHE_DIR"] = str(folder / owner_path(cache))
     return variables
 
 
@@ -204,5 +206,5 @@ def _address(text: str, folder: Path) -> str:
     """An address as it is, a path as a whole one; as a URL where it has a space, which ends an entry."""
     if "://" in text:
         return text
-    path = folder / Path(text).expanduser()
+    path = folder / owner_path(text)
     return path.as_uri() if " " in str(path) else str(path)
