@@ -18,9 +18,9 @@ pytestmark = pytest.mark.chaos
 
 #: The smallest file that passes for a whole model: a header that lists no tensor.
 EMPTY_MODEL = (2).to_bytes(8, "little") + b"{}"
-_LAYER = b'{"x.lora_up.weight": {"dtype": "U8", "shape": [1, 1], "data_offsets": [0, 1]},'
-_LAYER += b'"x.lora_down.weight": {"dtype": "U8", "shape": [1, 1], "data_offsets": [1, 2]}}'
-LORA = len(_LAYER).to_bytes(8, "little") + _LAYER + b"00"
+_LAYER = b'{"x.lora_up.weight": {"dtype": "F16", "shape": [1, 1], "data_offsets": [0, 2]},'
+_LAYER += b'"x.lora_down.weight": {"dtype": "F16", "shape": [1, 1], "data_offsets": [2, 4]}}'
+LORA = len(_LAYER).to_bytes(8, "little") + _LAYER + b"0000"
 ASKED = "/api/models/7"
 
 

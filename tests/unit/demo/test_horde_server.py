@@ -246,7 +246,7 @@ def test_a_hostile_answer_in_the_place_of_a_pop_hands_out_nothing(horde: Running
 
 
 def test_hostile_pictures_come_as_they_stand_and_an_endless_one_until_its_client_leaves(horde: RunningHorde) -> None:
-    with httpx.Client(base_url=horde.url, timeout=5) as client:
+    with httpx.Client(base_url=horde.url, timeout=5, headers={"Connection": "close"}) as client:
         packed = client.get(f"{HOSTILE_PICTURES}packed-once")
         assert packed.headers["content-encoding"] == "gzip"
         assert packed.content.startswith(b"\x89PNG")
