@@ -33,7 +33,7 @@ def compile_lock(*sources: Path | str, existing: Path, upgrade: bool, options: t
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "lock.txt")
         if existing.exists() and not upgrade:
-            output.write_text(existing.read_text(encoding="utf-8"), encoding="utf-8")
+            output.write_text(existing.read_text(encoding="utf-8").replace("===", "=="), encoding="utf-8")
         command = [
             str(uv.program(runtime)), "pip", "compile", "--quiet", "--universal", "--python-version", PYTHON,
             "--generate-hashes", "--no-header", "--no-annotate", "--output-file", str(output), *options,
@@ -54,7 +54,8 @@ def blocks(lock: str) -> Iterator[tuple[str, str]]:
 
 
 def write(name: str, source: str, lock: str) -> None:
-    (LOCKS / name).write_text(HEAD.format(source) + lock, encoding="utf-8", newline="\n")
+    exact = re.sub(r"^([\w.-]+)==", r"\1===", lock, flags=re.MULTILINE)
+    (LOCKS / name).write_text(HEAD.format(source) + exact, encoding="utf-8", newline="\n")
     sys.stdout.write(f"{name}: {sum(1 for _ in blocks(lock))} packages\n")
 
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from worker import __version__
 from worker.engine.install.layout import LOCKS
 from worker.engine.install.locks import Pin, read_lock
-from worker.engine.install.plan import COMFYUI_SHA256, COMFYUI_WHEEL
+from worker.engine.install.plan import COMFYUI
 from worker.engine.install.uv import PINS
 
 #: Lock file -> what its packages are for.
@@ -75,8 +75,8 @@ def _files(url: str, sums: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _comfyui() -> dict[str, Any]:
-    name, _, version = COMFYUI_WHEEL.partition("==")
-    address = f"pkg:pypi/{name}@{version}"
+    address = f"pkg:pypi/{COMFYUI.name}@{COMFYUI.version}"
+    page = f"https://pypi.org/project/{COMFYUI.name}/{COMFYUI.version}/#files"
     return {
         "type": "application",
         "bom-ref": "comfyui",
@@ -85,7 +85,7 @@ def _comfyui() -> dict[str, Any]:
         "licenses": [{"license": {"id": "GPL-3.0-only"}}],
         "purl": "pkg:github/comfyanonymous/ComfyUI@v0.3.75",
         "pedigree": {"notes": f"Its files come unmodified out of {address}."},
-        "externalReferences": [_files(f"https://pypi.org/project/{name}/{version}/#files", (COMFYUI_SHA256,))],
+        "externalReferences": [_files(page, COMFYUI.sha256)],
     }
 
 

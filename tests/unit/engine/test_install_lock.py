@@ -24,7 +24,7 @@ def locked(name: str, python: str) -> dict[str, Requirement]:
     for pin in read_lock(LOCKS / name):
         if not pin.marker or Marker(pin.marker).evaluate(environment):
             assert pin.name not in pins
-            pins[pin.name] = Requirement(f"{pin.name}=={pin.version}")
+            pins[pin.name] = Requirement(f"{pin.name}==={pin.version}")
     return pins
 
 
@@ -34,7 +34,7 @@ def test_every_version_is_exact_and_named_once_for_each_python(name, python):
     pins = locked(name, python)
     assert pins
     for requirement in pins.values():
-        assert re.fullmatch(r"==[\w.]+", str(requirement.specifier)), requirement
+        assert re.fullmatch(r"===[\w.]+", str(requirement.specifier)), requirement
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -72,7 +72,7 @@ def test_whatever_the_project_asks_for_is_locked_to_a_version_it_allows(python):
     for requirement in asked:
         if requirement.marker is None or requirement.marker.evaluate(environment):
             pin = pins[canonicalize_name(requirement.name)]
-            assert requirement.specifier.contains(str(pin.specifier).removeprefix("==")), pin
+            assert requirement.specifier.contains(str(pin.specifier).removeprefix("===")), pin
 
 
 @pytest.mark.parametrize("python", PYTHONS)
@@ -84,7 +84,7 @@ def test_the_engine_gets_what_comfyui_asks_for(python, comfyui_requirements):
     for requirement in comfyui_requirements:
         name = canonicalize_name(requirement.name)
         if name not in left_out:
-            version = str(pins[name].specifier).removeprefix("==")
+            version = str(pins[name].specifier).removeprefix("===")
             assert requirement.specifier.contains(version), requirement
 
 

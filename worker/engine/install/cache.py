@@ -11,7 +11,7 @@ from worker.engine.install import uv
 from worker.engine.install.environments import LOCK_FILE
 from worker.engine.install.layout import Runtime
 from worker.engine.install.locks import normal
-from worker.engine.install.plan import COMFYUI_WHEEL
+from worker.engine.install.plan import COMFYUI
 from worker.engine.install.shell import Screen, Shell
 from worker.errors import RuntimeMissing
 from worker.process.file_lock import lock
@@ -34,8 +34,7 @@ def thin_out(runtime: Path, shell: Shell) -> None:
     held = installed(runtime)
     if not held:
         return
-    name, _, version = COMFYUI_WHEEL.partition("==")  # unpacked, and not installed anywhere
-    held.add((normal(name), version))
+    held.add((normal(COMFYUI.name), COMFYUI.version))  # unpacked, and not installed anywhere
     try:
         entries = (entry for pattern in WHEELS for package in folder.glob(pattern) for entry in package.iterdir())
         forgotten = [entry for entry in entries if not _is_of(entry, held)]

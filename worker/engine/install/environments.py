@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.engine.install import pip_settings, uv
+from worker.engine.install import pip_settings, uv, uv_settings
 from worker.engine.install.builds import (
+    TORCH,
     Target,
     TorchSource,
     choose_source,
@@ -22,7 +23,7 @@ from worker.engine.install.builds import (
 from worker.engine.install.layout import LOCKS, ROOT, STATE_FILE, Runtime, environment_python, packages_folder
 from worker.engine.install.locks import Pin, read_lock
 from worker.engine.install.machine import Accelerator, Card, Host, Interpreter, detect_card, free_bytes
-from worker.engine.install.plan import COMFYUI_SHA256, COMFYUI_WHEEL, ENGINE_LOCKS, worker_lock
+from worker.engine.install.plan import COMFYUI, ENGINE_LOCKS, worker_lock
 from worker.engine.install.record import Record
 from worker.engine.install.shell import Screen, Shell, exclusive
 from worker.errors import RuntimeMissing
@@ -37,9 +38,11 @@ WHEELS_DISK_BYTES = 5 * 10**9
 #: Of another ComfyUI's requirements, what an engine without a page does not use.
 PAGES = ("comfyui-embedded-docs", "comfyui-workflow-templates")
 
-#: Whichever index has the file: its sha256, or its build of torch, says that it is the right one. uv by itself stops
-#: at the first index that knows a name, which may be a company's with one old version.
+#: Whichever index has the file: its sha256 says that it is the right one. uv by itself stops at the first index that
+#: knows a name, which may be a company's with one old version.
 BEST_MATCH = "unsafe-best-match"
+#: The first index that knows the name, and no other.
+FIRST_INDEX = "first-index"
 
 NO_NETWORK = "If the machine was offline, go online and run update-runtime again; otherwise see the lines above."
 
@@ -96,11 +99,6 @@ def same_requirements(tree: Path, other: Path) -> bool:
     return len(digests) == 1
 
 
-def _line(pin: Pin) -> str:
-    """A line of a lock, for this one package."""
-    return f"{pin.name}=={pin.version} {' '.join(f'--hash=sha256:{digest}' for digest in pin.sha256)}\n"
-
-
 def _nothing() -> None:
     """Nothing has to be noted."""
 
@@ -146,9 +144,11 @@ class Builder:
         self._look_at_torch(python)
 
     def _torch_is_locked(self, source: TorchSource) -> bool:
-        """Whether it is the default index's build, whose hashes are known."""
-        wheels = self.shell.environ.get(uv.WHEELS)
-        another = wheels and any(Path(wheels).glob("torch-*+*.whl"))
+        """Whether it is the default index's build, whose hashes are known, and not one in the owner's only folders."""
+        environ = uv.environment(self.runtime, self.shell.environ)
+        another = uv.is_on(environ, "UV_NO_INDEX") and any(
+            next(folder.glob(f"torch-{TORCH}+*.whl"), None) for folder in uv_settings.local_folders(environ)
+        )
         return source.index is None and self.card.accelerator is not Accelerator.DIRECTML and not another
 
     def _engine_in_steps(self, python: Path, source: TorchSource, requirements: Path | None) -> None:
@@ -211,8 +211,13 @@ class Builder:
         program = uv.ensure(self.shell, self.runtime)
         environment = uv.environment(self.runtime, self.shell.environ)
         if index:
-            environment["UV_DEFAULT_INDEX"] = index
-            environment.setdefault("UV_INDEX_STRATEGY", BEST_MATCH)
+            # It alone says which build of torch this is: with the best of all indexes an owner's one for another card
+            # would win.
+            environment |= {
+                "UV_DEFAULT_INDEX": index,
+                "UV_INDEX": f"{index} {environment.get('UV_INDEX', '')}".strip(),
+                "UV_INDEX_STRATEGY": FIRST_INDEX,
+            }
         if "--require-hashes" in words:
             environment["UV_INDEX_STRATEGY"] = BEST_MATCH
         if uv.is_on(environment, "UV_NO_INDEX") and words[0] == "pip":
@@ -220,11 +225,11 @@ class Builder:
         command = [str(program), "--directory", str(self.runtime), *words]
         self.shell.with_environment(environment).run(command, log=log, remedy=remedy)
 
-    def fetch(self, pinned: str, sha256: str, folder: Path, *, log: str) -> None:
+    def fetch(self, pin: Pin, folder: Path, *, log: str) -> None:
         """Unpack one wheel into `folder`, copied, by version and hash."""
         wanted = self.shell.scratch / f"{log}.txt"
         wanted.parent.mkdir(parents=True, exist_ok=True)
-        wanted.write_text(f"{pinned} --hash=sha256:{sha256}\n", encoding="utf-8")
+        wanted.write_text(pin.line, encoding="utf-8")
         words = ("--no-deps", "--require-hashes", "--only-binary", ":all:", "--link-mode", "copy")
         target = ("--python", str(self.interpreter.executable), "--target", str(folder))
         self._uv("pip", "install", *words, *target, "--requirements", str(wanted), log=log, remedy=NO_NETWORK)
@@ -238,9 +243,9 @@ class Builder:
         folder.mkdir(parents=True, exist_ok=True)
         pip, more = self.shell.scratch / "pip.txt", self.shell.scratch / "more.txt"
         pip.parent.mkdir(parents=True, exist_ok=True)
-        pip.write_text(_line(next(pin for pin in read_lock(worker_lock(dev=True)) if pin.name == "pip")), "utf-8")
+        pip.write_text(next(pin.line for pin in read_lock(worker_lock(dev=True)) if pin.name == "pip"), "utf-8")
         uv_itself = Pin("uv", uv.version(), "", uv.sums())
-        more.write_text(_line(uv_itself) + f"{COMFYUI_WHEEL} --hash=sha256:{COMFYUI_SHA256}\n", "utf-8")
+        more.write_text(uv_itself.line + COMFYUI.line, "utf-8")
         python = self._environment(self.shell.scratch / "pip", log="wheels")
         self._sync(python, [pip], log="wheels")
         shell = self.shell.with_environment(pip_settings.for_pip(uv.environment(self.runtime, self.shell.environ)))

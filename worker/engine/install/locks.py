@@ -1,11 +1,15 @@
-"""The lock files read: each package with its version, where it counts, and the sha256 of its files."""
+"""The lock files read: each package with its version, where it counts, and the sha256 of its files.
+
+They pin with `===`, which is one build: `==2.14.1` is also 2.14.1+cu130, which an installer takes for the newer, and
+which has another sha256. Indexes of PyTorch and folders of wheels in an owner's settings offer such builds.
+"""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 PIN = re.compile(
-    r"(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[^\s;\\]+)(?:\s*;\s*(?P<marker>[^\\]*?))?\s*(?:\\|--hash|$)"
+    r"(?P<name>[A-Za-z0-9][\w.-]*)===(?P<version>[^\s;\\]+)(?:\s*;\s*(?P<marker>[^\\]*?))?\s*(?:\\|--hash|$)"
 )
 HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
@@ -18,6 +22,11 @@ class Pin:
     version: str
     marker: str
     sha256: tuple[str, ...]
+
+    @property
+    def line(self) -> str:
+        """What an installer is asked for, on every system."""
+        return f"{self.name}==={self.version} {' '.join(f'--hash=sha256:{digest}' for digest in self.sha256)}\n"
 
 
 def read_lock(path: Path) -> tuple[Pin, ...]:

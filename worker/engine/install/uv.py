@@ -70,8 +70,8 @@ def environment(runtime: Path, environ: Mapping[str, str]) -> dict[str, str]:
     for name in PATHS & given.keys():
         given[name] = str(owner_path(given[name]).absolute())
     if wheels := environ.get(WHEELS):
-        folder = str(owner_path(wheels).absolute())
-        given |= {"UV_FIND_LINKS": folder, "UV_NO_INDEX": "1", "UV_OFFLINE": "1"}
+        folder = owner_path(wheels).absolute()
+        given |= {"UV_FIND_LINKS": uv_settings.list_entry(folder), "UV_NO_INDEX": "1", "UV_OFFLINE": "1"}
     given = {name: value for name, value in given.items() if name not in COLOURS}
     return {**given, "UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from worker.owner_path import owner_path
 
@@ -203,8 +205,22 @@ def _entries(value: object) -> list[object]:
 
 
 def _address(text: str, folder: Path) -> str:
-    """An address as it is, a path as a whole one; as a URL where it has a space, which ends an entry."""
+    """An address as it is, a path as a whole one."""
     if "://" in text:
         return text
-    path = folder / owner_path(text)
-    return path.as_uri() if " " in str(path) else str(path)
+    return list_entry(folder / owner_path(text))
+
+
+def list_entry(path: Path) -> str:
+    """A whole path as an entry of UV_INDEX or UV_FIND_LINKS: as a URL where it has what ends an entry there."""
+    return path.as_uri() if {" ", ","} & set(str(path)) else str(path)
+
+
+def local_folders(variables: Mapping[str, str]) -> Iterator[Path]:
+    """The folders of this machine in UV_FIND_LINKS."""
+    for entry in variables.get("UV_FIND_LINKS", "").split(","):
+        address = urlsplit(entry)
+        if address.scheme == "file":
+            yield Path(url2pathname(address.path))
+        elif entry and "://" not in entry:
+            yield owner_path(entry)
