@@ -2,16 +2,21 @@
 
 uvicorn waits without end for the head of a request, bounds a head only while it is incomplete, and takes any number of
 connections. Here a head has to come in time and is looked at in small pieces, each machine has its share, others take
-nothing from this machine's, and a reader that takes nothing off its connection loses it.
+nothing from this machine's, and a reader that takes nothing off its connection loses it. Where a share is used up, the
+oldest connection that has shown no token gives way to the new one: the owner's commands and browsers send theirs at
+once, so nobody who has none keeps them out by holding connections.
 """
 
 import asyncio
+import itertools
 import logging
+from collections.abc import Collection
 from typing import Any, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from worker.dashboard.security import VOUCH
 from worker.dashboard.sessions import customer, is_this_machine
 
 #: Seconds in which the head of a request must have come, from the first byte or from the connection on.
@@ -27,6 +32,7 @@ _SILENT = logging.getLogger("worker.dashboard.connections")
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.setLevel(logging.ERROR)
 _SILENT.propagate = True
+_numbers = itertools.count()
 
 
 class BoundedConnection(H11Protocol):
@@ -39,17 +45,20 @@ class BoundedConnection(H11Protocol):
         self._stuck_timer: asyncio.TimerHandle | None = None
         #: see `customer`
         self.whose = ""
+        self.number = next(_numbers)
+        #: a request on it came with the token, or from a browser that had it
+        self.is_owners = False
+        self.app_state = {**self.app_state, VOUCH: self._vouch}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Refuses the connection where there are too many."""
+        """Where there are too many, the oldest that has shown no token is closed, or this one if all have."""
         super().connection_made(transport)
         self.whose = customer(self.client[0] if self.client else "")
-        from_afar = sum(not is_this_machine(each.whose) for each in self._others())
-        same = sum(each.whose == self.whose for each in self._others())
-        if same > MOST_OF_ONE or (from_afar > MOST_CONNECTIONS and not is_this_machine(self.whose)):
-            transport.abort()
-            return
-        self._expect_head()
+        self._make_room([each for each in self._all() if each.whose == self.whose], MOST_OF_ONE)
+        if not is_this_machine(self.whose):
+            self._make_room([each for each in self._all() if not is_this_machine(each.whose)], MOST_CONNECTIONS)
+        if not transport.is_closing():
+            self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the timers."""
@@ -86,8 +95,18 @@ class BoundedConnection(H11Protocol):
             self._stuck_timer.cancel()
             self._stuck_timer = None
 
-    def _others(self) -> "set[BoundedConnection]":
+    def _all(self) -> "set[BoundedConnection]":
+        """This one among them."""
         return cast("set[BoundedConnection]", self.connections)
+
+    def _make_room(self, crowd: "Collection[BoundedConnection]", most: int) -> None:
+        there = [each for each in crowd if not each.transport.is_closing()]
+        if len(there) > most:
+            strangers = [each for each in there if each is not self and not each.is_owners]
+            min(strangers, key=lambda each: each.number, default=self).transport.abort()
+
+    def _vouch(self) -> None:
+        self.is_owners = True
 
     def _is_answering(self) -> bool:
         cycle = cast("RequestResponseCycle | None", self.cycle)

@@ -30,6 +30,8 @@ MOST_BODY_BYTES, BODY_S = 64 * 1024, 10.0
 #: Characters of a token that are looked at.
 LONGEST_TOKEN = 1024
 SIGN_IN = "/sign-in"
+#: In the scope's state: a function of the connection, called when a request on it was the owner's.
+VOUCH = "vouch"
 #: Answered without a token, so that a probe needs none, and the page to sign in looks like one.
 OPEN = frozenset({"/healthz", "/readyz", "/startupz", SIGN_IN})
 OPEN_BELOW = "/static/"
@@ -133,7 +135,9 @@ def gate(app: ASGIApp, guard: Guard) -> ASGIApp:
             _refuse_ambiguity(headers)
             visit = _visit(scope, headers, guard)
             _refuse_strangers(scope, headers, visit)
-            visit = _identified(scope, headers, visit, guard)
+            visit, is_owners = _identified(scope, headers, visit, guard)
+            if is_owners and (vouch := scope.get("state", {}).get(VOUCH)):
+                vouch()
             if scope["method"] not in SAFE_METHODS:
                 body = await _body(headers, receive)
                 _refuse_forgery(headers, body, visit)
@@ -201,13 +205,14 @@ def _refuse_strangers(scope: Scope, headers: Headers, visit: Visit) -> None:
     )
 
 
-def _identified(scope: Scope, headers: Headers, visit: Visit, guard: Guard) -> Visit:
+def _identified(scope: Scope, headers: Headers, visit: Visit, guard: Guard) -> tuple[Visit, bool]:
+    """The visit with its session, and whether it is the owner's or anybody's."""
     path = scope["path"]
     kind, _, token = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer" and path not in OPEN:
         verdict = try_token(guard, visit.address, token, announcing=path == ANNOUNCE)
         if verdict.right:
-            return visit
+            return visit, True
         if verdict.wait_s:
             text = f"Too many wrong tokens. Try again in {verdict.wait_s} s."
             raise _Refused(429, text, {"retry-after": str(verdict.wait_s)})
@@ -215,9 +220,9 @@ def _identified(scope: Scope, headers: Headers, visit: Visit, guard: Guard) -> V
     cookies: dict[str, str] = cookie_parser(headers.get("cookie", ""))
     session = guard.sessions.find(cookies.get(guard.sessions.cookie, ""))
     if session is not None:
-        return Visit(visit.address, visit.origin, visit.secure, session)
+        return Visit(visit.address, visit.origin, visit.secure, session), True
     if path in OPEN or path.startswith(OPEN_BELOW):
-        return visit
+        return visit, False
     if scope["method"] in SAFE_METHODS and "text/html" in headers.get("accept", ""):
         refused = _Refused(401, "")
         refused.response = _sign_in(headers, guard)

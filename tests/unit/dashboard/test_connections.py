@@ -79,16 +79,48 @@ async def test_a_head_that_is_too_large_is_refused(page):
         assert answer == b"" or b" 400 " in answer
 
 
+def status(*lines):
+    return head("/api/status", f"Authorization: Bearer {TOKEN}", *lines)
+
+
 async def test_one_machine_has_so_many_connections_and_no_more(page, monkeypatch):
     monkeypatch.setattr(connections, "MOST_OF_ONE", 3)
     async with served(page) as port:
-        held = [await ask(port, head("/healthz")) for _ in range(3)]
+        held = [await ask(port, status()) for _ in range(3)]
         for reader, _ in held:
             assert b"200" in await reader.readuntil(b"\r\n")
-        assert await end_of(*await ask(port, head("/healthz"))) == b""
-        held[0][1].close()
-        for _, writer in held[1:]:
+        assert await end_of(*await ask(port, status())) == b""
+        for _, writer in held:
             writer.close()
+
+
+async def test_the_oldest_connection_that_has_shown_no_token_gives_way_and_none_of_the_owners(page, monkeypatch):
+    monkeypatch.setattr(connections, "MOST_OF_ONE", 3)
+    async with served(page) as port:
+        owners = await ask(port, status())
+        assert b"200" in await owners[0].readuntil(b"\r\n")
+        older, newer, newest = [await ask(port, head("/healthz")) for _ in range(3)]
+        await end_of(*older)
+        for reader, writer in (newer, newest, owners):
+            assert reader.at_eof() is False
+            writer.close()
+
+
+async def test_a_program_that_holds_all_connections_of_this_machine_keeps_no_command_out(page):
+    """It opens a new one for each that is closed; `status`, `pause` and the probe of a service manager came in vain."""
+
+    async def hold(port):
+        while True:
+            await end_of(*await ask(port, "GET / HTTP/1.1\nX: "))
+
+    async with served(page) as port:
+        holding = [asyncio.ensure_future(hold(port)) for _ in range(connections.MOST_OF_ONE + 12)]
+        await asyncio.sleep(0.3)
+        answers = [await end_of(*await ask(port, status("Connection: close"))) for _ in range(30)]
+        for each in holding:
+            each.cancel()
+        await asyncio.gather(*holding, return_exceptions=True)
+    assert [b" 200 " in answer.partition(b"\r\n")[0] for answer in answers] == [True] * 30
 
 
 async def open_stream(port, page, *more):
@@ -137,6 +169,9 @@ class Transport(asyncio.Transport):
 
     def abort(self) -> None:
         self.aborted.set()
+
+    def is_closing(self) -> bool:
+        return self.aborted.is_set()
 
     def close(self) -> None:
         """Nothing is there to close."""
@@ -230,7 +265,7 @@ async def test_others_with_many_connections_keep_this_machine_and_its_probes_out
             await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.0.0.{10 + number}", 0))
             for number in range(150)
         ]
-        assert await end_of(*held[-1]) == b""
+        assert await end_of(*held[0]) == b""
         assert b" 200 " in await end_of(*await ask(port, head("/healthz", "Connection: close")))
         for _, writer in held:
             writer.close()
