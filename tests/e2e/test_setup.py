@@ -165,6 +165,33 @@ def test_what_is_missing_or_wrong_is_one_sentence_and_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["--set", "allow_controlnet=true", "--set", "allow_img2img=false"],
+            "allow_controlnet is changed from true to false: it needs allow_img2img. Give values that go together, or",
+        ),
+        (
+            ["--set", "extra_slow_worker=true", "--set", "max_threads=2"],
+            "max_threads is changed from 2 to 1: extra_slow_worker is on. Give values that go together, or",
+        ),
+        (["--models", "keep", "--disk", "100"], "--disk has no effect while the models stay as they are"),
+        (["--set", "allow_img2img=false"], ""),
+    ],
+)
+def test_settings_that_switch_one_another_off_are_told(tmp_path, environment, arguments, told):
+    (tmp_path / "bridgeData.yaml").write_text(
+        "dreamer_name: Fox\nallow_img2img: true\nallow_painting: true\nallow_controlnet: true\n", "utf-8"
+    )
+    variables = {"AIWORKER_API_KEY": OWNER_KEY}
+    done = setup(tmp_path, environment | variables, "--yes", "--offline", "--name", "Fox", "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert [warning.startswith(told) for warning in json.loads(done.stdout)["warnings"]] == [True] * bool(told)
+    assert told in done.stderr
+    assert ("WARNING" in done.stderr) is bool(told)
+
+
 def test_a_copy_of_the_template_is_filled_in_as_if_there_were_none(tmp_path, environment):
     copied = TEMPLATE.read_text("utf-8")
     (tmp_path / "bridgeData.yaml").write_text(copied, "utf-8")

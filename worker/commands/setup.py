@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from loguru import logger
 
 from worker import logs
 from worker.app.build import AGENT
@@ -16,7 +17,7 @@ from worker.commands.options import AsJson, ConfigFile
 from worker.commands.output import answer, answer_json, answer_table
 from worker.config.environment import from_environment, with_dotenv
 from worker.config.key_types import ANONYMOUS_KEY
-from worker.config.load import FILE_NAME, TEMPLATE, check_text, load_config, read_text, read_value
+from worker.config.load import FILE_NAME, TEMPLATE, check_text, contradictions, load_config, read_text, read_value
 from worker.config.paths import cache_home
 from worker.config.schema import FIELDS, BridgeData
 from worker.config.serving_keys import DEFAULT_NAME
@@ -37,6 +38,12 @@ from worker.untrusted.text import visible
 MOST_KEY_BYTES = 1000
 #: What the template says to whoever does this by hand.
 COPY_IT = " Copy this file to bridgeData.yaml and change the copy."
+
+#: Options that may have no effect: when that is.
+UNUSED = {
+    "disk": "--disk has no effect while the models stay as they are; it counts with --models sd15, sdxl or flux.",
+    "vram": "--vram has no effect: it is for a card whose driver does not tell how much memory there is.",
+}
 
 _QUESTION_KEYS = frozenset(question.key for question in QUESTIONS)
 
@@ -121,9 +128,14 @@ def run_setup(
         )
         settings: dict[str, Any] = {**settings_of(situation, answers), **extra}
         logs.redactor.add([str(settings.get("api_key", ""))])
-        text = read_text(file) if has_file else read_text(TEMPLATE).replace(COPY_IT, "")
-        text = with_changes(text, settings, str(file))
+        base = read_text(file) if has_file else read_text(TEMPLATE).replace(COPY_IT, "")
+        text = with_changes(base, settings, str(file))
         check_text(text, str(file))
+        unasked = {key: read_value(each) for key, each in stated.items() if key in _QUESTION_KEYS - answers.keys()}
+        warnings = [each for key, each in UNUSED.items() if key in given.keys() - answers.keys()]
+        warnings += _contradictions(base, {**settings, **unasked}, str(file))
+        for warning in warnings:
+            logger.warning("{}", warning)
         if isinstance(screen, Terminal):
             rows = summary(settings)
             answer_table(("setting", "value"), rows)
@@ -144,7 +156,16 @@ def run_setup(
         "account": answers.get("account"),
         "name": answers.get("name_state"),
         "settings": dict(summary(settings)),
+        "warnings": warnings,
     }
+
+
+def _contradictions(base: str, settings: Mapping[str, Any], file: str) -> list[str]:
+    """What these settings make of one another, and of those that the text had: a sentence each, with what to do."""
+    known = contradictions(base, file)
+    found = [each for each in contradictions(with_changes(base, settings, file), file) if each not in known]
+    remedy = " Give values that go together, or leave one of them out."
+    return [f"{each}{remedy if ' is changed from ' in each else ''}" for each in found]
 
 
 def _free(config: BridgeData, environment: Mapping[str, str]) -> int:

@@ -94,9 +94,17 @@ def load_config(
 
 def check_text(text: str, file: str) -> BridgeData:
     """What the text of a settings file means by itself. Raises ConfigError, as `load_config` does."""
+    return _settled(text, file)[0]
+
+
+def contradictions(text: str, file: str) -> tuple[str, ...]:
+    """What the values of a text make of one another: a sentence for each that is changed, or without effect."""
+    return _settled(text, file)[1]
+
+
+def _settled(text: str, file: str) -> tuple[BridgeData, tuple[str, ...]]:
     written, _ = by_field(read_document(text, file))
-    data, _ = settle(_validated({name: setting for name, setting in written.items() if not setting.empty}))
-    return data
+    return settle(_validated({name: setting for name, setting in written.items() if not setting.empty}))
 
 
 def read_value(setting: Setting) -> Any:
