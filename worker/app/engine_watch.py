@@ -1,7 +1,6 @@
 """Which engine is in use while the worker runs: changes over to another, and goes back from one that fails."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from loguru import logger
 
 from worker.app.context import RunningWorker
 from worker.app.live_library import keep_node_classes
+from worker.clock import Clock, monotonic
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.engine.process import EngineSettings
@@ -76,18 +76,22 @@ class EngineWatch:
         *,
         fall_back: FallBack,
         poll_s: float = POLL_S,
+        clock: Clock = monotonic,
     ) -> None:
         self._shelf, self._live, self._engines = shelf, live, engines
         self._fall_back = fall_back
         self._poll_s = poll_s
+        self._clock = clock
         self._seen = self._stamp()
         self._record = ServiceRecord()
         #: the engine that the record is of
         self._recorded = shelf.in_use.name
+        #: when that began in this run. The state file's date is that of a clock that may be set meanwhile.
+        self._recorded_at = clock()
         #: slot → losses before the engine was taken into use
         self._lost_before: dict[int, int] = {}
         self._trees: frozenset[Path] = frozenset()
-        self._kept_at = time.monotonic()
+        self._kept_at = clock()
 
     async def __call__(self, running: RunningWorker) -> None:
         running.events.subscribe(self._note)
@@ -116,7 +120,7 @@ class EngineWatch:
             return
         await self._keep_speeds()
         engines = await asyncio.to_thread(self._engines, self._live.data)
-        self._record, self._recorded = ServiceRecord(), engine.name
+        self._record, self._recorded, self._recorded_at = ServiceRecord(), engine.name, self._clock()
         self._lost_before = {slot.number: slot.restarts for slot in running.pool.slots}
         logger.bind(action="engine_changed", engine=engine.name).info(
             "Changing over to the engine {} (ComfyUI {}) as engines become idle.", engine.name, engine.version
@@ -142,7 +146,7 @@ class EngineWatch:
 
     async def _judge(self, running: RunningWorker) -> None:
         """Give up an engine on probation that fails; let one that has served well count as sound."""
-        if time.monotonic() - self._kept_at > KEEP_S:
+        if self._clock() - self._kept_at > KEEP_S:
             await self._keep_speeds()
         if self._recorded == INSTALLED:
             return
@@ -158,7 +162,7 @@ class EngineWatch:
                 running.pool.forgive()
             else:
                 await asyncio.sleep(RETRY_S)
-        elif self._record.is_proven(time.time() - state.since):
+        elif self._record.is_proven(self._clock() - self._recorded_at):
             await asyncio.to_thread(self._shelf.change, lambda now: now.proven(self._recorded))
             logger.bind(action="engine_proven", engine=self._recorded).info(
                 "The engine {} has served {} jobs and counts as sound.", self._recorded, self._record.done
@@ -166,7 +170,7 @@ class EngineWatch:
 
     async def _keep_speeds(self) -> None:
         """Write down how fast the engine in use is, for the next one to be compared with."""
-        self._kept_at = time.monotonic()
+        self._kept_at = self._clock()
         if speeds := self._record.speeds():
             name = self._recorded
             try:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from worker.engine.install.layout import Runtime
 from worker.engine.pool import EnginePool
 from worker.engine.process import EngineSettings
 from worker.engine.slot import SlotState
+from worker.engine.versions.service import PROVEN_JOBS, PROVEN_S
 from worker.engine.versions.shelf import Shelf
 from worker.engine.versions.state import INSTALLED, EngineState
 from worker.errors import ImageNotFinite
@@ -46,6 +48,8 @@ class Rig:
     pool: EnginePool
     watch: EngineWatch
     fall_back: FallBack
+    #: seconds added to the clock of the watch
+    later: list[float]
     events: JobEvents = field(default_factory=JobEvents)
     library: LiveLibrary = field(default_factory=lambda: LiveLibrary(Library.load()))
 
@@ -70,6 +74,19 @@ class Rig:
             await asyncio.sleep(0.02)
         raise AssertionError((self.trees, self.shelf.state))
 
+    async def looked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Wait until the watch has seen everything that was so before."""
+        look, looks = self.watch._look, 0
+
+        async def counted(running: Any) -> None:
+            nonlocal looks
+            await look(running)
+            looks += 1
+
+        monkeypatch.setattr(self.watch, "_look", counted)
+        await self.until(lambda: looks == 1)
+        monkeypatch.setattr(self.watch, "_look", look)
+
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
@@ -92,8 +109,11 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 
     pool = EnginePool(engines(live.data), restarts=lambda: RestartPolicy(backoff_s=(0.0,)))
     fall_back = FallBack(shelf, live, engines)
-    watch = EngineWatch(shelf, live, engines, fall_back=fall_back, poll_s=0.02)
-    rig = Rig(tmp_path, shelf, live, pool, watch, fall_back)
+    later: list[float] = []
+    watch = EngineWatch(
+        shelf, live, engines, fall_back=fall_back, poll_s=0.02, clock=lambda: time.monotonic() + sum(later)
+    )
+    rig = Rig(tmp_path, shelf, live, pool, watch, fall_back, later)
     running: Any = SimpleNamespace(pool=pool, events=rig.events, library=rig.library)
     async with pool.running():
         await rig.until(lambda: all(rig.trees))
@@ -149,15 +169,36 @@ async def test_pictures_that_are_not_finite_give_an_engine_up(rig: Rig) -> None:
     assert "NaN" in rig.shelf.state.reason
 
 
-async def test_an_engine_that_is_known_as_sound_is_kept_through_bad_days(rig: Rig) -> None:
+async def test_an_engine_that_is_known_as_sound_is_kept_through_bad_days(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rig.add("new")
     rig.shelf.use("new")
     rig.shelf.change(lambda state: state.proven("new"))
     await rig.until(lambda: rig.trees == ["new", "new"])
     for _ in range(9):
         rig.events.enter(_job(ImageNotFinite("NaN")), Stage.FAULTED)
-    await asyncio.sleep(0.2)
+    await rig.looked(monkeypatch)
 
+    assert rig.shelf.state.current == "new"
+
+
+@pytest.mark.parametrize("step_s", [9e9, -9e9])
+async def test_an_engine_is_sound_after_an_hour_of_service_however_the_clock_is_set(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
+    rig.add("new")
+    rig.shelf.use("new")
+    await rig.until(lambda: rig.trees == ["new", "new"])
+    for _ in range(PROVEN_JOBS):
+        rig.events.enter(_job(), Stage.DONE)
+    # The date of its beginning, as seen after the clock was set.
+    rig.shelf.change(lambda state: replace(state, since=state.since - step_s))
+    await rig.looked(monkeypatch)
+    assert rig.shelf.state.on_probation
+
+    rig.later.append(PROVEN_S)
+    await rig.until(lambda: not rig.shelf.state.on_probation)
     assert rig.shelf.state.current == "new"
 
 
@@ -208,8 +249,9 @@ async def test_the_owners_own_comfyui_goes_before_all_of_that(rig: Rig) -> None:
     assert rig.fall_back("whatever") == ()
 
 
-def _job(error: Exception) -> Any:
-    return SimpleNamespace(error=error, stage=None)
+def _job(error: Exception | None = None) -> Any:
+    sampling = SimpleNamespace(measured=lambda _: (0, 0.0), steps=0)
+    return SimpleNamespace(error=error, stage=None, request=None, sampling=sampling)
 
 
 def _without(name: str) -> str:

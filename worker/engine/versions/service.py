@@ -22,7 +22,7 @@ PROVEN_JOBS, PROVEN_S = 50, 3600.0
 
 @dataclass
 class ServiceRecord:
-    """What an engine did since it was taken into use."""
+    """What an engine did since it was taken into use, or since the worker was started."""
 
     done: int = 0
     not_finite: int = 0
@@ -69,5 +69,5 @@ class ServiceRecord:
         return ""
 
     def is_proven(self, seconds: float) -> bool:
-        """Whether it has served long enough, after so many seconds in use."""
+        """Whether it has served long enough, after so many seconds in use in this run."""
         return self.done >= PROVEN_JOBS and seconds >= PROVEN_S
