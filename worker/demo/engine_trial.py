@@ -5,6 +5,8 @@ with smaller numbers is kept for the next trial.
 """
 
 import asyncio
+import contextlib
+import os
 import shutil
 import tempfile
 import time
@@ -26,6 +28,8 @@ from worker.errors import EngineChangeRefused, WorkerError
 from worker.images import RawImage
 from worker.models.disk.store import Store
 from worker.models.installed import InstalledModels
+from worker.process.file_lock import lock, locked
+from worker.process.orphans import end_orphans
 from worker.untrusted.text import quote
 from worker.workflows.audit import audit_library, suited
 from worker.workflows.graph import Graph
@@ -44,6 +48,8 @@ SEED = 42
 JOB_TIMEOUT_S = 240.0
 #: Engines that are started in place of those that die of a job.
 MOST_STARTS = 4
+#: Beginning of the name of a folder that a trial works in; the locks in it and beside it.
+FOLDER, OWNED, MAKING = "trial-", ".owned", ".trials.lock"
 #: Picture, and whether it is masked → its key in the engine.
 KEYS = {False: "trial-picture", True: "trial-picture-masked"}
 
@@ -131,20 +137,48 @@ async def _outcome(trial: Trial, engine: Engine) -> Outcome:
     found, unchanged = await tinies.loading_tree(trial.runtime, engine)
     # ComfyUI compares real paths.
     tree = found.resolve()
-    folder = Path(tempfile.mkdtemp(prefix="trial-", dir=tree.parent))
-    settings = EngineSettings(
-        python=engine.python,
-        comfyui=tree,
-        base_directory=folder / "engine",
-        log_file=folder / "engine.log",
-        model_paths=Store(tinies.models_folder(tinies.tiny_folder(trial.runtime))).model_paths(),
-        # Tiny models need no card, and a card in use is left alone.
-        arguments=("--cpu", "--cache-classic"),
-    )
-    try:
+    async with trial_folder(tree.parent) as folder:
+        settings = EngineSettings(
+            python=engine.python,
+            comfyui=tree,
+            base_directory=folder / "engine",
+            log_file=folder / "engine.log",
+            model_paths=Store(tinies.models_folder(tinies.tiny_folder(trial.runtime))).model_paths(),
+            # Tiny models need no card, and a card in use is left alone.
+            arguments=("--cpu", "--cache-classic"),
+        )
         return await _through_all(trial, Room(settings), unchanged)
+
+
+@asynccontextmanager
+async def trial_folder(parent: Path) -> AsyncIterator[Path]:
+    """A folder for the block. Those that killed trials left in `parent` are cleared away, and their engines ended."""
+    # Made and locked as one: another trial would take a folder that nobody holds for one that was left.
+    async with locked(parent / MAKING):
+        await asyncio.to_thread(_clear_away, parent)
+        folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=parent))
+        held = os.open(folder / OWNED, os.O_RDWR | os.O_CREAT, 0o600)
+        with contextlib.suppress(OSError):
+            lock(held)
+    try:
+        yield folder
     finally:
+        os.close(held)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear_away(parent: Path) -> None:
+    for folder in parent.glob(f"{FOLDER}*"):
+        # One without the file is of an older version, or of a trial that was killed as it made it.
+        with contextlib.suppress(OSError):
+            held = os.open(folder / OWNED, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                is_left = lock(held)
+            finally:
+                os.close(held)
+            if is_left:
+                end_orphans(folder)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _through_all(trial: Trial, room: "Room", unchanged: Sequence[str]) -> Outcome:
