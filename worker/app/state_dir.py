@@ -1,5 +1,6 @@
-"""The folders a worker writes to, and the lock that allows only one worker of a name on a machine."""
+"""The folders a worker writes to, and the locks that allow only one worker of a name on a machine."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -16,6 +17,7 @@ from worker.process.file_lock import lock
 #: Names a folder for what workers keep between two runs, in place of the runtime's own.
 VARIABLE = "AIWORKER_STATE_DIR"
 LOG_LOCK = ".lock"
+HOME_LOCK = "worker.lock"
 #: Characters of a lock file that are read to tell who holds it.
 _LONGEST_HOLDER = 100
 
@@ -39,27 +41,41 @@ def engines_folder(home: Path) -> Path:
 
 
 @contextmanager
-def only_one(name: str, horde_url: str, *, folder: Path | None = None) -> Iterator[None]:
-    """Holds the machine's lock on this name. Raises ConfigError while another process holds it.
+def only_one(name: str, horde_url: str, *, home: Path, folder: Path | None = None) -> Iterator[None]:
+    """Holds the machine's lock on this name, and that on the worker's folder `home`. Raises ConfigError while another
+    process holds one of them.
 
-    The system gives the lock up when the process ends, however it ends; the file stays, for removing it would let
-    two workers lock two files of one name. It lies in the folder for temporary files, which all installations share.
+    The system gives a lock up when the process ends, however it ends; the file stays, for removing it would let
+    two workers lock two files of one name. The machine's lies in the folder for temporary files, which all
+    installations share, unless somebody has another TMPDIR. `home` is another's then all the same, whose engines
+    would be ended as orphans and whose jobs reported as lost.
     """
     path = (folder or Path(tempfile.gettempdir())) / f"horde-bridge-{_digest(name, horde_url)}.lock"
-    try:
-        descriptor = _open(path)
-    except OSError as error:
-        raise ConfigError(f"{path} can't be opened: {error.strerror}.", remedy="Remove it, or set TMPDIR.") from error
-    try:
-        if not lock(descriptor):
+    with contextlib.ExitStack() as held:
+        try:
+            descriptor = _open(path)
+            held.callback(os.close, descriptor)
+        except OSError as error:
             raise ConfigError(
-                f"A worker named {name!r} runs on this machine already{_holder(descriptor)}.",
-                remedy="Stop it, or give this one another name (dreamer_name, or -n NAME).",
-            )
-        _sign(descriptor)
+                f"{path} can't be opened: {error.strerror}.", remedy="Remove it, or set TMPDIR."
+            ) from error
+        _claim(descriptor, name, "on this machine")
+        # A folder that can't be written, or has no locks, is not refused for that.
+        with contextlib.suppress(OSError):
+            home.mkdir(parents=True, exist_ok=True)
+            descriptor = _open(home / HOME_LOCK)
+            held.callback(os.close, descriptor)
+            _claim(descriptor, name, f"in {home}")
         yield
-    finally:
-        os.close(descriptor)
+
+
+def _claim(descriptor: int, name: str, where: str) -> None:
+    if not lock(descriptor):
+        raise ConfigError(
+            f"A worker named {name!r} runs {where} already{_holder(descriptor)}.",
+            remedy="Stop it, or give this one another name (dreamer_name, or -n NAME).",
+        )
+    _sign(descriptor)
 
 
 def claim_log_folder(folder: Path, name: str) -> Path:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from worker import logs
 from worker.app.build import UNKNOWN_MODEL_BYTES, DeviceFlags, devices_for, library_of, require_engine
-from worker.app.state_dir import only_one, workers_folder
+from worker.app.state_dir import only_one, worker_folder, workers_folder
 from worker.benchmark.measurements import Findings, Subject
 from worker.benchmark.proposals import LEAST_KUDOS_PER_HOUR, LEAST_MPS, Demand, Proposal, demands, propose
 from worker.benchmark.run import Order, Tell, measure
@@ -74,7 +74,9 @@ def benchmark(
         machine = MachineFacts(None, machine.ram)
     settings = loaded.data
     _refuse_beside_others(workers_folder(runtime.folder, loaded.environment))
-    with only_one(settings.dreamer_name, settings.horde_url), _scratch() as scratch:
+    who, where = settings.dreamer_name, settings.horde_url
+    home = worker_folder(runtime.folder, loaded.environment, name=who, horde_url=where)
+    with only_one(who, where, home=home), _scratch() as scratch:
         try:
             findings = asyncio.run(
                 _measure(loaded, runtime, machine, scratch, within_s=minutes * 60, full_size=full_size, cpu=cpu)

@@ -83,7 +83,8 @@ def run(
     who, where = loaded.data.dreamer_name, loaded.data.horde_url
     takes_restart(ROOT)  # of a run that was killed before it could
     used = in_use(ROOT) if is_checkout(ROOT) else contextlib.nullcontext()
-    with patient_stderr(), only_one(who, where), used:
+    home = worker_folder(Runtime.locate().folder, loaded.environment, name=who, horde_url=where)
+    with patient_stderr(), only_one(who, where, home=home), used:
         folder = None if no_logging else claim_log_folder(LOGS_FOLDER, who)
         limited = loaded.data.limited_console_messages and not (verbose or quiet)
         logs.set_up(folder, console_level="SUCCESS" if limited else level, console_format=log_format)
@@ -95,7 +96,6 @@ def run(
         set_up_installed()
         runtime = Runtime.locate()
         refuse_bad(check_machine(loaded, runtime, flags, folder))
-        home = worker_folder(runtime.folder, loaded.environment, name=who, horde_url=where)
         end_orphans(home)
         setup = compose(
             loaded, runtime,
