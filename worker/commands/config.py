@@ -20,12 +20,15 @@ _LABELS = {Rating.BAD: "error", Rating.DOUBTFUL: "warning"}
 
 @app.command("check")
 def check(
-    file: Annotated[Path | None, typer.Argument(help="bridgeData.yaml if not given.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="The same as --config FILE.")] = None,
     *,
+    config: ConfigFile = None,
     from_environment: FromEnvironment = False,
 ) -> None:
     """Say everything that is wrong or doubtful in the settings; nothing is downloaded."""
-    loaded = load_settings(file, from_environment=from_environment, warn=False)
+    if file is not None and config is not None and file != config:
+        raise typer.BadParameter("it names another file than the one given without it", param_hint="--config")
+    loaded = load_settings(file or config, from_environment=from_environment, warn=False)
     findings = [
         *check_settings(loaded),
         # Whether the engine is set up is no question of the settings.

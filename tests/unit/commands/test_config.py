@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from typer.testing import CliRunner
 
-from worker.commands.config import check, show
+from worker.commands.config import app, check, show
 
 KEY = "k" * 22
 
@@ -152,3 +153,21 @@ def test_names_of_models_are_checked_by_the_lists_of_the_settings(told, tmp_path
     assert "error: bridgeData.yaml:4: models_to_load names no model that can be served." in out
     assert not usable
     assert told(GOOD + "model_reference: lists\nmodels_to_load: [Deliberate]")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["mine.yaml"], 0),
+        (["--config", "mine.yaml"], 0),
+        (["mine.yaml", "--config", "mine.yaml"], 0),
+        (["mine.yaml", "--config", "other.yaml"], 2),
+    ],
+)
+def test_the_file_is_named_as_for_the_other_commands_or_by_itself(tmp_path, monkeypatch, arguments, code):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AIWORKER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    Path("mine.yaml").write_text(GOOD, encoding="utf-8")
+    done = CliRunner().invoke(app, ["check", *arguments])
+    assert done.exit_code == code
+    assert ("mine.yaml can be used." in done.output) is (code == 0)
