@@ -1,5 +1,14 @@
 """Cuts out the subject of a picture with rembg; the network comes from the owner's folders."""
 
+import contextlib
+import importlib
+import os
+import sys
+import types
+from importlib.util import find_spec
+from pathlib import Path
+
+import folder_paths
 import numpy as np
 import torch
 
@@ -52,8 +61,8 @@ class HordeStripBackground:
 def _strip(colours, session):
     """RGB in, RGBA out."""
     from PIL import Image
-    from rembg import remove
 
+    remove = _rembg().remove
     picture = Image.fromarray(colours)
     excess = picture.width * picture.height / MATTING_LIMIT_PX
     if excess <= 1:
@@ -64,12 +73,44 @@ def _strip(colours, session):
     return np.asarray(picture)
 
 
+def _rembg():
+    """rembg, imported with only the parts of pymatting that it uses.
+
+    pymatting compiles every function at its first import, 70 s of a job's time, and what rembg uses 15 s (pymatting
+    1.1.16, numba 0.68, a processor core of 2023). So until rembg is there pymatting's packages stand in for themselves
+    without their `__init__`, which would import all.
+    """
+    if "rembg" not in sys.modules and "pymatting" not in sys.modules:
+        root = Path(find_spec("pymatting").origin).parent
+        _keep_compiled(root)
+        for file in root.rglob("__init__.py"):
+            name = ".".join(file.parent.relative_to(root.parent).parts)
+            sys.modules[name] = types.ModuleType(name)
+            sys.modules[name].__path__ = [str(file.parent)]
+        with contextlib.suppress(ImportError):  # of a release that needs more: it gets all of it below
+            importlib.import_module("rembg")
+        # Whoever else imports pymatting gets it whole.
+        for name in [name for name in sys.modules if name.partition(".")[0] == "pymatting"]:
+            del sys.modules[name]
+    return importlib.import_module("rembg")
+
+
+def _keep_compiled(package):
+    """Have numba keep what it compiles in the engine's own folder where it can't keep it beside the package."""
+    import numba
+
+    if not numba.config.CACHE_DIR and not os.access(package, os.W_OK):
+        numba.config.CACHE_DIR = str(Path(folder_paths.base_path, "numba"))
+
+
 _kept = {}
 
 
 def _session(path):
     """The loaded network; the last one is kept. It runs on the CPU, because the card is busy with the next picture."""
     from onnxruntime import SessionOptions
+
+    _rembg()
     from rembg.sessions.u2net import U2netSession
 
     class Stored(U2netSession):
