@@ -27,6 +27,20 @@ PLATFORM_REASONS = frozenset(
 )
 
 
+#: Kinds of tests that start processes, whose time is the machine's: `processes` among the unit tests.
+WITH_PROCESSES = ("processes", "engine", "chaos", "e2e", "browser")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits for processes gets a second try, so that a loaded machine does not fail a whole run.
+
+    The summary names each: a test that needs its second try has a fault, if a rare one.
+    """
+    for item in items:
+        if any(item.get_closest_marker(name) for name in WITH_PROCESSES):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A skipped test fails unless the platform is the reason: what was not run must not look like success."""
