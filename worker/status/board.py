@@ -359,8 +359,12 @@ class StatusBoard:
         )
 
     def _pauses(self, now: float) -> tuple[PauseView, ...]:
-        if self._admission is None:
-            return ()
+        admission = self._admission
+        if admission is not None:
+            reasons = admission.reasons
+        else:  # engines start, and nothing is asked for yet: what the owner said holds all the same
+            own = self.steering.pause_state.wait(now)
+            reasons = () if own is None else (own,)
         offset = self._wall() - now
         return tuple(
             PauseView(
@@ -369,9 +373,9 @@ class StatusBoard:
                 until=None if reason.until is None else reason.until + offset,
                 tries_again=reason.tries_again,
                 remedy=reason.remedy,
-                since=(self._admission.since(reason) or now) + offset,
+                since=((admission.since(reason) if admission else None) or now) + offset,
             )
-            for reason in self._admission.reasons
+            for reason in reasons
         )
 
     def _note(self, event: JobEvent) -> None:

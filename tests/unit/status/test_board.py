@@ -34,6 +34,14 @@ async def test_a_worker_is_starting_until_it_serves_and_then_says_what_it_does(r
     assert rig.board.snapshot().phase is Phase.FINISHING
 
 
+async def test_a_pause_is_told_while_the_engines_still_start(rig):
+    rig.board.steering.pause(600.0)
+    (pause,) = rig.board.snapshot().pauses
+    assert (pause.kind, pause.sentence, pause.until) == ("owner", "Paused by its owner.", NOON + 700.0)
+    rig.board.steering.resume()
+    assert rig.board.snapshot().pauses == ()
+
+
 async def test_a_job_under_way_is_seen_on_its_slot_with_its_steps(rig):
     job = rig.job("a" * 36)
     rig.in_flight.add(job, asyncio.ensure_future(asyncio.sleep(60)))
