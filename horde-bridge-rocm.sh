@@ -7,4 +7,5 @@ here=$(cd -- "$(dirname -- "$script")" && pwd -P) || exit 1
 
 # MIOpen's thorough search for kernels takes minutes for every new picture size.
 export MIOPEN_FIND_MODE=${MIOPEN_FIND_MODE:-FAST} HORDE_BRIDGE_ACCELERATOR=rocm
+export HORDE_BRIDGE_LAUNCHER=horde-bridge-rocm.sh
 exec bash "$here/horde-bridge.sh" "$@"

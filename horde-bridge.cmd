@@ -1,6 +1,8 @@
 @echo off
 rem Starts the worker; sets it up first if anything is missing or outdated. Options: horde-bridge.cmd --help
 setlocal EnableExtensions DisableDelayedExpansion
+rem Messages name the commands as they were typed: worker/as_typed.py.
+if not defined HORDE_BRIDGE_LAUNCHER set "HORDE_BRIDGE_LAUNCHER=horde-bridge.cmd"
 set "install=import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('worker.engine.install', run_name='__main__', alter_sys=True)"
 set "runtime=%~dp0runtime"
 if defined AIWORKER_RUNTIME_DIR set "runtime=%AIWORKER_RUNTIME_DIR%"

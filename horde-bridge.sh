@@ -2,6 +2,9 @@
 # Starts the worker; sets it up first if anything is missing or outdated. Options: ./horde-bridge.sh --help
 set -u
 
+# Messages name the commands as they were typed: worker/as_typed.py.
+export HORDE_BRIDGE_LAUNCHER=${HORDE_BRIDGE_LAUNCHER:-horde-bridge.sh}
+
 script=$(readlink -f -- "${BASH_SOURCE[0]}" 2>/dev/null) || script=${BASH_SOURCE[0]}
 here=$(cd -- "$(dirname -- "$script")" && pwd -P) || exit 1
 runtime=${AIWORKER_RUNTIME_DIR:-$here/runtime}

@@ -2,6 +2,8 @@
 rem Sets up what the worker needs, or repairs and updates it. All options: update-runtime.cmd --help
 rem The Python is PYTHON if that is set, else the first of a list, else one that is fetched into the runtime folder.
 setlocal EnableExtensions DisableDelayedExpansion
+rem Messages name the commands as they were typed: worker/as_typed.py.
+if not defined HORDE_BRIDGE_LAUNCHER set "HORDE_BRIDGE_LAUNCHER=horde-bridge.cmd"
 set "managed=3.11"
 set "runtime=%~dp0runtime"
 if defined AIWORKER_RUNTIME_DIR set "runtime=%AIWORKER_RUNTIME_DIR%"

@@ -8,6 +8,8 @@ here=$(cd -- "$(dirname -- "$script")" && pwd -P) || exit 1
 runtime=${AIWORKER_RUNTIME_DIR:-$here/runtime}
 runtime=${runtime/#\~/${HOME:-}}
 managed=3.11
+# Messages name the commands as they were typed: worker/as_typed.py.
+export HORDE_BRIDGE_LAUNCHER=${HORDE_BRIDGE_LAUNCHER:-horde-bridge.sh}
 
 is_of_use() {
     "$1" -I -c 'import sys; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32))' >/dev/null 2>&1 || return

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from worker.as_typed import as_typed
 from worker.errors import ConfigError
 from worker.log_file import LogFile
 from worker.untrusted.text import visible_lines
@@ -68,7 +69,7 @@ class Redactor:
             message += "\n" + "".join(format_exception(*record["exception"])).rstrip()
             record["exception"] = None
         # Cleaned as a whole, since half a secret would not be known as one.
-        record["message"] = visible_lines(_shortened(self.clean(message)))
+        record["message"] = visible_lines(as_typed(_shortened(self.clean(message))))
 
 
 redactor = Redactor()

@@ -95,5 +95,5 @@ def complete_runtime() -> Runtime:
     """Where everything lies. Raises RuntimeMissing when something is not there."""
     set_up_installed()
     if missing := check():
-        raise RuntimeMissing(f"The runtime is incomplete: {'; '.join(missing)}.", remedy="Run ./update-runtime.sh.")
+        raise RuntimeMissing(f"The runtime is incomplete: {'; '.join(missing)}.", remedy="Run update-runtime.")
     return Runtime.locate()

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from worker.as_typed import as_typed
 from worker.untrusted.text import visible, visible_lines
 
 #: Columns below which a table is nothing but single characters, and digits of the widest terminal.
@@ -22,7 +23,7 @@ STANDARD_ERROR = 2
 
 def answer(text: str) -> None:
     """Print lines for people to standard output."""
-    sys.stdout.write(f"{visible_lines(text)}\n")
+    sys.stdout.write(f"{visible_lines(as_typed(text))}\n")
 
 
 def answer_json(value: Any) -> None:
@@ -32,7 +33,7 @@ def answer_json(value: Any) -> None:
 
 def complain(text: str) -> None:
     """Print the reason of a failure to standard error."""
-    sys.stderr.write(f"{visible_lines(f'horde-bridge: {text}')}\n")
+    sys.stderr.write(f"{visible_lines(f'horde-bridge: {as_typed(text)}')}\n")
 
 
 def answer_table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> None:

@@ -13,6 +13,7 @@ from loguru import logger
 
 from worker import logs
 from worker.app.build import AGENT
+from worker.as_typed import as_typed
 from worker.commands.options import AsJson, ConfigFile
 from worker.commands.output import answer, answer_json, answer_table
 from worker.config.environment import from_environment, with_dotenv
@@ -236,7 +237,7 @@ class Terminal:
     """Questions on standard error, answers from the keyboard, in words that fit the window."""
 
     def tell(self, text: str) -> None:
-        for line in text.splitlines():
+        for line in as_typed(text).splitlines():
             wrapped = textwrap.wrap(visible(line), width(), subsequent_indent="    ") or [""]
             sys.stderr.write("\n".join(wrapped) + "\n")
 

@@ -9,6 +9,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from worker.as_typed import as_typed
 from worker.clock import duration
 from worker.console.status import account_text, image_size, notices
 from worker.status.snapshot import DownloadView, Phase, SlotView, Snapshot
@@ -38,7 +39,7 @@ def status_table(status: Snapshot, *, width: int, height: int) -> RenderableType
     if status.downloads:
         parts.append(_downloads(status.downloads, max(1, rows // 2), width))
     # Whole sentences: why nothing comes, and until when, is what an owner looks for.
-    parts += [Text(visible(text), style="yellow") for text in islice(notices(status), MOST_NOTICES)]
+    parts += [Text(visible(as_typed(text)), style="yellow") for text in islice(notices(status), MOST_NOTICES)]
     return Group(*parts)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from markupsafe import Markup, escape
 
+from worker.as_typed import as_typed
 from worker.units import GIB
 
 #: Where there is no number.
@@ -88,9 +89,9 @@ def plural(count: float, one: str, many: str = "") -> str:
 
 def marked(text: str) -> Markup:
     """A sentence with what stands between backticks, such as a command, set as code; everything else is text."""
-    parts = text.split("`")
+    parts = as_typed(text).split("`")
     if len(parts) % 2 == 0:  # an odd backtick is no mark
-        return escape(text)
+        return escape(as_typed(text))
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
     )

@@ -112,7 +112,7 @@ async def _run(command: Sequence[str], tell: Callable[[str], None]) -> None:
             await end_child(child, timeout_s=0, name="builder of tiny models")
     if code:
         raise RuntimeMissing(
-            f"The tiny models could not be built: {said[-500:]}", remedy="Run ./update-runtime.sh, then try again."
+            f"The tiny models could not be built: {said[-500:]}", remedy="Run update-runtime, then try again."
         )
 
 

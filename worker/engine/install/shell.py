@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
+from worker.as_typed import as_typed
 from worker.engine.install.layout import ROOT
 from worker.engine.install.progress import describe
 from worker.engine.install.remedies import remedy_of
@@ -70,7 +71,7 @@ class Screen:
         return LIVE_INTERVAL_S if self._live else PLAIN_INTERVAL_S
 
     def say(self, line: str) -> None:
-        self._write(f"\r{' ' * self._shown}\r" if self._shown else "", line, "\n")
+        self._write(f"\r{' ' * self._shown}\r" if self._shown else "", as_typed(line), "\n")
         self._shown = 0
 
     def tick(self, line: str) -> None:
