@@ -39,7 +39,8 @@ done <"$here/../lock/uv.txt"
 [ -n "$version" ] || fail "worker/engine/lock/uv.txt does not name $system." "Get the whole folder again."
 
 target=$folder/uv-$version/uv
-if [ -x "$target" ]; then
+# One that a power failure or a virus scanner has left empty is fetched anew.
+if [ -s "$target" ] && "$target" --version >/dev/null 2>&1; then
     printf '%s\n' "$target"
     exit
 fi
@@ -64,25 +65,34 @@ find_python() {
 # A list of certificates counts for curl as it does for everything else here.
 [ -n "${SSL_CERT_FILE:-}" ] && export CURL_CA_BUNDLE="${CURL_CA_BUNDLE:-$SSL_CERT_FILE}"
 
+python=$(find_python)
+tools=()
+command -v curl >/dev/null && tools+=(curl)
+command -v wget >/dev/null && tools+=(wget)
+[ -n "$python" ] && tools+=(python)
+
 # Goes on where an interrupted download ended. What a proxy or a certificate needs is read by each from its own variables.
+# Each attempt takes another tool: the curl of snap may not write everywhere, and one of conda may lack its libraries.
 download() {
-    local python silent=(--silent --show-error)
+    local silent=(--silent --show-error) code
+    [ ${#tools[@]} -gt 0 ] || fail "There is neither curl nor wget to download with." \
+        "Install one of them (Debian, Ubuntu: sudo apt install curl ca-certificates) and try again."
     [ -t 2 ] && silent=(--progress-bar)
-    if command -v curl >/dev/null; then
-        curl --fail --location "${silent[@]}" --connect-timeout 20 --speed-limit 1000 --speed-time 60 --retry 2 \
-            --continue-at - --output "$2" -- "$1" >&2
-    elif command -v wget >/dev/null; then
-        wget --quiet --timeout=60 --tries=3 --continue --output-document="$2" -- "$1" >&2
-    elif python=$(find_python); then
-        "$python" -I -c '
+    case ${tools[$(((attempt - 1) % ${#tools[@]}))]} in
+        curl)
+            curl --fail --location "${silent[@]}" --connect-timeout 20 --speed-limit 1000 --speed-time 60 --retry 2 \
+                --continue-at - --output "$2" -- "$1" >&2
+            code=$?
+            [ "$code" = 33 ] && rm -f -- "$2" # the server can't go on in the middle of a file
+            return "$code" ;;
+        wget) wget --quiet --timeout=60 --tries=3 --continue --output-document="$2" -- "$1" >&2 ;;
+        python)
+            "$python" -I -c '
 import shutil, sys, urllib.request
 with urllib.request.urlopen(sys.argv[1], timeout=60) as source, open(sys.argv[2], "wb") as file:
     shutil.copyfileobj(source, file)' "$1" "$2" 2>&1 | tail -n 1 >&2
-        return "${PIPESTATUS[0]}"
-    else
-        fail "There is neither curl nor wget to download with." \
-            "Install one of them (Debian, Ubuntu: sudo apt install curl ca-certificates) and try again."
-    fi
+            return "${PIPESTATUS[0]}" ;;
+    esac
 }
 
 # Where the owner's own index has the file; a page of links, relative or not.
@@ -129,9 +139,14 @@ if ! is_whole; then
         fail "What was downloaded is not uv $version: its sha256 is another one. It was deleted." \
             "A proxy or mirror may have changed it; try another network."
     fi
-    # curl's number for a file that can't be written; wget's is 3.
-    case ${code:-0} in
-        3 | 23) fail "${target%/*} can't be written." "Make room on its disk, or set AIWORKER_RUNTIME_DIR to a folder on another." ;;
+    if ! { printf '%1000000s' '' >"$wheel.try"; } 2>/dev/null; then
+        rm -f -- "$wheel.try"
+        fail "${target%/*} can't be written." "Make room on its disk, or set AIWORKER_RUNTIME_DIR to a folder on another."
+    fi
+    rm -f -- "$wheel.try"
+    case $(command -v curl) in
+        /snap/*) [ ${#tools[@]} = 1 ] && fail "The curl of snap can't write to ${target%/*}." \
+            "Install another: sudo snap remove curl && sudo apt install curl" ;;
     esac
     fail "uv $version could not be downloaded (exit ${code:-0}; the lines above say more)." \
         "The network must let through https://pypi.org and https://files.pythonhosted.org." \
@@ -148,9 +163,18 @@ fi
 } | gzip -dc >"$target.$$" && chmod +x "$target.$$" && mv -f -- "$target.$$" "$target" \
     || { rm -f -- "$target.$$"; fail "$target can't be written." "Check the free disk and the rights to $folder."; }
 rm -f -- "$wheel"
-"$target" --version >/dev/null 2>&1 || {
-    rm -f -- "$target"
-    fail "$target can't be run." "The disk of $folder may forbid programs (mount option noexec): set AIWORKER_RUNTIME_DIR" \
-        "to a folder on another disk; or a virus scanner took it away: exempt the folder."
+said=$("$target" --version 2>&1) && {
+    printf '%s\n' "$target"
+    exit
 }
-printf '%s\n' "$target"
+code=$?
+rm -f -- "$target"
+said=${said##*"$target: "} # what bash begins with
+case $code in
+    126) remedy=("The disk of $folder may forbid programs (mount option noexec): set AIWORKER_RUNTIME_DIR to a folder on"
+        "another disk; or a virus scanner holds it: exempt the folder.") ;;
+    127) remedy=("This system lacks what 64-bit programs for Linux are started by. On NixOS: programs.nix-ld.enable = true."
+        "If a virus scanner took the program away: exempt the folder.") ;;
+    *) remedy=("It ended with exit code $code.") ;;
+esac
+fail "$target can't be run: ${said//$'\n'/ }" "${remedy[@]}"
