@@ -1,10 +1,13 @@
-"""Files that are written whole or not at all: who reads meanwhile, or after a crash, finds the old or the new content.
+"""Files and folders that are put in place whole or not at all: who looks meanwhile, or after a crash, finds the old or
+the new content.
 
 The standard library alone, since the installation writes its record before anything is installed.
 """
 
 import contextlib
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -37,3 +40,27 @@ def write_whole(
         with contextlib.suppress(OSError):
             draft.unlink()
         raise
+
+
+def move_whole(old: Path, new: Path) -> None:
+    """Give a file or folder another name, where nothing lies yet. Raises OSError.
+
+    In a container a folder that came with its image can't be renamed (EXDEV, on one disk): it is copied, and stands at
+    its new place whole before anything of the old one goes.
+    """
+    try:
+        old.rename(new)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        draft = new.with_name(f".{new.name}.copy")
+        if draft.is_dir():
+            shutil.rmtree(draft)  # of a run that was killed
+        if old.is_dir() and not old.is_symlink():
+            shutil.copytree(old, draft, symlinks=True)
+            draft.rename(new)
+            shutil.rmtree(old)
+        else:
+            shutil.copy2(old, draft, follow_symlinks=False)
+            draft.replace(new)
+            old.unlink()

