@@ -306,6 +306,17 @@ def test_changes_of_the_owner_and_commits_of_his_are_respected(clone):
     assert version(clone) == __version__
 
 
+def test_modes_that_a_disk_does_not_keep_and_tags_that_were_moved_do_not_stop_an_update(clone):
+    """NTFS shows every file as executable; some forges move a tag to a newer commit."""
+    for file in clone.rglob("*.py"):
+        file.chmod(0o777)
+    (clone / "horde-bridge.sh").chmod(0o644)
+    run_git(clone, "tag", f"v{NEWER}", "HEAD")
+    taken = command(clone, "update", "--yes")
+    assert taken.returncode == 0, taken.stderr
+    assert version(clone) == NEWER
+
+
 def test_a_clone_without_its_origin_is_one_sentence(clone):
     run_git(clone, "remote", "set-url", "origin", str(clone / "gone"))
     done = command(clone, "update", "--check")

@@ -22,7 +22,8 @@ def look(root: Path, *, current: str, channel: str) -> Offer | None:
     except SwitchFailed as error:
         raise ConfigError(str(error)) from error
     try:
-        git(root, "fetch", "--quiet", "--tags", "origin")
+        # Forced, since a tag that was moved there would end every update; what is in the clone stays as it is.
+        git(root, "fetch", "--quiet", "--force", "--tags", "origin")
         tags = git(root, "tag", "--list").split()
         here = version_key(current)
         known = [(key, tag) for tag in tags if (key := version_key(tag)) and (channel == "beta" or not is_trial(tag))]

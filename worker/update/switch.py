@@ -23,8 +23,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from worker.git_variables import ASTRAY
 from worker.process.file_lock import lock
-from worker.whole_file import write_whole
+from worker.whole_file import move_whole, write_whole
 
 FOLDER: Final = ".updates"
 JOURNAL: Final = "journal.json"
@@ -231,7 +232,7 @@ def _move(old: Path, kept: Path) -> None:
 
 def _rename(old: Path, new: Path) -> None:
     try:
-        old.rename(new)
+        move_whole(old, new)
     except OSError as error:
         raise SwitchFailed(
             f"{old} can't be moved ({error.strerror}). Close what uses that folder, then start again: it goes on here."
@@ -253,9 +254,12 @@ def git(root: Path, *arguments: str) -> str:
     """What git says; it never asks anything. Raises SwitchFailed."""
     quiet = {"GIT_TERMINAL_PROMPT": "0", "GCM_INTERACTIVE": "never", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes"}
     quiet["LC_ALL"] = "C"
+    kept = {name: value for name, value in os.environ.items() if name not in ASTRAY}
+    # Disks of Windows and some unpackers keep no modes: a file that lost its own is not changed.
+    command = ["git", "-C", str(root), "-c", "core.fileMode=false", *arguments]
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *arguments], env={**os.environ, **quiet}, stdin=subprocess.DEVNULL,
+            command, env={**kept, **quiet}, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, errors="replace", timeout=GIT_LIMIT_S, check=False,
         )  # fmt: skip
     except FileNotFoundError:
@@ -264,12 +268,14 @@ def git(root: Path, *arguments: str) -> str:
         raise SwitchFailed(f"git {arguments[0]} did not end: {type(error).__name__}.") from error
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
-        if "dubious ownership" in said[0]:
+        if any("dubious ownership" in line for line in said):
             raise SwitchFailed(
                 f"{root} belongs to another user, for whom alone git works in it. Run this as that user, or allow it: "
                 f'git config --global --add safe.directory "{root}"'
             )
-        raise SwitchFailed(f"git {arguments[0]}: {said[0]}")
+        # A line on where it fetched from may come first.
+        telling = next((line for line in said if line.startswith(("fatal:", "error:", " ! "))), said[0])
+        raise SwitchFailed(f"git {arguments[0]}: {telling.strip()}")
     return done.stdout
 
 
@@ -277,7 +283,7 @@ def leave_copy(root: Path) -> None:
     """Put a copy of what launchers run where it stays while the worker's own code changes places. Raises OSError."""
     here = Path(__file__).resolve().parents[1]
     target = root / FOLDER / "code" / "worker"
-    for name in ("update/switch.py", "update/trial.py", "process/file_lock.py", "whole_file.py"):
+    for name in ("update/switch.py", "update/trial.py", "process/file_lock.py", "git_variables.py", "whole_file.py"):
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(here / name, copy.with_suffix(".new"))

@@ -188,3 +188,20 @@ def test_a_clone_of_another_user_is_named_with_what_to_do(tmp_path, monkeypatch)
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(SwitchFailed, match=r"another user.*safe\.directory"):
         git(tmp_path, "status")
+
+
+def test_a_repository_that_the_shell_points_to_is_left_alone(tmp_path, monkeypatch):
+    """Keepers of dotfiles export GIT_DIR; git would look for newer versions, and merge them, in there."""
+    for name in ("mine", "clone"):
+        (tmp_path / name).mkdir()
+        git(tmp_path / name, "init", "--quiet", "-b", name)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "mine" / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "mine"))
+    assert git(tmp_path / "clone", "branch", "--show-current") == "clone\n"
+
+
+def test_the_line_of_git_that_tells_what_failed_is_shown(tmp_path):
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "config", "alias.tells", "!printf 'From /origin\n ! [rejected] v1 -> v1\n' >&2; false")
+    with pytest.raises(SwitchFailed, match=r"git tells: ! \[rejected\]"):
+        git(tmp_path, "tells")

@@ -18,6 +18,7 @@ from worker.engine.install.layout import ROOT
 from worker.engine.install.progress import describe
 from worker.engine.install.remedies import remedy_of
 from worker.errors import RuntimeMissing
+from worker.git_variables import ASTRAY
 from worker.process.file_lock import lock
 
 #: Three gigabytes over a line of two megabits.
@@ -49,8 +50,8 @@ kill_with_parent()
 os.execvp(command[0], command)
 """
 
-#: Settings of the owner's shell that would lead uv or Python out of the environment.
-FOREIGN = ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "VIRTUAL_ENV", "CONDA_PREFIX")
+#: Settings of the owner's shell that would lead uv, Python or git elsewhere.
+FOREIGN = ASTRAY | {"PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "VIRTUAL_ENV", "CONDA_PREFIX"}
 
 
 def tethered(command: Sequence[str]) -> list[str]:
