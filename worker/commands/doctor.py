@@ -23,7 +23,7 @@ from worker.config.load import LoadedConfig
 from worker.engine.cards import find_cards
 from worker.engine.install import Runtime, check
 from worker.engine.install.layout import ROOT
-from worker.engine.install.machine import Accelerator, Host, detect_card
+from worker.engine.install.machine import KFD, Accelerator, Host, detect_card, how_to_be_let_in
 from worker.engine.install.places import concerns_here
 from worker.engine.install.record import Record
 from worker.engine.install.verify import differences
@@ -115,17 +115,21 @@ def _packages(runtime: Runtime) -> Finding:
 
 
 def _card(runtime: Runtime) -> Finding:
-    found, installed = detect_card(Host()).accelerator, runtime.accelerator
+    host = Host()
+    found, installed = detect_card(host), runtime.accelerator
+    kind = found.accelerator
     if installed is None:
-        return Finding("card", Rating.BAD, f"{found.value} found, no torch installed", "run update-runtime")
-    if found is not installed and found is not Accelerator.CPU:
+        return Finding("card", Rating.BAD, f"{kind.value} found, no torch installed", "run update-runtime")
+    if kind is not installed and kind is not Accelerator.CPU:
         return Finding(
-            "card", Rating.DOUBTFUL, f"{found.value} found, but torch is for {installed.value}",
-            f"run update-runtime --{found.value}",
+            "card", Rating.DOUBTFUL, f"{kind.value} found, but torch is for {installed.value}",
+            f"run update-runtime --{kind.value}",
         )  # fmt: skip
+    if installed is Accelerator.ROCM and host.has(KFD) and not host.may_use(KFD):
+        return Finding("card", Rating.BAD, f"you may not open {KFD}, so torch sees no card", how_to_be_let_in())
     if cards := find_cards(installed, os.environ):
         return Finding("card", Rating.GOOD, ", ".join(card.name for card in cards))
-    return Finding("card", Rating.DOUBTFUL, "none: the CPU takes minutes for an image")
+    return Finding("card", Rating.DOUBTFUL, f"none, and the CPU takes minutes for an image: {found.found}")
 
 
 def ask_torch(python: Path, limit_s: float) -> list[tuple[Any, ...]] | str:

@@ -88,16 +88,45 @@ def test_an_amd_card_is_found_by_what_rocm_needs(tmp_path, files, tools):
     assert detect_card(host(tmp_path, files=files, tools=tools)).accelerator is Accelerator.ROCM
 
 
+def pci(vendor: str, kind: str = "0x030000") -> dict[str, str]:
+    """A device on the bus; a card if nothing else is said."""
+    device = "sys/bus/pci/devices/0000:01:00.0"
+    return {f"{device}/vendor": f"{vendor}\n", f"{device}/class": f"{kind}\n"}
+
+
 def test_an_amd_card_that_rocm_cannot_reach_counts_as_none_and_says_so(tmp_path):
-    card = detect_card(host(tmp_path, files={"sys/class/drm/card0/device/vendor": "0x1002\n"}))
+    card = detect_card(host(tmp_path, files=pci("0x1002")))
     assert card.accelerator is Accelerator.CPU
     assert "/dev/kfd" in card.found
     assert "--rocm" in card.found
 
 
-def test_another_vendors_graphics_are_no_amd_card(tmp_path):
-    card = detect_card(host(tmp_path, files={"sys/class/drm/card0/device/vendor": "0x8086\n"}))
-    assert "no NVIDIA or AMD" in card.found
+def test_an_amd_card_that_the_user_may_not_open_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr("worker.engine.install.machine.os.access", lambda *_: False)
+    card = detect_card(host(tmp_path, files={"dev/kfd": ""}))
+    assert card.accelerator is Accelerator.ROCM
+    assert "usermod -aG render,video" in card.found
+
+
+@pytest.mark.parametrize("tools", [[], ["nvidia-smi"]], ids=["no driver", "a tool that fails"])
+def test_an_nvidia_card_whose_driver_does_not_answer_counts_as_none_and_says_so(tmp_path, tools):
+    """Secure Boot, an update of the kernel, nouveau: nvidia-smi fails or was never installed, and the card is there."""
+    card = detect_card(host(tmp_path, files=pci("0x10de"), tools=tools))
+    assert card.accelerator is Accelerator.CPU
+    assert "NVIDIA card whose driver does not answer" in card.found
+    assert "--cuda" in card.found
+
+
+@pytest.mark.parametrize("files", [pci("0x8086"), pci("0x10de", "0x040300")], ids=["graphics", "sound"])
+def test_another_vendors_graphics_and_a_cards_sound_are_no_card(tmp_path, files):
+    assert "no NVIDIA or AMD" in detect_card(host(tmp_path, files=files)).found
+
+
+def test_in_wsl_nvidia_smi_is_found_outside_of_path(tmp_path):
+    """Its folder is in the PATH of a login from Windows alone: not by ssh, by sudo, in a service."""
+    files = {"usr/lib/wsl/lib/nvidia-smi": ""}
+    card = detect_card(host(tmp_path, files=files, answers={"/usr/lib/wsl/lib/nvidia-smi": "566.03, 8.9\n"}))
+    assert (card.accelerator, card.driver, card.capabilities) == (Accelerator.CUDA, 566, (8.9,))
 
 
 def test_nvidia_comes_before_amd(tmp_path):

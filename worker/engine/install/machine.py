@@ -13,6 +13,12 @@ from pathlib import Path
 
 #: nvidia-smi needs seconds when no process keeps the driver awake; a broken driver makes it hang.
 PROBE_TIMEOUT_S = 15.0
+#: NVIDIA's tool in WSL, which is not in the PATH of ssh, sudo or a service.
+WSL_SMI = "/usr/lib/wsl/lib/nvidia-smi"
+#: The PCI bus: its devices, how the class of a card begins, vendors.
+PCI, DISPLAY, NVIDIA, AMD = "/sys/bus/pci/devices", "0x03", "0x10de", "0x1002"
+#: What AMD's compute driver is reached by.
+KFD = "/dev/kfd"
 
 
 class Accelerator(str, Enum):
@@ -63,18 +69,43 @@ class Host:
         except OSError:
             return ""
 
+    def may_use(self, device: str) -> bool:
+        """Whether this user may open a device."""
+        return os.access(self.root / device.lstrip("/"), os.R_OK | os.W_OK)
+
+    def has_card_of(self, vendor: str) -> bool:
+        """Whether there is a card, be it without a driver."""
+        return any(
+            self.read(f"{PCI}/{device.name}/class").startswith(DISPLAY)
+            and self.read(f"{PCI}/{device.name}/vendor").strip() == vendor
+            for device in (self.root / PCI.lstrip("/")).glob("*")
+        )
+
 
 def detect_card(host: Host) -> Card:
-    """NVIDIA before AMD before none. An AMD card that ROCm can't reach counts as none, and `found` says so."""
-    return _nvidia(host) or _amd(host) or Card(Accelerator.CPU, "no NVIDIA or AMD card")
+    """NVIDIA before AMD before none. A card that its driver does not reach counts as none, and `found` says so."""
+    return _nvidia(host) or _amd(host) or Card(Accelerator.CPU, _without_driver(host) or "no NVIDIA or AMD card")
+
+
+def _without_driver(host: Host) -> str:
+    """What to do about a card that nothing can be computed on; empty where there is none."""
+    if host.has_card_of(NVIDIA):
+        return (
+            "an NVIDIA card whose driver does not answer: install or mend it, restart, see that nvidia-smi prints a "
+            "table, then run update-runtime --cuda"
+        )
+    if host.has_card_of(AMD):
+        return f"an AMD card without its compute driver ({KFD}); after installing it: update-runtime --rocm"
+    return ""
 
 
 def _nvidia(host: Host) -> Card | None:
     smi = host.which("nvidia-smi")
-    if smi is None and host.system == "Windows":
+    if smi is None:
         # The driver puts it there; PATH may not hold that folder in a bare shell.
         system32 = os.path.join(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "nvidia-smi.exe")  # noqa: PTH118 - a Windows path, tested on Linux
-        smi = system32 if host.has(system32) else None
+        elsewhere = system32 if host.system == "Windows" else WSL_SMI
+        smi = elsewhere if host.has(elsewhere) else None
     kernel = host.read("/proc/driver/nvidia/version")
     if smi is None and not kernel:
         return None
@@ -100,13 +131,15 @@ def _nvidia(host: Host) -> Card | None:
 
 
 def _amd(host: Host) -> Card | None:
-    if host.has("/dev/kfd") or host.which("rocminfo"):
-        return Card(Accelerator.ROCM, "an AMD card")
-    cards = host.root / "sys/class/drm"
-    vendors = [path.read_text(encoding="ascii", errors="replace").strip() for path in cards.glob("card*/device/vendor")]
-    if "0x1002" in vendors:
-        return Card(Accelerator.CPU, "an AMD card without its compute driver (/dev/kfd); after installing it: --rocm")
-    return None
+    if not host.has(KFD):
+        return Card(Accelerator.ROCM, "an AMD card") if host.which("rocminfo") else None
+    barred = "" if host.may_use(KFD) else f", which you may not use: {how_to_be_let_in()}"
+    return Card(Accelerator.ROCM, f"an AMD card{barred}")
+
+
+def how_to_be_let_in() -> str:
+    """What an owner does who may not open his AMD card."""
+    return "sudo usermod -aG render,video $USER, then log in again"
 
 
 @dataclass(frozen=True)
