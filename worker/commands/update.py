@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from worker import __version__
+from worker.app.build import PROJECT_URL
 from worker.commands.options import AsJson, settings_or_defaults
 from worker.commands.output import answer, answer_json
 from worker.config.schema import BridgeData
@@ -48,7 +49,8 @@ def update(
     if not is_checkout(root):
         raise ConfigError(
             "This worker is an installed package, which its installer updates.",
-            remedy=f"Run: {sys.executable} -m pip install --upgrade horde-bridge",
+            # No name for an index: nothing of the project is on PyPI, where anybody may take it.
+            remedy=f"Give the wheel of a newer version ({PROJECT_URL}/releases) to pip, pipx or uv, as this one was.",
         )
     if rollback:
         version = roll_back(root)

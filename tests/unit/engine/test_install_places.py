@@ -39,5 +39,27 @@ def test_network_drives_and_disks_of_windows_within_wsl_are_named() -> None:
     assert told("/mnt/data/horde", wsl=True) == ""
 
 
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "/home/fox/.cache/uv/archive-v0/sK1yp9ghenxY67Xa/horde-bridge",
+        "/data/cache/environments-v2/8a1/horde-bridge",
+        r"C:\Users\Fox\AppData\Local\uv\cache\archive-v0\sK1yp9ghenxY67Xa\horde-bridge",
+        "/home/fox/.cache/pipx/b15d9f6db3ece02/horde-bridge",
+        "/home/fox/.local/pipx/.cache/b15d9f6db3ece02/horde-bridge",
+        r"C:\Users\Fox\pipx\Cache\b15d9f6db3ece02\horde-bridge",
+    ],
+)
+def test_an_environment_that_is_thrown_away_is_named(folder: str) -> None:
+    assert "within the cache of uvx or pipx" in told(folder, windows=folder[1] == ":", long_paths=True)
+
+
+@pytest.mark.parametrize(
+    "folder", ["/home/fox/.local/share/uv/tools/horde-bridge/horde-bridge", "/home/fox/.local/pipx/venvs/horde-bridge"]
+)
+def test_an_environment_that_stays_is_fine(folder: str) -> None:
+    assert told(folder) == ""
+
+
 def test_the_folder_of_this_test_is_fine(tmp_path: Path) -> None:
     assert concerns_here(tmp_path) == []

@@ -12,6 +12,11 @@ WINDOWS_PATH_MAX = 259
 #: Folders that a program keeps in step with a server, by a part of their name.
 SYNCHRONISED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "nextcloud")
 
+#: Where uvx and `pipx run` keep environments until they make room: uv's by its buckets, wherever its cache is.
+PASSING = re.compile(
+    r"[\\/](?:(?:archive|environments|builds)-v\d+|pipx[\\/]\.?cache|\.cache[\\/]pipx)[\\/]", re.IGNORECASE
+)
+
 
 def concerns_here(folder: Path) -> list[str]:
     """What speaks against a folder of this machine."""
@@ -57,6 +62,11 @@ def concerns(folder: str, *, windows: bool, long_paths: bool, wsl: bool) -> Iter
     """A sentence for each reason against `folder`. `long_paths`: Windows allows them. `wsl`: Linux within Windows."""
     if (found := synchronised(folder)) is not None:
         yield f"The folder is within {found}, which would upload gigabytes and lock files in use: move it elsewhere."
+    if PASSING.search(folder):
+        yield (
+            "The folder is within the cache of uvx or pipx; when that is cleaned, or with the next version, gigabytes "
+            "have to be fetched again: use `uv tool install` or `pipx install`, or set AIWORKER_RUNTIME_DIR elsewhere."
+        )
     if windows and not long_paths and len(folder) + LONGEST_WITHIN > WINDOWS_PATH_MAX:
         yield (
             f"The folder's path has {len(folder)} characters, and Windows allows "
