@@ -189,7 +189,7 @@ def set_up(folder: Path | None, *, console_level: str = "INFO", console_format: 
     except OSError as error:
         raise ConfigError(
             f"The log file {folder.absolute() / 'bridge.log'} cannot be written: {io_reason(error)}.",
-            remedy="Check the permissions of the folder, or start with --no-logging.",
+            remedy="Check the permissions of the folder, or start from a folder of yours; logs go where you start.",
         ) from error
 
 

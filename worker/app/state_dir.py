@@ -94,7 +94,7 @@ def claim_log_folder(folder: Path, name: str) -> Path:
     except OSError as error:
         raise ConfigError(
             f"The log folder {folder.absolute()} cannot be used: {io_reason(error)}.",
-            remedy="Check its permissions, or start with --no-logging.",
+            remedy="Check its permissions, start from a folder of yours, or start with --no-logging.",
         ) from error
     return own
 
