@@ -21,11 +21,11 @@ from loguru import logger
 
 from worker import logs
 from worker.app.lifecycle import run
-from worker.app.worker_setup import Tolerance
+from worker.app.worker_spec import Tolerance
 from worker.dashboard.reader import Dashboard
 from worker.demo.engine.script import Script
 from worker.demo.engine.settings import scripted_settings
-from worker.demo.run import tiny_setup
+from worker.demo.run import tiny_worker
 from worker.demo.tiny.recipes import FULL_SIZE_MODELS, TINY_MODELS
 from worker.engine.devices import Device
 from worker.engine.install import Runtime
@@ -151,7 +151,7 @@ def main() -> None:
         filter=lambda record: record["extra"].get("action") == "engine_ready",
     )
     models = [model for model in (*TINY_MODELS, *FULL_SIZE_MODELS) if model.name in arguments.models]
-    setup = tiny_setup(
+    setup = tiny_worker(
         Runtime.locate(),
         f"{arguments.horde}/api",
         models,

@@ -11,7 +11,7 @@ from typing import Any
 
 from worker.aio import timeout
 from worker.app.run import serve
-from worker.app.worker_setup import Setup, Tolerance
+from worker.app.worker_spec import Tolerance, WorkerSpec
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.dashboard.reader import Dashboard
@@ -140,7 +140,7 @@ class Rig:
             for number in range(count)
         ]
 
-    def setup(self) -> Setup:
+    def setup(self) -> WorkerSpec:
         first = scripted_settings(self.folder / "engine", script=self.script_file)
         engines = [
             replace(
@@ -152,7 +152,7 @@ class Rig:
         events.subscribe(lambda event: self.jobs.append(event.job) if event.stage is Stage.POPPED else None)
         data = {"api_key": OWNER_KEY, "dreamer_name": "chaos", "queue_size": 1, **self.config}
         live = LiveConfig(BridgeData.model_validate({**data, "dashboard_port": 0}))
-        return Setup(
+        return WorkerSpec(
             live=live,
             horde_url=f"{self.horde.url}/api",
             agent=bridge_agent("13.0.0", "https://example.invalid"),

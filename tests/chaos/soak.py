@@ -36,7 +36,7 @@ from PIL import Image
 
 from worker.aio import timeout
 from worker.app.run import serve
-from worker.app.worker_setup import Setup, Tolerance
+from worker.app.worker_spec import Tolerance, WorkerSpec
 from worker.circuit_breaker import CircuitBreaker
 from worker.demo import tinies
 from worker.demo.horde.dispatch import Rules
@@ -255,7 +255,7 @@ class Soak:
         self._good.judge(books, self.rig.jobs, hostile=self._strangers.ids, broken_off=broken_off)
         self.rig.jobs.clear()
 
-    def _setup(self) -> Setup:
+    def _setup(self) -> WorkerSpec:
         checker = scripted_safety(
             self.rig.folder / "safety",
             script=self._misfortunes.safety_script,

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from worker.app.run import serve
-from worker.app.worker_setup import Setup
+from worker.app.worker_spec import WorkerSpec
 from worker.config.schema import BridgeData
 from worker.demo.horde.records import ImageRequest
 from worker.demo.horde.server import RunningHorde
@@ -48,7 +48,7 @@ def fill(horde: RunningHorde) -> None:
 
 
 @contextmanager
-def looking(setup: Setup) -> Iterator[tuple[Setup, list[StatusBoard]]]:
+def looking(setup: WorkerSpec) -> Iterator[tuple[WorkerSpec, list[StatusBoard]]]:
     """The set-up, and its board as soon as it runs."""
     found: list[StatusBoard] = []
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from worker.app.run import serve
-from worker.app.worker_setup import Tolerance
+from worker.app.worker_spec import Tolerance
 from worker.config.schema import BridgeData
 from worker.demo.horde.faults import Fault, FaultKind, Route
 from worker.demo.horde.records import Outcome

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from loguru import logger
 
-from worker.app.worker_setup import Tolerance
+from worker.app.worker_spec import Tolerance
 from worker.demo.engine.script import Fault as EngineFault
 from worker.demo.engine.script import FaultKind as EngineFaultKind
 from worker.demo.horde.faults import Fault, FaultKind, Route

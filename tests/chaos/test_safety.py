@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from worker.app.worker_setup import Tolerance
+from worker.app.worker_spec import Tolerance
 from worker.demo.engine.script import Script
 from worker.demo.horde.records import ImageRequest, Outcome
 from worker.demo.safety import scripted_safety

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.app.worker_setup import Tolerance
+from worker.app.worker_spec import Tolerance
 from worker.demo.horde.dispatch import Rules
 from worker.demo.horde.records import Baseline, ModelFacts
 from worker.demo.horde.server import serve_in_thread

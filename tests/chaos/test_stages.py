@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.stages import STAGES, at_stage
-from worker.app.worker_setup import Tolerance
+from worker.app.worker_spec import Tolerance
 from worker.demo.engine.script import Fault as EngineFault
 from worker.demo.engine.script import FaultKind as EngineFaultKind
 from worker.demo.engine.script import Script

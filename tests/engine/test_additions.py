@@ -16,7 +16,7 @@ from worker.demo.files import FileServer
 from worker.demo.horde.records import Baseline, ImageRequest, ModelFacts
 from worker.demo.horde.server import serve_in_thread
 from worker.demo.horde.state import EmbeddedHorde
-from worker.demo.run import tiny_setup
+from worker.demo.run import tiny_worker
 from worker.demo.tiny.recipes import TINY_EMBEDDINGS, TINY_LORAS, TINY_MODELS
 from worker.engine.install import Runtime
 from worker.models.loras.lora_fetcher import LoraHosts
@@ -78,7 +78,7 @@ async def test_additions_that_come_while_the_engine_runs_are_used(tiny, tmp_path
         sold(server, "TextualInversion", EMBEDDING, (tiny.models / EMBEDDING.file.path).read_bytes())
         models = room(tiny, tmp_path, server)
         with serve_in_thread(state) as horde:
-            setup = tiny_setup(Runtime.locate(), f"{horde.url}/api", [MODEL], logs=tmp_path)
+            setup = tiny_worker(Runtime.locate(), f"{horde.url}/api", [MODEL], logs=tmp_path)
             data = setup.live.data.model_copy(update={"allow_lora": True, "max_power": 1})
             engines = [
                 replace(

@@ -8,7 +8,7 @@ from pathlib import Path
 from worker.app.engine_watch import EngineWatch, FallBack, own_engine
 from worker.app.reload import SettingsWatch
 from worker.app.state_dir import engines_folder
-from worker.app.worker_setup import Setup
+from worker.app.worker_spec import WorkerSpec
 from worker.config.editing import Editor
 from worker.config.environment import download_tokens
 from worker.config.live import LiveConfig, in_force
@@ -85,7 +85,7 @@ def compose(
     home: Path,
     reread: Reread,
     at_bottom: bool = False,
-) -> Setup:
+) -> WorkerSpec:
     """All of the worker. Children write their logs into `logs`; `home` is the worker's own folder, whose lock is held;
     `reread` reads the settings again, or a text in their place; `at_bottom` keeps the status
     at the bottom of the terminal.
@@ -128,7 +128,7 @@ def compose(
     fall_back = FallBack(shelf, live, engines_for)
     # An installed package is its installer's to update.
     updates = is_checkout(runtime.root)
-    return Setup(
+    return WorkerSpec(
         live=live,
         horde_url=config.horde_url,
         agent=config.bridge_agent or AGENT,

@@ -12,7 +12,7 @@ import psutil
 from loguru import logger
 
 from worker.app.run import serve
-from worker.app.worker_setup import Setup
+from worker.app.worker_spec import WorkerSpec
 from worker.errors import WorkerError
 from worker.jobs.job import JobEvent, Stage
 from worker.process.allocator import give_back_large_blocks
@@ -56,12 +56,12 @@ class Ending:
         self.cancel()
 
 
-def run(setup: Setup) -> SessionStats:
+def run(spec: WorkerSpec) -> SessionStats:
     """`serve` until SIGINT or SIGTERM; the second signal hastens, the third cancels, the fourth kills.
 
     SIGHUP reads the settings again. Raises what `serve` raises, and WorkerError when jobs had to be given back.
     """
-    setup.events.subscribe(settle)
+    spec.events.subscribe(settle)
 
     async def until_signalled() -> SessionStats:
         loop = asyncio.get_running_loop()
@@ -72,8 +72,8 @@ def run(setup: Setup) -> SessionStats:
             serving.cancel()
 
         ending = Ending(cancel, cut_off)
-        serving = asyncio.ensure_future(serve(setup, ending.stop, ending.hasten))
-        with signals(stop=ending.further, close=ending.at_once, reload=setup.reload):
+        serving = asyncio.ensure_future(serve(spec, ending.stop, ending.hasten))
+        with signals(stop=ending.further, close=ending.at_once, reload=spec.reload):
             try:
                 stats = await serving
             except asyncio.CancelledError:

@@ -10,7 +10,7 @@ from loguru import logger
 
 from worker.aio import ungrouped
 from worker.app.context import background_tasks, readers
-from worker.app.worker_setup import Setup
+from worker.app.worker_spec import WorkerSpec
 from worker.engine.pool import EnginePool
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot
@@ -26,39 +26,39 @@ if TYPE_CHECKING:
     from worker.status.session import SessionStats
 
 
-async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None = None) -> "SessionStats":
+async def serve(spec: WorkerSpec, stop: asyncio.Event, hasten: asyncio.Event | None = None) -> "SessionStats":
     """Serve the Horde until `stop` is set; return the session's counts. `hasten` shortens the drain.
 
     Raises ConfigError before anything starts, EngineStartFailed when no engine comes up, HordeRefused when the
     Horde turns the worker away, WorkerError after faults in a row where the owner wants that. On cancellation the
     jobs under way are faulted first.
     """
-    if not setup.safety.may_serve(setup.horde_url):
+    if not spec.safety.may_serve(spec.horde_url):
         raise ConfigError(
-            f"Without a safety checker this worker does not serve {setup.horde_url}.",
+            f"Without a safety checker this worker does not serve {spec.horde_url}.",
             remedy="Use `horde-bridge demo`, which brings a Horde of its own.",
         )
-    api_key = setup.config.api_key.get_secret_value()
+    api_key = spec.config.api_key.get_secret_value()
     estimates = Estimates(
-        lambda: stall_limits_s(setup.config),
-        extra_slow=lambda: setup.config.extra_slow_worker,
-        cooldowns=setup.tolerance.cooldowns(),
-        out_of_memory=setup.tolerance.out_of_memory(),
+        lambda: stall_limits_s(spec.config),
+        extra_slow=lambda: spec.config.extra_slow_worker,
+        cooldowns=spec.tolerance.cooldowns(),
+        out_of_memory=spec.tolerance.out_of_memory(),
     )
-    setup.events.subscribe(estimates.note)
+    spec.events.subscribe(estimates.note)
     pool = EnginePool(
-        setup.engines,
-        restarts=setup.tolerance.restarts,
+        spec.engines,
+        restarts=spec.tolerance.restarts,
         estimates=estimates,
-        silence_limit_s=setup.tolerance.silence_limit_s,
+        silence_limit_s=spec.tolerance.silence_limit_s,
     )
     with ungrouped():
         async with (
-            setup.safety.running(),
-            contextlib.aclosing(HordeClient(setup.horde_url, api_key, agent=setup.agent, limits=setup.limits)) as horde,
-            journalled(setup.journal, setup.events, horde),
-            setup.models.running(),
-            Prefetch(setup.models, pool).running(setup.events),
+            spec.safety.running(),
+            contextlib.aclosing(HordeClient(spec.horde_url, api_key, agent=spec.agent, limits=spec.limits)) as horde,
+            journalled(spec.journal, spec.events, horde),
+            spec.models.running(),
+            Prefetch(spec.models, pool).running(spec.events),
             pool.running(),
         ):
             # Engines take seconds to start: what serves them is imported and connected meanwhile.
@@ -66,23 +66,23 @@ async def serve(setup: Setup, stop: asyncio.Event, hasten: asyncio.Event | None 
             from worker.app.live_library import keep_node_classes  # noqa: PLC0415 - imported by the line above
             from worker.app.serving import begin, know_files, status_board  # noqa: PLC0415 - the same
 
-            status = status_board(setup, horde, pool, estimates, stop)
+            status = status_board(spec, horde, pool, estimates, stop)
             await status.restore()
             # The readers show the end of the engines, too.
-            reading = (*setup.readers, lambda _: know_files(setup))
+            reading = (*spec.readers, lambda _: know_files(spec))
             async with readers(status, reading), contextlib.aclosing(pool):
-                first = await _first_engine(pool, stop, setup.fall_back)
+                first = await _first_engine(pool, stop, spec.fall_back)
                 if first is None:
                     return status.stats
-                running = begin(setup, horde, pool, estimates, status=status, first=first)
-                background = (*setup.background, lambda _: keep_node_classes(first))
+                running = begin(spec, horde, pool, estimates, status=status, first=first)
+                background = (*spec.background, lambda _: keep_node_classes(first))
                 async with background_tasks(running, background):
                     status.stats.given_back = await until_drained(
                         running.intake,
                         running.in_flight,
                         stop=stop,
                         hasten=hasten or asyncio.Event(),
-                        limit_s=setup.drain_limit_s,
+                        limit_s=spec.drain_limit_s,
                     )
     return status.stats
 

@@ -10,7 +10,7 @@ from loguru import logger
 
 from worker.app.context import RunningWorker
 from worker.app.live_library import LiveLibrary
-from worker.app.worker_setup import Setup
+from worker.app.worker_spec import WorkerSpec
 from worker.engine.pool import EnginePool
 from worker.engine.slot import EngineSlot
 from worker.horde.client import HordeClient
@@ -30,56 +30,62 @@ from worker.workflows.auxiliary_files import all_files
 
 
 def status_board(
-    setup: Setup, horde: HordeClient, pool: EnginePool, estimates: Estimates, stop: asyncio.Event
+    spec: WorkerSpec, horde: HordeClient, pool: EnginePool, estimates: Estimates, stop: asyncio.Event
 ) -> StatusBoard:
     """The status of the worker, from before its first engine is ready."""
-    steering = Steering(horde, lambda: setup.config.dreamer_name, stop, setup.reload)
+    steering = Steering(horde, lambda: spec.config.dreamer_name, stop, spec.reload)
     return StatusBoard(
         StatusParts(
-            live=setup.live,
+            live=spec.live,
             horde=horde,
-            demand=Demand(horde, every_s=setup.tolerance.demand_look_every_s),
+            demand=Demand(horde, every_s=spec.tolerance.demand_look_every_s),
             pool=pool,
-            models=setup.models,
-            events=setup.events,
+            models=spec.models,
+            events=spec.events,
             in_flight=JobsInFlight(),
             estimates=estimates,
-            agent=setup.agent,
+            agent=spec.agent,
             steering=steering,
-            history=setup.history,
+            history=spec.history,
         )
     )
 
 
-async def know_files(setup: Setup) -> None:
+async def know_files(spec: WorkerSpec) -> None:
     """Look at every file beside the models, which the first pop would wait for: their contents are read once."""
-    await asyncio.to_thread(lambda: [setup.models.has(file) for file in all_files()])
+    await asyncio.to_thread(lambda: [spec.models.has(file) for file in all_files()])
 
 
 def begin(
-    setup: Setup, horde: HordeClient, pool: EnginePool, estimates: Estimates, *, status: StatusBoard, first: EngineSlot
+    spec: WorkerSpec,
+    horde: HordeClient,
+    pool: EnginePool,
+    estimates: Estimates,
+    *,
+    status: StatusBoard,
+    first: EngineSlot,
 ) -> RunningWorker:
     """Connect the parts that serve jobs, with the templates that the engine can run."""
-    library = LiveLibrary(setup.library)
+    library = LiveLibrary(spec.library)
     library.audit([(first.version, first.object_info)])
-    in_flight, faults = status.in_flight, setup.tolerance.faults()
-    for ago_s in setup.journal.faults_ago_s() if setup.journal else ():
+    in_flight, faults = status.in_flight, spec.tolerance.faults()
+    for ago_s in spec.journal.faults_ago_s() if spec.journal else ():
         faults.count(1, ago_s=ago_s)
-    watch = CapabilityWatch(library, setup.agent, setup.models.has)
-    pop_backoff = PopBackoff(setup.tolerance.pauses)
+    watch = CapabilityWatch(library, spec.agent, spec.models.has)
+    pop_backoff = PopBackoff(spec.tolerance.pauses)
 
     def capabilities() -> Capabilities | None:
         # Of all models, not of those planned for now: the server takes note of switches only now and then.
-        models = tuple(model for name in setup.models.names() if (model := setup.models.model(name)))
-        return watch.capabilities(setup.config, models)
+        models = tuple(model for name in spec.models.names() if (model := spec.models.model(name)))
+        return watch.capabilities(spec.config, models)
 
     choice = ChoiceByDemand(
-        lambda: setup.config,
+        lambda: spec.config,
         status.demand,
-        models=setup.models,
+        models=spec.models,
         threads=lambda: len(pool.offered_slots),
         in_vain_s=lambda: pop_backoff.in_vain_s,
-        times=setup.tolerance.choice,
+        times=spec.tolerance.choice,
     )
 
     def choose(names: Sequence[str]) -> Sequence[str]:
@@ -88,40 +94,38 @@ def begin(
         return choice.offered([name for name in names if able is None or name in able.models])
 
     planner = Planner(
-        lambda: setup.config, setup.models, pool, estimates, choice=choose, rotation=setup.tolerance.rotation
+        lambda: spec.config, spec.models, pool, estimates, choice=choose, rotation=spec.tolerance.rotation
     )
     admission = Admission(
         AdmissionParts(
-            config=lambda: setup.config,
-            models=setup.models,
+            config=lambda: spec.config,
+            models=spec.models,
             pool=pool,
             planner=planner,
             capabilities=capabilities,
             in_flight=in_flight,
             pop_backoff=pop_backoff,
             faults=faults,
-            safety=setup.safety,
-            machine=MachineLimits(setup.engines[0].base_directory),
+            safety=spec.safety,
+            machine=MachineLimits(spec.engines[0].base_directory),
             pause=status.steering.pause_state,
             choice=choice,
         )
     )
-    setup.events.subscribe(planner.note)
-    setup.events.subscribe(choice.note)
-    setup.events.subscribe(faults.note)
+    spec.events.subscribe(planner.note)
+    spec.events.subscribe(choice.note)
+    spec.events.subscribe(faults.note)
     intake = Intake(
         horde,
-        JobRunner(
-            Services(horde, pool, setup.safety, library, setup.models, setup.events, estimates.upscale_budget_px)
-        ),
+        JobRunner(Services(horde, pool, spec.safety, library, spec.models, spec.events, estimates.upscale_budget_px)),
         admission,
         pop_backoff=pop_backoff,
         in_flight=in_flight,
-        events=setup.events,
+        events=spec.events,
     )
-    logger.info("Serving {}; {} model(s) are here so far.", setup.horde_url, len(setup.models.names()))
+    logger.info("Serving {}; {} model(s) are here so far.", spec.horde_url, len(spec.models.names()))
     status.serving(admission)
     status.steering.on_change(intake.look_again)
     return RunningWorker(
-        setup.live, horde, pool, intake, admission, setup.models, setup.events, in_flight, status, library
+        spec.live, horde, pool, intake, admission, spec.models, spec.events, in_flight, status, library
     )

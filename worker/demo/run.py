@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.app.run import serve
-from worker.app.worker_setup import Setup
+from worker.app.worker_spec import WorkerSpec
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.console.job_log import log_jobs
@@ -113,10 +113,10 @@ async def _demo(
     horde = EmbeddedHorde(models={model.name: ModelFacts(Baseline(model.baseline)) for model in models})
     ids = [horde.enqueue(_asked(request)) for request in requests]
     with serve_in_thread(horde) as running:
-        setup = tiny_setup(runtime, f"{running.url}/api", models, slots=slots)
-        engines = [replace(each, python=engine.python, comfyui=tree) for each in setup.engines]
+        spec = tiny_worker(runtime, f"{running.url}/api", models, slots=slots)
+        engines = [replace(each, python=engine.python, comfyui=tree) for each in spec.engines]
         await _work_until_done(
-            with_view(replace(setup, engines=engines), at_bottom=at_bottom),
+            with_view(replace(spec, engines=engines), at_bottom=at_bottom),
             lambda: horde.wait(ids, timeout_s=JOB_TIMEOUT_S * len(ids)),
         )
     return [_look_at(request, horde.deliveries(id_), out) for request, id_ in zip(requests, ids, strict=True)]
@@ -136,7 +136,7 @@ def _asked(request: Request) -> ImageRequest:
     return ImageRequest(prompt=request.prompt, models=(request.model,), params=params, nsfw=False)
 
 
-def tiny_setup(
+def tiny_worker(
     runtime: Runtime,
     url: str,
     models: Sequence[TinyModel],
@@ -146,7 +146,7 @@ def tiny_setup(
     full_size: bool = False,
     device: Device = CPU,
     settings: Mapping[str, Any] | None = None,
-) -> Setup:
+) -> WorkerSpec:
     """A worker that serves generated models to the Horde whose API begins at `url`.
 
     `models` are tiny ones unless `full_size`. `settings` are keys of bridgeData.yaml beside those set here.
@@ -160,7 +160,7 @@ def tiny_setup(
         **(settings or {}),
     })  # fmt: skip
     store = Store(tinies.models_folder(generated.folder))
-    return Setup(
+    return WorkerSpec(
         live=LiveConfig(config),
         horde_url=url,
         agent=AGENT,
@@ -181,12 +181,12 @@ def tiny_setup(
     )
 
 
-def with_view(setup: Setup, *, at_bottom: bool) -> Setup:
+def with_view(spec: WorkerSpec, *, at_bottom: bool) -> WorkerSpec:
     """The same worker with what an owner sees of a real one."""
-    return replace(setup, readers=(log_jobs, StatusView(setup.live, at_bottom=at_bottom)))
+    return replace(spec, readers=(log_jobs, StatusView(spec.live, at_bottom=at_bottom)))
 
 
-async def _work_until_done(setup: Setup, wait: Callable[[], None]) -> None:
+async def _work_until_done(spec: WorkerSpec, wait: Callable[[], None]) -> None:
     """Serve until the requester has everything, or nothing more can come."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -199,7 +199,7 @@ async def _work_until_done(setup: Setup, wait: Callable[[], None]) -> None:
         loop.call_soon_threadsafe(stop.set)
 
     threading.Thread(target=wait_and_stop, name="demo-requester", daemon=True).start()
-    tally = await serve(setup, stop)
+    tally = await serve(spec, stop)
     if tally.faulted:
         logger.warning("{} job(s) were faulted.", tally.faulted)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from types import MappingProxyType
 
-from worker.status.asked import PLAIN
+from worker.status.request_summary import PLAIN
 from worker.status.snapshot import HourOfWork, Tally
 
 HOUR_S = 3600.0

@@ -8,8 +8,8 @@ from itertools import islice
 from worker.after_fault import after_fault
 from worker.clock import Clock, monotonic
 from worker.jobs.job import BEFORE_RENDERED, Job, JobEvent, Stage
-from worker.status.asked import Asked, asked_by
 from worker.status.hourly_counts import Hours
+from worker.status.request_summary import RequestSummary, summary_of
 from worker.status.session import SessionStats, blame_of, outcome_of, tally_of
 from worker.status.snapshot import JobRecord, JobView, StageTimes
 from worker.untrusted.text import quote
@@ -33,7 +33,7 @@ class JobBook:
         self.hours = Hours()
         self._clock = clock
         self._wall = wall
-        self._asked: dict[Job, Asked] = {}
+        self._asked: dict[Job, RequestSummary] = {}
         #: when a job came to its stages, on the clock
         self._entered: dict[Job, dict[Stage, float]] = {}
         self._ended: deque[JobRecord] = deque(maxlen=MOST_JOBS)
@@ -69,12 +69,12 @@ class JobBook:
             self._ended.pop()
         return iter(self._ended)
 
-    def asked(self, job: Job) -> Asked:
+    def asked(self, job: Job) -> RequestSummary:
         """What the job asks for."""
         if job not in self._asked:
             if job.ended_at is not None:
-                return asked_by(job.pop)
-            self._asked[job] = asked_by(job.pop)
+                return summary_of(job.pop)
+            self._asked[job] = summary_of(job.pop)
         return self._asked[job]
 
     def view(self, job: Job, *, left_s: float | None = None) -> JobView:

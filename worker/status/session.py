@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 
 from worker.errors import HordeUnreachable
 from worker.jobs.job import Job, JobEvent, PopEvent, Stage
-from worker.status.asked import LONGEST_NAME
+from worker.status.request_summary import LONGEST_NAME
 from worker.status.snapshot import Outcome, StageTimes, Tally
 from worker.untrusted.text import visible
 

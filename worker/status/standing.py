@@ -11,7 +11,7 @@ from worker.bounded_dict import BoundedDict
 from worker.errors import HordeError, HordeMaintenance, HordeUnreachable
 from worker.horde.client import HordeClient
 from worker.jobs.job import PopEvent
-from worker.status.asked import LONGEST_NAME
+from worker.status.request_summary import LONGEST_NAME
 from worker.status.snapshot import MessageView, Standing
 from worker.untrusted.text import quote, visible
 

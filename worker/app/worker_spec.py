@@ -1,4 +1,4 @@
-"""What a worker is made from: `Setup`, which `run` serves with, and how many failures it tolerates."""
+"""What a worker is made from: `WorkerSpec`, which `run` serves with, and how many failures it tolerates."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
-class Setup:
+class WorkerSpec:
     """What a worker is made from."""
 
     live: LiveConfig

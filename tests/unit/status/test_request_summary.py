@@ -3,13 +3,13 @@
 import pytest
 
 from worker.horde.messages import PopResponse
-from worker.status.asked import LARGEST, LONGEST_NAME, asked_by
+from worker.status.request_summary import LARGEST, LONGEST_NAME, summary_of
 
 PAYLOAD = {"prompt": "a fox", "width": 512, "height": 768, "ddim_steps": 30, "sampler_name": "k_euler", "seed": "1"}
 
 
 def asked(*, ids=("9755d4c1-aaaa",), model="Deliberate", source=None, processing="img2img", **payload):
-    return asked_by(
+    return summary_of(
         PopResponse(
             ids=list(ids), payload={**PAYLOAD, **payload}, model=model, ttl=150,
             source_image=source, source_processing=processing,

@@ -29,7 +29,7 @@ KINDS: Final = ("txt2img", "img2img", "inpainting", "outpainting", "remix")
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestSummary:
     """What a job asks for."""
 
     model: str
@@ -43,7 +43,7 @@ class Asked:
     sampler: str
 
 
-def asked_by(pop: PopResponse) -> Asked:
+def summary_of(pop: PopResponse) -> RequestSummary:
     """Never raises, whatever the payload holds."""
     payload = pop.payload
     kind = "txt2img"
@@ -51,7 +51,7 @@ def asked_by(pop: PopResponse) -> Asked:
         kind = pop.source_processing if pop.source_processing in KINDS else "img2img"
     features = tuple(name for name, asks in FEATURES.items() if asks(payload))
     images = len(pop.job_ids)
-    return Asked(
+    return RequestSummary(
         model=_text(pop.model),
         kind=kind,
         features=(*(() if kind == "txt2img" else (kind,)), *features, *(("batch",) if images > 1 else ())),
