@@ -56,9 +56,10 @@ def ask_secret(prompt: str) -> str:
     _drop_typed_ahead()
     if sys.platform == "win32":
         return getpass.getpass(prompt, stream=sys.stderr)
-    sys.stderr.write(prompt)
-    sys.stderr.flush()
     with _hidden():
+        # Only now: what is typed or pasted as soon as the question is there must not be shown either.
+        sys.stderr.write(prompt)
+        sys.stderr.flush()
         line = _read_line()
         while not line.strip() and _more_comes():
             line = _read_line()
