@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,17 @@ def script_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pool_of(tmp_path: Path, script_file: Path) -> Callable[[int], Any]:
-    """pool_of(n): a pool of n scripted engines that are all ready."""
+def pool_of(tmp_path: Path, script_file: Path) -> Callable[..., Any]:
+    """pool_of(n): a pool of n scripted engines that are all ready.
+
+    `silence_limit_s` is for those that hang: a machine that stands still for a moment would look like one.
+    """
 
     @asynccontextmanager
-    async def run(count: int) -> AsyncIterator[EnginePool]:
+    async def run(count: int, *, silence_limit_s: float | None = None) -> AsyncIterator[EnginePool]:
         settings = [scripted_settings(tmp_path / str(number), script=script_file) for number in range(count)]
-        pool = EnginePool(settings, restarts=lambda: RestartPolicy(backoff_s=(0.0,), limit=1000), silence_limit_s=1.5)
+        policy = partial(RestartPolicy, backoff_s=(0.0,), limit=1000)
+        pool = EnginePool(settings, restarts=policy, silence_limit_s=silence_limit_s)
         async with pool.running():
             await until(lambda: len(pool.ready_slots) == count)
             yield pool
@@ -106,7 +111,7 @@ def engine_pids(pool: EnginePool) -> list[int]:
 
 @pytest.mark.parametrize("count", [1, 2])
 async def test_an_engine_killed_in_the_middle_of_its_jobs_loses_none_of_them(
-    pool_of: Callable[[int], Any], script_file: Path, count: int
+    pool_of: Callable[..., Any], script_file: Path, count: int
 ) -> None:
     async with pool_of(count) as pool:
         Script(seconds=FOR_EVER_S).write(script_file)
@@ -127,10 +132,10 @@ async def test_an_engine_killed_in_the_middle_of_its_jobs_loses_none_of_them(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes without asking them")
 async def test_an_engine_that_hangs_and_ignores_the_polite_request_is_killed_and_its_job_done(
-    pool_of: Callable[[int], Any], script_file: Path
+    pool_of: Callable[..., Any], script_file: Path
 ) -> None:
     Script(ignore_sigterm=True).write(script_file)
-    async with pool_of(1) as pool:
+    async with pool_of(1, silence_limit_s=3.0) as pool:
         first = engine_pids(pool)
         Script(faults=(Fault(FaultKind.HANG),)).write(script_file)
 
@@ -143,7 +148,7 @@ async def test_an_engine_that_hangs_and_ignores_the_polite_request_is_killed_and
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes without asking them")
 @pytest.mark.parametrize("cancelled_again", [False, True])
 async def test_a_worker_that_is_told_to_end_leaves_no_engine_whatever_they_do(
-    pool_of: Callable[[int], Any], script_file: Path, cancelled_again: bool
+    pool_of: Callable[..., Any], script_file: Path, cancelled_again: bool
 ) -> None:
     Script(ignore_sigterm=True, seconds=FOR_EVER_S).write(script_file)
     pids: list[int] = []
@@ -206,7 +211,7 @@ async def test_an_engine_ends_when_its_lifeline_does(tmp_path: Path) -> None:
 
 
 async def test_under_random_faults_every_job_ends_and_nothing_is_left(
-    pool_of: Callable[[int], Any], script_file: Path
+    pool_of: Callable[..., Any], script_file: Path
 ) -> None:
     kinds = (
         FaultKind.CRASH, FaultKind.HANG, FaultKind.OUT_OF_MEMORY, FaultKind.DEVICE_LOST, FaultKind.NODE_FAILURE,
@@ -214,7 +219,7 @@ async def test_under_random_faults_every_job_ends_and_nothing_is_left(
         FaultKind.START_FAILURE,
     )  # fmt: skip
     pids: set[int] = set()
-    async with pool_of(2) as pool:
+    async with pool_of(2, silence_limit_s=1.5) as pool:
         Script(seconds=0.05, faults=tuple(Fault(kind, times=None, chance=0.04) for kind in kinds)).write(script_file)
 
         async def render(seed: int) -> int:

@@ -313,7 +313,8 @@ async def test_a_picture_of_nan_is_told_without_the_node_pack_too(tiny: Any, bas
         )
         with pytest.raises(ImageNotFinite):
             await pool.render(task)
-    assert (tmp_path / "engine.log").read_text(encoding="utf-8").count("Prompt executed") == 2
+    # Not by what it says at the end of a prompt: it may be told to end before that is written.
+    assert (tmp_path / "engine.log").read_text(encoding="utf-8").count("got prompt") == 2
 
 
 async def test_after_all_of_this_a_good_job_is_rendered(client: EngineClient) -> None:

@@ -50,7 +50,9 @@ async def test_a_job_whose_engine_fails_is_done_by_another_and_the_first_is_rest
     two: list[EngineSettings], sampler_graph: Build, play: Play, until: Until, kind: FaultKind
 ) -> None:
     job = Job(sampler_graph())
-    async with all_ready(EnginePool(two, silence_limit_s=1), until) as pool:
+    # A second of a machine that stands still would look like an engine that hangs.
+    silence_limit_s = 3.0 if kind is FaultKind.HANG else None
+    async with all_ready(EnginePool(two, silence_limit_s=silence_limit_s), until) as pool:
         play(faults=(Fault(kind),))
 
         assert len(await pool.render(job.task())) == 1
