@@ -42,6 +42,8 @@ STRUCK_OUT = "(secret)"
 #: Characters of a message that are kept of its beginning and of its end, where an exception says what it is. They are
 #: looked at one by one on the event loop: 20 ms for all of them.
 LONGEST_BEGINNING, LONGEST_END = 24_000, 8_000
+#: On the terminal, behind the time.
+LINE = "<level>{level: <7}</level> <level>{message}</level>"
 STANDARD_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 
 
@@ -144,7 +146,8 @@ def _write_json(message: "Message") -> None:
 
 
 def _tell(file: Path, error: OSError) -> None:
-    _write(f"{datetime.now():%H:%M:%S} WARNING {_lost(file, error)}\n")  # noqa: DTZ005 - as in the other lines
+    time = "" if _goes_to_journal() else f"{datetime.now():%H:%M:%S} "  # noqa: DTZ005 - as in the other lines
+    _write(f"{time}WARNING {_lost(file, error)}\n")
 
 
 def _tell_in_json(file: Path, error: OSError) -> None:
@@ -193,11 +196,21 @@ def set_up(folder: Path | None, *, console_level: str = "INFO", console_format: 
         ) from error
 
 
+def _goes_to_journal() -> bool:
+    """Whether standard error is what systemd has connected to its journal, which has the time of each line itself."""
+    device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        stat = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):  # no file
+        return False
+    return (device, inode) == (str(stat.st_dev), str(stat.st_ino))
+
+
 def _add_terminal(level: str) -> None:
     logger.add(
         # The stream at that moment: a live view replaces it. Windows needs loguru's own handling of colours.
         sys.stderr if sys.platform == "win32" else _write,
         level=level,
         colorize=sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb",
-        format="<green>{time:HH:mm:ss}</green> <level>{level: <7}</level> <level>{message}</level>",
+        format=LINE if _goes_to_journal() else f"<green>{{time:HH:mm:ss}}</green> {LINE}",
     )

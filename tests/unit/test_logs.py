@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +104,24 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
     (tmp_path / "logs").touch()
     with pytest.raises(ConfigError, match="cannot be written"):
         logs.set_up(tmp_path / "logs")
+
+
+@pytest.mark.usefixtures("log")
+@pytest.mark.parametrize("is_journal", [True, False])
+def test_lines_of_a_service_have_the_time_of_systemds_journal_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_journal: bool
+) -> None:
+    with (tmp_path / "terminal").open("w+") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        stat = os.fstat(terminal.fileno())
+        # What a program started by a service inherits names the service's stream, not that of the program itself.
+        monkeypatch.setenv("JOURNAL_STREAM", f"{stat.st_dev}:{stat.st_ino + (not is_journal)}")
+        logs.set_up(None)
+        logger.info("A line")
+        terminal.seek(0)
+        line = terminal.read()
+    assert re.fullmatch(r"(\d\d:\d\d:\d\d )?INFO    A line\n", line)
+    assert line.startswith("INFO") is is_journal
 
 
 @pytest.mark.usefixtures("log")

@@ -120,7 +120,7 @@ class SafetyGate:
         return Verdict(nsfw=finding.nsfw, csam=finding.csam, replacement=replacement)
 
     def _on_down(self, reason: WorkerError, _pause_s: float) -> None:
-        self.down = f"the safety checker is down: {reason.message.splitlines()[0]}"
+        self.down = f"the safety checker is down: {reason.message.splitlines()[0].rstrip('.')}"
 
     async def _live(self) -> None:
         """One life of the child, from launch to end. Raises SafetyUnavailable with the reason of the end."""
@@ -171,11 +171,13 @@ class SafetyGate:
             raise
         except Exception as error:
             # The state of the child is unknown: it is replaced, and the image has one check less.
-            lost = SafetyUnavailable(f"The safety checker failed: {type(error).__name__}: {error}.")
+            lost = SafetyUnavailable(f"The safety checker failed: {type(error).__name__}: {str(error).rstrip('.')}.")
             self._failed(waiting, lost)
             raise lost from error
         if finding is None:
-            self._failed(waiting, SafetyUnavailable(f"The safety checker failed: {answer.get('error')}."))
+            self._failed(
+                waiting, SafetyUnavailable(f"The safety checker failed: {str(answer.get('error')).rstrip('.')}.")
+            )
             return False
         self._settle(waiting)
         if not waiting.found.done():

@@ -58,7 +58,7 @@ class ServiceRecord:
     def complaint(self, before: Mapping[str, float]) -> str:
         """Why the engine is to be given up; nothing where it serves well. `before`: the speeds of the one before."""
         if self.never_starts:
-            return f"it does not start: {self.never_starts}"
+            return f"it does not start: {self.never_starts.rstrip('.')}"
         if self.losses >= MOST_LOSSES:
             return f"it was lost {self.losses} times"
         if self.not_finite >= max(MOST_NOT_FINITE, NOT_FINITE_SHARE * (self.done + self.not_finite)):

@@ -36,4 +36,4 @@ class ModelCooldowns:
         breaker = self._breakers.get(model)
         if breaker is None or not breaker.is_open(now):
             return None
-        return SizeLimit(0, f"it broke {breaker.limit} engines in a row, the last by: {breaker.reason}")
+        return SizeLimit(0, f"it broke {breaker.limit} engines in a row, the last by: {breaker.reason.rstrip('.')}")

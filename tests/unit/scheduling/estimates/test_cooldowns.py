@@ -6,10 +6,11 @@ from worker.scheduling.estimates.cooldowns import BREAKER, MOST_MODELS, ModelCoo
 
 def test_a_model_that_breaks_engines_in_a_row_is_not_offered_with_the_reason_and_comes_back():
     cooldowns = ModelCooldowns(lambda: CircuitBreaker(limit=3, open_s=100))
-    assert [cooldowns.failed("a", now, "it crashed") for now in (0, 1, 2)] == [False, False, True]
+    assert [cooldowns.failed("a", now, "It crashed.") for now in (0, 1, 2)] == [False, False, True]
     limit = cooldowns.limit_of("a", 50)
     assert limit is not None
-    assert (limit.pixels, "it crashed" in limit.reason) == (0, True)
+    # Part of a sentence with a full stop of its own.
+    assert (limit.pixels, limit.reason.endswith("the last by: It crashed")) == (0, True)
     assert cooldowns.limit_of("b", 50) is None
     assert cooldowns.limit_of("a", 102) is None
 
