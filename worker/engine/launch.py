@@ -78,9 +78,10 @@ def main() -> None:
     comfyui, *arguments = sys.argv[1:]
     die_with_parent()
     print_whatever_happens()
-    # By its path: the engine's environment has no package `worker`.
-    trace = Path(__file__).with_name("trace_log.py")
-    runpy.run_path(str(trace))["keep_trace"]()
+    # By their paths: the engine's environment has no package `worker`.
+    here = Path(__file__)
+    runpy.run_path(str(here.with_name("child_log.py")))["stay_with_log"](1, 2)
+    runpy.run_path(str(here.with_name("trace_log.py")))["keep_trace"]()
     script = os.path.join(comfyui, "main.py")  # noqa: PTH118 - main.py compares this with its own idea of a path
     sys.path[0] = comfyui
     sys.argv = [script, *arguments]

@@ -20,7 +20,7 @@ import psutil
 import yaml
 from loguru import logger
 
-from worker.engine import trace_log
+from worker.engine import child_log, trace_log
 from worker.engine.command_flags import LAUNCHER, flags_of, taken
 from worker.engine.loopback import loopback_client
 from worker.engine.nan_log import NAN_WARNINGS
@@ -225,6 +225,7 @@ class EngineProcess:
             {
                 **NAN_WARNINGS,
                 TOKEN_VARIABLE: self.token,
+                child_log.VARIABLE: str(settings.log_file.absolute()),
                 trace_log.VARIABLE: str(trace_log.trace_of(settings.log_file)),
                 **settings.environment,
             }

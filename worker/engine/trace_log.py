@@ -3,6 +3,7 @@
 Standard library only, and nothing of the worker: it runs in the engine's environment, before anything of ComfyUI does.
 """
 
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -23,10 +24,29 @@ def trace_of(log: Path) -> Path:
 
 
 class _NeverFails(logging.handlers.RotatingFileHandler):
-    """A log that can't be written is none: a full disk fails no job, and says nothing into the child's output."""
+    """A log that can't be written is none: a full disk fails no job, and says nothing into the child's output.
+
+    One that was moved or deleted is begun anew.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream, file = self.stream, Path(self.baseFilename)
+        if stream is not None and not _is_in_place(file, stream.fileno()):
+            self.stream = None  # the next line opens the file
+            with contextlib.suppress(OSError):
+                stream.close()
+                file.parent.mkdir(parents=True, exist_ok=True)
+        super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the name is logging's
         return
+
+
+def _is_in_place(file: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(file.stat(), os.fstat(descriptor))
+    except OSError:
+        return False
 
 
 def keep_trace() -> None:

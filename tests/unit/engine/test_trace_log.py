@@ -71,3 +71,22 @@ def test_without_the_variable_nothing_is_written(tmp_path: Path) -> None:
 )
 def test_a_trace_lies_beside_its_log(tmp_path: Path, log: str, trace: str) -> None:
     assert trace_of(tmp_path / log) == tmp_path / trace
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there no file that is open can be moved or deleted")
+def test_a_trace_that_was_moved_or_deleted_is_begun_anew(tmp_path: Path) -> None:
+    code = """
+import logging, os, shutil
+logging.error("first")
+os.makedirs("logs/old")
+trace = os.environ["AIWORKER_TRACE_LOG"]
+os.rename(trace, "logs/old/trace.log")
+logging.error("second")
+shutil.rmtree(os.path.dirname(trace))
+logging.error("third")
+"""
+    trace = tmp_path / "kept" / "trace_1.log"
+    trace.parent.mkdir()
+    child(tmp_path, code, AIWORKER_TRACE_LOG=str(trace))
+    assert "first" in (tmp_path / "logs" / "old" / "trace.log").read_text(encoding="utf-8")
+    assert ["third" in line for line in trace.read_text(encoding="utf-8").splitlines()] == [True]

@@ -110,7 +110,9 @@ def test_few_failures_are_accidents_and_many_are_the_engines(counts: dict[str, i
 
 
 def test_why_an_engine_does_not_start_is_part_of_a_sentence() -> None:
-    assert ServiceRecord(never_starts="It ended with code 1.").complaint({}) == "it does not start: It ended with code 1"
+    assert (
+        ServiceRecord(never_starts="It ended with code 1.").complaint({}) == "it does not start: It ended with code 1"
+    )
 
 
 def measured(seconds: float, *, jobs: int, kinds: int = 2) -> ServiceRecord:

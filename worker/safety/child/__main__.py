@@ -15,9 +15,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--aesthetic", type=Path, help="weights of the aesthetic estimator, there or to come")
     arguments = parser.parse_args()
-    # By its path: the engine's environment has no package `worker`.
+    # By their paths: the engine's environment has no package `worker`.
     launch = Path(__file__).resolve().parents[2] / "engine" / "launch.py"
     runpy.run_path(str(launch))["kill_with_parent"]()
+    runpy.run_path(str(launch.with_name("child_log.py")))["stay_with_log"](2)
     runpy.run_path(str(launch.with_name("trace_log.py")))["keep_trace"]()
     service.serve(partial(image_checks.build, arguments.device, aesthetic.Estimator(arguments.aesthetic)))
 
