@@ -1,6 +1,7 @@
-"""Fixtures every kind of test may use, and the rule that nothing is skipped."""
+"""Fixtures every kind of test may use, the rule that nothing is skipped, and signals that reach what tests start."""
 
 import os
+import signal
 import sys
 from collections.abc import Generator
 from dataclasses import replace
@@ -39,6 +40,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(item.get_closest_marker(name) for name in WITH_PROCESSES):
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start hear Ctrl-C and the end of their terminal, however pytest was started.
+
+    A program that is started by nohup, or in the background of a script, ignores these signals, and so would all that
+    it starts. A handler is not handed on: this process goes on as before, its children have the default.
+    """
+    for name in ("SIGINT", "SIGHUP", "SIGQUIT"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.hookimpl(wrapper=True)

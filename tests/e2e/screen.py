@@ -76,8 +76,6 @@ def on_terminal(
     """`python -m worker.cli ARGUMENTS` on a terminal of its own; ended with the block."""
     pid, terminal = pty.fork()
     if pid == 0:
-        # Tests started in the background of a script inherit that Ctrl-C is ignored; a terminal's programs do not.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.chdir(folder)
         os.execve(sys.executable, [sys.executable, "-m", "worker.cli", *arguments], dict(environment))
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
