@@ -1,5 +1,6 @@
 """Fixtures every kind of test may use, the rule that nothing is skipped, and signals that reach what tests start."""
 
+import gc
 import os
 import signal
 import sys
@@ -52,6 +53,17 @@ def pytest_configure() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Thousands of tests and all their modules are there to stay: the garbage collector never walks them."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)
