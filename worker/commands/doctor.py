@@ -76,6 +76,8 @@ def examine(config: Path | None, *, from_environment: bool, offline: bool) -> It
     began = time.monotonic()
     runtime = Runtime.locate()
     yield _runtime()
+    for concern in concerns_here(runtime.folder):
+        yield Finding("folder", Rating.DOUBTFUL, concern)
     try:
         loaded = load_settings(config, from_environment=from_environment, warn=False)
     except WorkerError as error:
@@ -83,8 +85,6 @@ def examine(config: Path | None, *, from_environment: bool, offline: bool) -> It
         return
     python = loaded.data.comfyui_python or Shelf(runtime).runtime_for(own=own_engine(loaded.data)).engine_python
     yield _packages(runtime)
-    for concern in concerns_here(runtime.folder):
-        yield Finding("folder", Rating.DOUBTFUL, concern)
     yield _card(runtime)
     if runtime.accelerator in (Accelerator.CUDA, Accelerator.ROCM) and python.exists():
         limit_s = TORCH_TIMEOUT_OFFLINE_S - (time.monotonic() - began) if offline else TORCH_TIMEOUT_S

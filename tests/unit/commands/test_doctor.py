@@ -1,4 +1,4 @@
-"""What `doctor` says of the service."""
+"""What `doctor` says of folder and service."""
 
 import pytest
 
@@ -27,3 +27,9 @@ def test_the_service_of_this_folder_is_looked_at(monkeypatch, state, rating, say
     assert [finding.rating for finding in found] == ([] if rating is None else [rating])
     assert all(says in finding.text for finding in found)
     assert all(finding.remedy for finding in found if finding.rating is not Rating.GOOD)
+
+
+def test_a_folder_it_had_better_not_lie_in_is_named_before_there_are_settings(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "concerns_here", lambda _: ["It goes."])
+    found = list(doctor.examine(tmp_path / "none.yaml", from_environment=False, offline=True))
+    assert [finding.text for finding in found if finding.subject == "folder"] == ["It goes."]
