@@ -23,8 +23,8 @@ from worker import __version__
 ROOT = Path(__file__).resolve().parents[2]
 #: What the worker needs to run, and what launchers need.
 PARTS = (
-    "worker", "comfy_workflows", "pyproject.toml", "bridgeData_template.yaml", "CHANGELOG.md", "LICENSE", "README.md",
-    "horde-bridge.sh", "horde-bridge.cmd", "update-runtime.sh", "update-runtime.cmd",
+    "worker", "comfy_workflows", "containers", "pyproject.toml", "bridgeData_template.yaml", "CHANGELOG.md", "LICENSE",
+    "README.md", "horde-bridge.sh", "horde-bridge.cmd", "update-runtime.sh", "update-runtime.cmd",
 )  # fmt: skip
 NEWER = "99.0.0"
 
@@ -115,7 +115,7 @@ def add(packed: tarfile.TarFile, name: str, content: bytes, *, executable: bool 
 
 @pytest.fixture
 def installed(pristine: Path, tmp_path: Path, forge: Forge) -> Path:
-    """A worker's folder with its owner's files, a template of his among ours."""
+    """A worker's folder with its owner's files, a template and secrets of his among ours."""
     folder = tmp_path / "my worker"
     shutil.copytree(pristine, folder)
     (folder / "bridgeData.yaml").write_text(f"# mine\nupdate_source: {forge.url}\ndreamer_name: Fox\n")
@@ -124,6 +124,10 @@ def installed(pristine: Path, tmp_path: Path, forge: Forge) -> Path:
     own = folder / "comfy_workflows" / "mine" / "portrait"
     own.mkdir(parents=True)
     (own / "manifest.yaml").write_text("serves: {}\n")
+    secret = folder / "containers" / "secrets" / "api_key"
+    secret.parent.mkdir()
+    secret.write_text("a key\n")
+    secret.chmod(0o600)
     forge.drips.clear()
     return folder
 
@@ -143,7 +147,8 @@ def version(folder: Path) -> str:
 
 
 def owners(folder: Path) -> dict[str, bytes]:
-    names = ("bridgeData.yaml", "models/m.bin", "comfy_workflows/mine/portrait/manifest.yaml")
+    template = "comfy_workflows/mine/portrait/manifest.yaml"
+    names = ("bridgeData.yaml", "models/m.bin", template, "containers/secrets/api_key")
     return {name: (folder / name).read_bytes() for name in names}
 
 

@@ -29,7 +29,8 @@ from worker.update.switch import FOLDER, OWNERS, Journal, leave_copy, read_journ
 PROBE_LIMIT_S: Final = 60.0
 #: What no release is without.
 _NEEDED: Final = ("worker/__init__.py", "worker/cli.py", "horde-bridge.sh", "horde-bridge.cmd")
-_TEMPLATES: Final = "comfy_workflows"
+#: Parts of a release in which owners keep files too: templates; secrets and settings for Compose.
+_SHARED: Final = ("comfy_workflows", "containers")
 _PROBE: Final = """
 import json, sys
 from pathlib import Path
@@ -86,7 +87,7 @@ async def stage(root: Path, offer: Offer, tell: Tell, *, current: str = __versio
             return Staged(offer, tuple(changes_between("".join(offer.notes), current, offer.version)), ())
         _clean(root, journal)
         ready = await _fetch(root, offer, tell)
-        _carry_templates(root, ready)
+        _carry_own_files(root, ready)
         changelog = ready / "CHANGELOG.md"
         text = changelog.read_text("utf-8", "replace") if changelog.is_file() else ""
         changes = tuple(map(visible, changes_between(text, current, offer.version))) or offer.notes
@@ -162,10 +163,10 @@ def _files_of(root: Path, version: str) -> set[str]:
     return {name for name in found if isinstance(name, str)} if isinstance(found, list) else set()
 
 
-def _carry_templates(root: Path, ready: Path) -> None:
-    """Templates that an owner has put beside ours come along; ours that are no more do not."""
+def _carry_own_files(root: Path, ready: Path) -> None:
+    """What an owner has put beside our files comes along; ours that are no more do not."""
     ours = _files_of(root, __version__)
-    for file in (root / _TEMPLATES).rglob("*"):
+    for file in (file for part in _SHARED for file in (root / part).rglob("*")):
         name = file.relative_to(root).as_posix()
         target = ready / name
         if file.is_file() and not target.exists() and name not in ours and "__pycache__" not in name:
