@@ -76,9 +76,9 @@ def show(*, name: ServiceName = None, as_json: AsJson = False) -> None:
     elif not state.installed:
         answer(f"There is no service {state.label}. `horde-bridge service install` makes one.")
     else:
-        runs = "runs" if state.active else "does not run"
+        runs = "" if state.active is None else "runs; it " if state.active else "does not run; it "
         starts = "with the machine" if state.at_boot else "at login"
-        answer(f"{state.label} {runs}; it {f'starts {starts}' if state.enabled else 'is switched off'}.")
+        answer(f"{state.label} {runs}{f'starts {starts}' if state.enabled else 'is switched off'}.")
         answer(f"{state.file}:\n\n{state.text}" if state.file else state.text)
 
 

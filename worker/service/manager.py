@@ -36,7 +36,8 @@ class State:
     file: str = ""
     installed: bool = False
     enabled: bool = False
-    active: bool = False
+    #: None: the system does not say
+    active: bool | None = False
     #: starts without a login
     at_boot: bool = False
     text: str = ""
@@ -207,8 +208,10 @@ class TaskScheduler:
             return State(self._order.label)
         text = done.stdout
         enabled = "<Enabled>false</Enabled>" not in text.split("<Settings>")[-1]
+        # Whether it runs stands in words of the system's language alone.
         return State(
-            self._order.label, installed=True, enabled=enabled, at_boot="<BootTrigger>" in text, text=text.strip()
+            self._order.label, installed=True, enabled=enabled, active=None, at_boot="<BootTrigger>" in text,
+            text=text.strip(),
         )  # fmt: skip
 
     def _schtasks(self, *arguments: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path, PureWindowsPath
 
 import pytest
 
+from worker.commands import service as service_commands
 from worker.commands.service import is_for
 from worker.errors import ConfigError
 from worker.scheduling.drain import DRAIN_LIMIT_S
@@ -316,10 +317,26 @@ def test_windows_is_told_by_schtasks(tmp_path, monkeypatch):
     tasks = TaskScheduler(ORDER)
     assert not tasks.state().installed
     state = tasks.install(start=True)
-    assert (state.installed, state.enabled, state.at_boot) == (True, True, False)
+    assert (state.installed, state.enabled, state.active, state.at_boot) == (True, True, None, False)
     assert ("schtasks", "/Run", "/TN", "horde-bridge") in told
     assert tasks.remove()
     assert not tasks.remove()
+
+
+@pytest.mark.parametrize(
+    ("active", "told"),
+    [
+        (True, "hb runs; it starts at login."),
+        (False, "hb does not run; it starts at login."),
+        (None, "hb starts at login."),
+    ],
+)
+def test_nothing_is_said_of_what_a_system_does_not_tell(monkeypatch, capsys, active, told):
+    monkeypatch.setattr(
+        service_commands, "state_of", lambda _: State("hb", installed=True, enabled=True, active=active)
+    )
+    service_commands.show()
+    assert capsys.readouterr().out.splitlines()[0] == told
 
 
 def test_windows_that_refuses_is_one_sentence(monkeypatch):
