@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from worker.demo.tinies import records
-from worker.demo.tiny.recipes import build_command, engine_tree, models_folder
+from worker.demo.tiny.recipes import TINY_MODELS, build_command, engine_tree, models_folder
 from worker.engine.client import EngineClient
 from worker.engine.install.layout import Runtime
 from worker.engine.process import EngineProcess, EngineSettings
@@ -21,6 +21,8 @@ from worker.workflows.library import Library
 from .forks import Forks
 from .studio import DEVICE_ARGUMENTS, Studio
 
+MODELS = [model.name for model in TINY_MODELS]
+
 
 @dataclass(frozen=True)
 class Tiny:
@@ -29,6 +31,24 @@ class Tiny:
     comfyui: Path
     models: Path
     python: Path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tests of one model follow one another: to read a model takes longer than most pictures of it."""
+    block = [item for item in items if _model_of(item)]
+    if not block:
+        return
+    place = items.index(block[0])
+    block.sort(key=lambda item: MODELS.index(_model_of(item)))
+    others = [item for item in items[place:] if not _model_of(item)]
+    items[place:] = [*block, *others]
+
+
+def _model_of(item: pytest.Item) -> str:
+    """The model that the test is about on the session's engine; "" for other tests."""
+    callspec = getattr(item, "callspec", None)
+    model = callspec.params.get("model") if callspec is not None and "studio" in item.fixturenames else None
+    return model if model in MODELS else ""
 
 
 @pytest.fixture(scope="session")
