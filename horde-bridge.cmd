@@ -16,6 +16,7 @@ if exist "%~dp0.updates\pending" if exist "%python_exe%" if not defined HORDE_BR
     "%~f0" %*
 )
 
+if not exist "%~dp0worker\engine\install\__main__.py" goto alone
 if not exist "%python_exe%" goto set_up
 rem The code in this folder, since an environment in a copied folder still knows the one it was copied from.
 "%python_exe%" -I -c "%install%" "%~dp0." --check >nul 2>&1
@@ -34,7 +35,13 @@ set "HORDE_BRIDGE_CALLER=1"
 call "%~dp0update-runtime.cmd" 1>&2
 set "code=%errorlevel%"
 set "HORDE_BRIDGE_CALLER="
-if not "%code%"=="0" goto stay
+if "%code%"=="0" goto start
+rem 3: a worker runs with what would be replaced. What steers that one does without the newer packages.
+if not "%code%"=="3" goto stay
+set "first=%~1"
+if not defined first goto stay
+for %%a in (run demo benchmark) do if "%first%"=="%%a" goto stay
+if "%first:~0,1%"=="-" goto stay
 goto start
 
 :show_help
@@ -44,6 +51,13 @@ exit /b 0
 :show_version
 for /f "usebackq tokens=1,3" %%a in ("%~dp0worker\__init__.py") do if "%%a"=="__version__" echo %%~b
 exit /b 0
+
+:alone
+echo ERROR: This script is of no use alone: "%~f0" has no folder "worker" beside it. 1>&2
+echo        Unpack the whole archive ^(to open it in the Explorer is not enough^), and start it there. 1>&2
+rem A window that a double click has opened can be read so; fails at once where there is none.
+if not defined CI timeout.exe /t 30 2>nul
+exit /b 1
 
 :start
 "%python_exe%" -I -m worker.cli %*

@@ -35,6 +35,7 @@ from worker.errors import ConfigError, WorkerError
 from worker.models.catalog.model_selection import custom_of, resolve_from_cache, store_of
 from worker.models.disk.store import Store
 from worker.models.installed import InstalledModels
+from worker.process.file_lock import in_use
 from worker.setup.card import MachineFacts, machine_facts
 from worker.units import GIB
 from worker.workflows.request import ServedModel
@@ -76,7 +77,7 @@ def benchmark(
     _refuse_beside_others(workers_folder(runtime.folder, loaded.environment))
     who, where = settings.dreamer_name, settings.horde_url
     home = worker_folder(runtime.folder, loaded.environment, name=who, horde_url=where)
-    with only_one(who, where, home=home), _scratch() as scratch:
+    with only_one(who, where, home=home), in_use(runtime.users), _scratch() as scratch:
         try:
             findings = asyncio.run(
                 _measure(loaded, runtime, machine, scratch, within_s=minutes * 60, full_size=full_size, cpu=cpu)

@@ -19,6 +19,7 @@ from worker.commands.options import (
 from worker.commands.output import answer_json
 from worker.errors import WorkerError
 from worker.network_variables import check_network_variables
+from worker.process.file_lock import in_use
 
 
 def demo(
@@ -38,7 +39,9 @@ def demo(
 
     at_bottom = wants_live_view(quiet, log_format)
     try:
-        arrived = run_demo(complete_runtime(), jobs=jobs, slots=slots, out=out, as_json=as_json, at_bottom=at_bottom)
+        runtime = complete_runtime()
+        with in_use(runtime.users):
+            arrived = run_demo(runtime, jobs=jobs, slots=slots, out=out, as_json=as_json, at_bottom=at_bottom)
     except WorkerError:
         if as_json:
             answer_json({"ok": False, "jobs": []})

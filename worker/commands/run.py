@@ -39,8 +39,9 @@ from worker.errors import HordeError, HordeRefused
 from worker.horde.account import check_account
 from worker.horde.client import HordeClient
 from worker.network_variables import check_network_variables
+from worker.process.file_lock import in_use
 from worker.process.orphans import end_orphans
-from worker.update.switch import in_use, takes_restart
+from worker.update.switch import takes_restart, users
 
 #: Time for the Horde to say whether it accepts key and name, in seconds. Without an answer the worker starts anyway.
 ACCOUNT_TIMEOUT_S = 3.0
@@ -82,7 +83,7 @@ def run(
     flags = DeviceFlags(amd=amd, directml=directml, cpu=cpu)
     who, where = loaded.data.dreamer_name, loaded.data.horde_url
     takes_restart(ROOT)  # of a run that was killed before it could
-    used = in_use(ROOT) if is_checkout(ROOT) else contextlib.nullcontext()
+    used = in_use(users(ROOT)) if is_checkout(ROOT) else contextlib.nullcontext()
     home = worker_folder(Runtime.locate().folder, loaded.environment, name=who, horde_url=where)
     with patient_stderr(), only_one(who, where, home=home), used:
         folder = None if no_logging else claim_log_folder(LOGS_FOLDER, who)
@@ -104,7 +105,8 @@ def run(
             logs=home if folder is None else folder.absolute(),
             home=home, reread=reread, at_bottom=wants_live_view(quiet, log_format),
         )  # fmt: skip
-        run_worker(setup)
+        with in_use(runtime.users):
+            run_worker(setup)
     if takes_restart(ROOT):
         start_again()
 

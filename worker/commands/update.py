@@ -19,11 +19,12 @@ from worker.config.schema import BridgeData
 from worker.engine.install.layout import ROOT, is_checkout
 from worker.errors import ConfigError, WorkerError
 from worker.network_variables import check_network_variables
+from worker.process.file_lock import is_in_use
 from worker.setup.terminal import agreed, is_terminal
 from worker.update.fetch import Tell
 from worker.update.releases import CHANNELS, Offer
 from worker.update.stage import Staged, forget_staged, look, roll_back, stage
-from worker.update.switch import FOLDER, is_in_use, read_journal
+from worker.update.switch import FOLDER, read_journal, users
 
 #: A switch moves folders on one disk, or a clone forward.
 SWITCH_LIMIT_S = 180.0
@@ -127,7 +128,7 @@ def _wants(offer: Offer) -> bool:
 
 def _take(root: Path, version: str) -> str:
     """Switch now, or say when it will be."""
-    if is_in_use(root):
+    if is_in_use(users(root)):
         return f"Version {version} lies ready; the worker takes it at its next start (`horde-bridge finish`)."
     command = [sys.executable, "-I", "-c", _SWITCH, str(root / FOLDER / "code"), str(root), "update"]
     try:

@@ -7,8 +7,8 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -63,6 +63,46 @@ async def locked(file: Path) -> AsyncIterator[bool]:
         yield waited
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def in_use(users: Path) -> Iterator[None]:
+    """Say in the folder `users` that this process uses something, until the block or the process ends.
+
+    Nothing is said where that can't be written.
+    """
+    descriptor = None
+    file = users / f"{os.getpid()}.lock"
+    with contextlib.suppress(OSError):
+        users.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        lock(descriptor)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+
+def is_in_use(users: Path) -> bool:
+    """Whether a process has said so there and runs. What killed ones left behind is removed."""
+    for file in users.glob("*.lock"):
+        try:
+            descriptor = os.open(file, os.O_RDWR)
+        except OSError:
+            continue
+        try:
+            if not lock(descriptor):
+                return True
+        except OSError:
+            continue
+        finally:
+            os.close(descriptor)
+        with contextlib.suppress(OSError):
+            file.unlink()
+    return False
 
 
 def _open(file: Path) -> int | None:

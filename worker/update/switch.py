@@ -12,19 +12,18 @@ A version that was started `MOST_STARTS` times without serving gives its place b
 version and are never touched. Standard library only: this must run when everything else is half exchanged.
 """
 
-import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from worker.git_variables import ASTRAY
-from worker.process.file_lock import lock
+from worker.process.file_lock import is_in_use
 from worker.whole_file import move_whole, write_whole
 
 FOLDER: Final = ".updates"
@@ -92,41 +91,9 @@ def write_journal(root: Path, journal: Journal) -> None:
         (folder / MARKER).unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def in_use(root: Path) -> Iterator[None]:
-    """Say that a worker runs from this folder, until the block or the process ends; where that can be written."""
-    descriptor = None
-    with contextlib.suppress(OSError):
-        folder = root / FOLDER / "running"
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / f"{os.getpid()}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-        lock(descriptor)
-    try:
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-            with contextlib.suppress(OSError):
-                (root / FOLDER / "running" / f"{os.getpid()}.lock").unlink()
-
-
-def is_in_use(root: Path) -> bool:
-    """Whether a worker runs from this folder. What killed ones left behind is removed."""
-    for file in (root / FOLDER / "running").glob("*.lock"):
-        try:
-            descriptor = os.open(file, os.O_RDWR)
-        except OSError:
-            continue
-        try:
-            if not lock(descriptor):
-                return True
-        except OSError:
-            continue
-        finally:
-            os.close(descriptor)
-        with contextlib.suppress(OSError):
-            file.unlink()
-    return False
+def users(root: Path) -> Path:
+    """Where workers that run from this folder say so."""
+    return root / FOLDER / "running"
 
 
 def step(root: Path, *, starting: bool) -> str:
@@ -145,7 +112,7 @@ def step(root: Path, *, starting: bool) -> str:
             write_journal(root, replace(journal, starts=journal.starts + 1))
             return ""
         journal = returning(journal)
-    if journal.phase == "staged" and is_in_use(root):
+    if journal.phase == "staged" and is_in_use(users(root)):
         return f"Version {journal.version} waits until no worker of this folder runs."
     write_journal(root, replace(journal, phase="switching"))
     _exchange(root, journal)

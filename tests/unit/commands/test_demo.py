@@ -1,6 +1,7 @@
 """What `demo` answers when it can't begin."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from worker import logs
 from worker.cli import app_of
 from worker.commands import demo as command
 from worker.demo import run
+from worker.engine.install import Runtime
 from worker.errors import EngineStartFailed, RuntimeMissing, WorkerError
 
 
@@ -25,10 +27,12 @@ def failing(error: WorkerError) -> Any:
     [(True, RuntimeMissing("The runtime is incomplete.")), (False, EngineStartFailed("The engine ended."))],
 )
 def test_a_demo_that_fails_before_its_first_job_answers_in_json_too(
-    missing: bool, error: WorkerError, monkeypatch: pytest.MonkeyPatch
+    missing: bool, error: WorkerError, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(logs, "set_up", lambda *_, **__: None)
-    monkeypatch.setattr(command, "complete_runtime", failing(error) if missing else lambda: None)
+    monkeypatch.setattr(
+        command, "complete_runtime", failing(error) if missing else lambda: Runtime.locate(tmp_path, {})
+    )
     monkeypatch.setattr(run, "run_demo", failing(error))
 
     result = CliRunner().invoke(app_of(), ["demo", "--json"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from worker.process.file_lock import in_use, is_in_use
 from worker.update.switch import (
     FOLDER,
     MARKER,
@@ -19,13 +20,12 @@ from worker.update.switch import (
     SwitchFailed,
     confirm,
     git,
-    in_use,
-    is_in_use,
     leave_copy,
     main,
     read_journal,
     returning,
     step,
+    users,
     write_journal,
 )
 
@@ -113,11 +113,11 @@ def test_an_owner_returns_and_nothing_of_the_new_version_stays(tmp_path):
 
 def test_nothing_changes_places_while_a_worker_runs(tmp_path):
     install(tmp_path)
-    with in_use(tmp_path):
-        assert is_in_use(tmp_path)
+    with in_use(users(tmp_path)):
+        assert is_in_use(users(tmp_path))
         assert "waits" in step(tmp_path, starting=True)
         assert read(tmp_path) == OLD | OWN
-    assert not is_in_use(tmp_path)
+    assert not is_in_use(users(tmp_path))
     step(tmp_path, starting=True)
     assert read(tmp_path) == NEW | OWN
 
@@ -126,7 +126,7 @@ def test_what_a_killed_worker_leaves_keeps_nobody_waiting(tmp_path):
     install(tmp_path)
     (tmp_path / FOLDER / "running").mkdir()
     (tmp_path / FOLDER / "running" / "99999.lock").touch()
-    assert not is_in_use(tmp_path)
+    assert not is_in_use(users(tmp_path))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"phase": "trial"}', '{"phase": "trial", "parts": 3}', "\x00"])

@@ -85,6 +85,11 @@ class Runtime:
         return self.folder / "logs"
 
     @property
+    def users(self) -> Path:
+        """Where workers that run with these environments say so."""
+        return self.folder / "running"
+
+    @property
     def scratch(self) -> Path:
         """Downloads and half-made things of the run that holds the lock; removed at its end."""
         return self.folder / "scratch"
