@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # horde-bridge.sh for AMD cards, whether or not one is found now.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh SCRIPT`
 set -u
 
 script=$(readlink -f -- "${BASH_SOURCE[0]}" 2>/dev/null) || script=${BASH_SOURCE[0]}

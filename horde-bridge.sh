@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Starts the worker; sets it up first if anything is missing or outdated. Options: ./horde-bridge.sh --help
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh SCRIPT`
 set -u
 
 # Messages name the commands as they were typed: worker/as_typed.py.
@@ -7,6 +8,10 @@ export HORDE_BRIDGE_LAUNCHER=${HORDE_BRIDGE_LAUNCHER:-horde-bridge.sh}
 
 script=$(readlink -f -- "${BASH_SOURCE[0]}" 2>/dev/null) || script=${BASH_SOURCE[0]}
 here=$(cd -- "$(dirname -- "$script")" && pwd -P) || exit 1
+if ! pwd -P >/dev/null 2>&1; then
+    echo "ERROR: The folder that this was started in is gone. Change into one that is there (cd), then try again." >&2
+    exit 1
+fi
 runtime=${AIWORKER_RUNTIME_DIR:-$here/runtime}
 # Set by the launcher for a certain kind of card.
 accelerator=${HORDE_BRIDGE_ACCELERATOR:+--$HORDE_BRIDGE_ACCELERATOR}
@@ -28,6 +33,12 @@ sys.exit(main())' "$here" "$@"
 sys.path.insert(0, sys.argv[1] + "/.updates/code")
 from worker.update.switch import main
 sys.exit(main())' "$here" "$@" || exit
+fi
+
+if [ ! -e "$here/worker/engine/install/__main__.py" ]; then
+    echo "ERROR: This script is of no use alone: $here lacks the folder worker beside it." >&2
+    echo "       Clone the repository, or unpack the whole archive, and start it there." >&2
+    exit 1
 fi
 
 is_complete() {
@@ -72,7 +83,15 @@ if ! is_complete; then
         sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$here/worker/__init__.py"
         exit
     fi
-    set_up || exit
+    set_up
+    code=$?
+    # 3: a worker runs with what would be replaced. What steers that one does without the newer packages.
+    case $code-${1:-run} in
+        0-*) ;;
+        3-run | 3-demo | 3-benchmark | 3--*) exit "$code" ;;
+        3-*) ;;
+        *) exit "$code" ;;
+    esac
 fi
 
 # In the owner's folder, where bridgeData.yaml is; exec, so that signals reach the worker itself.

@@ -5,14 +5,15 @@ setlocal EnableExtensions DisableDelayedExpansion
 rem Messages name the commands as they were typed: worker/as_typed.py.
 if not defined HORDE_BRIDGE_LAUNCHER set "HORDE_BRIDGE_LAUNCHER=horde-bridge.cmd"
 set "managed=3.11"
+if not exist "%~dp0worker\engine\install\__main__.py" goto alone
 set "runtime=%~dp0runtime"
 if defined AIWORKER_RUNTIME_DIR set "runtime=%AIWORKER_RUNTIME_DIR%"
-set "is_of_use=import sys; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32))"
+set "is_of_use=import sys, bz2, ctypes, lzma, sqlite3, ssl, sysconfig; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32 and sys.implementation.name == 'cpython' and not sysconfig.get_config_var('Py_GIL_DISABLED')))"
 rem One line, since a batch file can't hand over more. The dot after %~dp0 keeps its last backslash from the quote.
 set "install=import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('worker.engine.install', run_name='__main__', alter_sys=True)"
 
 rem torch-directml has no build for 3.13.
-for %%a in (%*) do if "%%~a"=="--directml" set "is_of_use=import sys; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 12) and sys.maxsize > 2**32))"
+for %%a in (%*) do if "%%~a"=="--directml" set "is_of_use=import sys, bz2, ctypes, lzma, sqlite3, ssl, sysconfig; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 12) and sys.maxsize > 2**32 and sys.implementation.name == 'cpython' and not sysconfig.get_config_var('Py_GIL_DISABLED')))"
 
 if defined PYTHON goto named
 
@@ -71,6 +72,13 @@ goto stay
 
 :only_asked
 echo worker: not there yet; there is no Python 3.10 to 3.13, and update-runtime will fetch one.
+exit /b 1
+
+:alone
+echo ERROR: This script is of no use alone: "%~f0" has no folder "worker" beside it. 1>&2
+echo        Unpack the whole archive ^(to open it in the Explorer is not enough^), and start it there. 1>&2
+rem A window that a double click has opened can be read so; fails at once where there is none.
+if not defined CI timeout.exe /t 30 2>nul
 exit /b 1
 
 :launcher

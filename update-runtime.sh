@@ -1,18 +1,30 @@
 #!/usr/bin/env bash
 # Sets up what the worker needs, or repairs and updates it. All options: ./update-runtime.sh --help
 # The Python is PYTHON if that is set, else the first of a list, else one that is fetched into the runtime folder.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh SCRIPT`
 set -u
 
 script=$(readlink -f -- "${BASH_SOURCE[0]}" 2>/dev/null) || script=${BASH_SOURCE[0]}
 here=$(cd -- "$(dirname -- "$script")" && pwd -P) || exit 1
+if ! pwd -P >/dev/null 2>&1; then
+    echo "ERROR: The folder that this was started in is gone. Change into one that is there (cd), then try again." >&2
+    exit 1
+fi
+if [ ! -e "$here/worker/engine/install/__main__.py" ]; then
+    echo "ERROR: This script is of no use alone: $here lacks the folder worker beside it." >&2
+    echo "       Clone the repository, or unpack the whole archive, and start it there." >&2
+    exit 1
+fi
 runtime=${AIWORKER_RUNTIME_DIR:-$here/runtime}
 runtime=${runtime/#\~/${HOME:-}}
+case $runtime in /*) ;; *) runtime=$PWD/$runtime ;; esac
 managed=3.11
 # Messages name the commands as they were typed: worker/as_typed.py.
 export HORDE_BRIDGE_LAUNCHER=${HORDE_BRIDGE_LAUNCHER:-horde-bridge.sh}
 
+# Packages are built for CPython with its lock; pyenv leaves modules out whose libraries were not there to build with.
 is_of_use() {
-    "$1" -I -c 'import sys; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32))' >/dev/null 2>&1 || return
+    "$1" -I -c 'import sys, bz2, ctypes, lzma, sqlite3, ssl, sysconfig; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32 and sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")))' >/dev/null 2>&1 || return
     # torch-directml has no build for 3.13.
     [ -z "${directml:-}" ] || "$1" -I -c 'import sys; sys.exit(sys.version_info[:2] > (3, 12))' >/dev/null 2>&1
 }
@@ -85,7 +97,7 @@ done
 if [ -n "${PYTHON:-}" ]; then
     python=$PYTHON
     if ! is_of_use "$python"; then
-        echo "ERROR: PYTHON is $PYTHON, which is no 64-bit Python 3.10 to 3.13." >&2
+        echo "ERROR: PYTHON is $PYTHON, which is no complete 64-bit CPython 3.10 to 3.13 (with bz2, ctypes, lzma, sqlite3, ssl)." >&2
         how_to_get_python | sed 's/^/       /' >&2
         exit 1
     fi

@@ -148,6 +148,78 @@ def test_the_rocm_scripts_set_up_for_rocm(place):
     assert json.loads(done.stdout)["arguments"] == ["--rocm", "--dev"]
 
 
+@pytest.mark.parametrize("missing", ["_ctypes", "_ssl", "_sqlite3", "_lzma", "_bz2"])
+def test_a_python_that_was_built_without_a_module_is_passed_by(missing):
+    """pyenv leaves out what it finds no library for; the set-up, or the first job, ended in a traceback."""
+    check = re.search(r"-I -c '(import sys, .+)' >", (ROOT / "update-runtime.sh").read_text())[1]
+    without = f"import sys; sys.modules[{missing!r}] = None; "
+    assert subprocess.run([sys.executable, "-I", "-c", check], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-I", "-c", without + check], check=False, capture_output=True).returncode
+
+
+@pytest.mark.parametrize(
+    "other", ["sys.implementation.name = 'pypy'", "import sysconfig; sysconfig.get_config_var = lambda _: 1"]
+)
+def test_a_python_that_no_package_is_built_for_is_passed_by(other):
+    check = re.search(r"-I -c '(import sys, .+)' >", (ROOT / "update-runtime.sh").read_text())[1]
+    assert subprocess.run([sys.executable, "-I", "-c", f"import sys; {other}; {check}"], check=False).returncode == 1
+
+
+def test_a_python_is_fetched_into_a_runtime_folder_that_is_named_from_here(place):
+    python = place.elsewhere / "rt" / "python" / "cpython-3.11.1" / "bin" / "python3"
+    program(python, f'exec {sys.executable} "$@"')
+    python.chmod(0o644)
+    (place.elsewhere / "rt" / ".lock").touch()
+    with_uv(place, f'case "$*" in *install*) chmod +x "{python}" ;; *find*) echo "{python}" ;; esac')
+    done = place.run("update-runtime.sh", AIWORKER_RUNTIME_DIR="rt")
+    assert done.returncode == 0, done.stderr
+    assert f"[{place.elsewhere}/rt/python]" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("dash") is None, reason="no dash")
+@pytest.mark.parametrize("script", sorted(path.name for path in ROOT.glob("*.sh") if path.name != "test.sh"))
+def test_a_script_that_is_started_with_sh_goes_on_in_bash(place, script):
+    """Debian's sh is dash: "Bad substitution", and nothing of a remedy."""
+    with_runtime(place, check=0)
+    (place.system / "sh").symlink_to(str(shutil.which("dash")))
+    done = subprocess.run(
+        ["sh", str(place.clone / script), "python"], cwd=place.elsewhere, capture_output=True, text=True, check=False,
+        env={"PATH": str(place.system), "HOME": str(place.elsewhere)}, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["horde-bridge.sh", "update-runtime.sh"])
+def test_a_script_without_its_folder_says_so(place, name):
+    program(place.system / "python3.11", "exit 0")  # none that might know another folder's worker
+    shutil.rmtree(place.clone / "worker")
+    done = place.run(name)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "of no use alone" in done.stderr
+    assert "unpack the whole archive" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["horde-bridge.sh", "update-runtime.sh"])
+def test_a_folder_that_is_gone_under_the_shell_is_told(place, name):
+    """Python was not found from there, and one was fetched."""
+    for python in (place.system / "python3.11", place.clone / "runtime/worker/bin/python"):
+        program(python, "exit 0")
+    gone = f'cd "{place.elsewhere}" && rmdir "{place.elsewhere}" && exec "{place.clone / name}" --check'
+    done = subprocess.run(
+        ["bash", "-c", gone], env={"PATH": f"{place.system}:/usr/bin:/bin"}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is gone. Change into one that is there" in done.stderr
+
+
+def test_a_command_of_the_environment_is_found_in_a_folder_that_no_path_can_hold(place):
+    colon = place.clone.with_name("a:b")
+    place.clone.rename(colon)
+    place.clone = colon
+    with_runtime(place, check=0)
+    assert "started as" in place.run("runtime.sh", "python").stdout
+
+
 # horde-bridge.sh
 
 WORKER_PYTHON = """
@@ -198,6 +270,18 @@ def test_a_set_up_that_fails_ends_the_start(place):
     program(place.clone / "update-runtime.sh", "exit 1")
     done = place.run("horde-bridge.sh")
     assert (done.returncode, done.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "goes_on"),
+    [("status", True), ("finish", True), ("pause", True), ("run", False), ("-v", False), ("", False), ("demo", False)],
+)
+def test_what_steers_a_running_worker_does_without_the_packages_it_keeps_from_being_replaced(place, command, goes_on):
+    with_runtime(place, check=1)
+    program(place.clone / "update-runtime.sh", "exit 3")
+    done = place.run("horde-bridge.sh", *([command] if command else []))
+    assert done.returncode == (0 if goes_on else 3)
+    assert bool(done.stdout) is goes_on
 
 
 def test_without_a_runtime_it_is_set_up(place):

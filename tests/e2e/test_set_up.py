@@ -5,6 +5,7 @@ A clone of the files that the set-up needs gets locks for wheels of some hundred
 
 import base64
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -20,8 +21,11 @@ import pytest
 from worker.engine.install import uv
 from worker.engine.install.builds import TORCH as TORCH_VERSION
 from worker.engine.install.builds import TORCHVISION
+from worker.engine.install.command import TITLES
 from worker.engine.install.layout import Runtime
+from worker.engine.install.record import Part
 from worker.engine.install.tree import LANDMARKS
+from worker.process.file_lock import in_use
 
 pytestmark = pytest.mark.e2e
 
@@ -158,6 +162,54 @@ def test_whatever_moment_it_is_killed_at_the_next_run_makes_it_whole(clone: Clon
         clone.works()
         assert "complete" in clone.set_up("--check")
     assert "Every file is as it was installed" in clone.set_up("--repair")
+
+
+def test_nothing_is_replaced_under_a_worker_that_runs(clone: Clone) -> None:
+    """After `git pull` any command in another terminal set up what is new, and the worker lost its packages."""
+    clone.set_up()
+    lock = clone.folder / "worker" / "engine" / "lock" / "worker.txt"
+    lock.write_text(lock.read_text() + "\n")
+    with in_use(clone.runtime / "running"), clone.start() as run:
+        said = run.communicate(timeout=PATIENCE_S)[0]
+    assert (run.returncode, " finish)" in said) == (3, True), said
+    clone.works()
+    assert "the lock file changed" in clone.set_up()
+
+
+@pytest.mark.parametrize("part", ["worker", "engine"])
+def test_an_environment_whose_python_does_not_run_is_made_anew(clone: Clone, tmp_path: Path, part: str) -> None:
+    """After an update of the system it may lack its library, and everything else stands as it should."""
+    clone.set_up()
+    broken = tmp_path / "python3.11"
+    broken.write_text("#!/bin/sh\necho 'libpython3.11.so.1.0: cannot open shared object file' >&2\nexit 127\n")
+    broken.chmod(0o755)
+    python = clone.runtime / part / "bin" / "python"
+    python.unlink()
+    python.symlink_to(broken)
+    state = clone.runtime / "state.json"
+    state.write_text(state.read_text().replace(json.loads(state.read_text())["python"], str(broken)))
+    assert f"{TITLES[Part(part)]}: its Python does not run (libpython3.11.so.1.0" in clone.set_up(PYTHON=None)
+    clone.works()
+
+
+def test_a_folder_whose_name_is_no_text_is_named(clone: Clone) -> None:
+    """As an old archive unpacks one."""
+    moved = clone.folder.with_name(os.fsdecode(b"w\xfcrker"))
+    clone.folder.rename(moved)
+    clone.folder = moved
+    with clone.start() as run:
+        said = run.communicate(timeout=PATIENCE_S)[0]
+    assert run.returncode == 1
+    assert "is not in UTF-8" in said
+    assert "Traceback" not in said
+
+
+def test_a_link_to_a_disk_that_is_not_mounted_is_named(clone: Clone, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "runtime")
+    with clone.start(AIWORKER_RUNTIME_DIR=str(tmp_path / "link")) as run:
+        said = run.communicate(timeout=PATIENCE_S)[0]
+    assert run.returncode == 1
+    assert f"leads to {tmp_path / 'disk' / 'runtime'}, which is not there" in said
 
 
 def test_two_at_once_do_the_work_once(clone: Clone) -> None:

@@ -23,7 +23,7 @@ from worker.config.load import LoadedConfig
 from worker.engine.cards import find_cards
 from worker.engine.install import Runtime, check
 from worker.engine.install.layout import ROOT
-from worker.engine.install.machine import KFD, Accelerator, Host, detect_card, how_to_be_let_in
+from worker.engine.install.machine import KFD, Accelerator, Host, detect_card, how_to_be_let_in, why_not_running
 from worker.engine.install.places import concerns_here
 from worker.engine.install.record import Record
 from worker.engine.install.verify import differences
@@ -75,7 +75,7 @@ def examine(config: Path | None, *, from_environment: bool, offline: bool) -> It
     """All findings, in the order in which an owner would act on them."""
     began = time.monotonic()
     runtime = Runtime.locate()
-    yield _runtime()
+    yield _runtime(runtime)
     for concern in concerns_here(runtime.folder):
         yield Finding("folder", Rating.DOUBTFUL, concern)
     try:
@@ -99,8 +99,11 @@ def examine(config: Path | None, *, from_environment: bool, offline: bool) -> It
         yield from asyncio.run(_horde(loaded))
 
 
-def _runtime() -> Finding:
-    if missing := check():
+def _runtime(runtime: Runtime) -> Finding:
+    missing = check()
+    if not missing and (why := why_not_running(runtime.engine_python)):
+        missing = [f"engine: {runtime.engine_python} does not run ({why})"]
+    if missing:
         return Finding("runtime", Rating.BAD, "; ".join(missing), "run update-runtime")
     return Finding("runtime", Rating.GOOD, "complete")
 

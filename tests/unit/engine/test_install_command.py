@@ -60,7 +60,7 @@ class Machine:
             environment = Path(words[-1])
             packages_folder(environment, VERSION).mkdir(parents=True)
             environment_python(environment).parent.mkdir(parents=True)
-            environment_python(environment).touch()
+            environment_python(environment).symlink_to(sys.executable)  # one that runs
         elif words[0] == "cache":
             pass
         elif "--target" in words:
@@ -405,10 +405,10 @@ def test_the_accelerator_is_the_owners_word_or_what_is_found(chosen, before, fou
     assert decide_accelerator(chosen, before, Card(found, "")) is decided
 
 
-def test_the_python_of_the_first_run_is_kept_while_it_exists(tmp_path):
+def test_the_python_of_the_first_run_is_kept_while_it_runs(tmp_path):
     current = Interpreter(Path("/usr/bin/python3.13"), "3.13")
     there = tmp_path / "python3.11"
-    there.touch()
+    there.symlink_to(sys.executable)
     record = Record(python=str(there), python_version="3.11")
     assert choose_interpreter(record, current, {}) == Interpreter(there, "3.11")
     assert choose_interpreter(record, current, {"PYTHON": "python3.13"}) == current
@@ -416,6 +416,9 @@ def test_the_python_of_the_first_run_is_kept_while_it_exists(tmp_path):
     assert choose_interpreter(newer, current, {}, Accelerator.ROCM) == Interpreter(there, "3.13")
     assert choose_interpreter(newer, current, {}, Accelerator.DIRECTML) == current
     there.unlink()
+    assert choose_interpreter(record, current, {}) == current
+    there.write_text("of another machine")
+    there.chmod(0o755)
     assert choose_interpreter(record, current, {}) == current
     assert choose_interpreter(Record(), current, {}) == current
 

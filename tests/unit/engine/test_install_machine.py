@@ -1,11 +1,20 @@
 """The detection of cards, on machines that are described instead of had."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from worker.engine.install.machine import Accelerator, Host, Interpreter, ask, detect_card, free_bytes
+from worker.engine.install.machine import (
+    Accelerator,
+    Host,
+    Interpreter,
+    ask,
+    detect_card,
+    free_bytes,
+    why_not_running,
+)
 
 
 def host(
@@ -148,3 +157,25 @@ def test_the_interpreter_for_environments_is_outside_of_any():
 
 def test_free_disk_is_known_for_a_folder_that_does_not_exist_yet(tmp_path):
     assert free_bytes(tmp_path / "a" / "b") > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            "#!/bin/sh\necho 'libpython3.11.so.1.0: cannot open shared object file' >&2; exit 127",
+            "libpython3.11.so.1.0",
+        ),
+        ("of another machine", "format error"),
+        ("#!/bin/sh\nexit 3", "exit 3"),
+    ],
+)
+def test_a_python_that_does_not_run_says_why(tmp_path, text, why):
+    (tmp_path / "python").write_text(text)
+    (tmp_path / "python").chmod(0o755)
+    assert why in why_not_running(tmp_path / "python")
+
+
+def test_a_python_that_runs_is_fine_and_one_that_is_gone_is_not(tmp_path):
+    assert why_not_running(Path(sys.executable)) == ""
+    assert "No such file" in why_not_running(tmp_path / "python")

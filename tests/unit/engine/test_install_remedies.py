@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from worker.engine.install.remedies import remedy_of, remedy_of_error
+from worker.engine.install.remedies import remedy_of, remedy_of_end, remedy_of_error
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,11 @@ from worker.engine.install.remedies import remedy_of, remedy_of_error
         ("Missing `Content-Type` header for `http://x/simple/`", "log in"),
         ("Because httpx was not found in the package registry", "does not have"),
         ("fatal: detected dubious ownership in repository at '/r'", "safe.directory"),
+        ("memory allocation of 16393 bytes failed", "add swap"),
+        ("IO error for operation on /m/typer: Too many open files (os error 24)", "ulimit -n"),
+        ("thread 'main' panicked: failed to spawn thread: Resource temporarily unavailable", "pids limit"),
+        ("failed to write to file `/m/.tmp`: File too large (os error 27)", "FAT32"),
+        ("OSError: [Errno 8] Exec format error: '/m/runtime/uv-1/uv'", "delete `uv-…`"),
         ("libc.so.6: version `GLIBC_2.28' not found", "too old"),
         ("ImportError: DLL load failed while importing _C", "Redistributable"),
     ],
@@ -55,3 +60,15 @@ def test_an_error_of_the_system_leads_to_what_to_do(number, advised):
 
 def test_an_unknown_error_of_the_system_leads_nowhere():
     assert remedy_of_error(OSError("no number")) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "advised"), [(-9, "memory"), (-4, "AVX"), (-11, "--repair"), (-7, "disk is full"), (-25, "ulimit -f")]
+)
+def test_a_signal_that_ended_a_command_leads_to_what_to_do(code, advised):
+    assert advised in (remedy_of_end(code) or "")
+
+
+@pytest.mark.parametrize("code", [0, 1, 137, -2, -99])
+def test_other_ends_lead_nowhere(code):
+    assert remedy_of_end(code) is None

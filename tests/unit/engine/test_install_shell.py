@@ -1,5 +1,6 @@
 """Child processes of the set-up: logs, signs of life, errors, locks, ends."""
 
+import errno
 import io
 import os
 import signal
@@ -213,6 +214,21 @@ def test_a_second_set_up_waits_for_the_first_and_says_so(tmp_path, screen, monke
     with exclusive(tmp_path / ".lock", screen):
         assert "Waiting for another set-up" in screen._stream.getvalue()
     first.communicate()
+
+
+def test_a_disk_without_locks_is_told_and_no_reason_to_stop(tmp_path, screen, monkeypatch):
+    def no_locks(_descriptor):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("worker.engine.install.shell.lock", no_locks)
+    with exclusive(tmp_path / "lock", screen):
+        assert "has no locks (No locks available)" in screen._stream.getvalue()
+
+
+def test_a_command_that_the_system_ended_is_told_by_the_signal(shell):
+    with pytest.raises(RuntimeMissing, match=r"failed \(SIGKILL\)") as raised:
+        shell.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], log="worker", remedy="Go online.")
+    assert "memory runs out" in raised.value.remedy
 
 
 def test_a_lock_that_is_never_freed_is_given_up_on(tmp_path, screen, monkeypatch):

@@ -17,8 +17,15 @@ from worker.engine.install import uv
 from worker.engine.install.builds import DIRECTML_PYTHON_MAX
 from worker.engine.install.cache import thin_out
 from worker.engine.install.environments import LOCK_FILE, Builder
-from worker.engine.install.layout import ROOT, STATE_FILE, Runtime, default_runtime_folder, runtime_folder
-from worker.engine.install.machine import Accelerator, Card, Host, Interpreter, detect_card
+from worker.engine.install.layout import (
+    ROOT,
+    STATE_FILE,
+    Runtime,
+    default_runtime_folder,
+    environment_python,
+    runtime_folder,
+)
+from worker.engine.install.machine import Accelerator, Card, Host, Interpreter, detect_card, why_not_running
 from worker.engine.install.places import concerns_here
 from worker.engine.install.plan import Step, ingredients, plan_for
 from worker.engine.install.record import Choices, Part, PartRecord, Record
@@ -29,9 +36,12 @@ from worker.engine.install.verify import differences
 from worker.engine.launch import kill_with_parent
 from worker.errors import ConfigError, RuntimeMissing
 from worker.owner_path import owner_path
+from worker.process.file_lock import is_in_use
 
 #: Set by the launcher, whose end ends the set-up too.
 LAUNCHER = "AIWORKER_LAUNCHER_PID"
+#: The exit code by which launchers know that the environments are as the worker that runs needs them.
+IN_USE = 3
 #: The Pythons that torch, ComfyUI's packages and this project all have builds for.
 PYTHON_OLDEST, PYTHON_NEWEST = (3, 10), (3, 13)
 #: Options of horde-worker-reGen's script, which have nothing to do here -> why.
@@ -44,6 +54,10 @@ TITLES = {
     Part.COMFYUI: "ComfyUI",
     Part.ENGINE: "the engine's packages, torch among them",
 }
+
+
+class RuntimeInUse(RuntimeMissing):
+    """Raised where a worker runs with what would be replaced."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -115,10 +129,10 @@ def decide_accelerator(chosen: Accelerator | None, before: Accelerator | None, f
 def choose_interpreter(
     record: Record, current: Interpreter, environ: Mapping[str, str], accelerator: Accelerator | None = None
 ) -> Interpreter:
-    """The Python for the environments: `PYTHON` (which is running this), else the one they were made with, if it is
-    still there and has a build of torch for the accelerator, else the one that is running this.
+    """The Python for the environments: `PYTHON` (which is running this), else the one they were made with, if it
+    still runs and has a build of torch for the accelerator, else the one that is running this.
     """
-    if environ.get("PYTHON") or not record.python or not record.python_version or not Path(record.python).exists():
+    if environ.get("PYTHON") or not record.python or not record.python_version or why_not_running(Path(record.python)):
         return current
     if accelerator is Accelerator.DIRECTML and version_of(record.python_version) > DIRECTML_PYTHON_MAX:
         return current
@@ -126,7 +140,9 @@ def choose_interpreter(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 complete, 1 incomplete or failed with a reason and a remedy on stderr, 2 wrong usage."""
+    """Exit code: 0 complete, 1 incomplete or failed with a reason and a remedy on stderr, 2 wrong usage, 3 nothing was
+    done since a worker runs with what would be replaced.
+    """
     options = parser().parse_args(arguments)
     screen = Screen()
     signal.signal(signal.SIGTERM, _end)
@@ -139,27 +155,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
             screen.say(f"--{former} has no effect here: {why}.")
     try:
         folder = runtime_folder(ROOT, os.environ)
+        refuse_name(folder)
         try:
             if options.collect:
                 return _collect(folder, owner_path(options.collect).absolute(), screen)
             return _check(folder, options) if options.check else _set_up(folder, options, screen)
         except OSError as error:
-            no_folder = isinstance(error, (FileExistsError, NotADirectoryError))
-            reason = "there is a file where a folder is needed" if no_folder else error.strerror or str(error)
-            raise RuntimeMissing(
-                f"{error.filename or folder}: {reason}.",
-                remedy=remedy_of_error(error)
-                or "Check the rights to that folder and the free disk, then run update-runtime again.",
-            ) from error
+            raise _told(error, folder) from error
     except (RuntimeMissing, ConfigError) as error:
         screen.say(f"ERROR: {error.message}")
         screen.say(f"       {error.remedy}")
         if options.json:
             _print({"ok": False, "error": error.message.strip(), "remedy": error.remedy})
-        return 1
+        return IN_USE if isinstance(error, RuntimeInUse) else 1
     except KeyboardInterrupt:
         screen.say("Interrupted. The next run of update-runtime makes good what is unfinished.")
         return 128 + signal.SIGINT
+
+
+def _told(error: OSError, folder: Path) -> RuntimeMissing:
+    """An error of the system, with what to do."""
+    place = Path(error.filename or folder)
+    if place.is_symlink() and not place.exists():
+        return RuntimeMissing(
+            f"{place} leads to {place.readlink()}, which is not there.",
+            remedy="Mount the disk it is on, or remove the link.",
+        )
+    no_folder = isinstance(error, (FileExistsError, NotADirectoryError))
+    reason = "there is a file where a folder is needed" if no_folder else error.strerror or str(error)
+    return RuntimeMissing(
+        f"{place}: {reason}.",
+        remedy=remedy_of_error(error)
+        or "Check the rights to that folder and the free disk, then run update-runtime again.",
+    )
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
@@ -214,7 +242,13 @@ def _set_up(folder: Path, options: argparse.Namespace, screen: Screen) -> int:
         runtime = Runtime.of(ROOT, folder, record)
         if options.repair:
             record = _without_damaged(runtime, record, Shell(screen, runtime.logs, runtime.scratch, lock))
-        steps = plan_for(ROOT, folder, record, choices)
+        steps = _with_broken(plan_for(ROOT, folder, record, choices), runtime, record)
+        if steps and is_in_use(runtime.users):
+            why = "; ".join(f"{step.part.value}: {step.reason}" for step in steps)
+            raise RuntimeInUse(
+                f"A worker runs with what would be replaced ({why}).",
+                remedy="End it first (horde-bridge finish); the next start sets up what is new.",
+            )
         # What is known of a card serves only if torch is installed for it.
         card = found if accelerator is found.accelerator else Card(accelerator, "chosen earlier or by option")
         for concern in (*concerns_here(folder), *uv.concerns(folder, os.environ)) if steps else ():
@@ -244,6 +278,16 @@ def _set_up(folder: Path, options: argparse.Namespace, screen: Screen) -> int:
     return 0
 
 
+def _with_broken(steps: Sequence[Step], runtime: Runtime, record: Record) -> tuple[Step, ...]:
+    """The steps, and one for each environment that stands as it should and whose Python does not run."""
+    found = {step.part: step for step in steps}
+    pythons = {Part.WORKER: environment_python(runtime.folder / "worker"), Part.ENGINE: runtime.engine_python}
+    for part, python in pythons.items():
+        if part in record.parts and part not in found and (why := why_not_running(python)):
+            found[part] = Step(part, f"its Python does not run ({why})")
+    return tuple(found[part] for part in Part if part in found)
+
+
 def _without_damaged(runtime: Runtime, record: Record, shell: Shell) -> Record:
     """The record without the parts in which anything differs: these are made anew, not from a damaged cache."""
     shell.screen.say("Comparing every installed file; this takes a minute or two.")
@@ -271,6 +315,16 @@ def refuse_foreign(folder: Path) -> None:
             f"{folder} is not empty and holds no runtime of the worker.",
             remedy="Set AIWORKER_RUNTIME_DIR to an empty or new folder.",
         )
+
+
+def refuse_name(folder: Path) -> None:
+    """Raises RuntimeMissing for a path that is no text, as old archives unpack one: no file could hold it."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        raise RuntimeMissing(
+            f"The name of a folder in {os.fsencode(folder)!r} is not in UTF-8.", remedy="Rename that folder."
+        ) from error
 
 
 def version_of(text: str) -> tuple[int, int]:

@@ -156,6 +156,24 @@ class Interpreter:
         return cls(base.resolve(), f"{sys.version_info[0]}.{sys.version_info[1]}")
 
 
+def why_not_running(python: Path) -> str:
+    """Why an interpreter does not run, in its last words; empty if it does.
+
+    Its library may be gone after an update of the system, or the folder may come from another kind of machine.
+    """
+    command = [str(python), "-I", "-S", "-c", ""]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=PROBE_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL
+        )
+    except OSError as error:
+        return error.strerror or str(error)
+    except subprocess.TimeoutExpired:
+        return f"no end within {PROBE_TIMEOUT_S:.0f} s"
+    words = done.stderr.decode("utf-8", errors="replace").strip().splitlines() or [f"exit {done.returncode}"]
+    return words[-1] if done.returncode else ""
+
+
 def free_bytes(folder: Path) -> int:
     """Free disk where `folder` is or will be."""
     while not folder.exists():

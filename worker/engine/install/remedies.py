@@ -5,6 +5,7 @@ The order counts: the first that fits is told.
 
 import errno
 import re
+import signal
 from collections.abc import Iterable
 from typing import Final
 
@@ -15,6 +16,10 @@ _RIGHTS: Final = (
     "It belongs to another user, perhaps from a run with sudo: give it back with `sudo chown -R YOU FOLDER`, or set "
     "AIWORKER_RUNTIME_DIR to a folder of yours."
 )
+_MEMORY: Final = (
+    "The memory is full, or a limit of it is reached (a container's, ulimit -v): close other programs, add swap, or "
+    "raise it."
+)
 _READ_ONLY: Final = "The disk can only be read: set AIWORKER_RUNTIME_DIR to a folder that can be written."
 
 #: What uv, git, curl or Python write -> what to do.
@@ -22,6 +27,20 @@ _SAID: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), remedy)
     for pattern, remedy in (
         (r"no space left on device|disk quota exceeded|not enough space on the disk|\(os error (28|112|122)\)", _DISK),
+        (r"memory allocation of \d+ bytes failed|cannot allocate memory", _MEMORY),
+        (r"too many open files", "A limit of open files is reached: `ulimit -n 4096`, then run again."),
+        (
+            r"failed to spawn thread|resource temporarily unavailable",
+            "A limit of processes is reached (ulimit -u, the pids limit of a container): raise it.",
+        ),
+        (
+            r"file too large",
+            "The disk (FAT32) or `ulimit -f` takes no file of this size: set AIWORKER_RUNTIME_DIR to another disk.",
+        ),
+        (
+            r"exec format error",
+            "A program there is damaged or for another machine: delete `uv-…` in the runtime's folder, then run again.",
+        ),
         (r"input/output error", "The disk reports errors: see `dmesg`, and use another disk."),
         (r"read-only file system|\(os error 30\)", _READ_ONLY),
         (
@@ -87,6 +106,27 @@ _NUMBERED: Final = {
     errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS,
 }
+#: Signals that end a command -> what to do.
+_ENDED: Final = {
+    "SIGKILL": f"The system ended it, as it does where memory runs out. {_MEMORY}",
+    "SIGILL": "The processor is too old for the packages, which need its AVX instructions.",
+    "SIGBUS": "The disk is full or reports errors: make room, see `dmesg`, then run update-runtime --repair.",
+    "SIGSEGV": "A file is damaged, or the memory is: run update-runtime --repair.",
+    "SIGXFSZ": "A limit of the size of files is reached: `ulimit -f unlimited`, then run again.",
+}
+
+
+def signal_of(code: int) -> str | None:
+    """The name of the signal that ended a command with this exit code; None if it ended by itself."""
+    try:
+        return signal.Signals(-code).name if code < 0 else None
+    except ValueError:
+        return None
+
+
+def remedy_of_end(code: int) -> str | None:
+    """What to do about a command that the system ended."""
+    return _ENDED.get(signal_of(code) or "")
 
 
 def remedy_of(lines: Iterable[str]) -> str | None:

@@ -16,7 +16,7 @@ from typing import TextIO
 from worker.as_typed import as_typed
 from worker.engine.install.layout import ROOT
 from worker.engine.install.progress import describe
-from worker.engine.install.remedies import remedy_of
+from worker.engine.install.remedies import remedy_of, remedy_of_end, signal_of
 from worker.errors import RuntimeMissing
 from worker.git_variables import ASTRAY
 from worker.process.file_lock import lock
@@ -132,8 +132,10 @@ class Shell:
             tail = _tail(path, start, TAIL_LINES)
             shown = "".join(f"\n    {without_passwords(line)}" for line in tail)
             raise RuntimeMissing(
-                f"Setting up the {log} failed (exit {child.returncode}). The end of {path}:{shown}\n",
+                f"Setting up the {log} failed ({signal_of(child.returncode) or f'exit {child.returncode}'}). "
+                f"The end of {path}:{shown}\n",
                 remedy=remedy_of(tail)
+                or remedy_of_end(child.returncode)
                 or remedy
                 or "Mend what the lines above name and run update-runtime again; nothing is lost.",
             )
@@ -204,7 +206,7 @@ def exclusive(path: Path, screen: Screen) -> Iterator[int]:
     try:
         deadline = time.monotonic() + LOCK_TIMEOUT_S
         told = -screen.interval_s
-        while not lock(descriptor):
+        while not _is_ours(descriptor, screen):
             now = time.monotonic()
             if now > deadline:
                 raise RuntimeMissing(f"Another set-up has held {path} for hours.", remedy="End it, and run again.")
@@ -215,6 +217,15 @@ def exclusive(path: Path, screen: Screen) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _is_ours(descriptor: int, screen: Screen) -> bool:
+    """Whether nobody else has the lock; where the disk has none, as some network drives, the owner has to see to it."""
+    try:
+        return lock(descriptor)
+    except OSError as error:
+        screen.say(f"NOTE: This disk has no locks ({error.strerror}): run one set-up at a time.")
+        return True
 
 
 if sys.platform == "win32":
