@@ -33,7 +33,7 @@ from worker.config.environment import download_tokens
 from worker.config.load import LoadedConfig
 from worker.config.paths import models_root
 from worker.config.schema import BridgeData
-from worker.errors import ConfigError, WorkerError
+from worker.errors import ConfigError, HostUnreachable, WorkerError
 from worker.models.catalog.custom import CustomModels, write_custom_file
 from worker.models.catalog.model_selection import (
     ModelSelection,
@@ -45,7 +45,7 @@ from worker.models.catalog.model_selection import (
     store_of,
 )
 from worker.models.catalog.records import ModelRecord
-from worker.models.catalog.reference import TIMEOUT_S
+from worker.models.catalog.reference import TIMEOUT_S, Reference
 from worker.models.disk.store import Store
 from worker.models.download.downloader import RESERVE_BYTES, Downloader, DownloadProgress, DownloadState, open_client
 from worker.models.download.transfer import Throttle
@@ -209,7 +209,14 @@ def _owner(
     async def gather() -> ModelSelection:
         async with contextlib.AsyncExitStack() as stack:
             network = None if offline else await stack.enter_async_context(httpx.AsyncClient(timeout=TIMEOUT_S))
-            lists = await load_lists(config, root, network)
+            try:
+                lists = await load_lists(config, root, network)
+            except HostUnreachable as error:
+                asked = config.models_to_load if wanted is None else wanted
+                if not custom.records or not custom.records.keys() >= {*asked}:
+                    raise
+                logger.warning("{} Models of your own need no list.", error.message)
+                lists = Reference({}, {})
             month = await load_month(config, root, network, entries)
         return choose(config, lists, custom, month=month, wanted=wanted)
 
