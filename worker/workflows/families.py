@@ -255,17 +255,24 @@ def _read(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
         try:
             if name in found:
                 raise ValueError(f"another file is for {name} as well")
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise ValueError(f"is larger than {MAX_FILE_BYTES} bytes")
-            content = read_yaml(path.read_text("utf-8-sig"), path)
-            if not isinstance(content, dict):
-                raise ValueError("holds no keys with values")  # noqa: TRY004 - bad data, not a bad call
+            content = _content_of(path)
             if content.get("like") == name and name in _OURS:
                 content = {**_OURS[name], **{key: value for key, value in content.items() if key != "like"}}
             found[name] = content
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             wrong.append(f"{FOLDER}/{path.name}:: can't be read: {' '.join(str(error).split())}")
     return found, wrong
+
+
+def _content_of(path: Path) -> dict[str, Any]:
+    """Raises ValueError, OSError, YAMLError, RecursionError."""
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ValueError(f"is larger than {MAX_FILE_BYTES} bytes")
+    content = read_yaml(path.read_text("utf-8-sig"), path)
+    if not isinstance(content, dict):
+        raise ValueError("holds no keys with values")  # noqa: TRY004 - bad data, not a bad call
+    like = content.get("like")
+    return {**content, "like": fold_baseline(like)} if isinstance(like, str) else content
 
 
 def _with_likeness(name: str, found: Mapping[str, dict[str, Any]], mistaken: Iterable[str]) -> dict[str, Any]:

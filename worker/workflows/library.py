@@ -13,6 +13,7 @@ from worker.errors import TemplateError
 from worker.workflows import families, packaged_folder
 from worker.workflows.auxiliary_files import odd_control_types
 from worker.workflows.node_classes import choices_of, snapshot
+from worker.workflows.samplers import odd_schedulers
 from worker.workflows.template_reader import GRAPH_FILE, MANIFEST_FILE, BrokenEntry, read_fragment, read_template
 from worker.workflows.templates import Fragment, LibraryEntry, Template
 from worker.workflows.types import Family
@@ -56,7 +57,7 @@ class Library:
         known = set(approved_classes)
         unread: list[str] = []
         for number, folder in enumerate(folders or (packaged_folder(),)):
-            unread += [*families.load(folder), *odd_control_types()] if number else []
+            unread += [*families.load(folder), *odd_control_types(), *odd_schedulers()] if number else []
             for name, path in _entries(folder):
                 # A broken overlay takes its place too, so that it does not silently leave the one below in charge.
                 found[name] = number, _read(path, name, approved=known if number else None)

@@ -11,7 +11,8 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.workflows import coerce, packaged_folder, read_yaml
-from worker.workflows.families import TRAITS
+from worker.workflows.families import FOLDER, TRAITS
+from worker.workflows.node_classes import choices_of, snapshot
 from worker.workflows.types import Family
 
 #: dpm_adaptive within 5/4 of the steps asked for, as version 1.0 of the Horde's sampler execution contract wants it.
@@ -84,6 +85,19 @@ def scheduler_for(family: Family, *, asked: Any, karras: bool) -> str:
     if traits.scheduler:
         return asked if asked and traits.scheduler_may_be_asked else traits.scheduler
     return asked or ("karras" if karras else DEFAULT_SCHEDULER)
+
+
+def odd_schedulers() -> list[str]:
+    """Schedulers of families' files that are not known here, as `file:key: what`: slips, or a newer engine's."""
+    known = {*SCHEDULERS, *FROM_OUR_NODES, *choices_of(snapshot(), "KSampler", "scheduler")}
+    return [
+        f"{FOLDER}/{family.value}.yaml:{key}: {name} is no scheduler that is known here, and an engine without it "
+        f"takes {DEFAULT_SCHEDULER}; there are {', '.join(sorted(known))}"
+        for family, traits in TRAITS.items()
+        for key, names in (("scheduler", [traits.scheduler]), ("schedulers", traits.schedulers.values()))
+        for name in names
+        if name and name not in known
+    ]
 
 
 def options_for(sampler: str, payload: Mapping[str, Any]) -> str:

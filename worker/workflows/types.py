@@ -8,8 +8,8 @@ QR_CODE = "qr_code"
 
 
 def fold_baseline(text: str) -> str:
-    """The baseline in lower case, its words joined by underscores, for comparison."""
-    return "_".join(text.casefold().replace("_", " ").split())
+    """The baseline in lower case, its words joined by underscores instead of blanks or hyphens, for comparison."""
+    return "_".join(text.casefold().replace("_", " ").replace("-", " ").split())
 
 
 class _Registry(type):

@@ -279,6 +279,29 @@ def test_a_control_type_that_no_job_asks_for_is_told(owner: Path) -> None:
     assert wrong.startswith("families/krea_2.yaml:controlnets: cany is no control type; there are canny, ")
 
 
+@pytest.mark.usefixtures("forgetful")
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        (KREA.replace("scheduler: simple", "scheduler: simpel"), "scheduler"),
+        (KREA + "schedulers: {gits: simpel}", "schedulers"),
+    ],
+)
+def test_a_scheduler_that_nothing_knows_is_told(owner: Path, written: str, key: str) -> None:
+    (owner / "families" / "krea_2.yaml").write_text(written, "utf-8")
+    [wrong] = everything_wrong(Library.load(packaged_folder(), owner), snapshot())
+    assert wrong.startswith(f"families/krea_2.yaml:{key}: simpel is no scheduler that is known here, ")
+    assert "simple" in wrong
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_hyphens_in_a_baseline_are_blanks_like_others(tmp_path: Path) -> None:
+    assert family_of("Stable-Diffusion-XL") is Family.STABLE_DIFFUSION_XL
+    assert not loaded(tmp_path, {"my-own": "like: stable-diffusion-xl"})
+    assert family_of("my own") is family_of("my-own") is Family("my_own")
+    assert [*families.lineage(Family("my_own"))][-1] is Family.STABLE_DIFFUSION_XL
+
+
 def test_no_code_tells_families_apart_by_name() -> None:
     """What sets a family apart is data. The doubles of the Horde and the tiny builds know theirs by name."""
     named = re.compile(rf"Family\.[A-Z]|[\"']({'|'.join(Family)})[\"']")
