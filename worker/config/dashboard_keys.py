@@ -10,6 +10,8 @@ from worker.config.key_types import Effect, KeyDoc, KeyGroup, Location, Text, Te
 
 #: Characters of an owner's token at least: a shorter one could be guessed through the network.
 SHORTEST_TOKEN = 16
+#: Different ones among them at least: random digits nearly always have more, and `aaaa…` or `1212…` is tried first.
+LEAST_DIFFERENT = 6
 #: The addresses that only this machine reaches.
 LOOPBACK = "127.0.0.1"
 
@@ -28,9 +30,15 @@ def _listening_address(value: str) -> str:
         raise ValueError("it is no IP address") from None
 
 
-def _long_enough(value: SecretStr) -> SecretStr:
-    if (length := len(value.get_secret_value())) < SHORTEST_TOKEN:
-        raise ValueError(f"it has {length} characters, the least is {SHORTEST_TOKEN}")
+def _hard_to_guess(value: SecretStr) -> SecretStr:
+    token = value.get_secret_value()
+    if len(token) < SHORTEST_TOKEN:
+        raise ValueError(f"it has {len(token)} characters, the least is {SHORTEST_TOKEN}")
+    if (different := len({*token})) < LEAST_DIFFERENT:
+        raise ValueError(
+            f"it has {different} different character{'' if different == 1 else 's'}, the least is {LEAST_DIFFERENT}; "
+            "`openssl rand -hex 24` makes a good one"
+        )
     return value
 
 
@@ -52,8 +60,8 @@ def _base_path(value: str) -> str:
     return f"/{path}"
 
 
-_DashboardToken = Annotated[Token, AfterValidator(_long_enough)]
-_WHAT_TOKEN = f"at least {SHORTEST_TOKEN} characters without spaces, or nothing"
+_DashboardToken = Annotated[Token, AfterValidator(_hard_to_guess)]
+_WHAT_TOKEN = f"at least {SHORTEST_TOKEN} characters without spaces, {LEAST_DIFFERENT} of them different, or nothing"
 
 
 class DashboardKeys(KeyGroup):

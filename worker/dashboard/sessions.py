@@ -19,8 +19,8 @@ from worker.clock import Clock, monotonic
 SESSION_S = 30 * 86_400
 #: Characters of a cookie's value that are looked at.
 LONGEST_SESSION = 200
-#: Characters from which on a token is not found by trying, whoever made it.
-BEYOND_GUESSING = 40
+#: Characters from which on a token is not found by trying, whoever made it, and different ones among them.
+BEYOND_GUESSING, VARIED = 40, 10
 #: Wrong tokens from one address at once, and seconds until one more may be tried.
 BURST, EVERY_S = 10, 6.0
 #: The same for all other machines together, so that many addresses are no way around.
@@ -58,7 +58,7 @@ class Sessions:
         self._keep = keep
         self._wall = wall
         #: of our own making, or as long: nobody finds it by trying
-        self.beyond_guessing = len(token) >= BEYOND_GUESSING
+        self.beyond_guessing = len(token) >= BEYOND_GUESSING and len({*token}) >= VARIED
         #: of the cookie: workers on one machine share its host, and so their cookies
         self.cookie = f"horde_bridge_{hashlib.sha256(self._token).hexdigest()[:8]}"
 

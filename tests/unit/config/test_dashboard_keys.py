@@ -45,6 +45,17 @@ def test_a_token_that_is_too_short_is_refused_and_not_shown(load):
     assert "fifteen" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("token", "said"), [("a" * 20, "it has 1 different character,"), ("12345" * 10, "it has 5 different characters,")]
+)
+@pytest.mark.parametrize("key", ["dashboard_token", "dashboard_announce_token"])
+def test_a_token_of_few_different_characters_is_refused_and_not_shown(load, key, token, said):
+    with pytest.raises(ConfigError) as caught:
+        load(f"{key}: '{token}'")
+    assert f"{said} the least is 6; `openssl rand" in caught.value.message
+    assert token not in caught.value.message
+
+
 @pytest.mark.parametrize("address", ["my-host", "127.0.0.1:80", "300.1.1.1"])
 def test_an_address_to_listen_at_is_a_number(load, address):
     with pytest.raises(ConfigError, match="it is no IP address"):

@@ -1,6 +1,7 @@
 """What others may try against the page, each attempt with its end."""
 
 import ipaddress
+import string
 
 import httpx
 import pytest
@@ -172,7 +173,7 @@ async def test_programs_that_guess_are_slowed_down_too(stranger):
 
 
 async def test_who_has_a_token_that_nobody_can_guess_is_never_kept_out_by_others_mistakes(tmp_path):
-    token = "k" * 43
+    token = string.ascii_letters
     page = Page(tmp_path, token=token)
     async with page.browser() as browser:
         for _ in range(BURST + 5):
@@ -180,6 +181,14 @@ async def test_who_has_a_token_that_nobody_can_guess_is_never_kept_out_by_others
         assert wrong.status_code == 429
         assert (await browser.get("/metrics", headers={"authorization": f"Bearer {token}"})).status_code == 200
         assert (await browser.get(f"/sign-in?token={token}")).status_code == 303
+
+
+async def test_a_long_token_of_few_different_characters_can_be_guessed_all_the_same(tmp_path):
+    token = "abcdef" * 10
+    async with Page(tmp_path, token=token).browser() as browser:
+        codes = [(await browser.get(f"/sign-in?token={'abc' * tries}")).status_code for tries in range(BURST)]
+        assert codes == [403] * BURST
+        assert (await browser.get(f"/sign-in?token={token}")).status_code == 429
 
 
 async def test_those_who_guess_keep_nobody_out_at_another_address_or_with_a_session(page, owner):
