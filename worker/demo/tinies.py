@@ -15,6 +15,7 @@ from worker.engine.versions.state import INSTALLED
 from worker.errors import RuntimeMissing
 from worker.models.catalog.records import Category, ModelRecord
 from worker.models.catalog.schemas import read_records
+from worker.owner_path import owner_path
 from worker.process.child import end_child
 
 #: Building everything takes a minute; a machine that is much slower than that has another trouble.
@@ -56,7 +57,7 @@ def _generated_root(runtime: Runtime) -> Path:
     elsewhere = os.environ.get(VARIABLE, "").strip()
     if not elsewhere or os.access(runtime.folder, os.W_OK):
         return runtime.folder
-    return Path(elsewhere).expanduser().absolute() / "generated"
+    return owner_path(elsewhere).absolute() / "generated"
 
 
 async def build(

@@ -8,7 +8,7 @@ import pytest
 
 from worker.demo import tinies
 from worker.engine.install.layout import Runtime
-from worker.errors import RuntimeMissing
+from worker.errors import ConfigError, RuntimeMissing
 
 
 @pytest.fixture
@@ -47,3 +47,10 @@ def test_a_demo_writes_beside_an_installation_that_is_read_only(tmp_path, monkey
     monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != runtime.folder)
     for folder in (tinies.engines_folder(runtime), tinies.tiny_folder(runtime)):
         assert folder.is_relative_to(tmp_path)
+
+
+def test_a_folder_for_generated_models_that_names_an_unknown_home_is_told(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("AIWORKER_STATE_DIR", "~nobody-of-this-name/state")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ConfigError, match="the home folder is unknown"):
+        tinies.tiny_folder(Runtime.locate(tmp_path))
