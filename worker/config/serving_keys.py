@@ -140,8 +140,8 @@ class ModelKeys(KeyGroup):
     load_large_models: Annotated[
         bool,
         KeyDoc(
-            "Lets commands such as TOP 5 choose very large models (Flux, Stable Cascade). Models listed by name are "
-            "always served.",
+            "Lets commands such as TOP 5 choose large models (Flux, Stable Cascade, Qwen-Image, Z-Image, Krea 2). "
+            "Models listed by name are always served.",
             Effect.AT_ONCE,
         ),
     ] = False
