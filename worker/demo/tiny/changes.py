@@ -68,6 +68,9 @@ CODE_CHANGES = (
     Change(DETECTION, "#stage b lite", "[-1, 9, 18, 18]", str(SMALL_CASCADE_B["nhead"])),
     Change(DETECTION, "#stage b lite", "[[2, 4, 14, 4], [4, 14, 4, 2]]", str(SMALL_CASCADE_B["blocks"])),
     Change(DETECTION, "#stage b lite", "[[1, 1, 1, 1], [2, 2, 2, 2]]", str(SMALL_CASCADE_B["block_repeat"])),
+    # Its decoder to pixels, whose blocks at a quarter of a picture's size take longer than all else together.
+    Change("comfy/ldm/cascade/stage_a.py", "class StageA(", "bottleneck_blocks=12", "bottleneck_blocks=1"),
+    Change("comfy/ldm/cascade/stage_a.py", "class StageA(", "c_hidden=384", "c_hidden=32"),
     # Text encoder of Z-Image.
     Change(LLAMA, "class Qwen3_4BConfig", "hidden_size: int = 2560", "hidden_size: int = 64"),
     Change(LLAMA, "class Qwen3_4BConfig", "intermediate_size: int = 9728", "intermediate_size: int = 128"),
