@@ -6,6 +6,7 @@ A source is a field of RenderRequest (`steps`, `model.files.checkpoint`), of the
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -89,7 +90,7 @@ def _hints(path: str, each: str | None) -> list[Any]:
 
 def item_type(each: str) -> Any:
     """The type of the elements of a tuple field. Raises ValueError when it is no tuple of a request."""
-    hint = get_type_hints(RenderRequest).get(each)
+    hint = _types_in(RenderRequest).get(each)
     if get_origin(hint) is not tuple:
         raise ValueError(f"{each} is no list of a request")
     return get_args(hint)[0]
@@ -98,14 +99,20 @@ def item_type(each: str) -> Any:
 def _step(kind: Any, name: str, path: str) -> Any:
     if get_origin(kind) is Mapping:
         choices: Mapping[str, Any] = dict.fromkeys(PURPOSES, get_args(kind)[1])
-    elif is_dataclass(kind):
-        hints = get_type_hints(kind)
-        choices = {field.name: hints[field.name] for field in fields(kind)}
+    elif isinstance(kind, type) and is_dataclass(kind):
+        choices = _types_in(kind)
     else:
         choices = {}
     if name not in choices:
         raise ValueError(f"there is no field {path}" + (f"; after it come {', '.join(choices)}" if choices else ""))
     return choices[name]
+
+
+@cache
+def _types_in(kind: Any) -> Mapping[str, Any]:
+    """The fields of a dataclass and their declared types. Evaluated once: a library has thousands of bindings."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
 
 
 def _without_none(hint: Any) -> Any:

@@ -2,18 +2,21 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from worker.app.state_dir import engines_folder, worker_folder
+from worker.commands import workflows
 from worker.commands.workflows import app
 from worker.config.schema import BridgeData
 from worker.workflows import packaged_folder
 from worker.workflows.capabilities import Ability
 from worker.workflows.library import Library
-from worker.workflows.node_classes import KEPT_FILE, keep_answer, snapshot
+from worker.workflows.node_classes import KEPT_FILE, ObjectInfo, keep_answer, snapshot
+from worker.workflows.template_check import rehearse
 
 HORDE = BridgeData.model_fields["horde_url"].default
 CONFIG = "api_key: '0000000000'\ndreamer_name: x\nallow_img2img: true\nallow_controlnet: true\nallow_lora: true\n"
@@ -36,6 +39,18 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return invoke
 
 
+@pytest.fixture
+def own_rehearsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the templates only an owner's are filled in for every kind of job; ours are where they are checked alone."""
+    ours = {template.name for template in Library.load().templates}
+
+    def rehearse_own(library: Library, object_info: ObjectInfo) -> list[str]:
+        own = tuple(template for template in library.templates if template.name not in ours)
+        return rehearse(replace(library, templates=own), object_info)
+
+    monkeypatch.setattr(workflows, "rehearse", rehearse_own)
+
+
 def test_the_list_tells_of_every_workflow_and_kind_of_job_and_the_level(run):
     code, said = run("list")
     assert code == 0
@@ -45,6 +60,7 @@ def test_the_list_tells_of_every_workflow_and_kind_of_job_and_the_level(run):
     assert "Feature level" in said
 
 
+@pytest.mark.usefixtures("own_rehearsed")
 def test_the_check_tells_what_is_wrong_only_with_a_whole_graph(run, tmp_path):
     own = tmp_path / "own" / "sd" / "mine"
     shutil.copytree(packaged_folder() / "stable_diffusion" / "checkpoint", own)
@@ -87,6 +103,7 @@ GRAPH = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("own_rehearsed")
 def test_check_names_every_mistake_of_an_owners_template_at_once(run, tmp_path: Path):
     own = tmp_path / "mine" / "own" / "noise"
     own.mkdir(parents=True)
@@ -133,6 +150,7 @@ def with_speed_up(graph) -> None:
     }
 
 
+@pytest.mark.usefixtures("own_rehearsed")
 def test_a_file_that_a_template_names_is_looked_for_in_the_models_folder(run, tmp_path: Path):
     own_copy(tmp_path / "mine" / "own" / "fast", with_speed_up)
     config = f"{CONFIG}workflows_dir: {tmp_path / 'mine'}\n"
@@ -148,6 +166,7 @@ def test_a_file_that_a_template_names_is_looked_for_in_the_models_folder(run, tm
     assert run("check", config=config)[0] == 0
 
 
+@pytest.mark.usefixtures("own_rehearsed")
 def test_remarks_are_told_and_are_no_mistakes(run, tmp_path: Path):
     own_copy(
         tmp_path / "mine" / "own" / "old", lambda graph: next(iter(graph.values()))["inputs"].update(upload="image")
@@ -157,6 +176,7 @@ def test_remarks_are_told_and_are_no_mistakes(run, tmp_path: Path):
     assert said.startswith("remark: own/old/graph.json:")
 
 
+@pytest.mark.usefixtures("own_rehearsed")
 def test_node_classes_of_an_owners_own_comfyui_are_left_to_its_engine(run, tmp_path: Path):
     def with_own_node(graph) -> None:
         graph["91"] = {"class_type": "TheirOwnNode", "inputs": {"a": 1}, "_meta": {"title": "own"}}
@@ -172,6 +192,7 @@ def test_node_classes_of_an_owners_own_comfyui_are_left_to_its_engine(run, tmp_p
     assert listed["own/node"] == ""
 
 
+@pytest.mark.usefixtures("own_rehearsed")
 def test_node_classes_of_an_owners_own_comfyui_are_known_from_its_last_run(run, tmp_path: Path, monkeypatch):
     def with_own_node(graph) -> None:
         graph["91"] = {"class_type": "TheirOwnNode", "inputs": {"a": ["1", 0]}, "_meta": {"title": "own"}}
