@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tools.error_messages import WAIT, texts
-from worker.cli import app_of
+from worker.commands.program import app_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from worker import as_typed as module
-from worker import cli, logs
+from worker import logs
 from worker.as_typed import COMMANDS, LAUNCHERS, VARIABLE, as_typed
+from worker.commands import program
 from worker.commands.output import answer, complain
 from worker.engine.install.shell import Screen
 
@@ -82,7 +83,7 @@ def test_everything_that_is_printed_names_them_so(launched, capsys):
 
 
 def test_every_command_is_known():
-    assert set(COMMANDS) == {*cli.COMMANDS, "--version"}
+    assert set(COMMANDS) == {*program.COMMANDS, "--version"}
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)

@@ -1,1 +1,1 @@
-"""The commands an owner types, one module for each; `worker.cli` puts them together."""
+"""The commands an owner types, one module for each; `program` puts them together."""

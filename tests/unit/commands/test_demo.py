@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from worker import logs
-from worker.cli import app_of
 from worker.commands import demo as command
+from worker.commands.program import app_of
 from worker.demo import run
 from worker.engine.install import Runtime
 from worker.errors import EngineStartFailed, RuntimeMissing, WorkerError

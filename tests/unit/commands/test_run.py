@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from worker import logs
-from worker.cli import app_of
 from worker.commands import run as command
+from worker.commands.program import app_of
 
 
 async def accept(_: Any) -> None:

@@ -117,3 +117,18 @@ def test_the_owners_own_python_is_none_of_our_business_nor_another_comfyuis_vers
 def test_a_part_that_is_not_ready_is_not_looked_at(runtime: Runtime, told: Told) -> None:
     install(runtime, Part.ENGINE, "numpy", "1", {})
     assert told(RECORD.with_part(Part.ENGINE, PartRecord(ready=False, made_from={}))) == []
+
+
+def test_what_the_running_environment_lacks_is_named_be_it_a_library_or_an_emptied_module(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = install(runtime, Part.WORKER, "PyYAML", "6.0", {"yaml/__init__.py": b"text", "yaml/empty.py": b""})
+    install(runtime, Part.WORKER, "pydantic_core", "2.0", {"pydantic_core/core.so": b"library"})
+    monkeypatch.setattr(verify.sysconfig, "get_path", lambda _: str(folder))
+    assert verify.damaged_packages() == []
+    (folder / "yaml" / "__init__.py").write_bytes(b"")
+    (folder / "pydantic_core" / "core.so").unlink()
+    assert verify.damaged_packages() == [
+        "pydantic-core lacks a file: pydantic_core/core.so",
+        "pyyaml has a changed file: yaml/__init__.py (0 bytes instead of 4)",
+    ]

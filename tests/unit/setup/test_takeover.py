@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from worker import cli
+from worker.commands import program
 from worker.config.load import load_config
 from worker.errors import ConfigError
 from worker.setup.takeover import described, plan_takeover
@@ -61,7 +61,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 
 def take_over(*arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(cli.app_of(["takeover", "run"]), ["takeover", *arguments])
+    done = CliRunner().invoke(program.app_of(["takeover", "run"]), ["takeover", *arguments])
     error = "" if done.exception is None or isinstance(done.exception, SystemExit) else str(done.exception)
     return done.exit_code, done.output + error
 

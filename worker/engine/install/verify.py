@@ -9,6 +9,7 @@ import base64
 import csv
 import hashlib
 import re
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,13 @@ def differences(runtime: Runtime, record: Record, *, thorough: bool) -> Iterator
             yield from (Difference(part, package, what) for what in _damage(folder, info, thorough=thorough))
 
 
+def damaged_packages() -> list[str]:
+    """Packages of the environment that runs this which lack files or have cut ones: a phrase each."""
+    folder = Path(sysconfig.get_path("purelib"))
+    found = ((info, list(_damage(folder, info, thorough=False, every=True))) for info in folder.glob("*.dist-info"))
+    return sorted(f"{normal(info.name.partition('-')[0])} {what[0]}" for info, what in found if what)
+
+
 def _locks_of(record: Record) -> dict[Part, list[Path]]:
     locks = {Part.WORKER: [worker_lock(dev=record.choices.dev)]}
     if not record.choices.comfyui_python:
@@ -68,8 +76,8 @@ def _locks_of(record: Record) -> dict[Part, list[Path]]:
     return locks
 
 
-def _damage(folder: Path, info: Path, *, thorough: bool) -> Iterator[str]:
-    """Files of a package that are absent, or not as they were installed."""
+def _damage(folder: Path, info: Path, *, thorough: bool, every: bool = False) -> Iterator[str]:
+    """Files of a package that are absent, or not as they were installed. `every`: not only programs and libraries."""
     try:
         rows = list(csv.reader((info / "RECORD").read_text(encoding="utf-8").splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error):
@@ -79,7 +87,7 @@ def _damage(folder: Path, info: Path, *, thorough: bool) -> Iterator[str]:
         if len(row) != 3 or not row[1] or CHANGES.search(row[0]):  # noqa: PLR2004 - path, hash, size
             continue
         path, digest, size = folder / row[0], row[1], row[2]
-        if not thorough and path.suffix not in LIBRARIES:
+        if not (thorough or every) and path.suffix not in LIBRARIES:
             continue
         try:
             bytes_now = path.stat().st_size
