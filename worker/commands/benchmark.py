@@ -92,7 +92,8 @@ def benchmark(
         answer_json(_as_json(findings, machine, proposals, applied=bool(apply and changed), kept=kept))
     else:
         _show(findings, machine, proposals)
-        _say_what_next(changed, file, kept, apply=apply)
+        if changed:
+            _say_what_next(file, kept, apply=apply)
 
 
 def _refuse_beside_others(base: Path) -> None:
@@ -218,9 +219,13 @@ def _show(findings: Findings, machine: MachineFacts, proposals: Sequence[Proposa
         answer("The time was over before everything was tried; --minutes gives it more.")
     real = any(subject.real for subject in findings.subjects)
     shown = [each for each in proposals if real or each.changes]
-    answer_table(("setting", "now", "proposed", "because"), map(_proposal_row, shown))
-    if right := [f"{each.key} {_shown(each.now)}" for each in proposals if each not in shown]:
-        answer(f"Right as they are: {', '.join(right)}.")
+    if shown:
+        answer_table(("setting", "now", "proposed", "because"), map(_proposal_row, shown))
+    if left := [f"{each.key} {_shown(each.now)}" for each in proposals if each not in shown]:
+        # Of tiny models nothing follows for or against them.
+        answer(f"Not measured, and left as they are: {', '.join(left)}.")
+    if real and not any(each.changes for each in proposals):
+        answer("The settings are as they should be.")
 
 
 def _proposal_row(each: Proposal) -> tuple[str, ...]:
@@ -251,10 +256,8 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _say_what_next(changed: dict[str, Any], file: Path, kept: Path | None, *, apply: bool) -> None:
-    if not changed:
-        answer("The settings are as they should be.")
-    elif apply:
+def _say_what_next(file: Path, kept: Path | None, *, apply: bool) -> None:
+    if apply:
         answer(f"Written: {file}. As it was before: {kept}.")
     else:
         answer("`horde-bridge benchmark --apply` writes this into the settings.")

@@ -16,13 +16,14 @@ from worker.config.load import FILE_NAME, check_text, read_text
 from worker.config.paths import cache_home, models_root
 from worker.config.write_back import with_changes
 from worker.errors import ConfigError
+from worker.units import counted
 
 #: Where reGen keeps its models when the settings name no folder.
 MODELS = "models"
 DOTENV = ".env"
-#: Folders of models -> what an owner calls their content. Other files in them (sums, beginnings) are no models.
+#: Folders of models -> what an owner calls one of their content. Other files in them (sums, beginnings) are no models.
 KINDS = MappingProxyType(
-    {"compvis": "image models", "lora": "LoRAs", "ti": "textual inversions", "controlnet": "ControlNets"}
+    {"compvis": "image model", "lora": "LoRA", "ti": "textual inversion", "controlnet": "ControlNet"}
 )
 SUFFIXES = frozenset({".safetensors", ".ckpt", ".pt", ".pth", ".bin"})
 
@@ -70,7 +71,7 @@ def plan_takeover(folder: Path) -> Takeover:
 
 def described(plan: Takeover, folder: Path, here: Path) -> list[str]:
     """What will be done and what will not, a line each."""
-    found = ", ".join(f"{number} {KINDS[name]}" for name, number in plan.contents.items() if number)
+    found = ", ".join(counted(number, KINDS[name]) for name, number in plan.contents.items() if number)
     target = here / FILE_NAME
     lines = [
         f"Copy {folder / FILE_NAME} to {target}" + (", which is kept as it is beside it." if target.exists() else "."),

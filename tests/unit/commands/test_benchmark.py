@@ -2,9 +2,13 @@
 
 import pytest
 
+from worker.benchmark.measurements import Findings
+from worker.benchmark.proposals import Proposal
 from worker.commands import benchmark
 from worker.dashboard.whereabouts import Whereabouts
 from worker.errors import WorkerError
+from worker.setup.card import MachineFacts
+from worker.units import GIB
 
 
 def test_no_worker_of_whatever_name_may_run_beside_it(monkeypatch, tmp_path):
@@ -17,3 +21,9 @@ def test_no_worker_of_whatever_name_may_run_beside_it(monkeypatch, tmp_path):
     with pytest.raises(WorkerError, match="'another name' runs on this machine already") as refused:
         benchmark.benchmark(cpu=True)
     assert "horde-bridge finish" in refused.value.remedy
+
+
+def test_settings_of_which_nothing_was_measured_are_not_called_right(capsys):
+    """Tiny models stand in where none of the owner's are here."""
+    benchmark._show(Findings((), (), {}), MachineFacts(None, 24 * GIB), [Proposal("max_power", 8, 8, "")])
+    assert capsys.readouterr().out.splitlines()[1:] == ["Not measured, and left as they are: max_power 8."]

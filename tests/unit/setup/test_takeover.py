@@ -72,7 +72,7 @@ def test_settings_are_copied_and_models_used_where_they_are_and_nothing_of_the_o
     before = everything(regen)
     code, said = take_over(str(regen), "--yes")
     assert code == 0
-    assert "1 image models, 2 LoRAs" in said
+    assert "1 image model, 2 LoRAs" in said
     assert everything(regen) == before
     data = load_config(here / "bridgeData.yaml", environment={}).data
     assert data.cache_home == str(regen / "models")
