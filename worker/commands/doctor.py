@@ -31,6 +31,7 @@ from worker.engine.versions.shelf import Shelf
 from worker.errors import WorkerError
 from worker.horde.account import check_account
 from worker.horde.client import HordeClient
+from worker.process.child import child_environment
 from worker.system_memory import system_memory
 from worker.units import GIB
 
@@ -136,11 +137,14 @@ def _card(runtime: Runtime) -> Finding:
 
 
 def ask_torch(python: Path, limit_s: float) -> list[tuple[Any, ...]] | str:
-    """What the engine's torch sees: name, free and total bytes of each card; or why it does not say."""
+    """What the engine's torch sees: name, free and total bytes of each card; or why it does not say.
+
+    With the variables that an engine gets: PYTHONHOME and the like may lead to another torch.
+    """
     try:
         done = subprocess.run(
             [python, "-c", _ASK_TORCH], capture_output=True, text=True, timeout=limit_s, check=True,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL, env=child_environment({}),
         )  # fmt: skip
         return [tuple(card) for card in json.loads(done.stdout)]
     except subprocess.TimeoutExpired:

@@ -25,6 +25,7 @@ from worker.engine.versions.sources import fetch, read_source
 from worker.engine.versions.state import INSTALLED, Verdict
 from worker.engine.versions.trial_report import Compared, TrialReport
 from worker.errors import EngineChangeRefused, RuntimeMissing
+from worker.process.child import child_environment
 from worker.untrusted.text import visible
 
 app = typer.Typer(help="ComfyUIs side by side: add one, try it, use it, go back.", no_args_is_help=True)
@@ -44,8 +45,9 @@ def _refuse_unfit(python: Path) -> None:
     """Raises EngineChangeRefused for what is no Python, or one without the packages that any ComfyUI needs."""
     try:
         done = subprocess.run(
-            [python, "-c", LACKS, *PACKAGES], check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=30
-        )
+            [python, "-c", LACKS, *PACKAGES], check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=30,
+            env=child_environment({}),
+        )  # fmt: skip
         said = done.stdout.decode(errors="replace").split()
     except (OSError, subprocess.TimeoutExpired):
         said = []

@@ -20,8 +20,11 @@ from worker.app.state_dir import worker_folder
 from worker.config.key_types import ANONYMOUS_KEY, CustomModel
 from worker.config.load import LoadedConfig, config_files
 from worker.config.paths import cache_home, models_root
+from worker.config.schema import BridgeData
 from worker.config.serving_keys import DEFAULT_NAME, is_public_horde
 from worker.engine.install import Runtime
+from worker.engine.install.machine import Accelerator, Host, detect_card
+from worker.engine.install.record import Record
 from worker.errors import ConfigError, WorkerError
 from worker.models.catalog.custom import read_custom_models
 from worker.models.catalog.model_commands import misspelt_command, needs_statistics
@@ -172,6 +175,23 @@ def check_machine(loaded: LoadedConfig, runtime: Runtime, flags: DeviceFlags, lo
             yield Finding(
                 "workflows", Rating.DOUBTFUL, f"workflows_dir: {mistake}.", "Run: horde-bridge workflows check"
             )
+
+
+def unused_card(config: BridgeData, runtime: Runtime, flags: DeviceFlags) -> str:
+    """A card that torch was not installed for, as before its driver was there, in words; else empty.
+
+    An owner who chose the processor, now or when it was set up, knows.
+    """
+    chosen = flags.cpu or config.comfyui_python or runtime.accelerator is not Accelerator.CPU
+    if chosen or Record.load(runtime.state).choices.accelerator is Accelerator.CPU:
+        return ""
+    found = detect_card(Host())
+    if found.accelerator is Accelerator.CPU:
+        return ""
+    return (
+        f"There is {found.found}, but torch was installed without it: pictures are computed on the processor. "
+        f"End the worker and run update-runtime --{found.accelerator.value}."
+    )
 
 
 def _not_writable(folder: Path) -> str:

@@ -29,7 +29,7 @@ from worker.commands.options import (
     wants_live_view,
 )
 from worker.commands.patient_stderr import patient_stderr
-from worker.commands.preflight import check_machine, check_settings, refuse_bad
+from worker.commands.preflight import check_machine, check_settings, refuse_bad, unused_card
 from worker.commands.setup import offer
 from worker.config.load import FILE_NAME, LoadedConfig
 from worker.config.schema import BridgeData
@@ -97,6 +97,8 @@ def run(
         set_up_installed()
         runtime = Runtime.locate()
         refuse_bad(check_machine(loaded, runtime, flags, folder))
+        if unused := unused_card(loaded.data, runtime, flags):
+            logger.warning("{}", unused)
         end_orphans(home)
         setup = compose(
             loaded, runtime,

@@ -10,13 +10,14 @@ from worker.aio import timeout
 from worker.app.state_dir import VARIABLE
 from worker.demo.tiny.recipes import TINY_MODELS, TinyModel, build_command, engine_tree, models_folder
 from worker.engine.install.layout import Runtime
+from worker.engine.install.remedies import remedy_of, remedy_of_end
 from worker.engine.versions.shelf import Engine
 from worker.engine.versions.state import INSTALLED
 from worker.errors import RuntimeMissing
 from worker.models.catalog.records import Category, ModelRecord
 from worker.models.catalog.schemas import read_records
 from worker.owner_path import owner_path
-from worker.process.child import end_child
+from worker.process.child import child_environment, end_child
 
 #: Building everything takes a minute; a machine that is much slower than that has another trouble.
 BUILD_TIMEOUT_S = 1200.0
@@ -92,8 +93,9 @@ async def loading_tree(runtime: Runtime, engine: Engine) -> tuple[Path, list[str
 async def _run(command: Sequence[str], tell: Callable[[str], None]) -> None:
     """Run the builder. Raises RuntimeMissing with what it said when it fails, or when it hangs."""
     child = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
-    )
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL,
+        env=child_environment({}),
+    )  # fmt: skip
     assert child.stdout is not None
     assert child.stderr is not None
     errors = asyncio.ensure_future(child.stderr.read())
@@ -112,8 +114,10 @@ async def _run(command: Sequence[str], tell: Callable[[str], None]) -> None:
         if child.returncode is None:
             await end_child(child, timeout_s=0, name="builder of tiny models")
     if code:
+        lines = said.splitlines() or [f"exit {code}"]
         raise RuntimeMissing(
-            f"The tiny models could not be built: {said[-500:]}", remedy="Run update-runtime, then try again."
+            f"The tiny models could not be built: {lines[-1]}",
+            remedy=remedy_of(lines) or remedy_of_end(code) or "Run update-runtime, then try again.",
         )
 
 

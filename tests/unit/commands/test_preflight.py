@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from worker.app.build import DeviceFlags
 from worker.commands import preflight
 from worker.commands.doctor import ask_torch
 from worker.commands.preflight import Finding, Rating, check_models, refuse_bad
 from worker.config.load import load_config
+from worker.config.schema import BridgeData
+from worker.engine.install import Runtime
+from worker.engine.install.machine import Accelerator, Card
+from worker.engine.install.record import Choices, Record
 from worker.errors import ConfigError
 
 GIB = 1024**3
@@ -99,3 +104,34 @@ def test_a_torch_that_fails_or_hangs_is_told_as_that(tmp_path):
     )
     assert "no answer" in str(ask_torch(fake_python(tmp_path, "import time; time.sleep(60)"), 0.5))
     assert isinstance(ask_torch(tmp_path / "nothing", 1), str)
+
+
+def test_torch_is_asked_as_an_engine_is_started_whatever_leads_python_elsewhere(tmp_path, monkeypatch):
+    """Another torch in PYTHONPATH, or the standard library of another Python, was told as a driver that fails."""
+    (tmp_path / "json.py").write_text("raise ImportError('of another environment')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONHOME", str(tmp_path))
+    assert "torch" in str(ask_torch(Path(sys.executable), 60))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param((Record(accelerator=Accelerator.CPU), False, Accelerator.CUDA, True), id="the driver came later"),
+        pytest.param(
+            (Record(Choices(accelerator=Accelerator.CPU), Accelerator.CPU), False, Accelerator.CUDA, False),
+            id="by choice",
+        ),
+        pytest.param((Record(accelerator=Accelerator.CPU), True, Accelerator.CUDA, False), id="run --cpu"),
+        pytest.param((Record(accelerator=Accelerator.CPU), False, Accelerator.CPU, False), id="no card"),
+        pytest.param((Record(accelerator=Accelerator.CUDA), False, Accelerator.CUDA, False), id="torch for the card"),
+    ],
+)
+def test_a_card_that_torch_was_not_installed_for_is_told(tmp_path, monkeypatch, case):
+    """It was computed on the processor in silence."""
+    record, cpu, found, told = case
+    record.save(tmp_path / "state.json")
+    monkeypatch.setattr(preflight, "detect_card", lambda _: Card(found, "an NVIDIA card (driver 580)"))
+    runtime = Runtime.locate(tmp_path, {"AIWORKER_RUNTIME_DIR": str(tmp_path)})
+    said = preflight.unused_card(BridgeData(), runtime, DeviceFlags(cpu=cpu))
+    assert ("update-runtime --cuda" in said) is told
