@@ -19,7 +19,8 @@ from .studio import DEVICE_ARGUMENTS, Studio
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
 
 MODELS = ("Tiny SD1.5", "Tiny SDXL")
-ROUNDS = 3
+#: The second is enough to tell whether a model is read again.
+ROUNDS = 2
 #: What ComfyUI says once for every checkpoint it builds from a file.
 BUILT = re.compile(r"^(?:\x1b\S*\[INFO\]\x1b\[0m )?model_type ", re.MULTILINE)
 

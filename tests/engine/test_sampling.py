@@ -62,10 +62,12 @@ async def test_options_of_every_kind_reach_their_sampler(studio, sampler, option
 
 
 @pytest.mark.parametrize("model", ["Tiny SD1.5", "Tiny SDXL"])
-@pytest.mark.parametrize("steps", [1, 2, 7, 25])
+# GITS has a list for each number of steps up to 20. Without a negative prompt a step takes half as long.
+@pytest.mark.parametrize("steps", [1, 2, 7, 21])
 async def test_schedules_of_our_own_render_and_differ(studio, model, steps):
     pictures = [
-        await studio.picture(model, scheduler=name, ddim_steps=steps) for name in ("karras", "align_your_steps", "gits")
+        await studio.picture(model, scheduler=name, ddim_steps=steps, cfg_scale=1.0)
+        for name in ("karras", "align_your_steps", "gits")
     ]
     assert all(picture.std() > VISIBLE for picture in pictures)
     if steps > 1:
