@@ -62,8 +62,8 @@ def shelf(runtime, tiny, tmp_path) -> Shelf:
     return Shelf(replace(runtime, folder=folder))
 
 
-def put_copy(shelf: Shelf, runtime: Runtime, name: str, more: str = "") -> None:
-    """Put a copy of the tree on the shelf, its files shared; nodes.py with `more` at its end."""
+def put_copy(shelf: Shelf, runtime: Runtime, name: str, more: str = "", module: str = "nodes.py") -> None:
+    """Put a copy of the tree on the shelf, its files shared; `module` with `more` at its end."""
 
     def make(folder: Path) -> None:
         tree = folder / "comfyui"
@@ -72,9 +72,9 @@ def put_copy(shelf: Shelf, runtime: Runtime, name: str, more: str = "") -> None:
             return [name for name in names if is_left_out(Path(where).relative_to(runtime.comfyui) / name)]
 
         shutil.copytree(runtime.comfyui, tree, copy_function=os.link, ignore=left_out)
-        nodes = (tree / "nodes.py").read_text(encoding="utf-8")
-        (tree / "nodes.py").unlink()
-        (tree / "nodes.py").write_text(nodes + more, encoding="utf-8")
+        code = (tree / module).read_text(encoding="utf-8")
+        (tree / module).unlink()
+        (tree / module).write_text(code + more, encoding="utf-8")
 
     shelf.add(name, "a copy", make, python=runtime.engine_python)
 
@@ -115,7 +115,8 @@ async def test_what_is_broken_in_an_engine_is_told_and_nothing_is_changed(shelf,
 
 
 async def test_an_engine_that_does_not_start_is_told_as_that(shelf, runtime):
-    put_copy(shelf, runtime, "dead", "\nraise RuntimeError('a package is missing')\n")
+    # A module that is among the first to be imported, before torch.
+    put_copy(shelf, runtime, "dead", "\nraise RuntimeError('a package is missing')\n", "folder_paths.py")
 
     report = await trial(shelf, runtime, "dead")
 
