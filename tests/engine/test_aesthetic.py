@@ -1,12 +1,12 @@
 """The aesthetic estimator of the safety child, in the engine's environment, on weights made here."""
 
-import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from worker.safety.child_process import CHILD
+
+from .forks import Forks
 
 pytestmark = [pytest.mark.engine, pytest.mark.cpu]
 
@@ -37,12 +37,10 @@ print(json.dumps(told))
 
 
 def test_scores_follow_the_features_and_a_broken_file_costs_none_but_the_score(
-    engine_python: Path, tmp_path: Path
+    in_engine: Forks, tmp_path: Path
 ) -> None:
-    command = [str(engine_python), "-c", SCRIPT, str(CHILD), str(tmp_path / "a.pth")]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    absent, plain, larger, half, least, none, empty, *broken = json.loads(done.stdout.splitlines()[-1])
+    told = in_engine.run(SCRIPT, CHILD, tmp_path / "a.pth")
+    absent, plain, larger, half, least, none, empty, *broken = told
     assert plain == pytest.approx(5.5, abs=0.01)
     assert larger == pytest.approx(plain, abs=0.01)
     assert half == pytest.approx(plain, abs=0.05)

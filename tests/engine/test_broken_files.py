@@ -1,7 +1,6 @@
 """What the real ComfyUI says of files that can't be used, and whose failure that makes it."""
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from worker.errors import (
 )
 from worker.models.disk.store import Store
 
+from .forks import Forks
 from .studio import DEVICE_ARGUMENTS
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
@@ -104,15 +104,16 @@ torch.save({"string_to_param": Code()}, root / "embeddings/code.pt")
 (root / "controlnet/page.pth").write_bytes(b"<html>")
 (root / "upscale_models/page.pth").write_bytes(b"<html>")
 save_file({"x": torch.zeros(2)}, root / "upscale_models/other.safetensors")
+print("null")
 """
 
 
 @pytest.fixture(scope="module")
-def base(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tiny: Any, in_engine: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An engine's folder with the broken files."""
     folder = tmp_path_factory.mktemp("broken")
     good = next(tiny.models.rglob(GOOD))
-    subprocess.run([tiny.python, "-c", MAKE, str(folder / "models"), str(good)], check=True, timeout=300)
+    in_engine.run(MAKE, folder / "models", good)
     return folder
 
 

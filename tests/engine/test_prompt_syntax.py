@@ -1,7 +1,6 @@
 """What `harmless` makes of a prompt, read by ComfyUI's own parser and tokenizers."""
 
 import json
-import subprocess
 from random import Random
 
 import pytest
@@ -10,15 +9,12 @@ from worker.workflows.prompt_syntax import MAX_WEIGHT, harmless, is_harmless
 
 pytestmark = pytest.mark.engine
 
-#: Reads prompts as JSON, and tells of each what ComfyUI makes of it: its weights, or what it raises.
+#: Reads prompts from a JSON file, and tells of each what ComfyUI makes of it: its weights, or what it raises.
 SCRIPT = """
 import json, sys
-sys.path.insert(0, sys.argv[1])
-from comfy.cli_args import args
-args.cpu = True
 from comfy import sd1_clip
 from comfy.text_encoders import qwen_image
-folder = sys.argv[2]
+folder, prompts = sys.argv[1:]
 tokenizers = [
     sd1_clip.SDTokenizer(embedding_directory=folder),
     qwen_image.QwenImageTokenizer(embedding_directory=folder),
@@ -31,7 +27,8 @@ def tell(prompt):
         return [repr(weight) for weight in weights]
     except Exception as error:
         return type(error).__name__
-print(json.dumps([tell(prompt) for prompt in json.load(sys.stdin)]))
+with open(prompts, encoding="utf-8") as file:
+    print(json.dumps([tell(prompt) for prompt in json.load(file)]))
 """
 PARTS = (
     "(", ")", "((", "))", "\\(", "\\)", "\\", ":", ":1.2)", ":nan)", ":inf)", ":-1e400)", ":99)", ":1_0)", ": 1 )",
@@ -53,16 +50,13 @@ def prompts() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def read(tiny, tmp_path_factory):
+def read(in_engine, tmp_path_factory):
     """What ComfyUI makes of prompts."""
-    folder = tmp_path_factory.mktemp("embeddings")
+    folder, file = tmp_path_factory.mktemp("embeddings"), tmp_path_factory.mktemp("prompts") / "prompts.json"
 
     def read(prompts: list[str]) -> list[list[float] | str]:
-        command = [str(tiny.python), "-c", SCRIPT, str(tiny.comfyui), str(folder)]
-        done = subprocess.run(
-            command, input=json.dumps(prompts), capture_output=True, text=True, check=True, timeout=300
-        )
-        told = json.loads(done.stdout.splitlines()[-1])
+        file.write_text(json.dumps(prompts), encoding="utf-8")
+        told = in_engine.run(SCRIPT, folder, file)
         return [each if isinstance(each, str) else [float(weight) for weight in each] for each in told]
 
     return read
