@@ -81,10 +81,12 @@ class Owner:
         return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
     def configure(self, **changes: Any) -> None:
-        """Write the settings, with these changes."""
+        """Write the settings, with these changes, in one step: a running worker would complain of half a file."""
         self.config |= changes
-        self.config_file.write_text(yaml.safe_dump(self.config), encoding="utf-8")
-        self.config_file.chmod(0o600)
+        draft = self.folder / "draft.yaml"
+        draft.write_text(yaml.safe_dump(self.config), encoding="utf-8")
+        draft.chmod(0o600)
+        draft.replace(self.config_file)
 
     def play(self, **content: Any) -> None:
         """Put an engine script in force."""

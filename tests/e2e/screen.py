@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: For everything a test waits for.
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 @dataclass

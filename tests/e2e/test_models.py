@@ -100,7 +100,8 @@ def serve_the_first_and_survive(shop, first, second, *, until_killed):
 
 
 def test_the_first_model_is_served_while_the_second_comes_and_kill_9_costs_nothing(shop):
-    serve_the_first_and_survive(shop, EMPTY_MODEL, EMPTY_MODEL, until_killed=lambda part: part.path.exists())
+    # The note, which is there after the file is, as soon as the disk has it.
+    serve_the_first_and_survive(shop, EMPTY_MODEL, EMPTY_MODEL, until_killed=lambda part: part.note.exists())
 
 
 @pytest.mark.engine

@@ -14,7 +14,7 @@ import yaml
 if sys.platform == "win32":
     pytest.skip("pseudo terminals are POSIX's", allow_module_level=True)
 
-from tests.e2e.screen import Screen, on_terminal
+from tests.e2e.screen import PATIENCE_S, Screen, on_terminal
 from worker.config.load import TEMPLATE, load_config
 from worker.demo.horde.directory import OWNER_KEY, REQUESTER_KEY
 from worker.demo.horde.server import RunningHorde, serve_in_thread
@@ -122,7 +122,8 @@ def test_an_existing_file_keeps_its_comments_and_its_earlier_self(tmp_path, envi
 def setup(folder: Path, environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "worker.cli", "setup", *arguments],
-        cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60,
+        cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        timeout=PATIENCE_S,
     )  # fmt: skip
 
 

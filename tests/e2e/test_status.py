@@ -190,5 +190,5 @@ def test_the_kudos_that_are_shown_are_those_that_the_horde_books(owner):
     assert sum(hour["total"]["kudos"] for hour in hours) == pytest.approx(booked, abs=0.01)
     here = address(owner)
     headers = {"Authorization": f"Bearer {here['token']}", "Accept": "text/html"}
-    page = httpx.get(f"{here['url']}/", headers=headers, trust_env=False)
+    page = httpx.get(f"{here['url']}/", headers=headers, trust_env=False, timeout=PATIENCE_S)
     assert f"<dd>{booked:.0f}</dd>" in page.text

@@ -126,7 +126,7 @@ class Nodes:
 
 async def test_only_who_has_the_token_gets_in(room: Room, comfyui_source: Path) -> None:
     url = room.process.url
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=PATIENCE_S) as http:
         for method, path in [("GET", "/system_stats"), ("GET", "/"), ("POST", "/prompt"), ("PUT", "/horde/inputs/a")]:
             assert (await http.request(method, path)).status_code == 401
         wrong = await http.get("/system_stats", headers={"Authorization": "Bearer wrong"})
@@ -368,7 +368,7 @@ def conversation(process: EngineProcess, graph: dict[str, Any], prompt_id: str) 
     try:
         socket.send(events.FEATURE_FLAGS)
         body = {"prompt": graph, "client_id": f"of-{prompt_id}", "prompt_id": prompt_id}
-        answer = httpx.post(f"{process.url}/prompt", headers=headers, json=body, trust_env=False)
+        answer = httpx.post(f"{process.url}/prompt", headers=headers, json=body, trust_env=False, timeout=PATIENCE_S)
         said.append(answer.status_code)
         while answer.status_code == httpx.codes.OK:
             opcode, message = socket.recv_data()
