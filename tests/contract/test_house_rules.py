@@ -102,3 +102,13 @@ import json, httpx
 json.loads(body); Image.open(file); response.json(); answer.aread(); response.content; pickle.load(file)
 """
     assert len(_decodes(ast.parse(source))) == 6
+
+
+def test_no_message_leaves_one_or_many_to_its_reader():
+    """`worker.units.counted` says 1 job, 2 jobs."""
+    wrong = [
+        f"{path.relative_to(ROOT)}: {found[0]}"
+        for path in committed("worker/*.py", "worker/**/*.py", "worker/**/*.html")
+        for found in re.finditer(r"(?<!\w)[A-Za-z]{3,}(?<!http)\(s\)", path.read_text("utf-8"))
+    ]
+    assert not wrong

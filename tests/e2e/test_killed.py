@@ -79,7 +79,7 @@ def test_of_a_batch_delivered_in_part_only_the_rest_is_reported(owner):
     serve_the_rest(owner, requests)
 
     each_answered_once(owner, ok=6, faulted=2)
-    assert "2 image(s) unanswered" in owner.output
+    assert "2 images unanswered" in owner.output
 
 
 def test_a_worker_killed_again_while_it_reports_what_it_left_reports_it_the_next_time(owner):

@@ -39,7 +39,7 @@ def test_what_a_killed_worker_left_open_is_reported_by_its_next_start_before_new
     assert owner.outcomes() == {Outcome.FAULTED: 2, Outcome.OK: 2}
     books = owner.horde.state.accounting()
     assert books.duplicates == books.late == books.lost == 0
-    assert "2 image(s) unanswered" in owner.output
+    assert "2 images unanswered" in owner.output
 
 
 def test_a_second_worker_of_the_same_name_does_not_start(owner):

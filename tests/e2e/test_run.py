@@ -62,7 +62,7 @@ def test_a_worker_without_any_model_says_why_and_goes_on_trying(owner):
     owner.configure(models_to_load=["Deliberate"], custom_models=[])
     owner.start()
     owner.until(lambda: "lists holds no list of image models" in owner.output)
-    owner.until(lambda: "0 model(s) are here" in owner.output)
+    owner.until(lambda: "so far with 0 models" in owner.output)
     owner.signal(signal.SIGTERM)
     assert owner.end() == 0, owner.output
 

@@ -18,6 +18,7 @@ from worker.jobs.job import JobEvent, Stage
 from worker.process.allocator import give_back_large_blocks
 from worker.process.signals import signals
 from worker.status.session import SessionStats
+from worker.units import counted
 
 #: Seconds after the third signal in which everything must end; then the process is killed.
 END_LIMIT_S = 20.0
@@ -79,7 +80,9 @@ def run(spec: WorkerSpec) -> SessionStats:
             except asyncio.CancelledError:
                 raise WorkerError("Stopped before the jobs under way were done.") from None
         if stats.given_back:
-            raise WorkerError(f"Stopped before {stats.given_back} job(s) were done; they went back to the Horde.")
+            raise WorkerError(
+                f"Stopped before all was done: {counted(stats.given_back, 'job')} went back to the Horde."
+            )
         return stats
 
     give_back_large_blocks()

@@ -21,6 +21,7 @@ from worker.jobs.prefetch import Prefetch
 from worker.scheduling.drain import until_drained
 from worker.scheduling.estimates import Estimates
 from worker.scheduling.estimates.estimates import stall_limits_s
+from worker.units import counted
 
 if TYPE_CHECKING:
     from worker.status.session import SessionStats
@@ -93,7 +94,7 @@ async def _first_engine(
     """The first engine that is ready; None if the worker is stopped before. Where none starts, those to fall back to
     are tried.
     """
-    logger.info("Starting {} engine(s); ComfyUI takes a moment.", len(pool.slots))
+    logger.info("Starting {}; ComfyUI takes a moment.", counted(len(pool.slots), "engine"))
     while True:
         ready, told = asyncio.ensure_future(pool.ready()), asyncio.ensure_future(stop.wait())
         try:

@@ -26,6 +26,7 @@ from worker.scheduling.pop_admission import Admission, AdmissionParts, MachineLi
 from worker.scheduling.pop_backoff import PopBackoff
 from worker.status.board import StatusBoard, StatusParts
 from worker.status.steering import Steering
+from worker.units import counted
 from worker.workflows.auxiliary_files import all_files
 
 
@@ -123,7 +124,7 @@ def begin(
         in_flight=in_flight,
         events=spec.events,
     )
-    logger.info("Serving {}; {} model(s) are here so far.", spec.horde_url, len(spec.models.names()))
+    logger.info("Serving {}, so far with {}.", spec.horde_url, counted(len(spec.models.names()), "model"))
     status.serving(admission)
     status.steering.on_change(intake.look_again)
     return RunningWorker(

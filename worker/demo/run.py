@@ -38,6 +38,7 @@ from worker.models.disk.store import Store
 from worker.models.installed import InstalledModels
 from worker.safety.checker import NoChecker
 from worker.system_memory import system_memory
+from worker.units import counted
 from worker.workflows.library import Library
 
 #: The embedded Horde holds back whatever the agent's level can't do; what is queued here, every level can.
@@ -201,7 +202,7 @@ async def _work_until_done(spec: WorkerSpec, wait: Callable[[], None]) -> None:
     threading.Thread(target=wait_and_stop, name="demo-requester", daemon=True).start()
     tally = await serve(spec, stop)
     if tally.faulted:
-        logger.warning("{} job(s) were faulted.", tally.faulted)
+        logger.warning("{} faulted.", counted(tally.faulted, "job"))
 
 
 def _look_at(request: Request, deliveries: Sequence[Delivery], out: Path) -> Result:

@@ -24,6 +24,7 @@ from loguru import logger
 from worker.errors import HordeError, HordeUnreachable, InputRefused, JobGone
 from worker.horde.messages import SubmitRequest, SubmitResponse
 from worker.jobs.job import Job, JobEvent, JobEvents, Stage
+from worker.units import counted
 from worker.untrusted.json_reader import JsonBounds, read_json_object
 
 FILE_NAME = "journal.jsonl"
@@ -242,7 +243,7 @@ async def report_left(journal: Journal, horde: TakesAnswers, *, clock: Callable[
     if not left:
         return
     logger.bind(action="journal_left", ids=list(left)).warning(
-        "An earlier run left {} image(s) unanswered; they are reported as faulted.", len(left)
+        "An earlier run left {} unanswered, which will be reported as faulted.", counted(len(left), "image")
     )
     loop = asyncio.get_running_loop()
 

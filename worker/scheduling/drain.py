@@ -8,6 +8,7 @@ from loguru import logger
 
 from worker.jobs.in_flight import SHUTTING_DOWN, JobsInFlight
 from worker.jobs.job import Job
+from worker.units import counted
 
 if TYPE_CHECKING:
     from worker.scheduling.intake import Intake
@@ -49,8 +50,8 @@ async def until_drained(
                 in_flight.drop(job, SHUTTING_DOWN)
             given_back = len(waiting)
             logger.info(
-                "In haste: {} waiting job(s) go back, {} in work get up to {:.0f} s. Once more to stop at once.",
-                len(waiting),
+                "In haste: {} given back, {} in work get up to {:.0f} s. Once more to stop at once.",
+                counted(len(waiting), "waiting job"),
                 len(in_flight.jobs) - len(waiting),
                 haste_limit_s,
             )
@@ -60,7 +61,7 @@ async def until_drained(
         given_back += len(left)
         if not running.done():
             if left:
-                logger.warning("Stopping now; {} job(s) are given back to the Horde.", len(left))
+                logger.warning("Stopping now, with {} given back to the Horde.", counted(len(left), "job"))
             running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running

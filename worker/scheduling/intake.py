@@ -20,6 +20,7 @@ from worker.jobs.runner import JobRunner
 from worker.scheduling.estimates.speed import RunningAverage
 from worker.scheduling.pop_admission import Admitted, Wait
 from worker.scheduling.pop_backoff import PopBackoff
+from worker.units import counted
 
 #: Seconds until the next look after a defect.
 DEFECT_PAUSE_S = 60.0
@@ -94,7 +95,7 @@ class Intake:
                     await _first_of(self._changed, stop, limit_s=decision.seconds)
                 if self._in_flight.jobs:
                     reason = f" {self._given_up}" if self._given_up else ""
-                    logger.info("Waiting for {} job(s) to finish.{}", len(self._in_flight.jobs), reason)
+                    logger.info("Waiting for {} to finish.{}", counted(len(self._in_flight.jobs), "job"), reason)
         finally:
             # A task that is cancelled before its first step does nothing at all, not even give its job back.
             for job in self._unbegun:

@@ -16,6 +16,7 @@ from worker.config.schema import BridgeData
 from worker.horde.agent import level_of, lowered
 from worker.horde.feature_levels import GATES, HIGHEST_LEVEL, Gate, level_without
 from worker.horde.messages import PopRequest
+from worker.units import counted
 from worker.workflows.auxiliary_files import AuxiliaryFile, all_files
 from worker.workflows.capabilities import Ability, Survey, survey
 from worker.workflows.families import TRAITS
@@ -181,8 +182,9 @@ class CapabilityWatch:
 
 def _tell(capabilities: Capabilities) -> None:
     logger.bind(action="capabilities").info(
-        "Offering {} model(s) at feature level {}, with {}",
-        len(capabilities.models), capabilities.level, ", ".join(sorted(capabilities.switches)) or "no switch on",
+        "Offering {} at feature level {}, with {}",
+        counted(len(capabilities.models), "model"), capabilities.level,
+        ", ".join(sorted(capabilities.switches)) or "no switch on",
     )  # fmt: skip
     if capabilities.level < HIGHEST_LEVEL:
         logger.bind(action="level_lowered").warning(
