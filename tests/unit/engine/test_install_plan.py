@@ -1,5 +1,6 @@
 """What is missing or outdated, and why."""
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -207,3 +208,14 @@ def test_an_installed_wheel_is_the_workers_environment_and_keeps_its_runtime_the
     assert Runtime.locate(tmp_path, {}).worker_python == Path(sys.executable)
     elsewhere = {"AIWORKER_RUNTIME_DIR": str(tmp_path / "runtime")}
     assert check(tmp_path, elsewhere) == ["comfyui: not there yet", "engine: not there yet"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a drive's letter could become a server's name")
+def test_a_runtime_has_one_name_whatever_links_lead_there_and_a_link_to_nothing_stays_one(tmp_path):
+    """Each start by another path made both environments anew."""
+    (tmp_path / "disk" / "runtime").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    (tmp_path / "gone").symlink_to(tmp_path / "unmounted")
+    folder = runtime_folder(tmp_path, {"AIWORKER_RUNTIME_DIR": str(tmp_path / "link" / "runtime")})
+    assert folder == (tmp_path / "disk" / "runtime").resolve()
+    assert runtime_folder(tmp_path, {"AIWORKER_RUNTIME_DIR": str(tmp_path / "gone")}) == tmp_path / "gone"

@@ -247,7 +247,8 @@ def _set_up(folder: Path, options: argparse.Namespace, screen: Screen) -> int:
             why = "; ".join(f"{step.part.value}: {step.reason}" for step in steps)
             raise RuntimeInUse(
                 f"A worker runs with what would be replaced ({why}).",
-                remedy="End it first (horde-bridge finish); the next start sets up what is new.",
+                remedy="End it first (horde-bridge finish); the next start sets up what is new."
+                + (" Better give each folder a runtime of its own." if "project folder" in why else ""),
             )
         # What is known of a card serves only if torch is installed for it.
         card = found if accelerator is found.accelerator else Card(accelerator, "chosen earlier or by option")

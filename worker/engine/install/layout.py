@@ -29,7 +29,12 @@ def default_runtime_folder(root: Path) -> Path:
 def runtime_folder(root: Path, environ: Mapping[str, str]) -> Path:
     """`AIWORKER_RUNTIME_DIR`, else the default."""
     elsewhere = environ.get("AIWORKER_RUNTIME_DIR", "").strip()
-    return owner_path(elsewhere).absolute() if elsewhere else default_runtime_folder(root)
+    if not elsewhere:
+        return default_runtime_folder(root)
+    folder = owner_path(elsewhere).absolute()
+    # By one name, whatever links lead there: environments are made anew for another place. On Windows this could turn
+    # a drive's letter into a server's name; a link that leads nowhere is told as that.
+    return folder.resolve() if os.name == "posix" and folder.exists() else folder
 
 
 def environment_python(environment: Path) -> Path:
