@@ -9,6 +9,8 @@ from worker.config.schema import BridgeData
 
 #: A models folder contains both.
 MARKS = ("compvis", "clip")
+#: What a set-up leaves in the runtime's folder, in which the demo has models of its own.
+RUNTIME_MARKS = (".lock", "state.json")
 #: Search depth below cache_home.
 MAX_DEPTH = 5
 #: Folders searched at most, because cache_home may be the root of a disk by mistake.
@@ -35,7 +37,7 @@ def cache_home(data: BridgeData, environment: Mapping[str, str]) -> Path:
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """`root` and the folders below it, breadth first, without hidden ones, each once, within the limits."""
+    """`root` and the folders below it, breadth first, each once, within the limits; no hidden ones and no runtime."""
     queue = deque([(root, 0)])
     seen: set[Path] = set()
     while queue and len(seen) < MAX_FOLDERS:
@@ -49,5 +51,6 @@ def _folders(root: Path) -> Iterator[Path]:
             inner = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
         except OSError:  # deleted or not readable
             continue
-        if depth < MAX_DEPTH:
+        is_runtime = all((folder / mark).is_file() for mark in RUNTIME_MARKS)
+        if depth < MAX_DEPTH and not is_runtime:
             queue += [(path, depth + 1) for path in inner]

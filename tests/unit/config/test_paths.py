@@ -60,3 +60,12 @@ def test_the_search_is_bounded_in_depth_and_number(tmp_path, monkeypatch):
     assert found(tmp_path) == tmp_path / "a/b"
     monkeypatch.setattr(paths, "MAX_FOLDERS", 2)
     assert found(tmp_path) == Path(tmp_path)
+
+
+def test_the_demos_models_in_the_runtime_are_not_the_owners(tmp_path):
+    """With cache_home at its default, the worker's folder, models were downloaded among them after a demo."""
+    for mark in paths.MARKS:
+        (tmp_path / "runtime" / "tiny" / "models" / mark).mkdir(parents=True)
+    for mark in paths.RUNTIME_MARKS:
+        (tmp_path / "runtime" / mark).touch()
+    assert found(tmp_path) == tmp_path
