@@ -22,6 +22,7 @@ from loguru import logger
 
 from worker.engine import child_log, trace_log
 from worker.engine.command_flags import LAUNCHER, flags_of, taken
+from worker.engine.install.remedies import remedy_of
 from worker.engine.loopback import loopback_client
 from worker.engine.nan_log import NAN_WARNINGS
 from worker.errors import EngineDied, EngineNotRunnable, EngineStartFailed
@@ -264,7 +265,8 @@ class EngineProcess:
             while True:
                 if not self.alive:
                     death = self.death()
-                    raise EngineStartFailed(f"It did not start. {death.message}", remedy=death.remedy)
+                    remedy = remedy_of(self.log_tail().splitlines()) or death.remedy
+                    raise EngineStartFailed(f"It did not start. {death.message}", remedy=remedy)
                 try:
                     response = await http.get("/system_stats")
                 except httpx.TransportError:

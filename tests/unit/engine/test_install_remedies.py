@@ -36,6 +36,11 @@ from worker.engine.install.remedies import remedy_of, remedy_of_end, remedy_of_e
         ("failed to write to file `/m/.tmp`: File too large (os error 27)", "FAT32"),
         ("OSError: [Errno 8] Exec format error: '/m/runtime/uv-1/uv'", "delete `uv-…`"),
         ("libc.so.6: version `GLIBC_2.28' not found", "too old"),
+        (
+            "ImportError: libnvshmem_host.so.3: undefined symbol: _ZTV, version CXXABI_1.3",
+            "LD_LIBRARY_PATH",
+        ),
+        ("/opt/conda/lib/libstdc++.so.6: version `GLIBCXX_3.4.29' not found", "LD_LIBRARY_PATH"),
         ("ImportError: DLL load failed while importing _C", "Redistributable"),
     ],
 )

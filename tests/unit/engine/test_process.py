@@ -220,6 +220,19 @@ async def test_a_failed_start_carries_the_end_of_the_log_and_leaves_no_process(
     assert not psutil.pid_exists(process.pid)
 
 
+async def test_a_start_that_fails_for_a_known_reason_says_what_to_do(
+    settings: EngineSettings, play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries of CUDA or conda in LD_LIBRARY_PATH, found before torch's own."""
+    play(faults=(Fault(FaultKind.START_FAILURE),))
+    monkeypatch.setattr(
+        EngineProcess, "log_tail", lambda _: "ImportError: libnvshmem_host.so.3: undefined symbol: _ZTV"
+    )
+    with pytest.raises(EngineStartFailed) as caught:
+        await EngineProcess(settings).start()
+    assert "unset LD_LIBRARY_PATH" in caught.value.remedy
+
+
 async def test_a_death_while_starting_is_noticed_long_before_the_time_is_up(
     settings: EngineSettings, play: Callable[..., None], until: Until
 ) -> None:

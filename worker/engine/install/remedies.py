@@ -93,6 +93,10 @@ _SAID: Final = tuple(
             "This system is too old for the packages: it needs glibc 2.28 (Debian 10, Ubuntu 20.04), or Windows 10.",
         ),
         (
+            r"undefined symbol|version `(glibcxx|cxxabi|gomp|openssl)_[\w.]+' not found",
+            "Another program's libraries come before the packages' own: unset LD_LIBRARY_PATH and LD_PRELOAD.",
+        ),
+        (
             r"dll load failed|winerror 126|vcruntime",
             "Install Microsoft's Visual C++ Redistributable (x64), then run again.",
         ),
