@@ -176,8 +176,9 @@ async def test_an_enlarged_picture_is_cut_out_in_full_size(studio):
 
 
 async def test_a_job_with_every_step_gives_a_large_picture_with_transparency(studio):
+    # With this seed one of the two pictures has what the tiny detector takes for a face; each takes a processor 12 s.
     request = studio.request(
-        "Tiny SD1.5", n_iter=2, post_processing=["strip_background", "RealESRGAN_x2plus", "RestoreFormer"]
+        "Tiny SD1.5", n_iter=2, seed="5", post_processing=["strip_background", "RealESRGAN_x2plus", "RestoreFormer"]
     )
     images = [pixels(image) for image in await studio.render(request)]
     assert [image.shape for image in images] == [(128, 128, 4)] * 2
