@@ -30,6 +30,8 @@ from worker.engine.install.remedies import remedy_of, remedy_of_end, remedy_of_e
         ("Missing `Content-Type` header for `http://x/simple/`", "log in"),
         ("Because httpx was not found in the package registry", "does not have"),
         ("fatal: detected dubious ownership in repository at '/r'", "safe.directory"),
+        ("ERROR: /m/runtime/uv-1/uv can't be run: Permission denied", "lines above"),
+        ("failed to lock `/m/runtime/cache/.lock`: No locks available (os error 37)", "network drives"),
         ("memory allocation of 16393 bytes failed", "add swap"),
         ("IO error for operation on /m/typer: Too many open files (os error 24)", "ulimit -n"),
         ("thread 'main' panicked: failed to spawn thread: Resource temporarily unavailable", "pids limit"),

@@ -27,6 +27,12 @@ _SAID: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), remedy)
     for pattern, remedy in (
         (r"no space left on device|disk quota exceeded|not enough space on the disk|\(os error (28|112|122)\)", _DISK),
+        # Our own script has said why, and what to do.
+        (r"[/\\]uv(\.exe)? can't be run", "Do what the lines above say, then run update-runtime again."),
+        (
+            r"no locks available|could not acquire lock",
+            "This disk has no locks, as some network drives: set AIWORKER_RUNTIME_DIR to a disk of this machine.",
+        ),
         (r"memory allocation of \d+ bytes failed|cannot allocate memory", _MEMORY),
         (r"too many open files", "A limit of open files is reached: `ulimit -n 4096`, then run again."),
         (
