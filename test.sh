@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything CI runs: sets up what tests need, then style, types, import rules and all tests.
 #   ./test.sh                      all of that; every step runs, whatever an earlier one said
-#   ./test.sh --quick              the same with the unit tests alone, without those that start processes
+#   ./test.sh --quick              the same with the unit tests alone, without those that start processes, and with a
+#                                  fifth of the examples for properties
 #   ./test.sh tests/unit -k name   only pytest, with these arguments
 #   ./test.sh --comfyui PATH [--comfyui-python PATH]   the engine tests on another ComfyUI; without a Python that runs it,
 #                                  an environment for it is set up (runtime/versions/), and used again the next time
@@ -86,7 +87,8 @@ parallel=(-n 4 --dist worksteal)
 chosen=()
 case "${1:-}" in
     "") system_programs; chosen=("${parallel[@]}") ;;
-    --quick) chosen=(-n logical --maxprocesses 4 --dist worksteal -m "not processes" tests/unit) ;;
+    --quick)
+        chosen=(-n logical --maxprocesses 4 --dist worksteal -m "not processes" --hypothesis-profile quick tests/unit) ;;
     --bench)
         case "${2:-}" in
             all) all_benches; exit ;;

@@ -1,9 +1,15 @@
-"""What the worker says in its log, line by line; families that a test makes known; no deadline for properties."""
+"""What the worker says in its log, line by line; families that a test makes known; how long properties are tried;
+certificates read once.
+"""
 
+import os
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
+import httpx
 import hypothesis
 import pytest
 from loguru import logger
@@ -14,6 +20,25 @@ from worker.workflows.families import BASELINES, TRAITS
 # A loaded machine is slow, and slow is no defect here.
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
+# For `./test.sh --quick`: a fifth of the examples of a whole run.
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)
+
+
+@cache
+def _certificates(certificate_file: str | None, folder: str | None, *how: Any) -> ssl.SSLContext:
+    return httpx.create_ssl_context(*how)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def certificates_are_read_once() -> Iterator[None]:
+    """Hundreds of tests make a client of httpx, and each read all certificates of this world anew."""
+
+    def context(verify: Any = True, cert: Any = None, trust_env: bool = True) -> ssl.SSLContext:
+        return _certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"), verify, cert, trust_env)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("httpx._transports.default.create_ssl_context", context)
+        yield
 
 
 @contextmanager
