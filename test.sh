@@ -135,7 +135,8 @@ step "lint-imports" "$bin/lint-imports"
 if [ ${#failed[@]} -gt 0 ]; then
     echo "== Failed so far: ${failed[*]}"
 fi
-export OMP_NUM_THREADS=1
+# Numba, which helps to cut subjects out, would give torch a thread for each core again.
+export OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 # Hundreds of processes are started, and without this each would compile all that it imports.
 unset PYTHONDONTWRITEBYTECODE
 # Last, so that the last line is pytest's summary.

@@ -46,7 +46,7 @@ NEEDED_PREFIXES = (
     "CUDA_", "CUDNN_", "CUBLAS_", "NCCL_", "NVIDIA_", "NV_", "PYTORCH_", "TORCH", "TRITON_", "XFORMERS_",
     "HIP_", "HIPBLASLT_", "ROCM_", "ROCR_", "ROCBLAS_", "HSA_", "AMD_", "MIOPEN_", "GPU_", "FLASH_ATTENTION_",
     "ZE_", "SYCL_", "ONEAPI_", "UR_", "IPEX_", "IGC_", "DML_", "MESA_", "VK_", "DRI_",
-    "OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "NUMEXPR_", "MALLOC_", "MIMALLOC_",
+    "OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "NUMEXPR_", "NUMBA_", "MALLOC_", "MIMALLOC_",
     "HF_HUB_", "HF_DATASETS_", "TRANSFORMERS_", "DIFFUSERS_", "ZLUDA_",
 )  # fmt: skip
 #: No variable with any of these in its name, whatever group it belongs to.
