@@ -161,6 +161,7 @@ async def test_an_engine_gets_the_variables_it_needs_and_no_others(
         "https_proxy": "http://proxy:3128",
         "HF_HOME": "/cache",
         "OMP_NUM_THREADS": "4",
+        "NUMBA_NUM_THREADS": "4",
         "LC_ALL": "C.UTF-8",
     }
     for name, value in needed.items():
