@@ -270,7 +270,8 @@ def test_the_launcher_finishes_what_was_killed_and_gives_up_what_does_not_serve(
 def clone(pristine: Path, tmp_path: Path) -> Path:
     """A clone of a repository that has a newer tag."""
     origin, clone = tmp_path / "origin", tmp_path / "clone"
-    shutil.copytree(pristine, origin)
+    # Nobody commits what Python compiled.
+    shutil.copytree(pristine, origin, ignore=shutil.ignore_patterns("__pycache__"))
     run_git(origin, "init", "-q", "-b", "main")
     run_git(origin, "add", "-A")
     run_git(origin, "commit", "-qm", "one")
