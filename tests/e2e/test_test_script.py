@@ -54,7 +54,8 @@ def test_quick_is_all_checks_and_the_unit_tests(place):
     assert calls == ["setting", "ruff", "ruff", "mypy", "lint-imports", "python"]
     assert (
         done.stdout.splitlines()[-1]
-        == f"python {PYTEST} -n logical --maxprocesses 4 --dist worksteal -m not processes tests/unit"
+        == f"python {PYTEST} -n logical --maxprocesses 4 --dist worksteal -m not processes "
+        "--hypothesis-profile quick tests/unit"
     )
 
 

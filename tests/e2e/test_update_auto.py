@@ -118,7 +118,7 @@ def clone(tmp_path: Path, forge: Forge, pristine: Path) -> tuple[Path, Callable[
     """The same for a clone."""
     origin, folder = tmp_path / "origin", tmp_path / "my wörker"
     shutil.copytree(pristine, origin)
-    (origin / ".gitignore").write_text(".updates/\nlogs/\nbridgeData.yaml\n")
+    (origin / ".gitignore").write_text(".updates/\nlogs/\nbridgeData.yaml\n__pycache__/\n")
     for words in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", "one"), ("tag", f"v{__version__}")):
         run_git(origin, *words)
     run_git(tmp_path, "clone", "-q", str(origin), str(folder))

@@ -108,15 +108,18 @@ async def test_the_oldest_connection_that_has_shown_no_token_gives_way_and_none_
 
 async def test_a_program_that_holds_all_connections_of_this_machine_keeps_no_command_out(page):
     """It opens a new one for each that is closed; `status`, `pause` and the probe of a service manager came in vain."""
+    over = asyncio.Event()
 
     async def hold(port):
-        while True:
+        while not over.is_set():  # since wait_for of Python 3.11 may lose the cancellation
             await end_of(*await ask(port, "GET / HTTP/1.1\nX: "))
+            await asyncio.sleep(0.05)  # in the same loop as the page, which it must not keep busy
 
     async with served(page) as port:
         holding = [asyncio.ensure_future(hold(port)) for _ in range(connections.MOST_OF_ONE + 12)]
         await asyncio.sleep(0.3)
         answers = [await end_of(*await ask(port, status("Connection: close"))) for _ in range(30)]
+        over.set()
         for each in holding:
             each.cancel()
         await asyncio.gather(*holding, return_exceptions=True)

@@ -36,8 +36,9 @@ FILES: dict[Family, dict[str, str]] = {
 }
 
 
-#: Node classes of the pinned engine, and of a newer one for the families that need it.
-NODES = {family: newer_snapshot()[1] if traits.needs.choices else snapshot() for family, traits in TRAITS.items()}
+#: Node classes of the pinned engine, and of a newer one for the families that need it: what it changed, and the rest.
+NEWER = {**snapshot(), **newer_snapshot()[1]}
+NODES = {family: NEWER if traits.needs.choices else snapshot() for family, traits in TRAITS.items()}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
