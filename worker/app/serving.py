@@ -22,9 +22,9 @@ from worker.scheduling.estimates import Estimates
 from worker.scheduling.intake import Intake
 from worker.scheduling.offer import Capabilities, CapabilityWatch
 from worker.scheduling.planner import Planner
-from worker.scheduling.pop_admission import Admission, AdmissionParts, MachineLimits
+from worker.scheduling.pop_admission import Admission, MachineLimits
 from worker.scheduling.pop_backoff import PopBackoff
-from worker.status.board import StatusBoard, StatusParts
+from worker.status.board import StatusBoard
 from worker.status.steering import Steering
 from worker.units import counted
 from worker.workflows.auxiliary_files import all_files
@@ -36,19 +36,18 @@ def status_board(
     """The status of the worker, from before its first engine is ready."""
     steering = Steering(horde, lambda: spec.config.dreamer_name, stop, spec.reload)
     return StatusBoard(
-        StatusParts(
-            live=spec.live,
-            horde=horde,
-            demand=Demand(horde, every_s=spec.tolerance.demand_look_every_s),
-            pool=pool,
-            models=spec.models,
-            events=spec.events,
-            in_flight=JobsInFlight(),
-            estimates=estimates,
-            agent=spec.agent,
-            steering=steering,
-            history=spec.history,
-        )
+        live=spec.live,
+        horde=horde,
+        demand=Demand(horde, every_s=spec.tolerance.demand_look_every_s),
+        pool=pool,
+        models=spec.models,
+        events=spec.events,
+        in_flight=JobsInFlight(),
+        estimates=estimates,
+        pop_backoff=PopBackoff(spec.tolerance.pauses),
+        agent=spec.agent,
+        steering=steering,
+        history_file=spec.history,
     )
 
 
@@ -69,11 +68,10 @@ def begin(
     """Connect the parts that serve jobs, with the templates that the engine can run."""
     library = LiveLibrary(spec.library)
     library.audit([(first.version, first.object_info)])
-    in_flight, faults = status.in_flight, spec.tolerance.faults()
+    in_flight, pop_backoff, faults = status.in_flight, status.pop_backoff, spec.tolerance.faults()
     for ago_s in spec.journal.faults_ago_s() if spec.journal else ():
         faults.count(1, ago_s=ago_s)
     watch = CapabilityWatch(library, spec.agent, spec.models.has)
-    pop_backoff = PopBackoff(spec.tolerance.pauses)
 
     def capabilities() -> Capabilities | None:
         # Of all models, not of those planned for now: the server takes note of switches only now and then.
@@ -98,20 +96,18 @@ def begin(
         lambda: spec.config, spec.models, pool, estimates, choice=choose, rotation=spec.tolerance.rotation
     )
     admission = Admission(
-        AdmissionParts(
-            config=lambda: spec.config,
-            models=spec.models,
-            pool=pool,
-            planner=planner,
-            capabilities=capabilities,
-            in_flight=in_flight,
-            pop_backoff=pop_backoff,
-            faults=faults,
-            safety=spec.safety,
-            machine=MachineLimits(spec.engines[0].base_directory),
-            pause=status.steering.pause_state,
-            choice=choice,
-        )
+        config=lambda: spec.config,
+        models=spec.models,
+        pool=pool,
+        planner=planner,
+        capabilities=capabilities,
+        in_flight=in_flight,
+        pop_backoff=pop_backoff,
+        faults=faults,
+        safety=spec.safety,
+        machine=MachineLimits(spec.engines[0].base_directory),
+        pause=status.steering.pause_state,
+        choice=choice,
     )
     spec.events.subscribe(planner.note)
     spec.events.subscribe(choice.note)

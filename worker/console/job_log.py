@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 async def log_jobs(status: "StatusBoard") -> None:
     """A reader of the status. Faults are logged where they are handled."""
     status.on_stage(log_stage)
-    status.on_end(log_end)
+    status.book.on_end(log_end)
     await asyncio.Event().wait()
 
 

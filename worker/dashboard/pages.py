@@ -92,14 +92,14 @@ class Pages:
             title=f"Job {jobs[0].id[:8]}",
             snapshot=snapshot,
             job=jobs[0],
-            prompt=self._status.prompt(id_),
-            has_picture=self._status.picture(id_) is not None,
+            prompt=self._status.shown.prompt(id_),
+            has_picture=self._status.shown.picture(id_) is not None,
             views=views,
         )
 
     async def picture(self, request: Request) -> Response:
         """What a job has made, for an owner who wants to see it."""
-        found = self._status.picture(request.path_params["id"])
+        found = self._status.shown.picture(request.path_params["id"])
         if found is None:
             return PlainTextResponse("There is no picture to show.\n", 404)
         return Response(found, media_type="image/webp")
@@ -126,7 +126,7 @@ class Pages:
         snapshot = self._status.snapshot()
         least = request.query_params.get("level", "INFO")
         level = LEVELS.index(least) if least in LEVELS else 0
-        shown = [line for line in self._status.log_tail(LINES_SHOWN) if _rank(line.level) >= level]
+        shown = [line for line in self._status.log.last(LINES_SHOWN) if _rank(line.level) >= level]
         return self._site.page(
             request,
             "log",

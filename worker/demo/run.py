@@ -200,9 +200,9 @@ async def _work_until_done(spec: WorkerSpec, wait: Callable[[], None]) -> None:
         loop.call_soon_threadsafe(stop.set)
 
     threading.Thread(target=wait_and_stop, name="demo-requester", daemon=True).start()
-    tally = await serve(spec, stop)
-    if tally.faulted:
-        logger.warning("{} faulted.", counted(tally.faulted, "job"))
+    counts = await serve(spec, stop)
+    if counts.total.faulted:
+        logger.warning("{} faulted.", counted(counts.total.faulted, "job"))
 
 
 def _look_at(request: Request, deliveries: Sequence[Delivery], out: Path) -> Result:

@@ -112,9 +112,9 @@ class MachineLimits:
         return WaitReason(WaitKind.MACHINE, sentence, remedy=remedy, tell_after_s=PASSING_S)
 
 
-@dataclass(frozen=True)
-class AdmissionParts:
-    """Everything that has a say."""
+@dataclass
+class Admission:
+    """Decides by all of its parts, and tells the owner why nothing is popped."""
 
     config: Callable[[], BridgeData]
     models: ModelSource
@@ -126,119 +126,78 @@ class AdmissionParts:
     pop_backoff: PopBackoff
     faults: FaultLimiter
     safety: SafetyChecker
+    #: what is free on this machine, and must be
     machine: MachineLimits
     pause: OwnerPause = field(default_factory=OwnerPause)
-    #: None: every model is offered
+    #: how demand chooses among the models that could be offered; None: every model is offered
     choice: ChoiceByDemand | None = None
     clock: Clock = monotonic
-
-
-class Admission:
-    """Decides by all of its parts, and tells the owner why nothing is popped."""
-
-    def __init__(self, parts: AdmissionParts) -> None:
-        self._parts = parts
-        self._report = WaitLog()
-        self._capabilities: Capabilities | None = None
+    _report: WaitLog = field(default_factory=WaitLog, init=False)
+    _found: Capabilities | None = field(default=None, init=False)
 
     @property
     def reasons(self) -> tuple[WaitReason, ...]:
         """Why nothing is popped at present, as far as that is worth telling."""
         return self._report.told
 
-    @property
-    def in_vain_s(self) -> float:
-        """Seconds in which an engine was idle and no job came although it was asked for, since the last one."""
-        return self._parts.pop_backoff.in_vain_s
-
-    @property
-    def all_in_vain_s(self) -> float:
-        """The same since the start."""
-        return self._parts.pop_backoff.all_in_vain_s
-
-    @property
-    def machine(self) -> MachineLimits:
-        """What is free on this machine, and must be."""
-        return self._parts.machine
-
     def since(self, reason: WaitReason) -> float | None:
         """When one of `reasons` came up, on the monotonic clock."""
         return self._report.since(reason)
 
     @property
-    def withdrawn(self) -> Mapping[str, str]:
-        """Models that are here and offered for no device, with the reason."""
-        return self._parts.planner.withdrawn
-
-    @property
-    def not_offered(self) -> Mapping[str, str]:
+    def not_offered(self) -> dict[str, str]:
         """Switches that the owner left on, models and kinds of jobs that can't be offered, with the reason."""
-        return dict(self._capabilities.off) if self._capabilities else {}
-
-    @property
-    def choice(self) -> ChoiceByDemand | None:
-        """How demand chooses among the models that could be offered."""
-        return self._parts.choice
-
-    @property
-    def skipped(self) -> Mapping[str, int]:
-        """Requests that the last pop passed over, by the Horde's reasons."""
-        return self._parts.pop_backoff.skipped
-
-    @property
-    def passed_over(self) -> str:
-        """A sentence on requests that the Horde has and that are not for this worker; may be empty."""
-        return self._parts.pop_backoff.passed_over
+        return dict(self._found.off) if self._found else {}
 
     def decide(self, *, asking: int, fetch_s: float) -> Admitted | Wait:
         """The next pop, or why there is none, with `asking` pops under way that take `fetch_s` seconds each.
 
         Raises WorkerError after faults in a row where the owner wants an end in place of a pause.
         """
-        parts, now = self._parts, self._parts.clock()
+        now = self.clock()
         decision = self._decide(asking, fetch_s, now)
         reasons = decision.reasons if isinstance(decision, Wait) else ()
         if any(reason.kind not in ORDINARY for reason in reasons):
-            parts.pop_backoff.interrupted()
+            self.pop_backoff.interrupted()
         # To ask the Horde once more does not end its trouble; an answer does.
-        self._report.note((*reasons, *((parts.pop_backoff.trouble,) if parts.pop_backoff.trouble else ())), now)
-        if parts.config().exit_on_unhandled_faults and parts.faults.is_in_a_row():
+        self._report.note((*reasons, *((self.pop_backoff.trouble,) if self.pop_backoff.trouble else ())), now)
+        if self.config().exit_on_unhandled_faults and self.faults.is_in_a_row():
             raise WorkerError(
-                f"{parts.faults.in_a_row} jobs in a row were faulted, and exit_on_unhandled_faults is on.",
+                f"{self.faults.in_a_row} jobs in a row were faulted, and exit_on_unhandled_faults is on.",
                 remedy="The log says why each was.",
             )
         return decision
 
     def _decide(self, asking: int, fetch_s: float, now: float) -> Admitted | Wait:
-        parts = self._parts
-        hold = parts.safety.hold()
-        capacity = parts.planner.capacity()
-        reasons = [
-            *_some(parts.pause.wait(now)),
-            *_some(parts.pop_backoff.wait(now)),
-            *_some(parts.machine.wait(now)),
-            *_some(WaitReason(WaitKind.SAFETY, _sentence(hold), tell_after_s=PASSING_S) if hold else None),
-            *_some(parts.faults.wait()),
+        hold = self.safety.hold()
+        capacity = self.planner.capacity()
+        possible = (
+            self.pause.wait(now),
+            self.pop_backoff.wait(now),
+            self.machine.wait(now),
+            WaitReason(WaitKind.SAFETY, _sentence(hold), tell_after_s=PASSING_S) if hold else None,
+            self.faults.wait(),
             *([] if capacity.engines else self._no_engine()),
-        ]
+        )
+        reasons = [reason for reason in possible if reason]
         if not reasons and (enough := self._enough(capacity, asking, fetch_s, now)):
             reasons = [WaitReason(WaitKind.ENOUGH, enough)]
         if reasons:
             return _wait(reasons, now)
-        images = parts.faults.images_left(parts.in_flight.jobs, asked=asking * parts.config().max_batch)
+        images = self.faults.images_left(self.in_flight.jobs, asked=asking * self.config().max_batch)
         if not images:
             sentence = "As many images are under way as may be faulted without the Horde's 20 an hour being passed."
             return _wait([WaitReason(WaitKind.FAULTS, sentence, tell_after_s=PASSING_S, topic="risk")], now)
-        request, reason = self._request(asking, images, now)
-        if request is None:
-            return _wait(_some(reason), now)
-        return Admitted(request, for_idle_engine=len(parts.in_flight.needing_engine) + asking < capacity.engines)
+        request = self._request(asking, images, now)
+        if isinstance(request, WaitReason):
+            return _wait([request], now)
+        return Admitted(request, for_idle_engine=len(self.in_flight.needing_engine) + asking < capacity.engines)
 
     def _enough(self, capacity: Capacity, asking: int, fetch_s: float, now: float) -> str:
         """Why the jobs and pops under way suffice; empty when they do not."""
-        if asking >= self._parts.pop_backoff.pops_at_once:
+        if asking >= self.pop_backoff.pops_at_once:
             return "A pop is under way."
-        jobs = self._parts.in_flight.needing_engine
+        jobs = self.in_flight.needing_engine
         waiting = sum(job.stage is Stage.FETCHING and now - job.received_at >= FILES_PATIENCE_S for job in jobs)
         held = len(jobs) + asking - min(waiting, capacity.engines)
         if held >= capacity.engines + capacity.queue:
@@ -248,50 +207,44 @@ class Admission:
         return ""
 
     def _no_engine(self) -> list[WaitReason]:
-        pool = self._parts.pool
         shortages = [
             WaitReason(WaitKind.CARDS, _sentence(f"device {device}: {why}"), tell_after_s=PASSING_S, topic=device)
-            for device, why in pool.shortages.items()
+            for device, why in self.pool.shortages.items()
         ]
-        states = ", ".join(f"engine {slot.number} is {slot.state.value}" for slot in pool.slots)
+        states = ", ".join(f"engine {slot.number} is {slot.state.value}" for slot in self.pool.slots)
         down = WaitReason(WaitKind.ENGINES, _sentence(f"no engine takes jobs: {states}"), tell_after_s=PASSING_S)
         return shortages or [down]
 
-    def _request(self, asking: int, images: int, now: float) -> tuple[PopRequest | None, WaitReason | None]:
+    def _request(self, asking: int, images: int, now: float) -> PopRequest | WaitReason:
         """The pop to send, or why there is none."""
-        parts, config = self._parts, self._parts.config()
-        self._capabilities = capabilities = parts.capabilities()
+        self._found = capabilities = self.capabilities()
         if capabilities is None:
-            return None, WaitReason(WaitKind.ENOUGH, "What can be served is being found out.", now + SURVEY_LOOK_S)
-        if not parts.models.names():
-            return None, self._models("no model is here yet", parts.models.state().failed)
-        plan = parts.planner.plan(asking)
+            return WaitReason(WaitKind.ENOUGH, "What can be served is being found out.", now + SURVEY_LOOK_S)
+        if not self.models.names():
+            return self._models("no model is here yet", self.models.state().failed)
+        plan = self.planner.plan(asking)
         if plan is None:
-            withdrawn = parts.planner.withdrawn
-            if withdrawn and not set(parts.models.names()) - withdrawn.keys():
-                return None, self._models("every model is withdrawn for now", withdrawn)
-            until = now + parts.planner.size_forgotten_in_s()
+            withdrawn = self.planner.withdrawn
+            if withdrawn and not set(self.models.names()) - withdrawn.keys():
+                return self._models("every model is withdrawn for now", withdrawn)
+            until = now + self.planner.size_forgotten_in_s()
             sentence = "The Horde may still send larger pictures than can be made now, until it goes by the new size."
-            return None, WaitReason(WaitKind.SIZE, sentence, until, tell_after_s=PASSING_S)
+            return WaitReason(WaitKind.SIZE, sentence, until, tell_after_s=PASSING_S)
         request = build_offer(
-            config,
+            self.config(),
             capabilities,
             models=plan.models,
             max_pixels=plan.max_pixels,
             amount=min(plan.amount, images),
             threads=plan.threads,
         )
-        return request, None if request else self._models("no model here can be served", dict(capabilities.off))
+        return request or self._models("no model here can be served", dict(capabilities.off))
 
     @staticmethod
     def _models(what: str, why: Mapping[str, str]) -> WaitReason:
         named = [f"{name} ({reason})" for name, reason in why.items()][:MOST_NAMED]
         sentence = _sentence(f"{what}: {'; '.join(named)}" if named else what)
         return WaitReason(WaitKind.MODELS, sentence, tell_after_s=SURVEYED_S, topic=what)
-
-
-def _some(reason: WaitReason | None) -> list[WaitReason]:
-    return [] if reason is None else [reason]
 
 
 def _sentence(text: str) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import platform
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -22,8 +22,9 @@ from worker.jobs.job import Job, JobEvent, JobEvents
 from worker.scheduling.choice_by_demand import ChoiceByDemand
 from worker.scheduling.estimates import Estimates
 from worker.scheduling.pop_admission import Admission
+from worker.scheduling.pop_backoff import PopBackoff
 from worker.status.advice.advisor import Advisor, Work
-from worker.status.job_book import EndListener, JobBook
+from worker.status.job_book import JobBook
 from worker.status.keeper import Keeper
 from worker.status.log_tail import LogTail
 from worker.status.session import SessionStats
@@ -33,7 +34,6 @@ from worker.status.snapshot import (
     HourOfWork,
     JobRecord,
     JobView,
-    LogLine,
     Machine,
     ModelView,
     PauseView,
@@ -66,79 +66,63 @@ MODELS_LOOKED_AT = 50
 StageListener = Callable[[JobView, str], None]
 
 
-@dataclass(frozen=True)
-class StatusParts:
-    """What there is from the start."""
+@dataclass(eq=False)
+class StatusBoard:
+    """One for each run of a worker. Called on the event loop."""
 
     live: LiveConfig
     horde: HordeClient
+    #: what is asked for at the Horde
     demand: Demand
     pool: EnginePool
     models: ModelSource
     events: JobEvents
+    #: the jobs under way
     in_flight: JobsInFlight
     estimates: Estimates
+    pop_backoff: PopBackoff
     agent: str
+    #: pause, resume, finish, maintenance, settings
     steering: Steering
     #: keeps the history over restarts; None: it ends with the run
-    history: Path | None = None
-    flat_pictures: FlatPictures = field(default_factory=FlatPictures)
+    history_file: Path | None = None
+    clock: Clock = monotonic
+    wall: Callable[[], float] = time.time
 
-
-class StatusBoard:
-    """One for each run of a worker. Called on the event loop."""
-
-    def __init__(self, parts: StatusParts, *, clock: Clock = monotonic, wall: Callable[[], float] = time.time) -> None:
-        self._parts = parts
-        self._clock = clock
-        self._wall = wall
-        self._started_at, self._since = wall(), clock()
+    def __post_init__(self) -> None:
+        self._started_at, self._since = self.wall(), self.clock()
         self._admission: Admission | None = None
-        self._book = JobBook(clock=clock, wall=wall)
-        self._standing = StandingWatch(parts.horde, lambda: parts.live.data.dreamer_name, wall=wall)
-        self._warnings = WarningBook(wall)
+        self._standing = StandingWatch(self.horde, lambda: self.live.data.dreamer_name, wall=self.wall)
+        self._warnings = WarningBook(self.wall)
         self._watchers = Watchers(self.snapshot)
         self._fresh: tuple[float, Snapshot] | None = None
         self._memory: dict[int, tuple[float, int]] = {}
         self._stage_listeners: list[StageListener] = []
-        self._shown = ShownJobs(lambda: parts.live.data.dashboard_shows_jobs)
-        self.versions = Versions(__version__, parts.agent, platform.python_version())
-        parts.events.subscribe(self._book.note)
-        parts.events.subscribe(self._note)
-        parts.events.subscribe(parts.flat_pictures.note)
-        parts.events.subscribe(self._shown.note)
-        parts.events.subscribe_pictures(self._shown.note_picture)
-        parts.events.subscribe_pops(self.stats.note_pop)
-        parts.events.subscribe_pops(self._standing.note)
+        self._flat_pictures = FlatPictures()
+        self._versions = Versions(__version__, self.agent, platform.python_version())
+        #: the jobs of this session
+        self.book = JobBook(clock=self.clock, wall=self.wall)
+        #: prompts and pictures, for an owner who wants to see them
+        self.shown = ShownJobs(lambda: self.live.data.dashboard_shows_jobs)
+        #: the last lines of the log
+        self.log = LogTail()
         self._advisor = Advisor(
-            parts.live, parts.demand, work=self._work, size_of=parts.models.known_size, clock=clock, wall=wall
+            self.live, self.demand, work=self._work, size_of=self.models.known_size, clock=self.clock, wall=self.wall
         )
-        parts.events.subscribe_pops(self._advisor.note)
-        self._book.on_end(self._advisor.ended)
-        parts.steering.on_change(self._steered)
-        pause = parts.steering.pause_state
-        self._keeper = Keeper(parts.history, self._book, pause, wall=wall) if parts.history else None
-        self._log = LogTail()
-
-    @property
-    def steering(self) -> Steering:
-        """Pause, resume, finish, maintenance, settings."""
-        return self._parts.steering
-
-    @property
-    def demand(self) -> Demand:
-        """What is asked for at the Horde."""
-        return self._parts.demand
-
-    @property
-    def in_flight(self) -> JobsInFlight:
-        """The jobs under way."""
-        return self._parts.in_flight
+        for note in (self.book.note, self._note, self._flat_pictures.note, self.shown.note):
+            self.events.subscribe(note)
+        self.events.subscribe_pictures(self.shown.note_picture)
+        for note_pop in (self.stats.note_pop, self._standing.note, self._advisor.note):
+            self.events.subscribe_pops(note_pop)
+        self.book.on_end(self._advisor.ended)
+        self.steering.on_change(self._steered)
+        pause = self.steering.pause_state
+        self._keeper = Keeper(self.history_file, self.book, pause, wall=self.wall) if self.history_file else None
 
     @property
     def stats(self) -> SessionStats:
         """Counts of this session."""
-        return self._book.session
+        return self.book.session
 
     def serving(self, admission: Admission) -> None:
         """Jobs are asked for from now on, as `admission` decides."""
@@ -152,16 +136,16 @@ class StatusBoard:
 
     async def run(self) -> None:
         """Follow what the Horde and the log say, and keep the history, until cancelled."""
-        with self._log.listening():
+        with self.log.listening():
             await asyncio.gather(
-                self._standing.run(), self._parts.demand.run(), *([self._keeper.run()] if self._keeper else [])
+                self._standing.run(), self.demand.run(), *([self._keeper.run()] if self._keeper else [])
             )
 
     # Read by whoever shows it
 
     def snapshot(self) -> Snapshot:
         """Everything at this moment, or a fraction of a second ago."""
-        now = self._clock()
+        now = self.clock()
         if self._fresh is None or now - self._fresh[0] > FRESH_S:
             self._fresh = now, self._make(now)
         return self._fresh[1]
@@ -174,36 +158,20 @@ class StatusBoard:
         """Call `listener` at once whenever a job comes to a stage: for lines that must not be missed."""
         self._stage_listeners.append(listener)
 
-    def on_end(self, listener: EndListener) -> None:
-        """Call `listener` at once with each job that has ended."""
-        self._book.on_end(listener)
-
     def history(
         self, *, offset: int = 0, limit: int = 100, wanted: Callable[[JobRecord], bool] = lambda _: True
     ) -> tuple[tuple[JobRecord, ...], int]:
         """Jobs of the last day that are wanted, the latest first, and how many there are of them in all."""
-        found = [job for job in self._book.ended() if wanted(job)]
+        found = [job for job in self.book.ended() if wanted(job)]
         return tuple(found[offset : offset + limit]), len(found)
 
     def hours(self, count: int = 24) -> tuple[HourOfWork, ...]:
         """What the last hours brought, the present one last."""
-        return self._book.hours.last(count, self._wall())
-
-    def log_tail(self, count: int = 100) -> tuple[LogLine, ...]:
-        """The last lines of the log, the earliest first."""
-        return self._log.last(count)
-
-    def prompt(self, job_id: str) -> str | None:
-        """The prompt of a job; None unless the owner wants to see prompts."""
-        return self._shown.prompt(job_id)
-
-    def picture(self, job_id: str) -> bytes | None:
-        """The first picture of a job as WebP; None unless the owner wants to see pictures."""
-        return self._shown.picture(job_id)
+        return self.book.hours.last(count, self.wall())
 
     def in_vain(self) -> tuple[float, str]:
         """Seconds in which an engine was idle and asked in vain since the last job, and a sentence on why."""
-        return (self._admission.in_vain_s, self._admission.passed_over) if self._admission else (0.0, "")
+        return self.pop_backoff.in_vain_s, self.pop_backoff.passed_over
 
     def phase(self) -> Phase:
         """What the worker as a whole does."""
@@ -214,24 +182,24 @@ class StatusBoard:
         return Phase.PAUSED if self.steering.pause_state.is_on else Phase.SERVING
 
     def _make(self, now: float) -> Snapshot:
-        parts, admission = self._parts, self._admission
-        jobs = parts.in_flight.jobs
-        views = {job: self._book.view(job, left_s=parts.estimates.left_s(job)) for job in jobs}
-        slots = tuple(self._slot(slot, views, now) for slot in parts.pool.slots)
-        pauses = self._pauses(now)
-        state = parts.models.state()
+        admission = self._admission
+        jobs = self.in_flight.jobs
+        views = {job: self.book.view(job, left_s=self.estimates.left_s(job)) for job in jobs}
+        slots = tuple(self._slot(slot, views, now) for slot in self.pool.slots)
+        state = self.models.state()
         models = self._models()
         standing = self._standing.current
+        machine = self._machine()
         return Snapshot(
-            at=self._wall(),
-            name=visible(parts.live.data.dreamer_name),
+            at=self.wall(),
+            name=visible(self.live.data.dreamer_name),
             phase=self.phase(),
             started_at=self._started_at,
-            versions=self.versions,
+            versions=self._versions,
             session=self._session(now),
             slots=slots,
             jobs=tuple(views.values()),
-            ended=tuple(islice(self._book.ended(), ENDED_SHOWN)),
+            ended=tuple(islice(self.book.ended(), ENDED_SHOWN)),
             downloads=tuple(
                 DownloadView(
                     visible(each.download.target.name), each.done, each.total or 0, state.bytes_per_s, state.left_s
@@ -240,19 +208,19 @@ class StatusBoard:
             ),
             models=models,
             choice=visible(self._choice.sentence) if self._choice else "",
-            not_offered=dict(admission.not_offered) if admission else {},
-            pauses=pauses,
+            not_offered=admission.not_offered if admission else {},
+            pauses=self._pauses(now),
             standing=standing,
-            machine=self._machine(),
-            skipped=dict(admission.skipped) if admission else {},
-            passed_over=admission.passed_over if admission else "",
-            in_vain_s=admission.in_vain_s if admission else 0.0,
+            machine=machine,
+            skipped=dict(self.pop_backoff.skipped),
+            passed_over=self.pop_backoff.passed_over,
+            in_vain_s=self.pop_backoff.in_vain_s,
             warnings=self._warnings.current(
                 slots=slots,
                 models=models,
                 standing=standing,
-                machine=self._machine(),
-                flat=self._parts.flat_pictures.many,
+                machine=machine,
+                flat=self._flat_pictures.many,
                 doubts=state.doubts,
             ),
             advice=self._advisor.advice(),
@@ -271,34 +239,30 @@ class StatusBoard:
             pops=dict(stats.pops),
             pop_s=stats.pop_s,
             uptime_s=uptime_s,
-            idle_s=self._admission.all_in_vain_s if self._admission else 0.0,
-            kudos_per_hour=stats.kudos * HOUR_S / uptime_s if uptime_s >= LEAST_S else None,
+            idle_s=self.pop_backoff.all_in_vain_s,
+            kudos_per_hour=stats.total.kudos * HOUR_S / uptime_s if uptime_s >= LEAST_S else None,
         )
 
     def _work(self) -> Work:
         """What advice rests on. An engine that works or stands ready counts."""
-        state, admission = self._parts.models.state(), self._admission
+        state, admission = self.models.state(), self._admission
         return Work(
             total=self.stats.total,
-            uptime_s=self._clock() - self._since,
-            idle_s=admission.all_in_vain_s if admission else 0.0,
-            engines=sum(slot.state is SlotState.READY for slot in self._parts.pool.slots),
-            models=frozenset(
-                map(visible, (*state.ready, *state.waiting, *state.failed, *self._parts.models.fetchable()))
-            ),
-            not_offered=dict(admission.not_offered) if admission else {},
+            uptime_s=self.clock() - self._since,
+            idle_s=self.pop_backoff.all_in_vain_s,
+            engines=sum(slot.state is SlotState.READY for slot in self.pool.slots),
+            models=frozenset(map(visible, (*state.ready, *state.waiting, *state.failed, *self.models.fetchable()))),
+            not_offered=admission.not_offered if admission else {},
             most_pixels=self._most_pixels,
         )
 
     def _most_pixels(self, wanted: int) -> int:
         """How large a picture any model here may have on any device, at most `wanted`."""
-        parts, most = self._parts, 0
-        for name in parts.models.names()[:MODELS_LOOKED_AT]:
-            for slot in parts.pool.slots:
-                model = parts.models.model(name)
-                limit = model and parts.estimates.size_limit(
-                    model, slot.settings.device, max_pixels=wanted, start_s=0.0
-                )
+        most = 0
+        for name in self.models.names()[:MODELS_LOOKED_AT]:
+            for slot in self.pool.slots:
+                model = self.models.model(name)
+                limit = model and self.estimates.size_limit(model, slot.settings.device, max_pixels=wanted, start_s=0.0)
                 if not limit:
                     return wanted
                 most = max(most, limit.pixels)
@@ -339,13 +303,13 @@ class StatusBoard:
         return self._admission.choice if self._admission else None
 
     def _models(self) -> tuple[ModelView, ...]:
-        state = self._parts.models.state()
+        state = self.models.state()
         admission, choice = self._admission, self._choice
         chosen = choice.offered_because if choice else {}
         withheld = {
             **(choice.withheld_because if choice else {}),
             **(admission.not_offered if admission else {}),
-            **(admission.withdrawn if admission else {}),
+            **(admission.planner.withdrawn if admission else {}),
         }
         return (
             *(
@@ -365,7 +329,7 @@ class StatusBoard:
         else:  # engines start, and nothing is asked for yet: what the owner said holds all the same
             own = self.steering.pause_state.wait(now)
             reasons = () if own is None else (own,)
-        offset = self._wall() - now
+        offset = self.wall() - now
         return tuple(
             PauseView(
                 kind=reason.kind.value,
@@ -380,7 +344,7 @@ class StatusBoard:
 
     def _note(self, event: JobEvent) -> None:
         for listener in self._stage_listeners:
-            listener(self._book.view(event.job), event.stage.value)
+            listener(self.book.view(event.job), event.stage.value)
         self._changed()
 
     def _steered(self) -> None:

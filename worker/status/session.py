@@ -20,15 +20,9 @@ class SessionStats:
     A batch is one job. Its images are paid, and their faults counted by the Horde, one by one.
     """
 
-    done: int = 0
-    #: jobs of which at least one image did not come
-    faulted: int = 0
-    #: images that the Horde has taken
-    images: int = 0
+    #: faulted are jobs of which at least one image did not come, images those that the Horde has taken
+    total: Tally = field(default_factory=Tally)
     faulted_images: int = 0
-    kudos: float = 0.0
-    #: of engines, rendering
-    render_s: float = 0.0
     #: jobs that were not done because the worker had to stop
     given_back: int = 0
     #: in the order of their first jobs
@@ -41,21 +35,13 @@ class SessionStats:
     pops: dict[str, int] = field(default_factory=lambda: dict.fromkeys(POP_RESULTS, 0))
     pop_s: float = 0.0
 
-    @property
-    def total(self) -> Tally:
-        return Tally(self.done, self.faulted, self.images, self.kudos, self.render_s)
-
     def note(self, event: JobEvent) -> None:
         job = event.job
         if event.stage not in {Stage.DONE, Stage.FAULTED}:
             return
         one = tally_of(job, event.stage)
-        self.done += one.jobs
-        self.faulted += one.faulted
-        self.images += one.images
+        self.total += one
         self.faulted_images += job.faulted
-        self.kudos += one.kudos
-        self.render_s += one.render_s
         model = visible(job.pop.model, longest=LONGEST_NAME)
         if model not in self.models and len(self.models) >= MOST_MODELS:
             model = OTHER_MODELS

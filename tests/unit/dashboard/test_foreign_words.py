@@ -85,7 +85,7 @@ async def test_prompts_and_pictures_are_not_there_until_the_owner_wants_them(pag
 
 
 async def test_prompts_that_the_owner_wants_to_see_are_text_and_gone_when_he_does_not(page, owner):
-    live = page.rig.board._parts.live
+    live = page.rig.board.live
     live.change(live.data.model_copy(update={"dashboard_shows_jobs": True}))
     job = page.rig.job("4", prompt=EVIL + "\x1b[31m")
     page.rig.ends(job)
@@ -107,7 +107,7 @@ async def test_lines_of_the_log_are_text_without_secrets_and_control_characters(
     redactor.add([secret])
     logger.configure(patcher=redactor.patch)
     try:
-        with page.rig.board._log.listening():
+        with page.rig.board.log.listening():
             logger.info("{} \x1b[2J\x1b]0;title\x07 {}\nforged", EVIL, secret)
     finally:
         logger.configure(patcher=lambda _: None)

@@ -46,7 +46,7 @@ async def test_what_jobs_brought_is_counted_once(rig):
 
 
 async def test_every_sample_has_the_worker_as_a_label_even_with_an_odd_name(rig):
-    rig.board._parts.live.change(rig.config.model_copy(update={"dreamer_name": 'a"b\\c\nd'}))
+    rig.board.live.change(rig.config.model_copy(update={"dreamer_name": 'a"b\\c\nd'}))
     rig.clock.now += 1.0
     families = list(text_string_to_metric_families(exposition(rig.board.snapshot).decode()))
     assert len(families) == len(METRICS)
@@ -64,7 +64,7 @@ async def test_models_beyond_a_number_are_one_line(rig):
 
 
 async def test_labels_of_skipped_requests_are_the_hordes_own_reasons(rig):
-    rig.admission.skipped = {"lora": 3, "models": 7}
+    rig.pop_backoff.skipped = {"lora": 3, "models": 7}
     assert scraped(rig)["horde_bridge_skipped_requests", "lora"] == 3
 
 

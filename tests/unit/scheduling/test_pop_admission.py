@@ -27,7 +27,6 @@ from worker.scheduling.pop_admission import (
     LOOK_AGAIN_S,
     PASSING_S,
     Admission,
-    AdmissionParts,
     Admitted,
     MachineLimits,
     Wait,
@@ -68,22 +67,15 @@ class Stand:
             withdrawn=self.withdrawn,
             size_forgotten_in_s=lambda: 30.0,
         )
+        parts: Any = {
+            "models": SimpleNamespace(names=lambda: self.names, state=lambda: ModelsState(failed=self.failed)),
+            "safety": SimpleNamespace(hold=lambda: self.hold),
+        }
         self.admission = Admission(
-            AdmissionParts(
-                config=lambda: self.config,
-                models=SimpleNamespace(names=lambda: self.names, state=lambda: ModelsState(failed=self.failed)),
-                pool=pool,
-                planner=planner,
-                capabilities=lambda: self.found,
-                in_flight=self.jobs,
-                pop_backoff=self.pop_backoff,
-                faults=self.faults,
-                safety=SimpleNamespace(hold=lambda: self.hold),
-                machine=machine,
-                pause=self.pause,
-                clock=self.clock,
-            )
-        )
+            config=lambda: self.config, pool=pool, planner=planner, capabilities=lambda: self.found,
+            in_flight=self.jobs, pop_backoff=self.pop_backoff, faults=self.faults, machine=machine, pause=self.pause,
+            clock=self.clock, **parts,
+        )  # fmt: skip
 
     def decide(self, asking=0, fetch_s=0.0):
         return self.admission.decide(asking=asking, fetch_s=fetch_s)
@@ -271,7 +263,7 @@ def test_time_in_which_the_worker_was_held_back_is_no_asking_in_vain():
         stand.clock.advance(seconds)
         stand.decide()
         stand.pop_backoff.answered(PopResponse(), now=stand.clock.now)
-        return stand.admission.all_in_vain_s
+        return stand.pop_backoff.all_in_vain_s
 
     assert empty_pop_after(0.0) == 0.0
     assert empty_pop_after(5.0) == 5.0

@@ -15,8 +15,9 @@ from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import Job, JobEvents, PopEvent, Stage
 from worker.models.progress import ModelsState
 from worker.scheduling.owner_pause import OwnerPause
+from worker.scheduling.pop_backoff import PopBackoff
 from worker.scheduling.wait_log import WaitKind, WaitReason
-from worker.status.board import StatusBoard, StatusParts
+from worker.status.board import StatusBoard
 from worker.status.steering import Steering
 
 NOON = 1_800_000_000.0
@@ -64,12 +65,9 @@ class Admission:
 
     def __init__(self) -> None:
         self.reasons: tuple[WaitReason, ...] = ()
-        self.withdrawn: dict[str, str] = {}
+        self.planner = SimpleNamespace(withdrawn={})
         self.choice: Any = None
         self.not_offered: dict[str, str] = {}
-        self.skipped: dict[str, int] = {}
-        self.passed_over = ""
-        self.in_vain_s = self.all_in_vain_s = 0.0
         self.machine = SimpleNamespace(memory_free=8 * 1024**3, disk_free=5 * 1024**3, disk=1024**3)
 
     def since(self, _: WaitReason) -> float:
@@ -92,6 +90,7 @@ class Rig:
     slots: list[Any] = field(default_factory=lambda: [slot()])
     models: ModelsState = field(default_factory=lambda: ModelsState(("Deliberate",)))
     admission: Any = field(default_factory=Admission)
+    pop_backoff: PopBackoff = field(default_factory=PopBackoff)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     reloaded: list[bool] = field(default_factory=list)
     config: BridgeData = field(default_factory=lambda: BridgeData(dreamer_name="me"))
@@ -108,11 +107,8 @@ class Rig:
         )
         estimates: Any = SimpleNamespace(left_s=lambda _: 3.0)
         self.board = StatusBoard(
-            StatusParts(
-                LiveConfig(self.config), horde, Demand(horde), parts, models, self.events, self.in_flight, estimates,
-                "agent:1", steering,
-            ),
-            clock=self.clock, wall=self.clock.wall,
+            LiveConfig(self.config), horde, Demand(horde), parts, models, self.events, self.in_flight, estimates,
+            self.pop_backoff, "agent:1", steering, clock=self.clock, wall=self.clock.wall,
         )  # fmt: skip
 
     def serve(self) -> "Rig":

@@ -107,7 +107,7 @@ async def test_why_nothing_is_popped_is_told_with_its_moments(rig):
 async def test_each_model_says_what_has_become_of_it(rig):
     rig.models = ModelsState(("a", "b", "c"), ("d",), {"e": "no room"})
     rig.serve()
-    rig.admission.withdrawn = {"b": "too slow"}
+    rig.admission.planner.withdrawn = {"b": "too slow"}
     rig.admission.not_offered = {"c": "no template", "allow_lora": "no file"}
     seen = rig.board.snapshot()
     assert [(model.name, model.state, model.reason) for model in seen.models] == [
@@ -227,7 +227,7 @@ async def test_models_that_demand_chose_say_why_and_so_do_the_others(rig):
         sentence="1 of 3 models are chosen by demand.", offered_because={"a": "9 jobs wait"},
         withheld_because={"b": "0 jobs wait", "c": "0 jobs wait"},
     )  # fmt: skip
-    rig.admission.withdrawn = {"c": "too slow"}
+    rig.admission.planner.withdrawn = {"c": "too slow"}
     seen = rig.board.snapshot()
     assert [(model.name, model.state, model.reason) for model in seen.models] == [
         ("a", "served", "9 jobs wait"), ("b", "withheld", "0 jobs wait"), ("c", "withheld", "too slow"),

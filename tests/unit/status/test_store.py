@@ -180,7 +180,7 @@ def test_an_hour_of_two_runs_is_summed():
 async def test_a_worker_goes_on_where_the_last_one_was(file, monkeypatch):
     monkeypatch.setattr(keeper_module, "SAVE_EVERY_S", 0.0)
     first = Rig()
-    book = first.board._book
+    book = first.board.book
     keeper = Keeper(file, book, first.board.steering.pause_state, wall=first.clock.wall)
     running = asyncio.ensure_future(keeper.run())
     first.ends(first.job("a"))
@@ -193,7 +193,7 @@ async def test_a_worker_goes_on_where_the_last_one_was(file, monkeypatch):
 
     later = Rig()
     later.clock.now = first.clock.now
-    following = Keeper(file, later.board._book, later.board.steering.pause_state, wall=later.clock.wall)
+    following = Keeper(file, later.board.book, later.board.steering.pause_state, wall=later.clock.wall)
     await following.restore()
     assert [job.id for job in later.board.history()[0]] == ["a"]
     assert later.board.hours(1)[0].total.kudos == 10.0
@@ -203,7 +203,7 @@ async def test_a_worker_goes_on_where_the_last_one_was(file, monkeypatch):
 async def test_what_the_disk_did_not_take_is_written_later(file, monkeypatch):
     monkeypatch.setattr(keeper_module, "SAVE_EVERY_S", 0.0)
     rig = Rig()
-    keeper = Keeper(file, rig.board._book, rig.board.steering.pause_state, wall=rig.clock.wall)
+    keeper = Keeper(file, rig.board.book, rig.board.steering.pause_state, wall=rig.clock.wall)
     with monkeypatch.context() as full:
         full.setattr(store_module, "MOST_PAGES", 1)
         rig.ends(rig.job("a"))
