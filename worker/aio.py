@@ -2,8 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 if sys.version_info >= (3, 11):
@@ -12,7 +12,7 @@ else:  # Python 3.10: the same names from the backports
     from exceptiongroup import BaseExceptionGroup
     from taskgroup import TaskGroup, timeout, timeout_at
 
-__all__ = ["TaskGroup", "timeout", "timeout_at", "to_the_end", "ungrouped"]
+__all__ = ["TaskGroup", "end_all", "meanwhile", "timeout", "timeout_at", "to_the_end", "ungrouped"]
 
 T = TypeVar("T")
 
@@ -32,6 +32,23 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     if cancelled and not task.cancelled():
         raise cancelled from task.exception()
     return task.result()
+
+
+async def end_all(tasks: Collection["asyncio.Future[Any]"]) -> None:
+    """Cancel these, and wait until they have ended, however they do."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def meanwhile(*work: Awaitable[Any]) -> AsyncIterator[list["asyncio.Future[Any]"]]:
+    """Have this under way while the block lasts; what has not ended by then is cancelled."""
+    tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(each) for each in work]
+    try:
+        yield tasks
+    finally:
+        await end_all(tasks)
 
 
 @contextmanager

@@ -1,10 +1,10 @@
-"""What must not be left half done."""
+"""What must not be left half done, and what ends with a block."""
 
 import asyncio
 
 import pytest
 
-from worker.aio import to_the_end
+from worker.aio import meanwhile, to_the_end
 
 
 async def test_what_is_done_to_the_end_gives_its_result():
@@ -43,3 +43,26 @@ async def test_a_caller_who_is_cancelled_twice_learns_of_it_when_the_work_is_don
     assert done == [True]
     # The work's own failure is not lost.
     assert isinstance(caught.value.__cause__, OSError) == fails
+
+
+async def test_what_goes_on_meanwhile_has_ended_after_the_block_however_it_ends():
+    ended = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    async def fail() -> None:
+        raise OSError("seen by who looks")
+
+    with pytest.raises(KeyError):
+        async with meanwhile(work(), fail()) as (working, failing):
+            await asyncio.wait([failing])
+            assert isinstance(failing.exception(), OSError)
+            raise KeyError
+
+    assert ended == [True]
+    assert working.cancelled()

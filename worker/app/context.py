@@ -1,6 +1,5 @@
 """The parts of a running worker, for background tasks: the status view, the watches over settings and clock."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
+
+from worker.aio import meanwhile
 
 if TYPE_CHECKING:
     from worker.app.live_library import LiveLibrary
@@ -47,26 +48,15 @@ StatusReader = Callable[["StatusBoard"], Coroutine[Any, Any, None]]
 @asynccontextmanager
 async def background_tasks(running: RunningWorker, background: Sequence[BackgroundTask]) -> AsyncIterator[None]:
     """Run the tasks while the block lasts."""
-    async with _beside([partial(task, running) for task in background]):
+    async with meanwhile(*(_guarded(partial(task, running)) for task in background)):
         yield
 
 
 @asynccontextmanager
 async def readers(status: "StatusBoard", reading: Sequence[StatusReader]) -> AsyncIterator[None]:
     """Keep the status up to date and run its readers while the block lasts."""
-    async with _beside([status.run, *(partial(reader, status) for reader in reading)]):
+    async with meanwhile(_guarded(status.run), *(_guarded(partial(reader, status)) for reader in reading)):
         yield
-
-
-@asynccontextmanager
-async def _beside(tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> AsyncIterator[None]:
-    running = [asyncio.ensure_future(_guarded(task)) for task in tasks]
-    try:
-        yield
-    finally:
-        for each in running:
-            each.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
 
 
 async def _guarded(task: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from worker.aio import ungrouped
+from worker.aio import meanwhile, ungrouped
 from worker.app.context import background_tasks, readers
 from worker.app.worker_spec import WorkerSpec
 from worker.engine.pool import EnginePool
@@ -96,15 +96,12 @@ async def _first_engine(
     """
     logger.info("Starting {}; ComfyUI takes a moment.", counted(len(pool.slots), "engine"))
     while True:
-        ready, told = asyncio.ensure_future(pool.ready()), asyncio.ensure_future(stop.wait())
         try:
-            await asyncio.wait((ready, told), return_when=asyncio.FIRST_COMPLETED)
-            return ready.result() if ready.done() else None
+            async with meanwhile(pool.ready(), stop.wait()) as (ready, told):
+                await asyncio.wait((ready, told), return_when=asyncio.FIRST_COMPLETED)
+                return ready.result() if ready.done() else None
         except EngineStartFailed as error:
             others = await asyncio.to_thread(fall_back, error.message)
             if not others or not pool.give_settings(others):
                 raise
             pool.forgive()
-        finally:
-            ready.cancel()
-            told.cancel()

@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from worker.aio import timeout
+from worker.aio import meanwhile, timeout
 from worker.status.board import StatusBoard
 from worker.status.snapshot import Snapshot
 
@@ -118,16 +118,12 @@ class EventStream:
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the reader is gone."""
-        pushing = asyncio.ensure_future(self._push(send))
-        gone = asyncio.ensure_future(_gone(receive))
-        try:
-            await asyncio.wait((pushing, gone), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._readers.leave(self._address)
-            for task in (pushing, gone):
-                task.cancel()
-            # Both end here, whatever they raise: a reader that went away is no failure.
-            await asyncio.gather(pushing, gone, return_exceptions=True)
+        # Both end here, whatever they raise: a reader that went away is no failure.
+        async with meanwhile(self._push(send), _gone(receive)) as (pushing, gone):
+            try:
+                await asyncio.wait((pushing, gone), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self._readers.leave(self._address)
 
     async def _push(self, send: Send) -> None:
         headers = [

@@ -15,7 +15,7 @@ from functools import partial
 from loguru import logger
 
 from worker.after_fault import SetsAside, after_fault
-from worker.aio import TaskGroup, ungrouped
+from worker.aio import TaskGroup, end_all, ungrouped
 from worker.engine.card_watch import CARD_CHECK_S, CardWatch
 from worker.engine.events import Progress
 from worker.engine.nan_evidence import NanEvidence
@@ -101,9 +101,7 @@ class EnginePool:
 
     async def aclose(self) -> None:
         """Stop all engines; they have ended when this returns."""
-        for life in self._lives:
-            life.cancel()
-        await asyncio.gather(*self._lives, return_exceptions=True)
+        await end_all(self._lives)
 
     async def ready(self) -> EngineSlot:
         """The first slot that is ready. Raises EngineStartFailed when no slot seems able to start its engine."""

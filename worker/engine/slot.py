@@ -9,6 +9,7 @@ from typing import Any
 from loguru import logger
 
 from worker.after_fault import after_fault
+from worker.aio import meanwhile
 from worker.clock import Clock, monotonic
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess, EngineSettings
@@ -251,17 +252,12 @@ class EngineSlot:
 
     async def _watch(self, process: EngineProcess) -> None:
         """Return when the engine is to be replaced; raise EngineDied with its exit code and log when it ends."""
-        death = asyncio.ensure_future(process.wait())
-        replace = asyncio.ensure_future(self._replace.wait())
-        try:
+        async with meanwhile(process.wait(), self._replace.wait()) as (death, replace):
             while not (death.done() or replace.done()):
                 await asyncio.wait((death, replace), return_when=asyncio.FIRST_COMPLETED, timeout=self.log_check_s)
                 await process.trim_log()
             if death.done():
                 raise process.death()
-        finally:
-            death.cancel()
-            replace.cancel()
 
     def _change(self, state: SlotState) -> None:
         if state is not self.state:

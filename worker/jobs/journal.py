@@ -21,6 +21,7 @@ from typing import Any, Protocol, TextIO
 
 from loguru import logger
 
+from worker.aio import meanwhile
 from worker.errors import HordeError, HordeUnreachable, InputRefused, JobGone
 from worker.horde.messages import SubmitRequest, SubmitResponse
 from worker.jobs.job import Job, JobEvent, JobEvents, Stage
@@ -228,12 +229,10 @@ async def journalled(journal: Journal | None, events: JobEvents, horde: TakesAns
         return
     events.subscribe(journal.note)
     events.subscribe_answers(journal.note_answer)
-    reporting = asyncio.ensure_future(report_left(journal, horde))
     try:
-        yield
+        async with meanwhile(report_left(journal, horde)):
+            yield
     finally:
-        reporting.cancel()
-        await asyncio.gather(reporting, return_exceptions=True)
         await journal.close()
 
 

@@ -18,6 +18,7 @@ import httpx
 from loguru import logger
 
 from worker.after_fault import SetsAside, after_fault
+from worker.aio import end_all, meanwhile
 from worker.config.schema import BridgeData
 from worker.errors import AdditionBroken, DiskFull, JobError, ModelBroken, Retry, WorkerError
 from worker.models.by_demand import wanted_by_demand
@@ -268,10 +269,7 @@ class ModelManager:
             yield self
 
     async def _end(self, tasks: Iterable["asyncio.Task[None]"]) -> None:
-        tasks = [*tasks, *self._mending]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_all([*tasks, *self._mending])
 
     async def _keep_complete(self, own: httpx.AsyncClient, downloader: Downloader) -> None:
         """Round after round: at once when something changed, after a pause where another try may help."""
@@ -301,17 +299,12 @@ class ModelManager:
 
     async def _unless_changed(self, what: Awaitable[object]) -> bool:
         """Whether it ended before `_changed` was set; else it is cancelled."""
-        task, changed = asyncio.ensure_future(what), asyncio.ensure_future(self._changed.wait())
-        try:
+        async with meanwhile(what, self._changed.wait()) as (task, changed):
             await asyncio.wait((task, changed), return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 task.result()
                 return True
             return False
-        finally:
-            changed.cancel()
-            task.cancel()
-            await asyncio.gather(task, changed, return_exceptions=True)
 
     async def _round(self, own: httpx.AsyncClient, downloader: Downloader) -> None:
         """Choose the models again, serve those that are complete, fetch the others."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from loguru import logger
 
-from worker.aio import timeout_at
+from worker.aio import meanwhile, timeout_at
 from worker.clock import Clock, monotonic
 from worker.errors import SafetyUnavailable, WorkerError
 from worker.images import RawImage
@@ -71,13 +71,8 @@ class SafetyGate:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Starts the child in the background on entry, ends it on exit."""
-        life = asyncio.create_task(self._supervisor.run(), name="safety")
-        try:
+        async with meanwhile(self._supervisor.run()):
             yield
-        finally:
-            life.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await life
 
     def may_serve(self, horde_url: str) -> bool:  # noqa: ARG002 - any: this is the real checker
         return True
@@ -146,20 +141,14 @@ class SafetyGate:
 
     async def _next(self, process: SafetyProcess) -> _PendingImage:
         """The next image to check. Raises SafetyUnavailable when the child ends meanwhile."""
-        death = asyncio.ensure_future(process.wait())
-        try:
+        async with meanwhile(process.wait()) as (death,):
             while not self._waiting:
                 self._arrived.clear()
-                arrival = asyncio.ensure_future(self._arrived.wait())
-                try:
+                async with meanwhile(self._arrived.wait()) as (arrival,):
                     await asyncio.wait((death, arrival), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    arrival.cancel()
                 if death.done():
                     death.result()
             return self._waiting[0]
-        finally:
-            death.cancel()
 
     async def _check(self, process: SafetyProcess, waiting: _PendingImage) -> bool:
         """Check one image. Returns whether there is a finding. Raises SafetyUnavailable when the child is lost."""

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loguru import logger
 
+from worker.aio import meanwhile
 from worker.jobs.in_flight import SHUTTING_DOWN, JobsInFlight
 from worker.jobs.job import Job
 from worker.units import counted
@@ -75,9 +76,5 @@ def _waits(job: Job) -> bool:
 
 async def _any(running: "asyncio.Future[None]", *events: asyncio.Event, within_s: float | None = None) -> None:
     """Wait until the intake ends, an event is set or the time is over, without touching the intake."""
-    waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
+    async with meanwhile(*(event.wait() for event in events)) as waits:
         await asyncio.wait([running, *waits], timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

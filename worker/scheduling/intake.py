@@ -10,7 +10,7 @@ from typing import Protocol
 
 from loguru import logger
 
-from worker.aio import TaskGroup, timeout
+from worker.aio import TaskGroup, meanwhile
 from worker.errors import HordeError, HordeRefused, WorkerError
 from worker.horde.agent import credited_share
 from worker.horde.messages import PopRequest, PopResponse
@@ -168,12 +168,5 @@ class Intake:
 
 async def _first_of(*events: asyncio.Event, limit_s: float) -> None:
     """Until one of the events is set or the time is over."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        async with timeout(limit_s):
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    except TimeoutError:
-        pass
-    finally:
-        for wait in waits:
-            wait.cancel()
+    async with meanwhile(*(event.wait() for event in events)) as waits:
+        await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)

@@ -13,6 +13,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from worker.aio import meanwhile
 from worker.demo.horde.hostile import CHUNK, CHUNK_EVERY_S
 
 #: Key of the transport in the request's state.
@@ -114,10 +115,5 @@ async def _disconnected(receive: Receive) -> None:
 
 async def _either(*waits: Coroutine[Any, Any, None]) -> None:
     """Returns when the first is over; the others are cancelled and gone."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
+    async with meanwhile(*waits) as tasks:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -21,7 +21,7 @@ from typing import Final
 import httpx
 from loguru import logger
 
-from worker.aio import timeout
+from worker.aio import end_all, timeout
 from worker.errors import DiskFull, DownloadError, DownloadFailed, DownloadRefused, FileBroken, Retry
 from worker.models.disk.contents import read_contents
 from worker.models.disk.integrity import HashStore
@@ -149,10 +149,7 @@ class Downloader:
 
     async def keep_only(self, targets: Collection[Path]) -> None:
         """End the transfers of all other targets; what arrived is kept."""
-        tasks = [task for target, task in self._running.items() if target not in targets]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_all([task for target, task in self._running.items() if target not in targets])
 
     def _forget(self, target: Path, task: "asyncio.Task[Path]") -> None:
         self._running.pop(target, None)

@@ -15,7 +15,7 @@ from typing import Any, Final
 import httpx
 from loguru import logger
 
-from worker.aio import timeout
+from worker.aio import end_all, timeout
 from worker.bounded_dict import BoundedDict
 from worker.circuit_breaker import CircuitBreaker
 from worker.clock import Clock
@@ -95,10 +95,7 @@ class LoraFetcher:
 
     async def close(self) -> None:
         """End all look-ups and downloads."""
-        tasks = list(self._shared.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_all(list(self._shared.values()))
         await self._downloader.close()
 
     async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | GenMetadataNote:
