@@ -3,10 +3,9 @@
 import ipaddress
 from typing import Annotated, ClassVar
 
-from annotated_types import Ge, Le
 from pydantic import AfterValidator, SecretStr
 
-from worker.config.key_types import Effect, KeyDoc, KeyGroup, Location, Text, TextList, Token, WebAddress
+from worker.config.key_types import Effect, KeyGroup, Location, Text, TextList, Token, WebAddress, key
 
 #: Characters of an owner's token at least: a shorter one could be guessed through the network.
 SHORTEST_TOKEN = 16
@@ -67,89 +66,67 @@ _WHAT_TOKEN = f"at least {SHORTEST_TOKEN} characters without spaces, {LEAST_DIFF
 class DashboardKeys(KeyGroup):
     TITLE: ClassVar[str] = "The dashboard"
 
-    dashboard: Annotated[
-        bool,
-        KeyDoc(
-            "Serves a web page on this machine that shows what the worker does and earns, and lets you steer it. The "
-            "worker prints its link when it starts.",
-            Effect.RESTART,
-        ),
-    ] = True
-    dashboard_address: Annotated[
-        Text,
-        AfterValidator(_listening_address),
-        KeyDoc(
-            "The IP address that the page listens at. Any other than 127.0.0.1 lets other machines reach it, and needs "
-            "a dashboard_token.",
-            Effect.RESTART,
-            allowed="an IP address: 127.0.0.1 for this machine alone, 0.0.0.0 for every network",
-        ),
-    ] = LOOPBACK
-    dashboard_port: Annotated[
-        int,
-        Ge(0),
-        Le(65535),
-        KeyDoc("The port of the page; 0 is any that is free. If it is taken, one of the next is used.", Effect.RESTART),
-    ] = 7861
-    dashboard_token: Annotated[
-        _DashboardToken | None,
-        KeyDoc(
-            "The secret that opens the page. Without one, the worker makes its own and keeps it in its folder.",
-            Effect.RESTART,
-            allowed=_WHAT_TOKEN,
-        ),
-    ] = None
-    dashboard_names: Annotated[
-        TextList,
-        KeyDoc(
-            "Host names under which you open the page, besides localhost, IP addresses and this machine's name: that "
-            "of your reverse proxy, for instance. Requests for other names are refused.",
-            Effect.RESTART,
-            allowed="a list of host names",
-        ),
-    ] = ()
-    dashboard_proxies: Annotated[
-        TextList,
-        AfterValidator(_networks),
-        KeyDoc(
-            "Addresses of reverse proxies before the page. What they say in X-Forwarded-For and X-Forwarded-Proto is "
-            "believed; nobody else's is.",
-            Effect.RESTART,
-            allowed="a list of IP addresses or networks",
-        ),
-    ] = ()
-    dashboard_path: Annotated[
-        Text,
-        AfterValidator(_base_path),
-        KeyDoc(
-            "The path below which a reverse proxy shows the page, such as /worker.", Effect.RESTART, allowed="a path"
-        ),
-    ] = "/"
-    dashboard_certificate: Annotated[
-        Location | None,
-        KeyDoc("A file with a certificate (PEM), with which the page is served over https.", Effect.RESTART),
-    ] = None
-    dashboard_certificate_key: Annotated[
-        Location | None,
-        KeyDoc("The file with the certificate's private key, if it is not in the same one.", Effect.RESTART),
-    ] = None
-    dashboard_shows_jobs: Annotated[
-        bool,
-        KeyDoc(
-            "Shows the prompts of jobs and small pictures of their results on the page. They are other people's, often "
-            "not for every eye, and kept in memory only.",
-            Effect.AT_ONCE,
-        ),
-    ] = False
-    dashboard_announce_to: Annotated[
-        WebAddress | None,
-        KeyDoc(
-            "Address of another worker's page that is to show this worker too, such as http://192.168.1.5:7861.",
-            Effect.RESTART,
-            allowed="an http:// or https:// address, or nothing",
-        ),
-    ] = None
-    dashboard_announce_token: Annotated[
-        _DashboardToken | None,
-        KeyDoc("The dashboard_token of that other worker.", Effect.RESTART, allowed=_WHAT_TOKEN),
-    ] = None
+    dashboard: bool = key(
+        True,
+        Effect.RESTART,
+        "Serves a web page on this machine that shows what the worker does and earns, and lets you steer it. The "
+        "worker prints its link when it starts.",
+    )
+    dashboard_address: Annotated[Text, AfterValidator(_listening_address)] = key(
+        LOOPBACK,
+        Effect.RESTART,
+        "The IP address that the page listens at. Any other than 127.0.0.1 lets other machines reach it, and needs a "
+        "dashboard_token.",
+        allowed="an IP address: 127.0.0.1 for this machine alone, 0.0.0.0 for every network",
+    )
+    dashboard_port: int = key(
+        7861,
+        Effect.RESTART,
+        "The port of the page; 0 is any that is free. If it is taken, one of the next is used.",
+        least=0,
+        most=65535,
+    )
+    dashboard_token: _DashboardToken | None = key(
+        None,
+        Effect.RESTART,
+        "The secret that opens the page. Without one, the worker makes its own and keeps it in its folder.",
+        allowed=_WHAT_TOKEN,
+    )
+    dashboard_names: TextList = key(
+        (),
+        Effect.RESTART,
+        "Host names under which you open the page, besides localhost, IP addresses and this machine's name: that of "
+        "your reverse proxy, for instance. Requests for other names are refused.",
+        allowed="a list of host names",
+    )
+    dashboard_proxies: Annotated[TextList, AfterValidator(_networks)] = key(
+        (),
+        Effect.RESTART,
+        "Addresses of reverse proxies before the page. What they say in X-Forwarded-For and X-Forwarded-Proto is "
+        "believed; nobody else's is.",
+        allowed="a list of IP addresses or networks",
+    )
+    dashboard_path: Annotated[Text, AfterValidator(_base_path)] = key(
+        "/", Effect.RESTART, "The path below which a reverse proxy shows the page, such as /worker.", allowed="a path"
+    )
+    dashboard_certificate: Location | None = key(
+        None, Effect.RESTART, "A file with a certificate (PEM), with which the page is served over https."
+    )
+    dashboard_certificate_key: Location | None = key(
+        None, Effect.RESTART, "The file with the certificate's private key, if it is not in the same one."
+    )
+    dashboard_shows_jobs: bool = key(
+        False,
+        Effect.AT_ONCE,
+        "Shows the prompts of jobs and small pictures of their results on the page. They are other people's, often "
+        "not for every eye, and kept in memory only.",
+    )
+    dashboard_announce_to: WebAddress | None = key(
+        None,
+        Effect.RESTART,
+        "Address of another worker's page that is to show this worker too, such as http://192.168.1.5:7861.",
+        allowed="an http:// or https:// address, or nothing",
+    )
+    dashboard_announce_token: _DashboardToken | None = key(
+        None, Effect.RESTART, "The dashboard_token of that other worker.", allowed=_WHAT_TOKEN
+    )

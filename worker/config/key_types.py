@@ -12,17 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
-from annotated_types import Ge, Le, MaxLen
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr, StringConstraints
+from annotated_types import Ge, Le
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
 from pydantic.fields import FieldInfo
 
 #: The anonymous API key. The Horde accepts it for requests, but not for workers.
 ANONYMOUS_KEY = "0000000000"
 #: Length of a real API key of the Horde, in characters.
 API_KEY_LENGTH = 22
+
+T = TypeVar("T")
 
 
 class Effect(str, Enum):
@@ -42,6 +44,24 @@ class KeyDoc:
     effect: Effect
     aliases: tuple[str, ...] = ()
     allowed: str = ""
+    least: float | None = None
+    most: float | None = None
+
+
+def key(
+    default: T,
+    effect: Effect,
+    text: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    aliases: tuple[str, ...] = (),
+    allowed: str = "",
+) -> T:
+    """A field of a key group with its documentation, bounds and other names."""
+    doc: dict[str, Any] = {"doc": KeyDoc(text, effect, aliases, allowed, least, most)}
+    field: T = Field(default, ge=least, le=most, json_schema_extra=doc)
+    return field
 
 
 class KeyGroup(BaseModel):
@@ -61,7 +81,9 @@ class KeyGroup(BaseModel):
 
 def key_doc(field: FieldInfo) -> KeyDoc:
     """The documentation of a schema field; every field has one."""
-    return next(item for item in field.metadata if isinstance(item, KeyDoc))
+    extra: Any = field.json_schema_extra
+    doc: KeyDoc = extra["doc"]
+    return doc
 
 
 def bare_type(field: FieldInfo) -> Any:
@@ -74,25 +96,34 @@ def bare_type(field: FieldInfo) -> Any:
 
 def allowed_values(field: FieldInfo) -> str:
     """The values a field accepts, in words that complete `allowed: …`."""
-    if text := key_doc(field).allowed:
-        return text
-    annotation = bare_type(field)
-    low, high, longest = (
-        next((getattr(item, name) for item in field.metadata if isinstance(item, bound)), None)
-        for bound, name in ((Ge, "ge"), (Le, "le"), (MaxLen, "max_length"))
-    )
+    doc, annotation = key_doc(field), bare_type(field)
+    if doc.allowed:
+        return doc.allowed
     if annotation is bool:
         return "true or false"
     if annotation in (int, float):
         what = "a whole number" if annotation is int else "a number"
-        if high is not None:
-            return f"{what} from {low} to {high}"
-        return what if low is None else f"{what}, {low} or more"
+        if doc.most is not None:
+            return f"{what} from {doc.least} to {doc.most}"
+        return what if doc.least is None else f"{what}, {doc.least} or more"
     if get_origin(annotation) is tuple:
         return "a list of texts"
     if annotation is Path:
         return "a path"
-    return "a text" if longest is None else f"a text of at most {longest} characters"
+    return "a text"
+
+
+def in_words(value: Any) -> str:
+    """A value as messages name it."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case None | "":
+            return "nothing"
+        case tuple():
+            return "[" + ", ".join(str(getattr(item, "name", item)) for item in value) + "]"
+        case _:
+            return str(value)
 
 
 def _one_line(value: str) -> str:

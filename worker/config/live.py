@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from worker.config.key_types import Effect, key_doc
+from worker.config.key_types import Effect, in_words, key_doc
 from worker.config.schema import BridgeData
 
 #: Characters of a value shown in a message.
@@ -89,13 +89,5 @@ def sentences(changed: Sequence[Change]) -> tuple[str, ...]:
 
 
 def _shown(value: Any) -> str:
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case None | "":
-            return "nothing"
-        case tuple():
-            text = "[" + ", ".join(str(getattr(item, "name", item)) for item in value) + "]"
-        case _:
-            text = str(value)
+    text = in_words(value)
     return text if len(text) <= SHOWN_LENGTH else text[:SHOWN_LENGTH] + "…"

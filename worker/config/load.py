@@ -53,10 +53,7 @@ class LoadedConfig:
 
     def place(self, key: str, item: int | None = None) -> str:
         """Where a key, or an element of its list, is written; the source where it is not."""
-        setting = self.written.get(key)
-        if setting is None:
-            return self.source
-        return setting.item_places[item] if item is not None and item < len(setting.item_places) else setting.place
+        return self.written[key].place_of(item) if key in self.written else self.source
 
 
 def load_config(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.config.dashboard_keys import LOOPBACK, is_loopback
+from worker.config.key_types import in_words
 from worker.config.schema import BridgeData
 from worker.config.serving_keys import DEFAULT_MODELS, PUBLIC_HORDE, is_public_horde
 
@@ -31,9 +32,6 @@ class Rule:
     applies: Condition
     value: Any
     why: str
-
-    def new_value(self, data: BridgeData) -> Any:
-        return self.value(data) if callable(self.value) else self.value
 
 
 def _is_on(key: str) -> Condition:
@@ -148,26 +146,16 @@ def settle(data: BridgeData) -> tuple[BridgeData, tuple[str, ...]]:
     for rule in RULES:
         if not rule.applies(data):
             continue
-        value = rule.new_value(data)
+        value = rule.value(data) if callable(rule.value) else rule.value
         before = getattr(data, rule.key)
         if value == before:
             continue
         if rule.key in written:
-            warnings.append(f"{rule.key} is changed from {_shown(before)} to {_shown(value)}: {rule.why}.")
+            warnings.append(f"{rule.key} is changed from {in_words(before)} to {in_words(value)}: {rule.why}.")
         data = data.model_copy(update={rule.key: value})
     data = _with_servable_lists(data, warnings)
     warnings += [sentence for applies, sentence in CAUTIONS if applies(data)]
     return data, tuple(warnings)
-
-
-def _shown(value: Any) -> str:
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case tuple():
-            return "[" + ", ".join(map(str, value)) + "]"
-        case _:
-            return str(value)
 
 
 def _with_servable_lists(data: BridgeData, warnings: list[str]) -> BridgeData:

@@ -7,13 +7,12 @@ Dependencies between keys are applied by `worker.config.rules`, which warns inst
 import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from annotated_types import Ge, Le
 from pydantic import SecretStr
 
 from worker.config.dashboard_keys import DashboardKeys
-from worker.config.key_types import Effect, KeyDoc, KeyGroup, Text, TextList, WorkerName, bare_type, key_doc
+from worker.config.key_types import Effect, KeyGroup, Text, TextList, WorkerName, bare_type, key, key_doc
 from worker.config.machine_keys import EngineKeys, OutputKeys, PerformanceKeys, TimeoutKeys
 from worker.config.serving_keys import MEGABYTE, DownloadKeys, FeatureKeys, ModelKeys, WorkerKeys
 from worker.config.update_keys import UpdateKeys
@@ -35,36 +34,30 @@ class IgnoredKeys(KeyGroup):
 
     TITLE: ClassVar[str] = "Accepted without effect"
 
-    very_fast_disk_mode: Annotated[
-        bool, KeyDoc("Engines here never wait for each other when they load models.", Effect.NONE)
-    ] = False
-    capture_kudos_training_data: Annotated[
-        bool, KeyDoc("This worker stores no requests, so there is no training data.", Effect.NONE)
-    ] = False
-    kudos_training_data_file: Annotated[
-        Text | None,
-        KeyDoc("This worker stores no requests, so there is no such file.", Effect.NONE, allowed="a file name"),
-    ] = None
-    worker_name: Annotated[
-        WorkerName,
-        KeyDoc("An image worker is named by dreamer_name; worker_name is used if that is not set.", Effect.NONE),
-    ] = ""
-    censorlist: Annotated[TextList, KeyDoc("Use blacklist to refuse jobs by words.", Effect.NONE)] = ()
-    always_download: Annotated[bool, KeyDoc("Models are always downloaded without a question.", Effect.NONE)] = True
-    temp_dir: Annotated[Text, KeyDoc("Temporary files go where the environment variable TMPDIR says.", Effect.NONE)] = (
-        "./tmp"
+    very_fast_disk_mode: bool = key(False, Effect.NONE, "Engines here never wait for each other when they load models.")
+    capture_kudos_training_data: bool = key(
+        False, Effect.NONE, "This worker stores no requests, so there is no training data."
     )
-    disable_disk_cache: Annotated[bool, KeyDoc("There is no disk cache of models to disable.", Effect.NONE)] = False
-    disable_terminal_ui: Annotated[bool, KeyDoc("There is no full-screen display to disable.", Effect.NONE)] = True
-    vram_to_leave_free: Annotated[Text, KeyDoc(_MEMORY, Effect.NONE, allowed="a percentage or megabytes")] = "80%"
-    ram_to_leave_free: Annotated[Text, KeyDoc(_MEMORY, Effect.NONE, allowed="a percentage or megabytes")] = "80%"
-    alchemist_name: Annotated[Text, KeyDoc(_ALCHEMIST, Effect.NONE)] = "An Awesome Alchemist"
-    forms: Annotated[TextList, KeyDoc(_ALCHEMIST, Effect.NONE)] = ALCHEMIST_FORMS
-    scribe_name: Annotated[Text, KeyDoc(_SCRIBE, Effect.NONE)] = "An Awesome Scribe"
-    kai_url: Annotated[Text, KeyDoc(_SCRIBE, Effect.NONE)] = "http://localhost:5000"
-    max_context_length: Annotated[int, Ge(1), Le(16384), KeyDoc(_SCRIBE, Effect.NONE)] = 1024
-    max_length: Annotated[int, Ge(1), Le(16384), KeyDoc(_SCRIBE, Effect.NONE)] = 80
-    branded_model: Annotated[bool, KeyDoc(_SCRIBE, Effect.NONE)] = True
+    kudos_training_data_file: Text | None = key(
+        None, Effect.NONE, "This worker stores no requests, so there is no such file.", allowed="a file name"
+    )
+    worker_name: WorkerName = key(
+        "", Effect.NONE, "An image worker is named by dreamer_name; worker_name is used if that is not set."
+    )
+    censorlist: TextList = key((), Effect.NONE, "Use blacklist to refuse jobs by words.")
+    always_download: bool = key(True, Effect.NONE, "Models are always downloaded without a question.")
+    temp_dir: Text = key("./tmp", Effect.NONE, "Temporary files go where the environment variable TMPDIR says.")
+    disable_disk_cache: bool = key(False, Effect.NONE, "There is no disk cache of models to disable.")
+    disable_terminal_ui: bool = key(True, Effect.NONE, "There is no full-screen display to disable.")
+    vram_to_leave_free: Text = key("80%", Effect.NONE, _MEMORY, allowed="a percentage or megabytes")
+    ram_to_leave_free: Text = key("80%", Effect.NONE, _MEMORY, allowed="a percentage or megabytes")
+    alchemist_name: Text = key("An Awesome Alchemist", Effect.NONE, _ALCHEMIST)
+    forms: TextList = key(ALCHEMIST_FORMS, Effect.NONE, _ALCHEMIST)
+    scribe_name: Text = key("An Awesome Scribe", Effect.NONE, _SCRIBE)
+    kai_url: Text = key("http://localhost:5000", Effect.NONE, _SCRIBE)
+    max_context_length: int = key(1024, Effect.NONE, _SCRIBE, least=1, most=16384)
+    max_length: int = key(80, Effect.NONE, _SCRIBE, least=1, most=16384)
+    branded_model: bool = key(True, Effect.NONE, _SCRIBE)
 
 
 class BridgeData(

@@ -24,11 +24,12 @@ class Setting:
 
     def sentence(self, text: str, item: int | None = None) -> str:
         """A message about this setting, or about its list element `item` (from 0)."""
-        place = self.place
-        if item is not None and item < len(self.item_places):
-            place = self.item_places[item]
         entry = "" if item is None else f"entry {item + 1}: "
-        return f"{place}: {self.name}: {entry}{text}"
+        return f"{self.place_of(item)}: {self.name}: {entry}{text}"
+
+    def place_of(self, item: int | None) -> str:
+        """The place of a list element (from 0) where it has its own, else of the whole."""
+        return self.item_places[item] if item is not None and item < len(self.item_places) else self.place
 
     @property
     def empty(self) -> bool:

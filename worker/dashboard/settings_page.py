@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_origin
 
-from annotated_types import Ge, Le
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -152,10 +151,7 @@ def _groups(loaded: LoadedConfig, form: Form | None = None) -> tuple[tuple[str, 
 def _field(key: str, loaded: LoadedConfig, form: Form | None) -> Field:
     schema, kind = BridgeData.model_fields[key], _kind(key)
     doc = key_doc(schema)
-    low, high = (
-        next((f"{getattr(item, name):g}" for item in schema.metadata if isinstance(item, bound)), "")
-        for bound, name in ((Ge, "ge"), (Le, "le"))
-    )
+    low, high = ("" if bound is None else f"{bound:g}" for bound in (doc.least, doc.most))
     value = _as_text(kind, getattr(loaded.data, key))
     if form is not None and key in form.get("shown", ()):
         value = form.get(key, [""])[-1]
