@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ else:  # Python 3.10: the same names from the backports
     from exceptiongroup import BaseExceptionGroup
     from taskgroup import TaskGroup, timeout, timeout_at
 
-__all__ = ["TaskGroup", "end_all", "meanwhile", "timeout", "timeout_at", "to_the_end", "ungrouped"]
+__all__ = ["TaskGroup", "end_all", "first_of", "meanwhile", "timeout", "timeout_at", "to_the_end", "ungrouped"]
 
 T = TypeVar("T")
 
@@ -49,6 +49,14 @@ async def meanwhile(*work: Awaitable[Any]) -> AsyncIterator[list["asyncio.Future
         yield tasks
     finally:
         await end_all(tasks)
+
+
+async def first_of(
+    *events: asyncio.Event, within_s: float | None = None, beside: Sequence["asyncio.Future[Any]"] = ()
+) -> None:
+    """Until one of the events is set, a task of those `beside` has ended, which is not touched, or the time is over."""
+    async with meanwhile(*(event.wait() for event in events)) as waits:
+        await asyncio.wait([*waits, *beside], timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
 
 
 @contextmanager

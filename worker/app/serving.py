@@ -18,6 +18,7 @@ from worker.horde.demand import Demand
 from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.runner import JobRunner, Services
 from worker.scheduling.choice_by_demand import ChoiceByDemand
+from worker.scheduling.device_limits import MaxPixelsRotation
 from worker.scheduling.estimates import Estimates
 from worker.scheduling.intake import Intake
 from worker.scheduling.offer import Capabilities, CapabilityWatch
@@ -92,9 +93,8 @@ def begin(
         able = capabilities()
         return choice.offered([name for name in names if able is None or name in able.models])
 
-    planner = Planner(
-        lambda: spec.config, spec.models, pool, estimates, choice=choose, rotation=spec.tolerance.rotation
-    )
+    rotation = MaxPixelsRotation(spec.tolerance.rotation)
+    planner = Planner(lambda: spec.config, spec.models, pool, estimates, choice=choose, rotation=rotation)
     admission = Admission(
         config=lambda: spec.config,
         models=spec.models,

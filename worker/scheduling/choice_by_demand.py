@@ -6,7 +6,7 @@ way need is not touched, for a model that is not offered stays here all the same
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import MappingProxyType
+from dataclasses import KW_ONLY, dataclass, field
 
 from loguru import logger
 
@@ -17,6 +17,7 @@ from worker.horde.demand import Asked, Demand
 from worker.jobs.inputs import ModelSource
 from worker.jobs.job import JobEvent, Stage
 from worker.scheduling.demand_policy import ChoiceTimes, Worth, choose, others, passed_over, wanted_since, worth
+from worker.units import counted
 from worker.untrusted.text import visible
 
 #: Late jobs remembered of each model, and models that brought any.
@@ -27,65 +28,58 @@ NAMED = "named by you, always offered"
 NOT_FOR_US = "jobs wait for it, and none of them is for this worker"
 
 
+@dataclass(eq=False)
 class ChoiceByDemand:
     """Subscribe `note` to the job events; `offered` is asked for every pop."""
 
-    def __init__(
-        self,
-        config: Callable[[], BridgeData],
-        demand: Demand,
-        *,
-        models: ModelSource,
-        threads: Callable[[], int],
-        in_vain_s: Callable[[], float],
-        times: ChoiceTimes | None = None,
-        clock: Clock = monotonic,
-    ) -> None:
-        """`threads`: those that pops tell of. `in_vain_s`: seconds since the last job in which an idle engine asked for
-        one.
-        """
-        self._config = config
-        self._demand = demand
-        self._models = models
-        self._threads = threads
-        self._in_vain_s = in_vain_s
-        self._times = times or ChoiceTimes()
-        self._clock = clock
-        #: chosen models, with since when
-        self._served: dict[str, float] = {}
+    config: Callable[[], BridgeData]
+    demand: Demand
+    _: KW_ONLY
+    models: ModelSource
+    #: those that pops tell of
+    threads: Callable[[], int]
+    #: seconds since the last job in which an idle engine asked for one
+    in_vain_s: Callable[[], float]
+    times: ChoiceTimes = field(default_factory=ChoiceTimes)
+    clock: Clock = monotonic
+    #: why each model is offered, or is not; empty while all are
+    offered_because: Mapping[str, str] = field(default_factory=dict, init=False)
+    withheld_because: Mapping[str, str] = field(default_factory=dict, init=False)
+    #: chosen models, with since when
+    _served: dict[str, float] = field(default_factory=dict, init=False)
+    #: models whose jobs are not for this worker, until when
+    _passed_over: dict[str, float] = field(default_factory=dict, init=False)
+    #: models to fetch, by since when they are wanted
+    _wanted: dict[str, float] = field(default_factory=dict, init=False)
+    _told_trouble: bool = field(default=False, init=False)
+    _told_start: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
         self._brought: BoundedDict[str, deque[float]] = BoundedDict(MOST_MODELS)
         #: models that were offered, with when they were last
         self._left: BoundedDict[str, float] = BoundedDict(MOST_MODELS)
-        #: models whose jobs are not for this worker, until when
-        self._passed_over: dict[str, float] = {}
-        #: models to fetch, by since when they are wanted
-        self._wanted: dict[str, float] = {}
-        self._told_trouble = self._told_start = False
-        #: why each model is offered, or is not; empty while all are
-        self.offered_because: Mapping[str, str] = MappingProxyType({})
-        self.withheld_because: Mapping[str, str] = MappingProxyType({})
-        demand.wanted_when(lambda: self.is_on)
+        self.demand.wanted_when(lambda: self.is_on)
 
     @property
     def is_on(self) -> bool:
         """Whether the owner lets demand choose."""
-        return self._config().chooses_by_demand
+        return self.config().chooses_by_demand
 
     @property
     def sentence(self) -> str:
         """How the models are chosen now; empty while all are offered."""
         if not self.offered_because:
             return ""
-        looked_at, trouble = self._demand.looked_at, self._demand.trouble.rstrip(".")
+        looked_at, trouble = self.demand.looked_at, self.demand.trouble.rstrip(".")
         text = f"{len(self._served)} of {len(self._served) + len(self.withheld_because)} models are chosen by demand"
         if not self._served and not self.withheld_because:
             text = "Demand has no model to choose among, all are named by you"
-        if more := len(self._models.fetchable()):
+        if more := len(self.models.fetchable()):
             text += f" ({more} more may be fetched)"
         if looked_at is None:
             known = f"the Horde did not say what is asked for ({trouble})" if trouble else "the Horde was not asked yet"
             return f"{text}: the first of your list, for {known}."
-        ago = duration(max(0.0, self._clock() - looked_at))
+        ago = duration(max(0.0, self.clock() - looked_at))
         if trouble:
             return f"{text}; what is asked for is not known for {ago} ({trouble}), so the choice stays."
         return f"{text}, as it was {ago} ago."
@@ -93,7 +87,7 @@ class ChoiceByDemand:
     def note(self, event: JobEvent) -> None:
         """A pop brought a job."""
         if event.stage is Stage.POPPED and event.job.pop.model:
-            self._brought.setdefault(event.job.pop.model, deque(maxlen=MOST_JOBS)).append(self._clock())
+            self._brought.setdefault(event.job.pop.model, deque(maxlen=MOST_JOBS)).append(self.clock())
             self._passed_over.pop(event.job.pop.model, None)
 
     def offered(self, here: Sequence[str]) -> tuple[str, ...]:
@@ -101,12 +95,12 @@ class ChoiceByDemand:
         if not self.is_on:
             self._forget()
             return tuple(here)
-        now, most = self._clock(), self._config().number_of_dynamic_models
-        named = set(self._models.named()).intersection(here)
+        now, most = self.clock(), self.config().number_of_dynamic_models
+        named = set(self.models.named()).intersection(here)
         candidates = [name for name in here if name not in named]
-        asked = self._demand.asked()
+        asked = self.demand.asked()
         self._tell_of_trouble()
-        if self._demand.is_fresh:
+        if self.demand.is_fresh:
             worths = self._worths(candidates, asked, now)
             self._pass_over(worths, now)
             worths = {name: good for name, good in worths.items() if name not in self._passed_over}
@@ -114,9 +108,9 @@ class ChoiceByDemand:
             # Nothing is changed by figures of long ago.
             worths = {}
         before, self._served = self._served, choose(
-            candidates, worths, self._served, most=most, now=now, times=self._times
+            candidates, worths, self._served, most=most, now=now, times=self.times
         )  # fmt: skip
-        if self._demand.is_fresh:
+        if self.demand.is_fresh:
             self._fetch(worths, asked, most=most, now=now)
         else:
             # What was asked for meanwhile nobody knows.
@@ -127,7 +121,7 @@ class ChoiceByDemand:
         return tuple(name for name in here if name in named or name in self._served)
 
     def _worths(self, candidates: Sequence[str], asked: Mapping[str, Asked], now: float) -> dict[str, Worth]:
-        since = now - self._times.brought_s
+        since = now - self.times.brought_s
         return {
             name: worth(
                 asked.get(name),
@@ -139,32 +133,32 @@ class ChoiceByDemand:
 
     def _fetch(self, worths: Mapping[str, Worth], asked: Mapping[str, Asked], *, most: int, now: float) -> None:
         """Have the model fetched that is wanted most, if one was wanted long enough."""
-        absent = self._models.fetchable()
+        absent = self.models.fetchable()
         worths = {**worths, **{name: worth(asked.get(name)) for name in absent}}
         self._wanted = wanted_since(absent, worths, self._served, self._wanted, most=most, now=now)
-        ripe = [name for name, since in self._wanted.items() if now - since >= self._times.fetch_after_s]
+        ripe = [name for name, since in self._wanted.items() if now - since >= self.times.fetch_after_s]
         if ripe:
             name = max(ripe, key=lambda each: worths[each].lasting)
             self._wanted = {}
             logger.bind(action="fetch_by_demand", model=name).info(
                 "Choice by demand: {} is fetched, {} for it for {}.",
-                visible(name), _waiting(asked[name].jobs), duration(self._times.fetch_after_s),
+                visible(name), _waiting(asked[name].jobs), duration(self.times.fetch_after_s),
             )  # fmt: skip
-            self._models.fetch(name)
+            self.models.fetch(name)
 
     def _own_threads(self, name: str) -> float:
-        offered = name in self._served or self._clock() - self._left.get(name, float("-inf")) <= COUNTED_S
-        return float(self._threads()) if offered else 0.0
+        offered = name in self._served or self.clock() - self._left.get(name, float("-inf")) <= COUNTED_S
+        return float(self.threads()) if offered else 0.0
 
     def _pass_over(self, worths: Mapping[str, Worth], now: float) -> None:
         self._passed_over = {name: until for name, until in self._passed_over.items() if until > now}
         fresh = {name: since for name, since in self._served.items() if name not in self._passed_over}
-        in_vain_s, looked_at = self._in_vain_s(), self._demand.looked_at
+        in_vain_s, looked_at = self.in_vain_s(), self.demand.looked_at
         if looked_at is None or now - looked_at > in_vain_s:
             # What waited before then may have been done here.
             return
-        for name in passed_over(fresh, worths, in_vain_s=in_vain_s, now=now, times=self._times):
-            self._passed_over[name] = now + self._times.passed_over_s
+        for name in passed_over(fresh, worths, in_vain_s=in_vain_s, now=now, times=self.times):
+            self._passed_over[name] = now + self.times.passed_over_s
 
     def _explain(self, candidates: Sequence[str], named: Collection[str], asked: Mapping[str, Asked]) -> None:
         why = {name: self._why(name, asked) for name in candidates}
@@ -176,12 +170,12 @@ class ChoiceByDemand:
             return NOT_FOR_US
         served = name in self._served
         found = asked.get(name)
-        if self._demand.looked_at is None:
+        if self.demand.looked_at is None:
             return (
                 "first of your list until the Horde says what is asked for" if served else "not the first of your list"
             )
         jobs, threads = (found.jobs, others(found, self._own_threads(name))) if found else (0.0, 0.0)
-        figures = f"{_waiting(jobs)}, {_count(threads, 'thread')} of others"
+        figures = f"{_waiting(jobs)}, {counted(threads, 'thread')} of others"
         if served:
             return f"chosen by demand: {figures}" if jobs else f"no other is asked for more: {figures}"
         return f"not asked for now: {figures}" if jobs == 0 else f"others are asked for more: {figures}"
@@ -189,11 +183,11 @@ class ChoiceByDemand:
     def _tell(self, before: Mapping[str, float], candidates: int, named: int) -> None:
         if not self._told_start and (self._served or named):
             self._told_start = True
-            among = min(self._config().number_of_dynamic_models, candidates)
+            among = min(self.config().number_of_dynamic_models, candidates)
             first = ", ".join(map(visible, self._served))
             logger.bind(action="choice_on").info(
                 "Choice by demand: {}, and {} named by you always.",
-                f"{among} of {_count(candidates, 'model')} offered at a time, first {first}" if candidates
+                f"{among} of {counted(candidates, 'model')} offered at a time, first {first}" if candidates
                 else "there is no model to choose among", named,
             )  # fmt: skip
             return
@@ -205,7 +199,7 @@ class ChoiceByDemand:
             )
 
     def _tell_of_trouble(self) -> None:
-        trouble = self._demand.trouble
+        trouble = self.demand.trouble
         if trouble and not self._told_trouble:
             logger.bind(action="demand_unknown").warning(
                 "What is asked for can't be looked up, so the choice of models stays as it is: {}", trouble
@@ -219,12 +213,8 @@ class ChoiceByDemand:
             logger.bind(action="choice_off").info("Choice by demand is off: every model here is offered.")
         self._served, self._passed_over, self._wanted = {}, {}, {}
         self._told_trouble = self._told_start = False
-        self.offered_because = self.withheld_because = MappingProxyType({})
+        self.offered_because = self.withheld_because = {}
 
 
 def _waiting(jobs: float) -> str:
-    return f"{_count(jobs, 'job')} wait{'s' if round(jobs) == 1 else ''}"
-
-
-def _count(number: float, what: str) -> str:
-    return f"{number:.0f} {what}{'' if round(number) == 1 else 's'}"
+    return f"{counted(jobs, 'job')} wait{'s' if round(jobs) == 1 else ''}"

@@ -7,7 +7,7 @@ that can do whatever may come.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 #: Jobs for smaller pictures than this are rare: a model that can't do it is not offered.
 LEAST_PIXELS = 256 * 256
@@ -94,17 +94,17 @@ class RotationTimes:
     fruitless_turn_s: float = 80.0
 
 
+@dataclass(eq=False)
 class MaxPixelsRotation:
     """Whose turn it is among several sizes. Times are seconds of a monotonic clock."""
 
-    def __init__(self, times: RotationTimes | None = None) -> None:
-        self._times = times or RotationTimes()
-        #: sizes of late pops, with when each was last sent
-        self._sent: dict[int, float] = {}
-        self._most = 0
-        self._since = float("-inf")
-        #: the size whose turn it is
-        self.current = 0
+    times: RotationTimes = field(default_factory=RotationTimes)
+    #: the size whose turn it is
+    current: int = field(default=0, init=False)
+    #: sizes of late pops, with when each was last sent
+    _sent: dict[int, float] = field(default_factory=dict, init=False)
+    _most: int = field(default=0, init=False)
+    _since: float = field(default=float("-inf"), init=False)
 
     def advance(self, sizes: Collection[int], most: int, now: float, *, fruitful: bool) -> None:
         """Give the turn to the next of the sizes that are of use now (one at least), if the time has come.
@@ -113,7 +113,7 @@ class MaxPixelsRotation:
         """
         if most != self._most:
             self._most, self._since, self.current = most, float("-inf"), 0
-        turn_s = self._times.fruitful_turn_s if fruitful else self._times.fruitless_turn_s
+        turn_s = self.times.fruitful_turn_s if fruitful else self.times.fruitless_turn_s
         is_over = now - self._since >= turn_s
         if is_over or self.current > max(sizes):
             following = max((size for size in sizes if size < self.current), default=max(sizes))
@@ -122,12 +122,12 @@ class MaxPixelsRotation:
 
     def largest_in_force(self, size: int, now: float) -> int:
         """The largest picture that may come if a pop with this size is sent now: the Horde may go by a recent one."""
-        return max((size, *(sent for sent, at in self._sent.items() if now - at < self._times.stored_s)))
+        return max((size, *(sent for sent, at in self._sent.items() if now - at < self.times.stored_s)))
 
     def in_force_until(self, size: int, now: float) -> float:
         """When the Horde has forgotten every size larger than this one."""
-        return max((at + self._times.stored_s for sent, at in self._sent.items() if sent > size), default=now)
+        return max((at + self.times.stored_s for sent, at in self._sent.items() if sent > size), default=now)
 
     def note_sent(self, size: int, now: float) -> None:
         """A pop goes out with this size."""
-        self._sent = {sent: at for sent, at in self._sent.items() if now - at < self._times.stored_s} | {size: now}
+        self._sent = {sent: at for sent, at in self._sent.items() if now - at < self.times.stored_s} | {size: now}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from worker.aio import meanwhile
+from worker.aio import first_of
 from worker.jobs.in_flight import SHUTTING_DOWN, JobsInFlight
 from worker.jobs.job import Job
 from worker.units import counted
@@ -37,14 +37,14 @@ async def until_drained(
     running = asyncio.ensure_future(intake.run(stop))
     given_back = 0
     try:
-        await _any(running, stop)
+        await first_of(stop, beside=[running])
         if not running.done():
             logger.info(
                 "Stopping: no new jobs; {} under way get up to {:.0f} s. Once more to hasten.",
                 len(in_flight.jobs),
                 limit_s,
             )
-        await _any(running, hasten, within_s=limit_s)
+        await first_of(hasten, beside=[running], within_s=limit_s)
         if hasten.is_set() and not running.done():
             waiting = [job for job in in_flight.jobs if _waits(job)]
             for job in waiting:
@@ -56,7 +56,7 @@ async def until_drained(
                 len(in_flight.jobs) - len(waiting),
                 haste_limit_s,
             )
-            await _any(running, within_s=haste_limit_s)
+            await first_of(beside=[running], within_s=haste_limit_s)
     finally:
         left = [job for job in in_flight.jobs if not job.is_lost]
         given_back += len(left)
@@ -72,9 +72,3 @@ async def until_drained(
 def _waits(job: Job) -> bool:
     """No engine has started it."""
     return job.needs_engine and job.started_at is None and not job.is_lost
-
-
-async def _any(running: "asyncio.Future[None]", *events: asyncio.Event, within_s: float | None = None) -> None:
-    """Wait until the intake ends, an event is set or the time is over, without touching the intake."""
-    async with meanwhile(*(event.wait() for event in events)) as waits:
-        await asyncio.wait([running, *waits], timeout=within_s, return_when=asyncio.FIRST_COMPLETED)

@@ -6,11 +6,12 @@ answer, for the job that it may bring.
 
 import asyncio
 import contextlib
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Protocol
 
 from loguru import logger
 
-from worker.aio import TaskGroup, meanwhile
+from worker.aio import TaskGroup, first_of
 from worker.errors import HordeError, HordeRefused, WorkerError
 from worker.horde.agent import credited_share
 from worker.horde.messages import PopRequest, PopResponse
@@ -42,32 +43,26 @@ class DecidesPops(Protocol):
         ...
 
 
+@dataclass(eq=False)
 class Intake:
     """`run` is its life."""
 
-    def __init__(
-        self,
-        horde: AnswersPops,
-        runner: JobRunner,
-        admission: DecidesPops,
-        *,
-        pop_backoff: PopBackoff,
-        in_flight: JobsInFlight,
-        events: JobEvents,
-    ) -> None:
-        self._horde = horde
-        self._runner = runner
-        self._admission = admission
-        self._pop_backoff = pop_backoff
-        self._in_flight = in_flight
-        #: why it ends by itself
-        self._given_up: WorkerError | None = None
-        self._asking = 0
-        self._unbegun: list[Job] = []
-        self._changed = asyncio.Event()
-        self._fetching = RunningAverage()
-        self._events = events
-        events.subscribe(self._note)
+    horde: AnswersPops
+    runner: JobRunner
+    admission: DecidesPops
+    _: KW_ONLY
+    pop_backoff: PopBackoff
+    in_flight: JobsInFlight
+    events: JobEvents
+    #: why it ends by itself
+    _given_up: WorkerError | None = field(default=None, init=False)
+    _asking: int = field(default=0, init=False)
+    _unbegun: list[Job] = field(default_factory=list, init=False)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _fetching: RunningAverage = field(default_factory=RunningAverage, init=False)
+
+    def __post_init__(self) -> None:
+        self.events.subscribe(self._note)
 
     def look_again(self) -> None:
         """Decide anew at once, since what held it back may be over."""
@@ -92,20 +87,20 @@ class Intake:
                         tasks.create_task(self._pop(decision, tasks), name="pop")
                         continue
                     self._changed.clear()
-                    await _first_of(self._changed, stop, limit_s=decision.seconds)
-                if self._in_flight.jobs:
+                    await first_of(self._changed, stop, within_s=decision.seconds)
+                if self.in_flight.jobs:
                     reason = f" {self._given_up}" if self._given_up else ""
-                    logger.info("Waiting for {} to finish.{}", counted(len(self._in_flight.jobs), "job"), reason)
+                    logger.info("Waiting for {} to finish.{}", counted(len(self.in_flight.jobs), "job"), reason)
         finally:
             # A task that is cancelled before its first step does nothing at all, not even give its job back.
             for job in self._unbegun:
-                await self._runner.give_back(job, SHUTTING_DOWN)
+                await self.runner.give_back(job, SHUTTING_DOWN)
         if self._given_up:
             raise self._given_up
 
     def _decide(self) -> Admitted | Wait:
         try:
-            return self._admission.decide(asking=self._asking, fetch_s=self._fetching.value or 0.0)
+            return self.admission.decide(asking=self._asking, fetch_s=self._fetching.value or 0.0)
         except WorkerError:
             raise
         except Exception:  # jobs under way must be answered, and the next look may go well
@@ -119,18 +114,18 @@ class Intake:
         try:
             answer = await self._ask(admitted.request)
         except HordeError as error:
-            self._events.popped(PopEvent(admitted.request, None, error, loop.time() - began, admitted.for_idle_engine))
-            if isinstance(error, HordeRefused) and not self._pop_backoff.is_passing(error, now=loop.time()):
+            self.events.popped(PopEvent(admitted.request, None, error, loop.time() - began, admitted.for_idle_engine))
+            if isinstance(error, HordeRefused) and not self.pop_backoff.is_passing(error, now=loop.time()):
                 self._given_up = self._given_up or error
             else:
-                self._pop_backoff.failed(error, now=loop.time())
+                self.pop_backoff.failed(error, now=loop.time())
         else:
-            if self._in_flight.has(answer.job_ids):
+            if self.in_flight.has(answer.job_ids):
                 # Each id has one answer: a second rendering would be thrown away.
                 logger.bind(action="job_again").warning("The Horde sent job {} once more.", answer.job_ids[0][:8])
                 answer = PopResponse()
-            self._events.popped(PopEvent(admitted.request, answer, None, loop.time() - began, admitted.for_idle_engine))
-            self._pop_backoff.answered(answer, now=loop.time(), for_idle_engine=admitted.for_idle_engine)
+            self.events.popped(PopEvent(admitted.request, answer, None, loop.time() - began, admitted.for_idle_engine))
+            self.pop_backoff.answered(answer, now=loop.time(), for_idle_engine=admitted.for_idle_engine)
             if answer.job_ids:
                 self._fetching.add(loop.time() - began)
                 # The Horde's clock runs since it chose the job; how long its answer took is not known exactly.
@@ -142,19 +137,19 @@ class Intake:
 
     async def _ask(self, request: PopRequest) -> PopResponse:
         """One pop, seen through to its end: who breaks it off loses the job that it brings."""
-        asking = asyncio.ensure_future(self._horde.pop(request))
+        asking = asyncio.ensure_future(self.horde.pop(request))
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
             with contextlib.suppress(HordeError):
                 answer = await asking
                 if answer.job_ids:
-                    await self._runner.give_back(Job(answer), SHUTTING_DOWN)
+                    await self.runner.give_back(Job(answer), SHUTTING_DOWN)
             raise
 
     def _start(self, tasks: TaskGroup, job: Job) -> None:
-        task = tasks.create_task(self._runner.run(job), name=f"job-{job.name}")
-        self._in_flight.add(job, task)
+        task = tasks.create_task(self.runner.run(job), name=f"job-{job.name}")
+        self.in_flight.add(job, task)
         task.add_done_callback(lambda _: self._note_end(job))
 
     def _note_end(self, job: Job) -> None:
@@ -164,9 +159,3 @@ class Intake:
     def _note(self, event: JobEvent) -> None:
         if not event.job.needs_engine:
             self._changed.set()
-
-
-async def _first_of(*events: asyncio.Event, limit_s: float) -> None:
-    """Until one of the events is set or the time is over."""
-    async with meanwhile(*(event.wait() for event in events)) as waits:
-        await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)

@@ -6,7 +6,7 @@ are held back by the feature level, where the server's table has one for them.
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from loguru import logger
@@ -113,6 +113,7 @@ def _unavoidable(found: Survey) -> Iterable[tuple[str, str]]:
             yield ability.value, found.reason(ability)
 
 
+@dataclass(eq=False)
 class CapabilityWatch:
     """The current capabilities; tried anew in a thread when models or files change.
 
@@ -120,15 +121,12 @@ class CapabilityWatch:
     which an event loop must not.
     """
 
-    def __init__(
-        self,
-        library: Callable[[], Library],
-        agent: str,
-        has: Callable[[AuxiliaryFile], bool],
-        *,
-        clock: Clock = monotonic,
-    ) -> None:
-        self._library, self._agent, self._has, self._clock = library, agent, has, clock
+    library: Callable[[], Library]
+    agent: str
+    has: Callable[[AuxiliaryFile], bool]
+    clock: Clock = field(default=monotonic, kw_only=True)
+
+    def __post_init__(self) -> None:
         self._looked_at = float("-inf")
         self._wanted: tuple[object, ...] = ()
         self._known_for: tuple[object, ...] = ()
@@ -141,7 +139,7 @@ class CapabilityWatch:
 
         Called on the event loop.
         """
-        now, wanted = self._clock(), (models, self._library())
+        now, wanted = self.clock(), (models, self.library())
         due = wanted != self._wanted or now - self._looked_at > LOOK_EVERY_S
         if due and self._surveying is None:
             self._wanted, self._looked_at = wanted, now
@@ -150,7 +148,7 @@ class CapabilityWatch:
         if self._found is None:
             return None
         if self._decided is None or self._decided[0] is not config:
-            decided = decide(config, self._found, self._agent)
+            decided = decide(config, self._found, self.agent)
             if self._decided is None or self._decided[1] != decided:
                 _tell(decided)
             self._decided = (config, decided)
@@ -158,7 +156,7 @@ class CapabilityWatch:
 
     def _survey(self, models: tuple[ServedModel, ...], library: Library) -> Survey | None:
         """What can be done; None for as before. In a thread: files that were never looked at are read."""
-        absent = frozenset(file for file in all_files() if not self._has(file))
+        absent = frozenset(file for file in all_files() if not self.has(file))
         known_for = (models, absent, library)
         if known_for == self._known_for:
             return None

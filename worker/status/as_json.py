@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,6 +14,8 @@ from worker.status.snapshot import SCHEMA_VERSION, HourOfWork, JobRecord, Snapsh
 
 #: Digits after the point of seconds and kudos: enough for people and machines.
 DIGITS = 3
+
+T = TypeVar("T")
 
 
 def plain(value: Any) -> Any:
@@ -48,14 +50,16 @@ def read_snapshot(fields: Mapping[str, Any]) -> Snapshot:
             "The running worker is of another version than this command.", remedy="Restart the worker; or use --json."
         )
     try:
-        return _snapshots().validate_python(fields)
+        snapshot: Snapshot = adapter(Snapshot).validate_python(fields)
     except ValidationError as error:
         raise InputRefused(f"The worker's status can't be read: {error.error_count()} fields are wrong.") from error
+    return snapshot
 
 
 @cache
-def _snapshots() -> "TypeAdapter[Snapshot]":
-    return TypeAdapter(Snapshot)
+def adapter(of: type[T]) -> "TypeAdapter[T]":
+    """Makes values of a class from what was read as JSON. Made late, for it takes a while."""
+    return TypeAdapter(of)
 
 
 def history_json(jobs: tuple[JobRecord, ...], total: int) -> str:

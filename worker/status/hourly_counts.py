@@ -1,6 +1,6 @@
 """What each hour brought, by model and by feature. Bounded in hours and in names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from worker.status.request_summary import PLAIN
@@ -20,41 +20,34 @@ class Hours:
     def __init__(self) -> None:
         self._hours: dict[int, HourOfWork] = {}
 
-    def add(self, at: float, model: str, features: Iterable[str], one: Tally) -> HourOfWork:
-        """Count a job that ended then; returns the hour's new sums."""
-        number = int(at // HOUR_S)
-        hour = self._hours.get(number) or HourOfWork(number * HOUR_S)
-        models, named = dict(hour.models), dict(hour.features)
-        name = model if model in models or len(models) < MOST_MODELS else OTHER
-        models[name] = models.get(name, Tally()) + one
-        for feature in tuple(features) or (PLAIN,):
-            named[feature] = named.get(feature, Tally()) + one
-        made = HourOfWork(hour.begins_at, hour.total + one, MappingProxyType(models), MappingProxyType(named))
-        self.put(made)
-        return made
-
-    def put(self, hour: HourOfWork) -> None:
-        """Take over an hour's sums; the earliest hour makes room."""
-        self._hours[int(hour.begins_at // HOUR_S)] = hour
-        while len(self._hours) > MOST_HOURS:
-            del self._hours[min(self._hours)]
+    def add(self, at: float, model: str, features: Iterable[str], one: Tally) -> None:
+        """Count a job that ended then."""
+        begins_at = at // HOUR_S * HOUR_S
+        known = self._hour(begins_at).models
+        name = model if model in known or len(known) < MOST_MODELS else OTHER
+        self.merge(HourOfWork(begins_at, one, {name: one}, dict.fromkeys(tuple(features) or (PLAIN,), one)))
 
     def merge(self, hour: HourOfWork) -> None:
-        """Add an hour of an earlier run."""
-        here = self._hours.get(int(hour.begins_at // HOUR_S))
-        if here is None:
-            self.put(hour)
-            return
-        models, features = dict(here.models), dict(here.features)
-        for mine, theirs in ((models, hour.models), (features, hour.features)):
-            for name, tally in theirs.items():
-                mine[name] = mine.get(name, Tally()) + tally
-        self.put(
-            HourOfWork(here.begins_at, here.total + hour.total, MappingProxyType(models), MappingProxyType(features))
+        """Add what an hour brought; the earliest hour makes room."""
+        here = self._hour(hour.begins_at)
+        self._hours[int(hour.begins_at // HOUR_S)] = HourOfWork(
+            here.begins_at,
+            here.total + hour.total,
+            _sums(here.models, hour.models),
+            _sums(here.features, hour.features),
         )
+        while len(self._hours) > MOST_HOURS:
+            del self._hours[min(self._hours)]
 
     def last(self, hours: int, now: float) -> tuple[HourOfWork, ...]:
         """The last so many hours with the present one, the earliest first; hours without work are in it, too."""
         latest = int(now // HOUR_S)
         numbers = range(latest - min(hours, MOST_HOURS) + 1, latest + 1)
-        return tuple(self._hours.get(number) or HourOfWork(number * HOUR_S) for number in numbers)
+        return tuple(self._hour(number * HOUR_S) for number in numbers)
+
+    def _hour(self, begins_at: float) -> HourOfWork:
+        return self._hours.get(int(begins_at // HOUR_S)) or HourOfWork(begins_at)
+
+
+def _sums(some: Mapping[str, Tally], more: Mapping[str, Tally]) -> Mapping[str, Tally]:
+    return MappingProxyType({**some, **{name: some.get(name, Tally()) + tally for name, tally in more.items()}})

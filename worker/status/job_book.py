@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from worker.after_fault import after_fault
@@ -25,19 +26,19 @@ LONGEST_REASON = 500
 EndListener = Callable[[JobRecord], None]
 
 
+@dataclass(eq=False)
 class JobBook:
     """Subscribe `note` to the job events."""
 
-    def __init__(self, *, clock: Clock = monotonic, wall: Callable[[], float] = time.time) -> None:
-        self.session = SessionStats()
-        self.hours = Hours()
-        self._clock = clock
-        self._wall = wall
-        self._asked: dict[Job, RequestSummary] = {}
-        #: when a job came to its stages, on the clock
-        self._entered: dict[Job, dict[Stage, float]] = {}
-        self._ended: deque[JobRecord] = deque(maxlen=MOST_JOBS)
-        self._end_listeners: list[EndListener] = []
+    clock: Clock = monotonic
+    wall: Callable[[], float] = time.time
+    session: SessionStats = field(default_factory=SessionStats, init=False)
+    hours: Hours = field(default_factory=Hours, init=False)
+    _asked: dict[Job, RequestSummary] = field(default_factory=dict, init=False)
+    #: when a job came to its stages, on the clock
+    _entered: dict[Job, dict[Stage, float]] = field(default_factory=dict, init=False)
+    _ended: deque[JobRecord] = field(default_factory=lambda: deque(maxlen=MOST_JOBS), init=False)
+    _end_listeners: list[EndListener] = field(default_factory=list, init=False)
 
     def on_end(self, listener: EndListener) -> None:
         """Call `listener` with each job that ends."""
@@ -46,7 +47,7 @@ class JobBook:
     def note(self, event: JobEvent) -> None:
         """A job came to a stage."""
         job, stage = event.job, event.stage
-        self._entered.setdefault(job, {})[stage] = self._clock()
+        self._entered.setdefault(job, {})[stage] = self.clock()
         self.session.note(event)
         if stage in {Stage.DONE, Stage.FAULTED}:
             record = self._record(job, stage)
@@ -64,34 +65,27 @@ class JobBook:
 
     def ended(self) -> Iterator[JobRecord]:
         """Jobs that ended within a day, the latest first."""
-        oldest = self._wall() - KEPT_S
+        oldest = self.wall() - KEPT_S
         while self._ended and self._ended[-1].ended_at < oldest:
             self._ended.pop()
         return iter(self._ended)
 
-    def asked(self, job: Job) -> RequestSummary:
-        """What the job asks for."""
-        if job not in self._asked:
-            if job.ended_at is not None:
-                return summary_of(job.pop)
-            self._asked[job] = summary_of(job.pop)
-        return self._asked[job]
+    def _summary(self, job: Job) -> RequestSummary:
+        """What the job asks for; sizes and steps as they will be made, once that is known."""
+        asked = self._asked.get(job) or summary_of(job.pop)
+        if job.ended_at is None:
+            self._asked[job] = asked
+        if request := job.request:
+            asked = replace(asked, width=request.width, height=request.height, steps=request.steps)
+        return asked
 
     def view(self, job: Job, *, left_s: float | None = None) -> JobView:
         """The job as it stands."""
-        asked, offset = self.asked(job), self._wall() - self._clock()
+        offset = self.wall() - self.clock()
         step, of_steps = job.progress if job.stage in BEFORE_RENDERED else (0, 0)
         return JobView(
             id=job.id,
-            model=asked.model,
-            kind=asked.kind,
-            features=asked.features,
-            details=asked.details,
-            width=job.request.width if job.request else asked.width,
-            height=job.request.height if job.request else asked.height,
-            steps=job.request.steps if job.request else asked.steps,
-            images=asked.images,
-            sampler=asked.sampler,
+            **vars(self._summary(job)),
             stage=job.stage.value,
             popped_at=job.popped_at + offset,
             deadline=job.deadline + offset,
@@ -105,7 +99,7 @@ class JobBook:
 
     def _record(self, job: Job, stage: Stage) -> JobRecord:
         view = self.view(job)
-        ended_at = self._wall()
+        ended_at = self.wall()
         return JobRecord(
             id=job.id,
             model=view.model,
@@ -130,7 +124,7 @@ class JobBook:
     def _stages(self, job: Job) -> StageTimes:
         entered = self._entered.get(job, {})
         fetching, rendering = entered.get(Stage.FETCHING), entered.get(Stage.RENDERING)
-        now = self._clock()
+        now = self.clock()
 
         def span(begin: float | None, end: float | None) -> float:
             return 0.0 if begin is None else max(0.0, (now if end is None else end) - begin)

@@ -5,6 +5,7 @@ A picture is what the Horde gets: checked, and replaced where the safety check h
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from worker.bounded_dict import BoundedDict
 from worker.jobs.job import Job, JobEvent, Stage
@@ -16,14 +17,14 @@ MOST_PROMPTS, LONGEST_PROMPT = 500, 4000
 MOST_PICTURES, MOST_BYTES = 200, 24 * 1024 * 1024
 
 
+@dataclass(eq=False)
 class ShownJobs:
     """A listener to job events."""
 
-    def __init__(self, is_wanted: Callable[[], bool]) -> None:
-        """`is_wanted` says whether the owner wants to see them now."""
-        self._is_wanted = is_wanted
-        self._prompts: BoundedDict[str, str] = BoundedDict(MOST_PROMPTS)
-        self._pictures: dict[str, bytes] = {}
+    #: whether the owner wants to see them now
+    is_wanted: Callable[[], bool]
+    _prompts: BoundedDict[str, str] = field(default_factory=lambda: BoundedDict(MOST_PROMPTS), init=False)
+    _pictures: dict[str, bytes] = field(default_factory=dict, init=False)
 
     def note(self, event: JobEvent) -> None:
         """Keep the prompt of a job that has come."""
@@ -47,7 +48,7 @@ class ShownJobs:
         return self._pictures.get(job_id) if self._may_keep() else None
 
     def _may_keep(self) -> bool:
-        if self._is_wanted():
+        if self.is_wanted():
             return True
         self._prompts.clear()
         self._pictures.clear()

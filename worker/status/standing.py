@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from loguru import logger
 
@@ -21,16 +21,16 @@ LOOK_EVERY_S = 300.0
 MOST_MESSAGES, LONGEST_MESSAGE = 50, 4000
 
 
+@dataclass(eq=False)
 class StandingWatch:
     """Subscribe `note` to the pops; `run` is its life. `current` may be read at any time."""
 
-    def __init__(self, horde: HordeClient, name: Callable[[], str], *, wall: Callable[[], float] = time.time) -> None:
-        self.current = Standing()
-        self._horde = horde
-        self._name = name
-        self._wall = wall
-        self._messages: BoundedDict[str, MessageView] = BoundedDict(MOST_MESSAGES)
-        self._look = asyncio.Event()
+    horde: HordeClient
+    name: Callable[[], str]
+    wall: Callable[[], float] = time.time
+    current: Standing = field(default_factory=Standing, init=False)
+    _messages: BoundedDict[str, MessageView] = field(default_factory=lambda: BoundedDict(MOST_MESSAGES), init=False)
+    _look: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def note(self, event: PopEvent) -> None:
         """What a pop says beside its job."""
@@ -43,7 +43,7 @@ class StandingWatch:
             for message in event.answer.messages:
                 key = message.id or message.message
                 if key not in self._messages:
-                    self._messages[key] = MessageView(quote(message.message, longest=LONGEST_MESSAGE), self._wall())
+                    self._messages[key] = MessageView(quote(message.message, longest=LONGEST_MESSAGE), self.wall())
         reachable = not isinstance(event.error, HordeUnreachable)
         if (reachable, maintenance, len(self._messages)) != (
             self.current.reachable,
@@ -73,14 +73,14 @@ class StandingWatch:
 
     async def _look_up(self) -> None:
         try:
-            user = await self._horde.find_user()
-            worker = await self._horde.worker_by_name(self._name())
+            user = await self.horde.find_user()
+            worker = await self.horde.worker_by_name(self.name())
         except HordeError as error:
             logger.debug("The account cannot be looked up: {}", error)
             return
         self.current = replace(
             self.current,
-            asked_at=self._wall(),
+            asked_at=self.wall(),
             account=visible(user.username, longest=LONGEST_NAME),
             account_kudos=user.kudos,
             evaluating_kudos=user.evaluating_kudos,

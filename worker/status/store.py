@@ -7,8 +7,7 @@ file that another program holds, is told once, and the worker goes on with what 
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +15,7 @@ from loguru import logger
 from pydantic import TypeAdapter, ValidationError
 
 from worker.errors import InputRefused
-from worker.status.as_json import dumps, plain
+from worker.status.as_json import adapter, dumps, plain
 from worker.status.snapshot import HourOfWork, JobRecord
 from worker.untrusted.json_reader import JsonBounds, read_json_object
 
@@ -56,28 +55,25 @@ class Kept:
     pause: KeptPause | None = None
 
 
+@dataclass
 class Store:
-    """One process at a time writes to it."""
+    """One process at a time writes to it. Of the jobs that ended within `jobs_s` the latest `most_jobs` are kept, and
+    the latest `most_hours`.
+    """
 
-    def __init__(self, file: Path, *, most_jobs: int, jobs_s: float, most_hours: int) -> None:
-        """Of the jobs that ended within `jobs_s` the latest `most_jobs` are kept, and the latest `most_hours`."""
-        self._file = file
-        self._most_jobs = most_jobs
-        self._jobs_s = jobs_s
-        self._most_hours = most_hours
-        self._told = False
+    file: Path
+    _: KW_ONLY
+    most_jobs: int
+    jobs_s: float
+    most_hours: int
+    _told: bool = field(default=False, init=False)
 
     def load(self, now: float) -> Kept:
         """What an earlier run left; nothing where there is none, or none that can be read. Never raises."""
         try:
             return self._load(now)
-        except sqlite3.Error as error:
-            if _passes(error):
-                self._tell(error)
-                return Kept()
-            return self._put_aside(error)
-        except OSError as error:
-            self._tell(error)
+        except (sqlite3.Error, OSError) as error:
+            self._failed(error)
             return Kept()
 
     def save(self, jobs: Iterable[JobRecord], hours: Iterable[HourOfWork], pause: KeptPause | None, now: float) -> bool:
@@ -96,55 +92,49 @@ class Store:
                 if pause is not None:
                     base.execute("INSERT INTO pause VALUES (1, ?)", (pause.until,))
                 self._forget(base, now)
-        except sqlite3.Error as error:
-            if _passes(error):
-                self._tell(error)
-            else:
-                self._put_aside(error)
-            return False
-        except OSError as error:
-            self._tell(error)
+        except (sqlite3.Error, OSError) as error:
+            self._failed(error)
             return False
         self._told = False
         return True
 
     def _load(self, now: float) -> Kept:
-        if not self._file.exists():
+        if not self.file.exists():
             return Kept()
         with self._open() as base:
             if (found := base.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
                 raise sqlite3.DatabaseError(f"it is damaged: {found}")
             jobs = base.execute(
                 "SELECT content FROM jobs WHERE ended_at > ? ORDER BY ended_at DESC LIMIT ?",
-                (now - self._jobs_s, self._most_jobs),
+                (now - self.jobs_s, self.most_jobs),
             ).fetchall()
             hours = base.execute(
-                "SELECT content FROM hours ORDER BY begins_at DESC LIMIT ?", (self._most_hours,)
+                "SELECT content FROM hours ORDER BY begins_at DESC LIMIT ?", (self.most_hours,)
             ).fetchall()
             pause = base.execute("SELECT until FROM pause").fetchone()
         return Kept(
-            list(_read(jobs, _jobs())),
-            list(_read(hours, _hours())),
+            list(_read(jobs, adapter(JobRecord))),
+            list(_read(hours, adapter(HourOfWork))),
             KeptPause(pause[0]) if pause and isinstance(pause[0], float | None) else None,
         )
 
     def _forget(self, base: sqlite3.Connection, now: float) -> None:
-        base.execute("DELETE FROM jobs WHERE ended_at <= ?", (now - self._jobs_s,))
+        base.execute("DELETE FROM jobs WHERE ended_at <= ?", (now - self.jobs_s,))
         base.execute(
             "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs ORDER BY ended_at DESC LIMIT -1 OFFSET ?)",
-            (self._most_jobs,),
+            (self.most_jobs,),
         )
         base.execute(
             "DELETE FROM hours WHERE begins_at IN (SELECT begins_at FROM hours ORDER BY begins_at DESC"
             " LIMIT -1 OFFSET ?)",
-            (self._most_hours,),
+            (self.most_hours,),
         )
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         """The file with its tables. One of a version that is not ours raises sqlite3.DatabaseError."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(self._file, timeout=LOCK_LIMIT_S)) as base:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(self.file, timeout=LOCK_LIMIT_S)) as base:
             base.execute("PRAGMA synchronous = NORMAL")
             base.execute(f"PRAGMA max_page_count = {MOST_PAGES}")
             (version,) = base.execute("PRAGMA user_version").fetchone()
@@ -155,22 +145,27 @@ class Store:
                 base.execute(f"PRAGMA user_version = {VERSION}")
             yield base
 
-    def _put_aside(self, error: Exception) -> Kept:
-        aside = self._file.with_name(f"{self._file.name}.broken")
+    def _failed(self, error: sqlite3.Error | OSError) -> None:
+        if isinstance(error, sqlite3.Error) and not _passes(error):
+            self._put_aside(error)
+        else:
+            self._tell(error)
+
+    def _put_aside(self, error: Exception) -> None:
+        aside = self.file.with_name(f"{self.file.name}.broken")
         try:
-            self._file.replace(aside)
+            self.file.replace(aside)
             for rest in ("-journal", "-wal", "-shm"):
-                self._file.with_name(self._file.name + rest).unlink(missing_ok=True)
+                self.file.with_name(self.file.name + rest).unlink(missing_ok=True)
         except OSError as trouble:
             self._tell(trouble)
-            return Kept()
+            return
         logger.bind(action="history_broken").warning(
             "The history in {} can't be read ({}); it is put aside as {}, and a new one begins.",
-            self._file,
+            self.file,
             error,
             aside.name,
         )
-        return Kept()
 
     def _tell(self, error: Exception) -> None:
         """Once for each time that it fails."""
@@ -178,7 +173,7 @@ class Store:
             self._told = True
             logger.bind(action="history_failed").warning(
                 "The history can't be kept in {}, and ends with this run: {}. Check the disk and the permissions.",
-                self._file,
+                self.file,
                 error,
             )
 
@@ -194,13 +189,3 @@ def _read(rows: Iterable[tuple[Any]], adapter: "TypeAdapter[T]") -> Iterator[T]:
             yield adapter.validate_python(read_json_object(str(content), ROW_BOUNDS))
         except (InputRefused, ValidationError):
             continue
-
-
-@cache
-def _jobs() -> "TypeAdapter[JobRecord]":
-    return TypeAdapter(JobRecord)
-
-
-@cache
-def _hours() -> "TypeAdapter[HourOfWork]":
-    return TypeAdapter(HourOfWork)

@@ -1,6 +1,7 @@
 """What the owner should look at, worked out from what is true now. Each lasts as long as its cause."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from worker.jobs.flat_pictures import REMEDY
@@ -25,14 +26,14 @@ NOTHING: Mapping[str, int] = MappingProxyType({})
 Finding = tuple[str, str, str]
 
 
+@dataclass(eq=False)
 class WarningBook:
     """Remembers since when each warning holds."""
 
-    def __init__(self, wall: Callable[[], float]) -> None:
-        self._wall = wall
-        self._since: dict[str, float] = {}
-        #: by slot: its failures at the last look, and when they became more
-        self._failures: dict[int, tuple[int, float]] = {}
+    wall: Callable[[], float]
+    _since: dict[str, float] = field(default_factory=dict, init=False)
+    #: by slot: its failures at the last look, and when they became more
+    _failures: dict[int, tuple[int, float]] = field(default_factory=dict, init=False)
 
     def current(
         self,
@@ -48,7 +49,7 @@ class WarningBook:
 
         `flat`: jobs in a row with pictures of one colour, by model. `doubts`: see `ModelsState`.
         """
-        now = self._wall()
+        now = self.wall()
         ailing = [slot for slot in slots if self._is_ailing(slot, now)]
         all_found = (*engines(ailing), *findings(models, standing, machine, flat, doubts))
         found = {topic: (topic, sentence, remedy) for topic, sentence, remedy in all_found}

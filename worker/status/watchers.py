@@ -7,6 +7,7 @@ piling them up.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from worker.status.snapshot import Snapshot
 
@@ -14,16 +15,16 @@ from worker.status.snapshot import Snapshot
 LEAST_S, MOST_S = 0.5, 1.0
 
 
+@dataclass(eq=False)
 class Watchers:
     """Readers that wait for changes."""
 
-    def __init__(self, make: Callable[[], Snapshot], *, least_s: float = LEAST_S, most_s: float = MOST_S) -> None:
-        self._make = make
-        self._least_s = least_s
-        self._most_s = most_s
-        self._readers: set[asyncio.Queue[Snapshot]] = set()
-        self._changed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+    make: Callable[[], Snapshot]
+    least_s: float = LEAST_S
+    most_s: float = MOST_S
+    _readers: set[asyncio.Queue[Snapshot]] = field(default_factory=set, init=False)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _task: asyncio.Task[None] | None = field(default=None, init=False)
 
     def changed(self) -> None:
         """Something is different: readers should see it soon."""
@@ -37,7 +38,7 @@ class Watchers:
         if self._task is None:
             self._task = asyncio.ensure_future(self._serve())
         try:
-            yield self._make()
+            yield self.make()
             while True:
                 yield await queue.get()
         finally:
@@ -50,10 +51,10 @@ class Watchers:
         while True:
             self._changed.clear()
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), self._most_s - self._least_s)
-            snapshot = self._make()
+                await asyncio.wait_for(self._changed.wait(), self.most_s - self.least_s)
+            snapshot = self.make()
             for queue in self._readers:
                 if queue.full():
                     queue.get_nowait()
                 queue.put_nowait(snapshot)
-            await asyncio.sleep(self._least_s)
+            await asyncio.sleep(self.least_s)

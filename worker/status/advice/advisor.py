@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from worker.clock import Clock, monotonic
 from worker.config.live import LiveConfig
@@ -42,30 +42,25 @@ class Work:
     most_pixels: Callable[[int], int] = lambda wanted: wanted
 
 
+@dataclass(eq=False)
 class Advisor:
     """Subscribe `note` to pops, `ended` to jobs that end."""
 
-    def __init__(
-        self,
-        live: LiveConfig,
-        demand: Demand,
-        *,
-        work: Callable[[], Work],
-        size_of: Callable[[str], int | None],
-        clock: Clock = monotonic,
-        wall: Callable[[], float] = time.time,
-    ) -> None:
-        """`size_of` gives the bytes of a model that the reference knows and this worker could serve, 0: not known."""
-        self._live = live
-        self._work = work
-        self._size_of = size_of
-        self._clock = clock
+    live: LiveConfig
+    demand: Demand
+    _: KW_ONLY
+    work: Callable[[], Work]
+    #: bytes of a model that the reference knows and this worker could serve, 0: not known
+    size_of: Callable[[str], int | None]
+    clock: Clock = monotonic
+    wall: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
         self._reasons = Arrivals()
-        self._demand = demand
-        demand.wanted_when(lambda: self._idle(work()) >= LEAST_IDLE)
-        self._predictions = Predictions(wall)
+        self._predictions = Predictions(self.wall)
         self._fresh: tuple[float, tuple[AdviceView, ...]] | None = None
-        live.subscribe(self._changed)
+        self.demand.wanted_when(lambda: self._idle(self.work()) >= LEAST_IDLE)
+        self.live.subscribe(self._changed)
 
     def note(self, event: PopEvent) -> None:
         """A pop came back: an empty one tells what passed the worker by."""
@@ -76,7 +71,7 @@ class Advisor:
             for reason, count in event.answer.skipped.items()
             if (reason in SWITCHES or reason == "models") and isinstance(count, int) and count > 0
         }
-        self._reasons.note(self._clock(), counts)
+        self._reasons.note(self.clock(), counts)
 
     def ended(self, job: JobRecord) -> None:
         """A job has ended."""
@@ -84,7 +79,7 @@ class Advisor:
 
     def advice(self) -> tuple[AdviceView, ...]:
         """What would earn more, the best first; empty while it is too early to tell, or where the engines are busy."""
-        now = self._clock()
+        now = self.clock()
         if self._fresh is None or now - self._fresh[0] > FRESH_S:
             self._fresh = now, self._advise(now)
         return self._fresh[1]
@@ -94,25 +89,25 @@ class Advisor:
         return self._predictions.views()
 
     def _advise(self, now: float) -> tuple[AdviceView, ...]:
-        work = self._work()
+        work = self.work()
         idle = self._idle(work)
         if idle < LEAST_IDLE or self._reasons.watched_s < LEAST_WATCHED_S:
             return ()
         jobs = work.total.jobs
         return advise(
             Facts(
-                config=self._live.data,
+                config=self.live.data,
                 reasons=self._reasons.rates(now),
-                models=self._demand.needs(),
+                models=self.demand.needs(),
                 own_models=work.models,
-                queued=self._demand.queued,
+                queued=self.demand.queued,
                 watched_s=self._reasons.watched_s,
                 idle=idle,
                 engines=work.engines,
                 job_s=work.total.render_s / jobs if jobs else None,
                 job_kudos=work.total.kudos / jobs if jobs else None,
                 memory=system_memory().total,
-                size_of=self._size_of,
+                size_of=self.size_of,
                 most_pixels=work.most_pixels,
                 not_offered=work.not_offered,
             )

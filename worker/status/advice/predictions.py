@@ -1,7 +1,7 @@
 """What was predicted for a setting, held against what came after its owner changed it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from worker.bounded_dict import BoundedDict
@@ -40,12 +40,12 @@ class _Followed:
         return MARKS[self.advice.key](job, self.before)
 
 
+@dataclass(eq=False)
 class Predictions:
     """Bounded; the earliest is forgotten."""
 
-    def __init__(self, wall: Callable[[], float]) -> None:
-        self._wall = wall
-        self._followed: BoundedDict[str, _Followed] = BoundedDict(MOST_FOLLOWED)
+    wall: Callable[[], float]
+    _followed: BoundedDict[str, _Followed] = field(default_factory=lambda: BoundedDict(MOST_FOLLOWED), init=False)
 
     def changed(self, before: BridgeData, after: BridgeData, advice: tuple[AdviceView, ...]) -> None:
         """The settings have changed; `advice` is what was said before."""
@@ -54,7 +54,7 @@ class Predictions:
                 del self._followed[topic]
         for each in advice:
             if _taken(each, before, after):
-                self._followed[each.topic] = _Followed(each, before, self._wall())
+                self._followed[each.topic] = _Followed(each, before, self.wall())
 
     def ended(self, job: JobRecord) -> None:
         """A job has ended."""
@@ -64,7 +64,7 @@ class Predictions:
 
     def views(self) -> tuple[PredictionView, ...]:
         """What is followed, the latest first."""
-        now = self._wall()
+        now = self.wall()
         return tuple(
             PredictionView(
                 topic=each.advice.topic,
