@@ -27,7 +27,7 @@ from worker.jobs.journal import Journal
 from worker.models.progress import ModelsState
 from worker.safety.checker import NoChecker, SafetyChecker
 from worker.scheduling.fault_limiter import FaultLimiter
-from worker.workflows.auxiliary_files import AuxiliaryFile
+from worker.workflows.families import AuxiliaryFile
 from worker.workflows.library import Library
 from worker.workflows.request import (
     Embedding,

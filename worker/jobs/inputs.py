@@ -14,7 +14,8 @@ from worker.jobs.broken_additions import addition_of, leave_out
 from worker.jobs.job import Job
 from worker.jobs.source_images import Pictures
 from worker.models.progress import ModelsState
-from worker.workflows.auxiliary_files import AuxiliaryFile, needs
+from worker.workflows.auxiliary_files import needs
+from worker.workflows.families import AuxiliaryFile
 from worker.workflows.payload import embedding_wishes, lora_wishes, read_request
 from worker.workflows.request import (
     Embedding,

@@ -23,17 +23,8 @@ from worker.models.catalog.reference import Reference
 from worker.models.disk.store import MissingFile, Store
 from worker.models.download.downloader import Download, Downloader, estimate_bytes
 from worker.units import GIB
-from worker.workflows.auxiliary_files import (
-    AESTHETIC,
-    ANNOTATORS,
-    AuxiliaryFile,
-    Has,
-    controlnets,
-    layer_diffuse,
-    of_feature,
-    qr_controlnet,
-)
-from worker.workflows.families import TRAITS
+from worker.workflows.auxiliary_files import AESTHETIC, ANNOTATORS, Has, controlnets, of_feature
+from worker.workflows.families import TRAITS, AuxiliaryFile
 from worker.workflows.types import Family, Feature
 
 #: Seconds that one model has the whole bandwidth; then the next one is fetched beside it.
@@ -115,18 +106,20 @@ def wanted_files(config: BridgeData, families: Iterable[Family], has: Has) -> tu
         files += [file for kind in dict.fromkeys(kind for kind, _ in networks) for file in ANNOTATORS.get(kind, ())]
         files += [network.file for _, network in networks if not network.own]
     # QR codes come without a switch, unless a model is in the list for which the server wants that one.
-    if config.allow_sdxl_controlnet or not any(TRAITS[family].qr_code_by_switch for family in served):
-        files += filter(None, map(qr_controlnet, served))
+    traits = [TRAITS[family] for family in served]
+    if config.allow_sdxl_controlnet or not any(each.qr_code_by_switch for each in traits):
+        files += [each.qr_controlnet for each in traits if each.qr_controlnet]
     if config.allow_sdxl_controlnet:
-        files += [file for both in map(layer_diffuse, served) if both for file in (both.model, both.decoder)]
+        files += [file for each in traits if (both := each.layer_diffuse) for file in (both.model, both.decoder)]
     return tuple(dict.fromkeys(files))
 
 
 def as_model_file(file: AuxiliaryFile, reference: Reference | None = None) -> ModelFile:
     """The auxiliary file for the store; with a reference also its address and checksum."""
     url, sha256, size = file.url, file.sha256, None
-    category = _CATEGORIES.get(file.category)
-    record = reference.find(category, file.record) if reference and category else None
+    listed_in, name = file.listed_as
+    category = _CATEGORIES.get(listed_in)
+    record = reference.find(category, name) if reference and category else None
     listed = next((each for each in record.files if each.name == file.name), None) if record else None
     if listed:
         url, sha256, size = listed.url, listed.sha256, listed.size
@@ -157,7 +150,7 @@ def _wanted_records(store: Store, config: BridgeData, selection: ModelSelection)
     return [
         ModelRecord(
             f"{file.folder}/{file.name}",
-            _CATEGORIES.get(file.category, Category.MISCELLANEOUS),
+            _CATEGORIES.get(file.listed_as[0], Category.MISCELLANEOUS),
             (as_model_file(file, selection.reference),),
         )
         for file in files

@@ -11,7 +11,7 @@ from worker.models.disk.store import Store
 from worker.models.download_plan import as_model_file
 from worker.models.loras.lora_cache import find_lora, find_textual_inversion, mark_used
 from worker.models.progress import ModelsState
-from worker.workflows.auxiliary_files import AuxiliaryFile
+from worker.workflows.families import AuxiliaryFile
 from worker.workflows.request import (
     Embedding,
     EmbeddingWish,

@@ -43,7 +43,8 @@ from worker.models.loras.lora_fetcher import LoraFetcher, LoraHosts
 from worker.models.managed_model import ManagedModel, ModelState, unreadable_reason
 from worker.models.progress import DownloadReport, ModelsState
 from worker.untrusted.http_head import bounded_head
-from worker.workflows.auxiliary_files import AuxiliaryFile, all_files, needs
+from worker.workflows.auxiliary_files import all_files, needs
+from worker.workflows.families import AuxiliaryFile
 from worker.workflows.request import (
     Embedding,
     EmbeddingWish,

@@ -17,9 +17,9 @@ from worker.horde.agent import level_of, lowered
 from worker.horde.feature_levels import GATES, HIGHEST_LEVEL, Gate, level_without
 from worker.horde.messages import PopRequest
 from worker.units import counted
-from worker.workflows.auxiliary_files import AuxiliaryFile, all_files
+from worker.workflows.auxiliary_files import all_files
 from worker.workflows.capabilities import Ability, Survey, survey
-from worker.workflows.families import TRAITS
+from worker.workflows.families import TRAITS, AuxiliaryFile
 from worker.workflows.library import Library
 from worker.workflows.request import ServedModel
 from worker.workflows.samplers import BOUNDED_SAMPLER, CONTRACT_VERSION

@@ -13,9 +13,13 @@
 """
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import yaml
+from pydantic import BeforeValidator
+
+#: One text or a list of them.
+Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
 class _OwnersLoader(yaml.SafeLoader):
@@ -45,3 +49,9 @@ def read_yaml(text: str, path: Path) -> Any:
 def packaged_folder() -> Path:
     """The folder comfy_workflows/ that comes with the worker."""
     return Path(__file__).parents[2] / "comfy_workflows"
+
+
+def read_packaged(name: str) -> Any:
+    """The content of a YAML file of that folder."""
+    path = packaged_folder() / name
+    return read_yaml(path.read_text("utf-8"), path)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from worker.workflows.auxiliary_files import all_files
 from worker.workflows.families import FOLDER, TRAITS, EngineNeeds, is_for
-from worker.workflows.graph import PINNED, Graph, Input, Link, as_link, circle
+from worker.workflows.graph import PINNED, Graph, Input, Link, as_link, circle, title_of
 from worker.workflows.library import Library
 from worker.workflows.node_classes import (
     ANY_TYPE,
@@ -21,6 +21,7 @@ from worker.workflows.node_classes import (
     conversion,
     declared_inputs,
     fits,
+    input_of,
     snapshot,
     value_problem,
     version_numbers,
@@ -78,7 +79,7 @@ def files_named(entry: LibraryEntry) -> list[NamedFile]:
     """The files that an entry names as constants; without those that the worker fetches by itself."""
     free, fetched = _unchecked(entry), {file.name for file in all_files()}
     return [
-        NamedFile(f"{_title(entry.graph, node_id)}:{name}", node["class_type"], name, value)
+        NamedFile(f"{title_of(entry.graph, node_id)}:{name}", node["class_type"], name, value)
         for node_id, node in entry.graph.items()
         if (info := snapshot().get(node["class_type"])) and not _is_output_of(entry, node_id)
         for name, spec in declared_inputs(info).items()
@@ -106,8 +107,7 @@ def files_absent(library: Library, has: Callable[[NamedFile], bool]) -> dict[str
 
 def is_listed(object_info: ObjectInfo, named: NamedFile) -> bool:
     """Whether an engine lists the file among the choices of its input; True where it tells no choices."""
-    info = object_info.get(named.class_type)
-    spec = declared_inputs(info).get(named.input) if info else None
+    spec = input_of(object_info, named.class_type, named.input)
     return spec is None or spec.choices is None or named.file in spec.choices
 
 
@@ -163,8 +163,7 @@ def _lacks(needs: EngineNeeds, object_info: ObjectInfo) -> str:
             return f"the engine has no node class {name}"
     for place, choices in needs.choices.items():
         node, _, name = place.partition(".")
-        info = object_info.get(node)
-        spec = declared_inputs(info).get(name) if info else None
+        spec = input_of(object_info, node, name)
         for choice in choices:
             if spec is None or (spec.choices is not None and choice not in spec.choices):
                 return f"the engine's {place} has no {choice}"
@@ -174,7 +173,7 @@ def _lacks(needs: EngineNeeds, object_info: ObjectInfo) -> str:
 def audit_library(library: Library, object_info: ObjectInfo) -> dict[str, list[str]]:
     """Name of each template and fragment → its mistakes; an empty list for none."""
     entries = (*for_these_nodes(library, object_info), *library.fragments)
-    return {entry.name: _audit_entry(entry, object_info) for entry in entries}
+    return {entry.name: [*_audit_nodes(entry, object_info), *_audit_manifest(entry, object_info)] for entry in entries}
 
 
 def everything_wrong(library: Library, object_info: ObjectInfo) -> list[str]:
@@ -189,7 +188,7 @@ def everything_wrong(library: Library, object_info: ObjectInfo) -> list[str]:
 def audit_graph(graph: Graph, object_info: ObjectInfo, *, unchecked: Collection[Input] = ()) -> list[str]:
     """What ComfyUI would refuse or misread in a graph. `unchecked`: inputs that get their value later."""
     found = [
-        f"{_title(graph, node_id)}:{sentence}"
+        f"{title_of(graph, node_id)}:{sentence}"
         for node_id in graph
         for sentence in _audit_node(graph, node_id, object_info, unchecked)
     ]
@@ -204,7 +203,7 @@ def remarks(library: Library, object_info: ObjectInfo) -> list[str]:
     template.
     """
     found = [
-        f"{entry.name}/{GRAPH_FILE}:{_title(entry.graph, node_id)}:{sentence}"
+        f"{entry.name}/{GRAPH_FILE}:{title_of(entry.graph, node_id)}:{sentence}"
         for entry in (*for_these_nodes(library, object_info), *library.fragments)
         for node_id in entry.graph
         if not _is_output_of(entry, node_id)
@@ -247,10 +246,6 @@ def _is_output_of(entry: LibraryEntry, node_id: str) -> bool:
     return isinstance(entry, Template) and node_id in entry.outputs
 
 
-def _title(graph: Graph, node_id: str) -> str:
-    return graph[node_id].get("_meta", {}).get("title") or node_id
-
-
 def _audit_node(graph: Graph, node_id: str, object_info: ObjectInfo, unchecked: Collection[Input]) -> Iterator[str]:
     class_type = graph[node_id]["class_type"]
     if class_type not in object_info:
@@ -285,10 +280,6 @@ def _audit_inputs(
             yield f"{name}: {problem}"
 
 
-def _audit_entry(entry: LibraryEntry, object_info: ObjectInfo) -> list[str]:
-    return [*_audit_nodes(entry, object_info), *_audit_manifest(entry, object_info)]
-
-
 def _audit_nodes(entry: LibraryEntry, object_info: ObjectInfo) -> list[str]:
     return audit_graph(entry.graph, object_info, unchecked=_unchecked(entry))
 
@@ -299,7 +290,7 @@ def _audit_manifest(entry: LibraryEntry, object_info: ObjectInfo) -> list[str]:
 
 def _audit_bindings(entry: LibraryEntry, object_info: ObjectInfo) -> Iterator[str]:
     for binding in entry.bindings:
-        spec = _spec_at(entry.graph, binding.place, object_info)
+        spec = input_of(object_info, entry.graph[binding.place.node]["class_type"], binding.place.name)
         if spec is None:
             continue
         where = f"{entry.graph[binding.place.node]['_meta']['title']}:{binding.place.name}"
@@ -317,17 +308,13 @@ def _audit_ports(entry: LibraryEntry, object_info: ObjectInfo) -> Iterator[str]:
     if isinstance(entry, Fragment):
         for port, places in entry.takes.items():
             for place in places:
-                spec = _spec_at(entry.graph, place, object_info)
+                class_type = entry.graph[place.node]["class_type"]
+                spec = input_of(object_info, class_type, place.name)
                 wanted_type = PORT_TYPES.get(port.removeprefix(PINNED), ANY_TYPE)
-                if spec is None and entry.graph[place.node]["class_type"] in object_info:
-                    yield f"port {port}: {entry.graph[place.node]['class_type']} has no input {place.name}"
+                if spec is None and class_type in object_info:
+                    yield f"port {port}: {class_type} has no input {place.name}"
                 elif spec is not None and not fits(wanted_type, spec.kind):
                     yield f"port {port}: carries {wanted_type}, but {place.name} takes {spec.kind}"
-
-
-def _spec_at(graph: Graph, place: Input, object_info: ObjectInfo) -> InputSpec | None:
-    class_info = object_info.get(graph[place.node]["class_type"])
-    return declared_inputs(class_info).get(place.name) if class_info else None
 
 
 def _check_link(graph: Graph, link: Link, spec: InputSpec, object_info: ObjectInfo) -> str | None:

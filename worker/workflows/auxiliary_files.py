@@ -6,35 +6,16 @@ a record, address and checksum come from there; other files have their address i
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from worker.errors import JobNotServable
-from worker.workflows import packaged_folder, read_yaml
-from worker.workflows.families import CONTROLNET_FOLDER, FOLDER, TRAITS, ListedFile
+from worker.workflows import read_packaged
+from worker.workflows.families import CONTROLNET_FOLDER, FOLDER, TRAITS, AuxiliaryFile, DataModel
 from worker.workflows.request import RenderRequest, ServedModel
 from worker.workflows.types import QR_CODE, Family, Feature
 
 #: The post-processor that cuts out the background, as the payload names it.
 STRIP_BACKGROUND: Final = "strip_background"
-
-
-@dataclass(frozen=True)
-class AuxiliaryFile:
-    """One file. `folder` is directly below the model root, `name` is the path within it, as ComfyUI lists it.
-
-    `category` and `record` name its entry in the model reference; both are "" for a file in no reference.
-    """
-
-    folder: str
-    name: str
-    category: str = ""
-    record: str = ""
-    url: str | None = None
-    #: lower case
-    sha256: str | None = None
-
 
 #: Whether a file is here.
 Has = Callable[[AuxiliaryFile], bool]
@@ -53,48 +34,32 @@ class ControlNet:
     own: bool = False
 
 
-@dataclass(frozen=True)
-class LayerDiffuse:
-    """`model` makes a family's models draw on nothing, `decoder` decodes the transparency afterwards."""
-
-    model: AuxiliaryFile
-    decoder: AuxiliaryFile
-
-
-@lru_cache(maxsize=256)
-def _of(listed: ListedFile) -> AuxiliaryFile:
-    category, _, record = listed.record.partition("/")
-    return AuxiliaryFile(listed.folder, listed.name, category, record, listed.url, listed.sha256)
+class _Upscaler(AuxiliaryFile):
+    #: how many times it enlarges each side
+    scale: int
+    #: its time for a pixel as a multiple of ESRGAN's
+    cost: float = 1.0
 
 
-def _file(entry: Mapping[str, Any]) -> AuxiliaryFile:
-    return _of(ListedFile.model_validate({key: entry[key] for key in entry if key in ListedFile.model_fields}))
+class _Files(DataModel):
+    #: post-processor → the network it runs
+    upscalers: dict[str, _Upscaler]
+    face_fixers: dict[str, AuxiliaryFile]
+    face_detector: AuxiliaryFile
+    face_parser: AuxiliaryFile
+    strip_background: AuxiliaryFile
+    aesthetic: AuxiliaryFile
+    #: control type → the networks that make its map from a picture; none where arithmetic does it
+    annotators: dict[str, tuple[AuxiliaryFile, ...]]
 
 
-def _files(entries: Mapping[str, Any]) -> Mapping[str, AuxiliaryFile]:
-    return MappingProxyType({name: _file(entry) for name, entry in entries.items()})
+_DATA: Final = _Files.model_validate(read_packaged("auxiliary_files.yaml"))
 
-
-_FILE: Final = packaged_folder() / "auxiliary_files.yaml"
-_DATA: Final = read_yaml(_FILE.read_text("utf-8"), _FILE)
-
-#: Post-processor → the network it runs.
-UPSCALERS: Final = _files(_DATA["upscalers"])
-FACE_FIXERS: Final = _files(_DATA["face_fixers"])
-#: Upscaler → how many times it enlarges each side.
-SCALES: Final[Mapping[str, int]] = {name: entry["scale"] for name, entry in _DATA["upscalers"].items()}
-#: Upscaler → its time for a pixel as a multiple of ESRGAN's.
-COSTS: Final[Mapping[str, float]] = {name: entry.get("cost", 1.0) for name, entry in _DATA["upscalers"].items()}
-#: Every face fixer needs both.
-FACE_DETECTOR: Final = _file(_DATA["face_detector"])
-FACE_PARSER: Final = _file(_DATA["face_parser"])
-BACKGROUND: Final = _file(_DATA[STRIP_BACKGROUND])
+UPSCALERS: Final[Mapping[str, _Upscaler]] = _DATA.upscalers
+FACE_FIXERS: Final[Mapping[str, AuxiliaryFile]] = _DATA.face_fixers
 #: Of use to the safety child, which scores pictures with it.
-AESTHETIC: Final = _file(_DATA["aesthetic"])
-#: Control type → the networks that make its map from a picture; none where arithmetic does it.
-ANNOTATORS: Final[Mapping[str, tuple[AuxiliaryFile, ...]]] = MappingProxyType(
-    {kind: tuple(map(_file, entries)) for kind, entries in _DATA["annotators"].items()}
-)
+AESTHETIC: Final = _DATA.aesthetic
+ANNOTATORS: Final[Mapping[str, tuple[AuxiliaryFile, ...]]] = _DATA.annotators
 
 
 def controlnets(family: Family) -> Mapping[str, tuple[ControlNet, ...]]:
@@ -102,11 +67,12 @@ def controlnets(family: Family) -> Mapping[str, tuple[ControlNet, ...]]:
 
     A type that is not there is not served.
     """
-    found = {kind: [ControlNet(_of(listed))] for kind, listed in TRAITS[family].controlnets.items()}
+    found = {kind: [ControlNet(file)] for kind, file in TRAITS[family].controlnets.items()}
     for own in TRAITS[family].own_controlnets:
         for kind, union_type in own.types.items():
             found.setdefault(kind, []).extend(
-                ControlNet(AuxiliaryFile(CONTROLNET_FOLDER, name), union_type, own=True) for name in own.names
+                ControlNet(AuxiliaryFile(folder=CONTROLNET_FOLDER, name=name), union_type, own=True)
+                for name in own.names
             )
     return {kind: tuple(choices) for kind, choices in found.items()}
 
@@ -119,18 +85,6 @@ def odd_control_types() -> list[str]:
         for kind in controlnets(family)
         if kind not in ANNOTATORS
     ]
-
-
-def qr_controlnet(family: Family) -> AuxiliaryFile | None:
-    """The family's ControlNet of the workflow qr_code."""
-    listed = TRAITS[family].qr_controlnet
-    return _of(listed) if listed else None
-
-
-def layer_diffuse(family: Family) -> LayerDiffuse | None:
-    """What the family's transparent pictures are made with; None where it has none."""
-    both = TRAITS[family].layer_diffuse
-    return LayerDiffuse(_of(both.model), _of(both.decoder)) if both else None
 
 
 def needs(
@@ -152,8 +106,8 @@ def needs(
         if network is None:
             raise JobNotServable(f"There is no ControlNet for {guidance} on {request.model.kind}.")
         files.append(network.file)
-    layers = layer_diffuse(request.model.family) if request.transparent else None
-    if layers and Feature.TRANSPARENT not in but_for:
+    layers = TRAITS[request.model.family].layer_diffuse
+    if request.transparent and layers and Feature.TRANSPARENT not in but_for:
         files += [layers.model, layers.decoder]
     for name in request.post_processing:
         files += () if feature_of_post_processor(name) in but_for else of_post_processor(name)
@@ -169,7 +123,7 @@ def controlnet(model: ServedModel, use: str | None, has: Has) -> ControlNet | No
     if model.inpainting:
         return None
     if use == QR_CODE:
-        file = qr_controlnet(model.family)
+        file = TRAITS[model.family].qr_controlnet
         return ControlNet(file) if file else None
     choices = controlnets(model.family).get(use or "", ())
     return next((choice for choice in choices if has(choice.file)), next(iter(choices), None))
@@ -185,8 +139,8 @@ def feature_of_post_processor(name: str) -> Feature:
 def of_post_processor(name: str) -> tuple[AuxiliaryFile, ...]:
     """The files of one name of the Horde's list. Raises KeyError for a name that is on no list."""
     if name in FACE_FIXERS:
-        return FACE_FIXERS[name], FACE_DETECTOR, FACE_PARSER
-    return (BACKGROUND,) if name == STRIP_BACKGROUND else (UPSCALERS[name],)
+        return FACE_FIXERS[name], _DATA.face_detector, _DATA.face_parser
+    return (_DATA.strip_background,) if name == STRIP_BACKGROUND else (UPSCALERS[name],)
 
 
 def of_feature(feature: Feature) -> tuple[AuxiliaryFile, ...]:
@@ -198,13 +152,14 @@ def of_feature(feature: Feature) -> tuple[AuxiliaryFile, ...]:
                 *(file for files in ANNOTATORS.values() for file in files),
             )
         case Feature.TRANSPARENT:
-            found = (file for both in map(layer_diffuse, Family) if both for file in (both.model, both.decoder))
+            layers = filter(None, (traits.layer_diffuse for traits in TRAITS.values()))
+            found = (file for both in layers for file in (both.model, both.decoder))
         case Feature.UPSCALE:
             found = UPSCALERS.values()
         case Feature.FACE_FIX:
-            found = (*FACE_FIXERS.values(), FACE_DETECTOR, FACE_PARSER)
+            found = (*FACE_FIXERS.values(), _DATA.face_detector, _DATA.face_parser)
         case Feature.STRIP_BACKGROUND:
-            found = (BACKGROUND,)
+            found = (_DATA.strip_background,)
         case _:
             found = ()
     return tuple(dict.fromkeys(found))
@@ -213,4 +168,5 @@ def of_feature(feature: Feature) -> tuple[AuxiliaryFile, ...]:
 def all_files() -> tuple[AuxiliaryFile, ...]:
     """All files beside the models that any kind of job needs, each once."""
     of_features = (file for feature in Feature for file in of_feature(feature))
-    return tuple(dict.fromkeys([*of_features, *filter(None, map(qr_controlnet, Family))]))
+    of_qr_codes = filter(None, (traits.qr_controlnet for traits in TRAITS.values()))
+    return tuple(dict.fromkeys([*of_features, *of_qr_codes]))

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any, Final
 
 from worker.errors import JobNotServable, TemplateError
-from worker.workflows.auxiliary_files import Has, controlnet, controlnets, layer_diffuse, needs, qr_controlnet
+from worker.workflows.auxiliary_files import Has, controlnet, controlnets, needs
 from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
 from worker.workflows.materialise import materialise
@@ -90,23 +90,23 @@ _PROBES: Final[Mapping[Ability, tuple[Probe, ...]]] = {
 
 def probes_for(ability: Ability, model: ServedModel) -> tuple[Probe, ...]:
     """The jobs of this kind that the Horde may send for a model; none where no such job exists for its family."""
-    family = model.family
+    traits = TRAITS[model.family]
     match ability:
         case Ability.CONTROL:
             # There is no ControlNet for an inpainting model, but a map is made for any.
             flags = ("return_control_map",) if model.inpainting else ("", "image_is_control", "return_control_map")
             return tuple(
                 Probe({"control_type": kind, flag: True} if flag else {"control_type": kind}, "img2img", False)
-                for kind in controlnets(family)
+                for kind in controlnets(model.family)
                 for flag in flags
             )
-        case Ability.REMIX if not TRAITS[family].blends_pictures:
+        case Ability.REMIX if not traits.blends_pictures:
             return ()
-        case Ability.QR_CODE if model.inpainting or not qr_controlnet(family):
+        case Ability.QR_CODE if model.inpainting or not traits.qr_controlnet:
             return ()
-        case Ability.TRANSPARENT if model.inpainting or not layer_diffuse(family):
+        case Ability.TRANSPARENT if model.inpainting or not traits.layer_diffuse:
             return ()
-        case Ability.HIRES if not TRAITS[family].hires:
+        case Ability.HIRES if not traits.hires:
             return ()
         case _:
             return _PROBES[ability]

@@ -11,18 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
-from worker.workflows import packaged_folder, read_yaml
+from worker.workflows import Texts, packaged_folder, read_packaged, read_yaml
 from worker.workflows.types import Family, fold_baseline
 
 FOLDER = "families"
@@ -36,8 +27,8 @@ CONTROLNET_FOLDER = "controlnet"
 Purpose = Literal["checkpoint", "unet", "text_encoder", "text_encoder_2", "vae", "stage_b", "stage_c"]
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class DataModel(BaseModel, extra="forbid", frozen=True):
+    """Base of what our YAML files hold: unknown keys are mistakes."""
 
 
 def _relative(path: str) -> str:
@@ -46,9 +37,10 @@ def _relative(path: str) -> str:
     return path
 
 
-class ListedFile(_Data):
+class AuxiliaryFile(DataModel):
     """A file beside the models, as auxiliary_files.yaml and a family's file write it."""
 
+    #: directly below the model root
     folder: str = Field(min_length=1, pattern=r"^\w[\w.-]*$")
     #: path within the folder, as ComfyUI lists it
     name: Annotated[str, AfterValidator(_relative)] = Field(min_length=1)
@@ -57,8 +49,14 @@ class ListedFile(_Data):
     url: str | None = Field(default=None, pattern="^https://")
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
 
+    @property
+    def listed_as(self) -> tuple[str, str]:
+        """Category and name in the model reference; both "" for a file in no reference."""
+        category, _, name = self.record.partition("/")
+        return category, name
 
-class OwnControlNet(_Data):
+
+class OwnControlNet(DataModel):
     """A ControlNet that owners may have, by the names they have it under: used where it is, and never fetched."""
 
     #: paths within the folder controlnet, the most usual first
@@ -68,12 +66,14 @@ class OwnControlNet(_Data):
     types: dict[str, Annotated[str, Field(min_length=1)]] = Field(min_length=1)
 
 
-class ListedLayerDiffuse(_Data):
-    model: ListedFile
-    decoder: ListedFile
+class LayerDiffuse(DataModel):
+    """`model` makes a family's models draw on nothing, `decoder` decodes the transparency afterwards."""
+
+    model: AuxiliaryFile
+    decoder: AuxiliaryFile
 
 
-class FirstPass(_Data):
+class FirstPass(DataModel):
     """Size of the first pass of a hires fix. One of three ways."""
 
     #: the one of these with the nearest shape, as [width, height] in pixels
@@ -92,7 +92,7 @@ class FirstPass(_Data):
         return self
 
 
-class Marks(_Data):
+class Marks(DataModel):
     """Names of tensors by which files of the family are told from those of others."""
 
     #: parts of names in a LoRA, with underscores for dots; one is enough
@@ -105,22 +105,18 @@ class Marks(_Data):
     text_width: int | None = None
 
 
-def _texts(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-class EngineNeeds(_Data):
+class EngineNeeds(DataModel):
     """What an engine must have to run the family's models."""
 
     #: node classes
     nodes: list[str] = []
     #: `NodeClass.input` → choices that the input must list
-    choices: dict[Annotated[str, Field(pattern=r"^.+\..+$")], Annotated[list[str], BeforeValidator(_texts)]] = {}
+    choices: dict[Annotated[str, Field(pattern=r"^.+\..+$")], Texts] = {}
     #: the least version of ComfyUI, where no node tells it
     comfyui: str = Field(default="", pattern=r"^(\d+(\.\d+)*)?$")
 
 
-class Traits(_Data):
+class Traits(DataModel):
     """One family's file."""
 
     #: the family whose file holds for everything that this one does not say, and whose templates serve this one too
@@ -172,13 +168,13 @@ class Traits(_Data):
     files: list[Annotated[list[Purpose], Field(min_length=1)]] = Field(default=[["checkpoint"]], min_length=1)
     marks: Marks = Marks()
     #: control type as a request has it → its ControlNet. A type that is not here is not served.
-    controlnets: dict[str, ListedFile] = {}
+    controlnets: dict[str, AuxiliaryFile] = {}
     #: further ControlNets, the best first
     own_controlnets: list[OwnControlNet] = []
     #: the ControlNet of the workflow qr_code
-    qr_controlnet: ListedFile | None = None
+    qr_controlnet: AuxiliaryFile | None = None
     #: for transparent pictures
-    layer_diffuse: ListedLayerDiffuse | None = None
+    layer_diffuse: LayerDiffuse | None = None
     #: an engine without these is offered no job of the family
     needs: EngineNeeds = EngineNeeds()
 
@@ -347,14 +343,10 @@ def is_for(families: Iterable[Family], family: Family) -> bool:
     return any(each in wanted for each in lineage(family))
 
 
-def _other_models() -> dict[str, Marks]:
-    path = packaged_folder() / "other_models.yaml"
-    listed = read_yaml(path.read_text("utf-8"), path)
-    return {each["title"]: Marks.model_validate(each["marks"]) for each in listed}
-
-
 #: Kinds of models that are no family here, by the name a person knows, and how their files are told.
-OTHER_MODELS: Mapping[str, Marks] = _other_models()
+OTHER_MODELS: Mapping[str, Marks] = {
+    each["title"]: Marks.model_validate(each["marks"]) for each in read_packaged("other_models.yaml")
+}
 
 if _mistakes := load(packaged_folder()):
     raise ValueError(f"the packaged families have mistakes: {'; '.join(_mistakes)}")

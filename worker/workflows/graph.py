@@ -74,6 +74,11 @@ def circle(graph: Graph) -> list[str]:
     return list(feeds)
 
 
+def title_of(graph: Graph, node_id: str) -> str:
+    """A node's title, or its id where it has none; for messages."""
+    return graph[node_id].get("_meta", {}).get("title") or node_id
+
+
 def titles(graph: Graph) -> dict[str, list[str]]:
     """Title → ids of the nodes with it."""
     found: dict[str, list[str]] = {}

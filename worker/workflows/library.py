@@ -12,6 +12,7 @@ from typing import TypeVar
 from worker.errors import TemplateError
 from worker.workflows import families, packaged_folder
 from worker.workflows.auxiliary_files import odd_control_types
+from worker.workflows.graph import title_of
 from worker.workflows.node_classes import choices_of, snapshot
 from worker.workflows.samplers import odd_schedulers
 from worker.workflows.template_reader import GRAPH_FILE, MANIFEST_FILE, BrokenEntry, read_fragment, read_template
@@ -141,7 +142,7 @@ def _read(path: Path, name: str, *, approved: Collection[str] | None) -> Templat
         # The export's own output nodes are never run: ours takes their place.
         unused = entry.outputs if isinstance(entry, Template) else frozenset()
         violations += tuple(
-            f"{name}/{GRAPH_FILE}:{node.get('_meta', {}).get('title') or node_id}: {node['class_type']} is not an "
+            f"{name}/{GRAPH_FILE}:{title_of(entry.graph, node_id)}: {node['class_type']} is not an "
             "approved node class; if you trust it, add it to approved_node_classes"
             for node_id, node in entry.graph.items()
             if node["class_type"] not in approved and node_id not in unused

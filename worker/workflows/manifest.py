@@ -1,39 +1,20 @@
 """The shape of a manifest.yaml beside an export, of a template or of a fragment."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-    model_validator,
-)
+from pydantic import BaseModel, Field, PlainValidator, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
+from worker.workflows import Texts
 from worker.workflows.types import Dialect, Family, Feature, Mode, fold_baseline
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
 
 #: A known family; whoever names another one reads which there are.
 KnownFamily = Annotated[
     Family, PlainValidator(lambda name: Family(fold_baseline(name) if isinstance(name, str) else name))
 ]
-#: One text or a list of them.
-Texts = Annotated[list[str], BeforeValidator(_listed)]
 
 
-class ManifestModel(BaseModel):
+class ManifestModel(BaseModel, extra="forbid", frozen=True):
     """Base of everything in a manifest: unknown keys are mistakes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 Plain = StrictBool | StrictInt | StrictFloat | StrictStr

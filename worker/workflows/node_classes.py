@@ -83,10 +83,15 @@ def declared_inputs(class_info: Mapping[str, Any]) -> dict[str, InputSpec]:
     }
 
 
+def input_of(object_info: ObjectInfo, node_class: str, name: str) -> InputSpec | None:
+    """An input of a node class; None where either is not known."""
+    info = object_info.get(node_class)
+    return declared_inputs(info).get(name) if info else None
+
+
 def choices_of(object_info: ObjectInfo, node_class: str, name: str) -> frozenset[str]:
     """The choices of an input; none where it has none, or is not known."""
-    info = object_info.get(node_class)
-    spec = declared_inputs(info).get(name) if info else None
+    spec = input_of(object_info, node_class, name)
     return frozenset(map(str, spec.choices or ())) if spec else frozenset()
 
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from worker.workflows import coerce, hires, post_processing, prompts, samplers
-from worker.workflows.auxiliary_files import FACE_FIXERS, UPSCALERS, AuxiliaryFile, Listed, controlnet, layer_diffuse
-from worker.workflows.families import TRAITS
+from worker.workflows.auxiliary_files import FACE_FIXERS, UPSCALERS, Listed, controlnet
+from worker.workflows.families import TRAITS, AuxiliaryFile
 from worker.workflows.prompt_syntax import MAX_PROMPT_CHARACTERS, harmless
 from worker.workflows.qr import read_qr
 from worker.workflows.request import (
@@ -113,7 +113,8 @@ def read_request(
     control_type = _control_type(payload) if has_picture else None
     notes: list[GenMetadataNote] = []
     transparent = coerce.flag(payload.get("transparent"))
-    if transparent and not layer_diffuse(model.family):
+    if transparent and not TRAITS[model.family].layer_diffuse:
+        transparent = False
         notes.append(_information(f"{model.family.value} has no transparent pictures"))
     mode = _mode(model, source_processing, source, control_type)
     if mode is Mode.TXT2IMG and not control_type:
@@ -180,7 +181,7 @@ def read_request(
         batch=batch,
         clip_skip=coerce.whole(payload.get("clip_skip"), 1, 1, 20),
         tiling=coerce.flag(payload.get("tiling")),
-        transparent=transparent and layer_diffuse(model.family) is not None,
+        transparent=transparent,
         control_type=control_type,
         control_file=_named(network.file, listed) if network else None,
         control_union_type=network.union_type if network else None,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from worker.workflows import coerce
-from worker.workflows.auxiliary_files import COSTS, FACE_FIXERS, SCALES, STRIP_BACKGROUND, UPSCALERS
+from worker.workflows.auxiliary_files import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS
 
 #: The Horde's list is shorter, and none of its names is as long.
 MAX_NAMES, MAX_NAME_CHARACTERS = 32, 100
@@ -45,10 +45,10 @@ def fitting(
     """
     kept, read = [], 0.0
     for name in names:
-        if name in SCALES:
-            enlarged = (width * SCALES[name], height * SCALES[name])
+        if upscaler := UPSCALERS.get(name):
+            enlarged = (width * upscaler.scale, height * upscaler.scale)
             pixels = enlarged[0] * enlarged[1]
-            work = read + width * height * batch * COSTS[name]
+            work = read + width * height * batch * upscaler.cost
             too_large = max(enlarged) > MAX_SIDE_PX or pixels > MAX_PICTURE_PX or pixels * batch > MAX_JOB_PX
             if too_large or work > min(most_work_px, MAX_UPSCALED_PX):
                 continue
@@ -61,7 +61,7 @@ def works_px(names: Sequence[str], width: int, height: int, batch: int) -> tuple
     """The work of each upscaler among the names, in order: pixels that it reads, times its cost."""
     works = []
     for name in names:
-        if name in SCALES:
-            works.append(width * height * batch * COSTS[name])
-            width, height = width * SCALES[name], height * SCALES[name]
+        if upscaler := UPSCALERS.get(name):
+            works.append(width * height * batch * upscaler.cost)
+            width, height = width * upscaler.scale, height * upscaler.scale
     return tuple(works)

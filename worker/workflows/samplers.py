@@ -8,9 +8,9 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from worker.workflows import coerce, packaged_folder, read_yaml
+from worker.workflows import coerce, read_packaged
 from worker.workflows.families import FOLDER, TRAITS
 from worker.workflows.node_classes import choices_of, snapshot
 from worker.workflows.types import Family
@@ -22,10 +22,8 @@ DEFAULT_SAMPLER: Final = "euler"
 DEFAULT_SCHEDULER: Final = "normal"
 
 
-class Option(BaseModel):
+class Option(BaseModel, extra="forbid", frozen=True):
     """What a sampler takes for one `sampler_*` of a payload: a number between two bounds, or one of a few names."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     #: the parameter's name in ComfyUI, where it differs
     as_: str = Field(default="", alias="as")
@@ -34,17 +32,13 @@ class Option(BaseModel):
     names: list[str] = []
 
 
-class _Diverging(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _Diverging(BaseModel, extra="forbid", frozen=True):
     sampler: str
     scheduler: str
     instead: str
 
 
-class _Samplers(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _Samplers(BaseModel, extra="forbid", frozen=True):
     renamed: dict[str, str]
     options: dict[str, dict[str, Option]]
     schedulers: list[str]
@@ -53,8 +47,7 @@ class _Samplers(BaseModel):
     diverging: list[_Diverging]
 
 
-_FILE: Final = packaged_folder() / "samplers.yaml"
-_DATA: Final = _Samplers.model_validate(read_yaml(_FILE.read_text("utf-8"), _FILE), by_name=False)
+_DATA: Final = _Samplers.model_validate(read_packaged("samplers.yaml"), by_name=False)
 
 #: The Horde's names that differ from ComfyUI's, in lower case.
 RENAMED: Final[Mapping[str, str]] = _DATA.renamed

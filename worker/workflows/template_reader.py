@@ -295,7 +295,7 @@ class _Reader:
     @staticmethod
     def at(graph: Graph, place: Input, *, joint: str = ":") -> str:
         """A node by its title, or its id without one, and the input."""
-        return f"{graph[place.node].get('_meta', {}).get('title') or place.node}{joint}{place.name}"
+        return f"{graphs.title_of(graph, place.node)}{joint}{place.name}"
 
 
 def _transform(ref: FieldRef) -> str | Transform | None:

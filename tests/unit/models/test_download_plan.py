@@ -25,20 +25,13 @@ from worker.models.download_plan import (
     wanted_files,
 )
 from worker.models.installed import InstalledModels
-from worker.workflows.auxiliary_files import (
-    AESTHETIC,
-    ANNOTATORS,
-    FACE_DETECTOR,
-    UPSCALERS,
-    controlnets,
-    layer_diffuse,
-    qr_controlnet,
-)
+from worker.workflows.auxiliary_files import AESTHETIC, ANNOTATORS, UPSCALERS, controlnets
+from worker.workflows.families import TRAITS
 from worker.workflows.types import Family
 
 SD1, SDXL = Family.STABLE_DIFFUSION_1, Family.STABLE_DIFFUSION_XL
-QR_SD1, QR_SDXL = (file for file in map(qr_controlnet, (SD1, SDXL)) if file)
-[LAYERS_SDXL] = (both for both in [layer_diffuse(SDXL)] if both)
+QR_SD1, QR_SDXL = (file for family in (SD1, SDXL) if (file := TRAITS[family].qr_controlnet))
+[LAYERS_SDXL] = filter(None, [TRAITS[SDXL].layer_diffuse])
 
 
 def record(name, url, content, **more):
@@ -187,8 +180,8 @@ def test_nothing_is_fetched_for_what_is_not_allowed():
 
 def test_post_processing_brings_upscalers_face_fixers_and_the_background_remover():
     files = wanted(SDXL, allow_post_processing=True)
-    assert set(UPSCALERS.values()) | {FACE_DETECTOR} <= set(files)
-    assert "u2net.onnx" in {file.name for file in files}
+    assert set(UPSCALERS.values()) <= set(files)
+    assert {"u2net.onnx", "detection_Resnet50_Final.pth"} <= {file.name for file in files}
     assert {file.folder for file in files} == {"esrgan", "gfpgan", "codeformer", "rembg"}
 
 
@@ -219,8 +212,8 @@ def test_what_is_for_sdxl_needs_its_own_permission(sdxl, there):
 def test_address_and_checksum_come_from_the_reference_where_it_lists_the_file():
     own = UPSCALERS["RealESRGAN_x4plus"]
     listed = ModelFile(Purpose.AUXILIARY, own.name, "esrgan", "a" * 64, "https://x/up.pth", 5)
-    record = ModelRecord(own.record, Category.ESRGAN, (listed,))
-    reference = Reference({Category.ESRGAN: {own.record: record}}, {})
+    record = ModelRecord(own.listed_as[1], Category.ESRGAN, (listed,))
+    reference = Reference({Category.ESRGAN: {record.name: record}}, {})
     assert as_model_file(own, reference) == listed
     assert as_model_file(own).url is None
     unlisted = UPSCALERS["4xNomos8kSC"]

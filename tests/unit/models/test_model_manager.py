@@ -22,7 +22,7 @@ from worker.errors import (
 from worker.models.catalog.model_selection import custom_of
 from worker.models.disk import store as store_module
 from worker.models.model_manager import ManagerTimes, ModelManager
-from worker.workflows.auxiliary_files import layer_diffuse
+from worker.workflows.families import TRAITS
 from worker.workflows.types import Family
 
 #: nothing here waits for a clock
@@ -331,7 +331,7 @@ async def test_lists_that_are_gone_cost_no_model_that_is_served(place, put):
 
 
 async def test_files_for_what_the_owner_allows_are_fetched_too(place, serve, put):
-    both = layer_diffuse(Family.STABLE_DIFFUSION_XL)
+    both = TRAITS[Family.STABLE_DIFFUSION_XL].layer_diffuse
     assert both
     async with serve(place.whole) as server:
         place.list("m", url=server.base)
@@ -340,7 +340,7 @@ async def test_files_for_what_the_owner_allows_are_fetched_too(place, serve, put
         record = entry(files[0], place.whole, f"{server.base}/x")
         for part in ("files", "download"):
             record["config"][part] += entry(files[1], place.whole, f"{server.base}/y")["config"][part]
-        (place.lists / "miscellaneous.json").write_text(json.dumps({both.model.record: record}))
+        (place.lists / "miscellaneous.json").write_text(json.dumps({both.model.listed_as[1]: record}))
         async with place.room(allow_sdxl_controlnet=True) as room:
             await until(lambda: room.has(both.model) and room.has(both.decoder))
         assert {request["path"] for request in server.requests} == {"/x", "/y"}
@@ -366,7 +366,7 @@ async def test_a_defect_costs_no_model_that_is_served(place, put, monkeypatch):
 async def test_headers_of_auxiliary_files_are_read_before_the_event_loop_asks_for_them(place, put, monkeypatch):
     place.list("a")
     put(place.own("a"))
-    both = layer_diffuse(Family.STABLE_DIFFUSION_XL)
+    both = TRAITS[Family.STABLE_DIFFUSION_XL].layer_diffuse
     assert both
     put(place.root / both.model.folder / both.model.name)
     async with place.room() as room:

@@ -13,7 +13,7 @@ from worker.config.schema import BridgeData
 from worker.horde.agent import bridge_agent
 from worker.horde.feature_levels import GATES, Gate, opened_by
 from worker.scheduling.offer import LOOK_EVERY_S, SWITCHES, Capabilities, CapabilityWatch, _tell, build_offer, decide
-from worker.workflows.auxiliary_files import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS, qr_controlnet
+from worker.workflows.auxiliary_files import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS
 from worker.workflows.capabilities import (
     NEW_PROCESSORS,
     OLD_PROCESSORS,
@@ -24,6 +24,7 @@ from worker.workflows.capabilities import (
     probes_for,
     survey,
 )
+from worker.workflows.families import TRAITS
 from worker.workflows.library import Library
 from worker.workflows.payload import lora_wishes
 from worker.workflows.request import ServedModel
@@ -37,7 +38,7 @@ SD1 = ServedModel("SD1", Family.STABLE_DIFFUSION_1, FUSED)
 SD2 = ServedModel("SD2", Family.STABLE_DIFFUSION_2_512, FUSED)
 SDXL = ServedModel("SDXL", Family.STABLE_DIFFUSION_XL, FUSED)
 FLUX = ServedModel("Flux", Family.FLUX_SCHNELL, FUSED)
-QR_SD1 = next(filter(None, [qr_controlnet(SD1.family)])).name
+QR_SD1 = next(filter(None, [TRAITS[SD1.family].qr_controlnet])).name
 CASCADE = ServedModel("Cascade", Family.STABLE_CASCADE, {"stage_b": "b", "stage_c": "c"})
 EVERYTHING = dict.fromkeys(SWITCHES, True)
 

@@ -14,11 +14,11 @@ from worker.workflows.auxiliary_files import (
     FACE_FIXERS,
     STRIP_BACKGROUND,
     UPSCALERS,
-    AuxiliaryFile,
     needs,
     of_feature,
     of_post_processor,
 )
+from worker.workflows.families import AuxiliaryFile
 from worker.workflows.payload import CONTROL_TYPES
 from worker.workflows.request import SourceImage
 from worker.workflows.types import Family, Feature
@@ -47,12 +47,13 @@ def test_every_control_type_has_its_annotators_named_and_a_network_for_sd15():
 
 @pytest.mark.parametrize("file", EVERY_FILE, ids=lambda file: file.name)
 def test_a_file_is_in_the_reference_or_brings_its_address(file, model_lists: Path):
-    assert bool(file.category) is bool(file.record) is (file.url is None)
-    if file.category:
-        records = json.loads((model_lists / f"{file.category}.json").read_text("utf-8"))
-        paths = [entry["path"] for entry in records[file.record]["config"]["files"]]
+    category, record = file.listed_as
+    assert bool(category) is bool(record) is (file.url is None)
+    if category:
+        records = json.loads((model_lists / f"{category}.json").read_text("utf-8"))
+        paths = [entry["path"] for entry in records[record]["config"]["files"]]
         assert file.name in paths
-        assert file.folder == file.category
+        assert file.folder == category
 
 
 def test_an_inpainting_model_has_no_controlnet_but_a_map_is_made_for_it(request_for, model):

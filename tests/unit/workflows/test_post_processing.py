@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.workflows.auxiliary_files import FACE_FIXERS, SCALES, STRIP_BACKGROUND, UPSCALERS
+from worker.workflows.auxiliary_files import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS
 from worker.workflows.payload import read_request
 from worker.workflows.post_processing import (
     MAX_JOB_PX,
@@ -60,11 +60,11 @@ def test_no_chain_of_upscalers_makes_more_than_can_be_delivered(
     kept = fitting(in_order(list(dict.fromkeys(names))), width, height, batch)
     scale = 1
     for name in kept:
-        scale *= SCALES.get(name, 1)
+        scale *= UPSCALERS[name].scale if name in UPSCALERS else 1
     assert scale == 1 or max(width, height) * scale <= MAX_SIDE_PX
     assert scale == 1 or width * height * scale**2 <= min(MAX_PICTURE_PX, MAX_JOB_PX / batch)
-    assert [name for name in kept if name not in SCALES] == [
-        name for name in in_order(list(dict.fromkeys(names))) if name not in SCALES
+    assert [name for name in kept if name not in UPSCALERS] == [
+        name for name in in_order(list(dict.fromkeys(names))) if name not in UPSCALERS
     ]
 
 
