@@ -90,7 +90,7 @@ class Browser:
         }
 
 
-def start_browser(folder: Path, *, scripts: bool = True) -> Chrome:
+def start_browser(folder: Path) -> Chrome:
     options = ChromeOptions()
     options.binary_location = _program(*BROWSERS)
     for argument in (
@@ -99,8 +99,6 @@ def start_browser(folder: Path, *, scripts: bool = True) -> Chrome:
         f"--user-data-dir={folder}",
     ):  # fmt: skip
         options.add_argument(argument)
-    if not scripts:
-        options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     return Chrome(options=options, service=Service(_program("chromedriver", "chromium.chromedriver")))
 
@@ -126,28 +124,23 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 
 @pytest.fixture(scope="module")
-def chromium_without_scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    driver = start_browser(tmp_path_factory.mktemp("chromium-plain"), scripts=False)
-    yield driver
-    driver.quit()
-
-
-def _visitor(driver: Chrome, owner: Owner) -> Browser:
+def link(owner: Owner) -> tuple[str, str]:
+    """The address of the page and its token, as the terminal shows them."""
     shown = owner.command("status", "--link")
     found = LINK.match(shown.stdout.strip())
     assert found is not None, shown
-    browser = Browser(driver, found[1], found[2])
-    browser.complaints()
-    browser.requested()
-    driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
-    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    return browser
+    return found[1], found[2]
 
 
 @pytest.fixture
-def stranger(chromium: Chrome, owner: Owner) -> Browser:
+def stranger(chromium: Chrome, link: tuple[str, str]) -> Browser:
     """Nobody has shown a token in this browser."""
-    return _visitor(chromium, owner)
+    browser = Browser(chromium, *link)
+    browser.complaints()
+    browser.requested()
+    chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    return browser
 
 
 @pytest.fixture
@@ -158,11 +151,13 @@ def browser(stranger: Browser) -> Browser:
 
 
 @pytest.fixture
-def plain_browser(chromium_without_scripts: Chrome, owner: Owner) -> Browser:
+def plain_browser(stranger: Browser) -> Iterator[Browser]:
     """The owner's browser with scripts turned off."""
-    found = _visitor(chromium_without_scripts, owner)
-    found.sign_in()
-    return found
+    disabled = "Emulation.setScriptExecutionDisabled"
+    stranger.driver.execute_cdp_cmd(disabled, {"value": True})
+    stranger.sign_in()
+    yield stranger
+    stranger.driver.execute_cdp_cmd(disabled, {"value": False})
 
 
 @contextmanager
