@@ -4,13 +4,15 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from worker.engine.install.layout import Runtime
+
+from .preloaded import DEVICE, preloaded
 
 #: Another ComfyUI than the installed one, and the Python that runs it.
 OTHER_COMFYUI, OTHER_PYTHON = "AIWORKER_TEST_COMFYUI", "AIWORKER_TEST_COMFYUI_PYTHON"
@@ -93,6 +95,22 @@ def runtime() -> Runtime:
         if not path.exists():
             pytest.fail(f"{path} does not exist: ./test.sh makes it; without it, deselect by -m 'not engine'")
     return found
+
+
+@pytest.fixture(scope="session")
+def quick_python(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The engine's Python, for tests that the start of an engine is not the subject of: torch is loaded already.
+
+    On a card it is the real one, since drivers don't outlive a fork.
+    """
+    if sys.platform != "linux" or DEVICE != "cpu":
+        yield runtime.engine_python
+        return
+    folder = tmp_path_factory.getbasetemp()
+    # The processes of pytest-xdist have a folder each, in one of the run.
+    run = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    with preloaded(runtime.engine_python, run / "preloaded") as python:
+        yield python
 
 
 @pytest.fixture(scope="session")

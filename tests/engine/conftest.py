@@ -64,13 +64,13 @@ def comfyui_source(runtime: Runtime) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(runtime: Runtime) -> Tiny:
+def tiny(runtime: Runtime, quick_python: Path) -> Tiny:
     """Tiny models in the runtime folder, built where missing; for another ComfyUI in a folder of its own."""
     own = runtime.comfyui == Runtime.locate().comfyui
     out = runtime.folder / ("tiny" if own else f"tiny-{hashlib.sha256(bytes(runtime.comfyui)).hexdigest()[:12]}")
-    command = build_command(runtime.engine_python, runtime.comfyui, out)
+    command = build_command(quick_python, runtime.comfyui, out)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=600)
-    return Tiny(engine_tree(out), models_folder(out), runtime.engine_python)
+    return Tiny(engine_tree(out), models_folder(out), quick_python)
 
 
 @pytest.fixture(scope="session")

@@ -10,35 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Reads one order a line, and answers each with the exit code of the fork that carried it out.
-SERVER = """
-import json, os, sys, traceback
-import torch
-sys.path.insert(0, sys.argv[1])
-from comfy.cli_args import args
-args.cpu = True
-import comfy.sd
-
-def carry_out(order):
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
-    code = 0
-    try:
-        sys.argv[1:] = order["arguments"]
-        exec(compile(order["script"], "<script>", "exec"), {"__name__": "__main__"})
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        carry_out(json.loads(line))
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
+SERVER = Path(__file__).with_name("fork_server.py")
 
 
 @dataclass
@@ -51,7 +23,7 @@ class Forks:
     def __enter__(self) -> "Forks":  # noqa: PYI034 - Python 3.10 has no Self
         self._folder = tempfile.TemporaryDirectory()
         self._server = subprocess.Popen(
-            [self.python, "-c", SERVER, self.comfyui], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [self.python, SERVER, self.comfyui], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         return self
 

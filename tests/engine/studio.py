@@ -3,13 +3,13 @@
 import dataclasses
 import hashlib
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from tests.preloaded import DEVICE
 from worker.engine.client import EngineClient
 from worker.images import RawImage
 from worker.models.installed import InstalledModels
@@ -21,8 +21,6 @@ from worker.workflows.request import ExtraSource, LoraFile, RenderRequest, Sourc
 from worker.workflows.template_selection import select
 from worker.workflows.types import Dialect
 
-#: The device that ComfyUI computes on: `cpu`, or `auto` for the card that torch sees.
-DEVICE = os.environ.get("AIWORKER_TEST_DEVICE", "cpu")
 DEVICE_ARGUMENTS: tuple[str, ...] = ("--cpu",) if DEVICE == "cpu" else ()
 #: Mean difference of a channel, of 255, that nobody would call equal.
 VISIBLE = 1.0

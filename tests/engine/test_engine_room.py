@@ -316,8 +316,10 @@ async def test_nothing_of_a_finished_job_is_kept_in_the_history(room: Room) -> N
             await asyncio.sleep(0.1)
 
 
-async def test_an_engine_without_our_nodes_delivers_attributed_pngs(settings: EngineSettings) -> None:
-    process = EngineProcess(replace(settings, with_node_pack=False))
+async def test_an_engine_without_our_nodes_delivers_attributed_pngs(
+    settings: EngineSettings, quick_python: Path
+) -> None:
+    process = EngineProcess(replace(settings, python=quick_python, with_node_pack=False))
     await process.start()
     client = EngineClient(process.url)
     try:
@@ -336,10 +338,12 @@ async def test_an_engine_without_our_nodes_delivers_attributed_pngs(settings: En
         await client.close()
 
 
-async def test_a_killed_engine_is_replaced_and_its_job_is_done(settings: EngineSettings, tmp_path: Path) -> None:
+async def test_a_killed_engine_is_replaced_and_its_job_is_done(
+    settings: EngineSettings, quick_python: Path, tmp_path: Path
+) -> None:
     nodes = Nodes()
     graphs = iter([long_job(4), one_colour(0xCAFE00)])
-    own = replace(settings, base_directory=tmp_path, log_file=tmp_path / "engine.log")
+    own = replace(settings, python=quick_python, base_directory=tmp_path, log_file=tmp_path / "engine.log")
     async with EnginePool([own]).running() as pool, timeout(PATIENCE_S):
         slot = await pool.ready()
         assert slot.process is not None

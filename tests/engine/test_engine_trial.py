@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,12 +55,17 @@ def the_engine_in_use_runs_once() -> Iterator[None]:
 
 
 @pytest.fixture
-def shelf(runtime, tiny, tmp_path) -> Shelf:
-    """A shelf of the tests' own, with the tiny models that are here."""
+def own_runtime(runtime: Runtime, quick_python: Path, tiny: Any, tmp_path: Path) -> Runtime:
+    """The installed engine, with a folder of the test's own that has the tiny models."""
     folder = tmp_path / "runtime"
     folder.mkdir()
     (folder / "tiny").symlink_to(tiny.comfyui.parent, target_is_directory=True)
-    return Shelf(replace(runtime, folder=folder))
+    return replace(runtime, folder=folder, engine_python=quick_python)
+
+
+@pytest.fixture
+def shelf(own_runtime: Runtime) -> Shelf:
+    return Shelf(own_runtime)
 
 
 def put_copy(shelf: Shelf, runtime: Runtime, name: str, more: str = "", module: str = "nodes.py") -> None:
@@ -81,14 +87,13 @@ def put_copy(shelf: Shelf, runtime: Runtime, name: str, more: str = "", module: 
 
 async def trial(shelf: Shelf, runtime: Runtime, name: str) -> TrialReport:
     said: list[str] = []
-    runtime = replace(runtime, folder=shelf.folder.parent)
     return await try_engine(runtime, shelf.need(name), shelf.in_use, Library.load(), said.append, only=JOB)
 
 
-async def test_a_copy_of_the_engine_in_use_is_equal_to_it(shelf, runtime):
-    put_copy(shelf, runtime, "copy")
+async def test_a_copy_of_the_engine_in_use_is_equal_to_it(shelf, own_runtime):
+    put_copy(shelf, own_runtime, "copy")
 
-    report = await trial(shelf, runtime, "copy")
+    report = await trial(shelf, own_runtime, "copy")
 
     assert not report.error
     assert [(each.job, each.largest_difference, each.error_now) for each in report.pictures] == [(JOB, 0, "")]
@@ -97,11 +102,11 @@ async def test_a_copy_of_the_engine_in_use_is_equal_to_it(shelf, runtime):
     assert report.templates_kept > 10
 
 
-async def test_what_is_broken_in_an_engine_is_told_and_nothing_is_changed(shelf, runtime):
-    put_copy(shelf, runtime, "broken", BROKEN)
+async def test_what_is_broken_in_an_engine_is_told_and_nothing_is_changed(shelf, own_runtime):
+    put_copy(shelf, own_runtime, "broken", BROKEN)
     before = (shelf.state, sorted(path.name for path in shelf.folder.iterdir()))
 
-    report = await trial(shelf, runtime, "broken")
+    report = await trial(shelf, own_runtime, "broken")
 
     assert not report.error
     assert report.templates_lost
@@ -114,11 +119,11 @@ async def test_what_is_broken_in_an_engine_is_told_and_nothing_is_changed(shelf,
     assert (shelf.state, sorted(path.name for path in shelf.folder.iterdir())) == before
 
 
-async def test_an_engine_that_does_not_start_is_told_as_that(shelf, runtime):
+async def test_an_engine_that_does_not_start_is_told_as_that(shelf, own_runtime):
     # A module that is among the first to be imported, before torch.
-    put_copy(shelf, runtime, "dead", "\nraise RuntimeError('a package is missing')\n", "folder_paths.py")
+    put_copy(shelf, own_runtime, "dead", "\nraise RuntimeError('a package is missing')\n", "folder_paths.py")
 
-    report = await trial(shelf, runtime, "dead")
+    report = await trial(shelf, own_runtime, "dead")
 
     assert "It does not run" in report.error
     assert "ended with code 1" in report.error

@@ -36,9 +36,9 @@ PUBLISHED = {
 
 
 @pytest.fixture(scope="module")
-def in_real_engine(engine_python: Path, comfyui_source: Path) -> Iterator[Forks]:
+def in_real_engine(quick_python: Path, comfyui_source: Path) -> Iterator[Forks]:
     """Scripts beside ComfyUI as it was installed: the copy for tiny models has other text encoders."""
-    with Forks(engine_python, comfyui_source) as forks:
+    with Forks(quick_python, comfyui_source) as forks:
         yield forks
 
 

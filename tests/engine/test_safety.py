@@ -23,9 +23,9 @@ pytestmark = [pytest.mark.engine, pytest.mark.cpu]
 
 
 @pytest.fixture
-def settings(engine_python: Path, tmp_path: Path) -> SafetySettings:
+def settings(quick_python: Path, tmp_path: Path) -> SafetySettings:
     config = BridgeData.model_validate({"api_key": "0" * 22, "dreamer_name": "w"})
-    runtime = replace(Runtime.locate(), engine_python=engine_python)
+    runtime = replace(Runtime.locate(), engine_python=quick_python)
     return safety_settings(
         config,
         runtime,

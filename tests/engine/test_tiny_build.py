@@ -38,11 +38,11 @@ def run_build(python: Path, comfyui: Path, out: Path, *names: str) -> subprocess
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
 
 
-def test_a_whole_file_is_kept_and_a_broken_one_made_again(engine_python, comfyui_source, tmp_path) -> None:
+def test_a_whole_file_is_kept_and_a_broken_one_made_again(quick_python, comfyui_source, tmp_path) -> None:
     path = models_folder(tmp_path) / TINY_FILES["flux_vae"].path
 
     def build() -> dict[str, Any]:
-        done = run_build(engine_python, comfyui_source, tmp_path, "flux_vae")
+        done = run_build(quick_python, comfyui_source, tmp_path, "flux_vae")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -59,8 +59,8 @@ def test_a_whole_file_is_kept_and_a_broken_one_made_again(engine_python, comfyui
     assert path.read_bytes() == content
 
 
-def test_an_unknown_name_is_refused(engine_python, comfyui_source, tmp_path) -> None:
-    done = run_build(engine_python, comfyui_source, tmp_path, "sd14")
+def test_an_unknown_name_is_refused(quick_python, comfyui_source, tmp_path) -> None:
+    done = run_build(quick_python, comfyui_source, tmp_path, "sd14")
     assert done.returncode == 2
     assert "sd14" in done.stderr
 

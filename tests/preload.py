@@ -1,0 +1,139 @@
+"""Runs Python scripts, each in a fork of this process, which has the engine's large packages loaded.
+
+    python preload.py FOLDER
+
+Listens in the folder, in the background. One connection a script: a line of JSON with `argv`, `env` and `cwd` comes
+with standard input, output and error as file descriptors; the pid goes back, and at the end the wait status. When a
+connection closes early its script is killed. The server ends when the last connection that says `hold` has closed.
+Runs in the engine's Python, on Linux.
+"""
+
+import array
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import sys
+import warnings
+from typing import Any
+
+#: What ComfyUI imports at its start and takes longest; where one is missing, the engine tells of it as usual.
+PACKAGES = (
+    "aiohttp.web", "alembic.command", "alembic.config", "av", "einops", "kornia", "numpy", "PIL.Image", "psutil",
+    "pydantic", "pydantic_settings", "requests", "safetensors.torch", "scipy.integrate", "scipy.ndimage",
+    "scipy.optimize", "scipy.stats", "spandrel", "spandrel_extra_arches", "sqlalchemy.orm", "torch",
+    "torch._dynamo", "torchaudio", "torchsde", "torchvision", "transformers.models.clip.tokenization_clip",
+    "transformers.models.t5.tokenization_t5", "yaml",
+)  # fmt: skip
+#: Longest order: an environment is small.
+ORDER_BYTES = 1 << 20
+
+
+def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """An order and its file descriptors."""
+    numbers = array.array("i")
+    text, ancillary, _, _ = connection.recvmsg(ORDER_BYTES, socket.CMSG_SPACE(3 * numbers.itemsize))
+    for _, _, data in ancillary:
+        numbers.frombytes(data)
+    while not text.endswith(b"\n"):
+        text += connection.recv(ORDER_BYTES)
+    return json.loads(text), list(numbers)
+
+
+def run(order: dict[str, Any]) -> None:
+    """Be the process that the order asks for, as far as a script sees it."""
+    script = order["argv"][0]
+    os.environ.clear()
+    os.environ.update(order["env"])
+    os.chdir(order["cwd"])
+    sys.argv = order["argv"]
+    # What Python does with it at its start, and the warnings module itself from there.
+    warnings._processoptions(order["env"].get("PYTHONWARNINGS", "").split(","))  # type: ignore[attr-defined]
+    sys.path[0] = script if os.path.isdir(script) else os.path.dirname(script)  # noqa: PTH112, PTH120 - as Python does
+    code = 0
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)
+
+
+def keep(connection: socket.socket, order: dict[str, Any], descriptors: list[int]) -> None:
+    """Run the order in a child, which lives no longer than the connection."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    child = os.fork()
+    if not child:
+        os.setsid()
+        connection.close()
+        for number, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        run(order)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    connection.sendall(f"{child}\n".encode())
+    ended = os.pidfd_open(child)
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        selector.register(ended, selectors.EVENT_READ)
+        if ended not in {key.fileobj for key, _ in selector.select()}:
+            os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    with contextlib.suppress(OSError):
+        connection.sendall(f"{status}\n".encode())
+    os._exit(0)
+
+
+def serve(folder: str) -> None:
+    os.chdir(folder)  # the name of a socket is short
+    held: set[socket.socket] = set()
+    with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as selector:
+        listener.bind("preload")
+        listener.listen()
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        for name in PACKAGES:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+        # What is loaded stays: no fork's collector walks it, and so copies its pages.
+        gc.freeze()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        selector.register(listener, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is not listener:
+                    selector.unregister(key.fileobj)
+                    held.discard(key.fileobj)  # type: ignore[arg-type]
+                    if not held:
+                        return
+                    continue
+                connection, _ = listener.accept()
+                order, descriptors = receive(connection)
+                if "hold" in order:
+                    held.add(connection)
+                    selector.register(connection, selectors.EVENT_READ)
+                    continue
+                if not os.fork():
+                    listener.close()
+                    for other in held:
+                        other.close()
+                    keep(connection, order, descriptors)
+                connection.close()
+                for descriptor in descriptors:
+                    os.close(descriptor)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
