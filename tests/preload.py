@@ -53,13 +53,15 @@ def run(order: dict[str, Any]) -> None:
     os.chdir(order["cwd"])
     sys.argv = order["argv"]
     # What Python does with it at its start, and the warnings module itself from there.
-    warnings._processoptions(order["env"].get("PYTHONWARNINGS", "").split(","))  # type: ignore[attr-defined]
+    warnings._processoptions(filter(None, order["env"].get("PYTHONWARNINGS", "").split(",")))  # type: ignore[attr-defined]
     sys.path[0] = script if os.path.isdir(script) else os.path.dirname(script)  # noqa: PTH112, PTH120 - as Python does
     code = 0
     try:
         runpy.run_path(script, run_name="__main__")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
     except BaseException:
         sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
         code = 1
