@@ -11,8 +11,7 @@ from worker.clock import duration
 from worker.commands.options import AsJson, RunningName
 from worker.commands.output import answer, answer_json
 from worker.console.status import status_lines
-from worker.dashboard.client import ask
-from worker.dashboard.whereabouts import Whereabouts, running_workers
+from worker.dashboard.whereabouts import Whereabouts, ask, running_workers
 from worker.dashboard.whereabouts import link as link_of
 from worker.engine.install import Runtime
 from worker.errors import WorkerError

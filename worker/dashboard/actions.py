@@ -16,28 +16,24 @@ from worker.untrusted.form import read_form
 PAUSES: Mapping[str, float | None] = {"": None, "30": 1800, "60": 3600, "120": 7200, "480": 28_800, "1440": 86_400}
 
 Form = Mapping[str, list[str]]
+#: A sentence on what came of it.
 Step = Callable[[StatusBoard, Form], Awaitable[str]]
 
 
-class Actions:
-    """Takes a step and says what came of it."""
+def routes(site: Site) -> list[Route]:
+    """A path for each step, which is taken and then told on the overview."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
-
-    def routes(self) -> list[Route]:
-        """A path for each step."""
-        return [Route(f"/steer/{name}", self._taking(step), methods=["POST"]) for name, step in STEPS.items()]
-
-    def _taking(self, step: Step) -> Callable[[Request], Awaitable[Response]]:
+    def taking(step: Step) -> Callable[[Request], Awaitable[Response]]:
         async def take(request: Request) -> Response:
             try:
-                notice = Notice(await step(self._site.status, read_form(await request.body())))
+                notice = Notice(await step(site.status, read_form(await request.body())))
             except WorkerError as error:
                 notice = Notice(error.message, (error.remedy,) if error.remedy else (), failed=True)
-            return self._site.after(request, notice, "/")
+            return site.after(request, notice, "/")
 
         return take
+
+    return [Route(f"/steer/{name}", taking(step), methods=["POST"]) for name, step in STEPS.items()]
 
 
 async def _pause(status: StatusBoard, form: Form) -> str:

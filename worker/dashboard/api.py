@@ -1,16 +1,21 @@
-"""The interface for programs: the status as JSON, and the steps that steer the worker. Every answer is one object."""
+"""The interface for programs: the status as JSON, and the steps that steer the worker, each answer one object.
+
+Beside it the probes of a container's keeper: does it live, has it started, can it do jobs. They say nothing else, and
+need no token.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from worker.dashboard import views
 from worker.errors import HordeError, InputRefused, WorkerError
 from worker.status.as_json import dumps, history_json, hours_json, snapshot_json
 from worker.status.board import StatusBoard
-from worker.status.snapshot import SCHEMA_VERSION, JobRecord
+from worker.status.snapshot import SCHEMA_VERSION, Phase, Snapshot
 from worker.untrusted.json_reader import JsonBounds, read_json_object
 
 #: What a request may hold.
@@ -19,8 +24,11 @@ BODY_BOUNDS = JsonBounds(max_bytes=4096, max_depth=2)
 MOST_JOBS, MOST_HOURS = 500, 168
 #: Digits of a number in a query.
 LONGEST_NUMBER = 9
+#: States of a slot whose engine can do a job.
+ABLE = frozenset({"ready", "working"})
 
-Step = Callable[[StatusBoard, dict[str, Any]], Awaitable[None]]
+#: The running worker, and the object that was sent.
+Step = Callable[[StatusBoard, dict[str, Any]], Awaitable[None] | None]
 
 
 def routes(status: StatusBoard) -> list[Route]:
@@ -31,7 +39,7 @@ def routes(status: StatusBoard) -> list[Route]:
 
     async def history(request: Request) -> Response:
         query = request.query_params
-        wanted = _wanted(query.get("model"), query.get("outcome"), query.get("blame"), query.get("feature"))
+        wanted = views.wanted(*(query.get(name, "") for name in ("model", "outcome", "blame", "feature")))
         offset, limit = _number(query.get("offset"), 0, 10**6), _number(query.get("limit"), 100, MOST_JOBS)
         return _json(history_json(*status.history(offset=offset, limit=limit, wanted=wanted)))
 
@@ -41,7 +49,8 @@ def routes(status: StatusBoard) -> list[Route]:
     def step(do: Step) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             try:
-                await do(status, await _body(request))
+                if under_way := do(status, await _body(request)):
+                    await under_way
             except WorkerError as error:
                 code = 502 if isinstance(error, HordeError) else 400
                 return _json(dumps({"error": error.message, "remedy": error.remedy}), code)
@@ -57,20 +66,46 @@ def routes(status: StatusBoard) -> list[Route]:
     ]
 
 
-async def _pause(status: StatusBoard, body: dict[str, Any]) -> None:
+def probes(status: StatusBoard) -> list[Route]:
+    """/healthz, /startupz and /readyz."""
+
+    async def health(_: Request) -> Response:
+        # That it answers says it: the event loop turns.
+        return PlainTextResponse("ok\n")
+
+    async def startup(_: Request) -> Response:
+        return _verdict(not_started(status.phase()))
+
+    async def ready(_: Request) -> Response:
+        return _verdict(not_ready(status.snapshot()))
+
+    return [Route("/healthz", health), Route("/startupz", startup), Route("/readyz", ready)]
+
+
+def not_started(phase: Phase) -> str:
+    """Why the start is not over; empty once an engine has been ready."""
+    return "no engine has been ready yet" if phase is Phase.STARTING else ""
+
+
+def not_ready(status: Snapshot) -> str:
+    """Why no job can be done; empty when one can. A pause of the owner's is no reason: the worker is sound."""
+    if status.phase is Phase.FINISHING:
+        return "the worker is ending"
+    if not any(slot.state in ABLE for slot in status.slots):
+        return "no engine is ready"
+    return ""
+
+
+def _verdict(reason: str) -> Response:
+    return PlainTextResponse(f"{reason or 'ok'}\n", 503 if reason else 200)
+
+
+def _pause(status: StatusBoard, body: dict[str, Any]) -> None:
     for_s = body.get("for_s")
     # What was sent and is no number, null and NaN among it, must not become a pause without an end.
     if "for_s" in body and (isinstance(for_s, bool) or not isinstance(for_s, (int, float))):
         raise InputRefused("for_s is no number of seconds.", remedy="Leave it out to pause until `resume`.")
     status.steering.pause(for_s)
-
-
-async def _resume(status: StatusBoard, _: dict[str, Any]) -> None:
-    status.steering.resume()
-
-
-async def _finish(status: StatusBoard, _: dict[str, Any]) -> None:
-    status.steering.finish()
 
 
 async def _maintenance(status: StatusBoard, body: dict[str, Any]) -> None:
@@ -79,32 +114,14 @@ async def _maintenance(status: StatusBoard, body: dict[str, Any]) -> None:
     await status.steering.set_maintenance(on=body["on"], message=str(body.get("message") or "")[:1000])
 
 
-async def _reload(status: StatusBoard, _: dict[str, Any]) -> None:
-    status.steering.reload_settings()
-
-
 #: Path below /api → what it does. Each takes an object, which may be empty.
 STEPS: dict[str, Step] = {
     "pause": _pause,
-    "resume": _resume,
-    "finish": _finish,
+    "resume": lambda status, _: status.steering.resume(),
+    "finish": lambda status, _: status.steering.finish(),
     "maintenance": _maintenance,
-    "reload": _reload,
+    "reload": lambda status, _: status.steering.reload_settings(),
 }
-
-
-def _wanted(
-    model: str | None, outcome: str | None, blame: str | None, feature: str | None
-) -> Callable[[JobRecord], bool]:
-    def wanted(job: JobRecord) -> bool:
-        return (
-            (not model or job.model == model)
-            and (not outcome or job.outcome.value == outcome)
-            and (not blame or job.blame == blame)
-            and (not feature or feature in job.features)
-        )
-
-    return wanted
 
 
 async def _body(request: Request) -> dict[str, Any]:

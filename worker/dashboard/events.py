@@ -7,8 +7,10 @@ nothing, and misses what was replaced meanwhile.
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, suppress
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -81,40 +83,32 @@ class Readers:
     """Counts who is connected."""
 
     def __init__(self) -> None:
-        self._of: dict[str, int] = {}
+        self._of: Counter[str] = Counter()
 
     def enter(self, address: str) -> bool:
         """Whether one more reader from this address is taken."""
-        if sum(self._of.values()) >= MOST_READERS or self._of.get(address, 0) >= MOST_OF_ONE:
+        if self._of.total() >= MOST_READERS or self._of[address] >= MOST_OF_ONE:
             return False
-        self._of[address] = self._of.get(address, 0) + 1
+        self._of[address] += 1
         return True
 
     def leave(self, address: str) -> None:
         """A reader from this address has gone."""
         self._of[address] -= 1
-        if not self._of[address]:
-            del self._of[address]
+        self._of += Counter()  # without those of whom none is left
 
 
+@dataclass(eq=False)
 class EventStream:
     """A response that lasts: one reader's events, until it goes, its session ends, or it is too slow."""
 
-    def __init__(
-        self,
-        status: StatusBoard,
-        fragments: LiveFragments,
-        readers: Readers,
-        *,
-        address: str,
-        may_go_on: Callable[[], bool],
-    ) -> None:
-        """`readers` has let it in."""
-        self._status = status
-        self._fragments = fragments
-        self._readers = readers
-        self._address = address
-        self._may_go_on = may_go_on
+    status: StatusBoard
+    fragments: LiveFragments
+    #: which have let it in
+    readers: Readers
+    _: KW_ONLY
+    address: str
+    may_go_on: Callable[[], bool]
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the reader is gone."""
@@ -123,7 +117,7 @@ class EventStream:
             try:
                 await asyncio.wait((pushing, gone), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                self._readers.leave(self._address)
+                self.readers.leave(self.address)
 
     async def _push(self, send: Send) -> None:
         headers = [
@@ -134,10 +128,10 @@ class EventStream:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await _send(send, f"retry: {RETRY_MS}\n\n".encode())
         number, beat_at = 0, asyncio.get_running_loop().time()
-        async for snapshot in _paced(self._status):
-            if not self._may_go_on():
+        async for snapshot in _paced(self.status):
+            if not self.may_go_on():
                 break
-            number, event = self._fragments.since(number, snapshot)
+            number, event = self.fragments.since(number, snapshot)
             now = asyncio.get_running_loop().time()
             if not event and now - beat_at < BEAT_S:
                 continue

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from worker.errors import Blame
 from worker.status.board import StatusBoard
 from worker.status.session import OTHER_MODELS
-from worker.status.snapshot import Outcome, Phase, Snapshot, Tally
+from worker.status.snapshot import Outcome, Phase, SlotView, Snapshot, Tally
 
 PREFIX: Final = "horde_bridge_"
 #: Models with a line of their own; what the others did is summed up as OTHER_MODELS.
@@ -35,6 +35,8 @@ BLAMES: Final = (*(blame.value for blame in Blame), Outcome.GIVEN_BACK.value)
 
 #: values of the labels, in the metric's order → the number
 Sample = tuple[tuple[str, ...], float]
+#: One number, None for none; numbers by the value of the one label; or by those of several.
+Reading = float | None | Mapping[str, float] | Iterable[Sample]
 
 
 @dataclass(frozen=True)
@@ -46,175 +48,153 @@ class MetricSpec:
     kind: str
     help: str
     labels: tuple[str, ...]
-    read: Callable[[Snapshot], Iterable[Sample]]
+    read: Callable[[Snapshot], Reading]
 
     @property
     def full_name(self) -> str:
         """As Prometheus shows it."""
         return f"{PREFIX}{self.name}{'_total' if self.kind == 'counter' else ''}"
 
-
-def _one(value: float | None) -> Iterator[Sample]:
-    if value is not None:
-        yield (), float(value)
-
-
-def _by_name(values: Mapping[str, float]) -> Iterator[Sample]:
-    for name, value in values.items():
-        yield (name,), float(value)
-
-
-def _is(current: str, all_of: Iterable[str]) -> Iterator[Sample]:
-    for name in all_of:
-        yield (name,), float(name == current)
+    def samples(self, status: Snapshot) -> Iterable[Sample]:
+        """What is to be told now."""
+        found = self.read(status)
+        if isinstance(found, Mapping):
+            return [((name,), number) for name, number in found.items()]
+        if found is None or isinstance(found, (int, float)):
+            return [] if found is None else [((), found)]
+        return found
 
 
-def _models(status: Snapshot, pick: Callable[[Tally], float]) -> Iterator[Sample]:
+def _counter(name: str, help_: str, read: Callable[[Snapshot], Reading], *labels: str) -> MetricSpec:
+    return MetricSpec(name, "counter", help_, labels, read)
+
+
+def _gauge(name: str, help_: str, read: Callable[[Snapshot], Reading], *labels: str) -> MetricSpec:
+    return MetricSpec(name, "gauge", help_, labels, read)
+
+
+def _models(status: Snapshot, pick: Callable[[Tally], float]) -> dict[str, float]:
     """The first by name, the others in one sum: were it the best, the sum would fall whenever one becomes better."""
     tallies = [(name, tally) for name, tally in status.session.models.items() if name != OTHER_MODELS]
     rest = [tally for _, tally in tallies[MOST_MODELS:]]
     rest += [tally for name, tally in status.session.models.items() if name == OTHER_MODELS]
-    yield from (((name,), float(pick(tally))) for name, tally in tallies[:MOST_MODELS])
-    if rest:
-        yield (OTHER_MODELS,), float(sum(map(pick, rest)))
+    found = {name: pick(tally) for name, tally in tallies[:MOST_MODELS]}
+    return {**found, OTHER_MODELS: sum(map(pick, rest))} if rest else found
 
 
-def _slot_states(status: Snapshot) -> Iterator[Sample]:
-    for slot in status.slots:
-        for state in SLOT_STATES:
-            yield (str(slot.number), slot.device, state), float(slot.state == state)
+def _slots(status: Snapshot, read: Callable[[SlotView], float]) -> list[Sample]:
+    return [((str(slot.number), slot.device), read(slot)) for slot in status.slots]
 
 
-def _count(names: Iterable[str], all_of: Iterable[str]) -> Iterator[Sample]:
+def _slot_states(status: Snapshot) -> list[Sample]:
+    return [
+        ((str(slot.number), slot.device, state), slot.state == state) for slot in status.slots for state in SLOT_STATES
+    ]
+
+
+def _jobs(status: Snapshot) -> dict[str, float]:
+    total, given_back = status.session.total, status.session.faults.get(Outcome.GIVEN_BACK.value, 0)
+    return {"done": total.jobs, "faulted": total.faulted - given_back, "given_back": given_back}
+
+
+def _jobs_under_way(status: Snapshot) -> dict[str, float]:
+    rendering = len(status.jobs) - status.waiting - status.delivering
+    return {"waiting": status.waiting, "rendering": rendering, "delivering": status.delivering}
+
+
+def _count(names: Iterable[str], all_of: Iterable[str]) -> dict[str, float]:
     found = list(names)
-    return _by_name({name: float(found.count(name)) for name in all_of})
+    return {name: found.count(name) for name in all_of}
 
 
 #: The whole list; docs/monitoring.md has it as a table.
 METRICS: Final = (
-    MetricSpec(
-        "info", "gauge", "1, with the versions as labels.", ("version", "python"),
-        lambda s: [((s.versions.worker, s.versions.python), 1.0)],
+    _gauge(
+        "info", "1, with the versions as labels.", lambda s: [((s.versions.worker, s.versions.python), 1.0)],
+        "version", "python",
     ),
-    MetricSpec("start_time_seconds", "gauge", "When the worker started, since 1970.", (), lambda s: _one(s.started_at)),
-    MetricSpec(
-        "phase", "gauge", "1 for what the worker as a whole does.", ("phase",),
-        lambda s: _is(s.phase.value, (phase.value for phase in Phase)),
+    _gauge("start_time_seconds", "When the worker started, since 1970.", lambda s: s.started_at),
+    _gauge(
+        "phase", "1 for what the worker as a whole does.", lambda s: {phase.value: phase is s.phase for phase in Phase},
+        "phase",
     ),
-    MetricSpec(
-        "jobs", "counter", "Jobs that ended, by how.", ("outcome",),
-        lambda s: _by_name({
-            "done": s.session.total.jobs,
-            "faulted": s.session.total.faulted - s.session.faults.get(Outcome.GIVEN_BACK.value, 0),
-            "given_back": s.session.faults.get(Outcome.GIVEN_BACK.value, 0),
-        }),
-    ),
-    MetricSpec("images", "counter", "Images that the Horde took.", (), lambda s: _one(s.session.total.images)),
-    MetricSpec(
-        "faulted_images", "counter", "Images that were reported as faulted.", (),
-        lambda s: _one(s.session.faulted_images),
-    ),
-    MetricSpec("kudos", "counter", "Kudos that jobs brought.", (), lambda s: _one(s.session.total.kudos)),
-    MetricSpec(
-        "faults", "counter", "Jobs that failed, by whose failure it was.", ("blame",),
+    _counter("jobs", "Jobs that ended, by how.", _jobs, "outcome"),
+    _counter("images", "Images that the Horde took.", lambda s: s.session.total.images),
+    _counter("faulted_images", "Images that were reported as faulted.", lambda s: s.session.faulted_images),
+    _counter("kudos", "Kudos that jobs brought.", lambda s: s.session.total.kudos),
+    _counter(
+        "faults", "Jobs that failed, by whose failure it was.",
         # Zeros as well: an increase from nothing would not be seen.
-        lambda s: _by_name({blame: s.session.faults.get(blame, 0) for blame in BLAMES}),
+        lambda s: {blame: s.session.faults.get(blame, 0) for blame in BLAMES},
+        "blame",
     ),
-    MetricSpec(
-        "model_jobs", "counter", f"Jobs done, by model; beyond {MOST_MODELS} models the rest is {OTHER_MODELS}.",
-        ("model",),
-        lambda s: _models(s, lambda tally: tally.jobs),
+    _counter(
+        "model_jobs", f"Jobs done, by model; beyond {MOST_MODELS} models the rest is {OTHER_MODELS}.",
+        lambda s: _models(s, lambda tally: tally.jobs), "model",
     ),
-    MetricSpec(
-        "model_kudos", "counter", f"Kudos by model; beyond {MOST_MODELS} models the rest is {OTHER_MODELS}.",
-        ("model",),
-        lambda s: _models(s, lambda tally: tally.kudos),
+    _counter(
+        "model_kudos", f"Kudos by model; beyond {MOST_MODELS} models the rest is {OTHER_MODELS}.",
+        lambda s: _models(s, lambda tally: tally.kudos), "model",
     ),
-    MetricSpec(
-        "stage_seconds", "counter", "Seconds that jobs spent in each stage.", ("stage",),
-        lambda s: _by_name(asdict(s.session.stages)),
+    _counter("stage_seconds", "Seconds that jobs spent in each stage.", lambda s: asdict(s.session.stages), "stage"),
+    _counter(
+        "idle_seconds", "Seconds in which an engine stood ready, jobs were asked for and none came.",
+        lambda s: s.session.idle_s,
     ),
-    MetricSpec(
-        "idle_seconds", "counter", "Seconds in which an engine stood ready, jobs were asked for and none came.", (),
-        lambda s: _one(s.session.idle_s),
+    _counter("pops", "Requests for jobs, by what they brought.", lambda s: s.session.pops, "result"),
+    _counter("pop_seconds", "Seconds that all requests for jobs took.", lambda s: s.session.pop_s),
+    _gauge(
+        "jobs_under_way", "Jobs that wait for an engine, are rendered, or are delivered.", _jobs_under_way, "stage"
     ),
-    MetricSpec(
-        "pops", "counter", "Requests for jobs, by what they brought.", ("result",), lambda s: _by_name(s.session.pops)
+    _gauge("slot_state", "1 for the state of each engine slot.", _slot_states, "slot", "device", "state"),
+    _counter(
+        "slot_failures", "Losses of the engine in each slot.", lambda s: _slots(s, lambda slot: slot.failures),
+        "slot", "device",
     ),
-    MetricSpec(
-        "pop_seconds", "counter", "Seconds that all requests for jobs took.", (), lambda s: _one(s.session.pop_s)
+    _gauge(
+        "slot_memory_bytes", "Memory of the machine that each engine holds.",
+        lambda s: _slots(s, lambda slot: slot.memory_bytes), "slot", "device",
     ),
-    MetricSpec(
-        "jobs_under_way", "gauge", "Jobs that wait for an engine, are rendered, or are delivered.", ("stage",),
-        lambda s: _by_name({
-            "waiting": s.waiting,
-            "rendering": len(s.jobs) - s.waiting - s.delivering,
-            "delivering": s.delivering,
-        }),
+    _gauge(
+        "models", "Models that the owner wants, by what has become of them.",
+        lambda s: _count((model.state for model in s.models), MODEL_STATES), "state",
     ),
-    MetricSpec(
-        "slot_state", "gauge", "1 for the state of each engine slot.", ("slot", "device", "state"), _slot_states
+    _gauge(
+        "download_remaining_bytes", "Bytes that running downloads have left.",
+        lambda s: sum(max(0, each.total_bytes - each.done_bytes) for each in s.downloads),
     ),
-    MetricSpec(
-        "slot_failures", "counter", "Losses of the engine in each slot.", ("slot", "device"),
-        lambda s: [((str(slot.number), slot.device), float(slot.failures)) for slot in s.slots],
+    _gauge(
+        "paused", "1 for each reason why no jobs are asked for.",
+        lambda s: {kind: kind in {pause.kind for pause in s.pauses} for kind in PAUSES}, "reason",
     ),
-    MetricSpec(
-        "slot_memory_bytes", "gauge", "Memory of the machine that each engine holds.", ("slot", "device"),
-        lambda s: [((str(slot.number), slot.device), float(slot.memory_bytes)) for slot in s.slots],
+    _gauge(
+        "skipped_requests", "Requests that the Horde passed over at the last pop, by its reason.",
+        lambda s: s.skipped, "reason",
     ),
-    MetricSpec(
-        "models", "gauge", "Models that the owner wants, by what has become of them.", ("state",),
-        lambda s: _count((model.state for model in s.models), MODEL_STATES),
+    _gauge("horde_reachable", "Whether the Horde's last answer came.", lambda s: s.standing.reachable),
+    _gauge(
+        "maintenance", "Whether the worker is in maintenance mode on the Horde.", lambda s: s.standing.maintenance
     ),
-    MetricSpec(
-        "download_remaining_bytes", "gauge", "Bytes that running downloads have left.", (),
-        lambda s: _one(sum(max(0, each.total_bytes - each.done_bytes) for each in s.downloads)),
+    _gauge(
+        "paused_by_moderator", "Whether a moderator of the Horde paused the worker.", lambda s: s.standing.paused
     ),
-    MetricSpec(
-        "paused", "gauge", "1 for each reason why no jobs are asked for.", ("reason",),
-        lambda s: _by_name({kind: float(kind in {pause.kind for pause in s.pauses}) for kind in PAUSES}),
+    _gauge("account_kudos", "Kudos of the account, as last looked up.", lambda s: s.standing.account_kudos),
+    _gauge("warnings", "Warnings that hold now.", lambda s: len(s.warnings)),
+    _gauge("disk_free_bytes", "Free on the disk that the engines write to.", lambda s: s.machine.disk_free_bytes),
+    _gauge(
+        "disk_needed_bytes", "Free bytes below which no jobs are taken.", lambda s: s.machine.disk_needed_bytes or None
     ),
-    MetricSpec(
-        "skipped_requests", "gauge", "Requests that the Horde passed over at the last pop, by its reason.", ("reason",),
-        lambda s: _by_name(s.skipped),
+    _gauge(
+        "memory_available_bytes", "Memory of the machine that programs can still get.",
+        lambda s: s.machine.memory_free_bytes,
     ),
-    MetricSpec(
-        "horde_reachable", "gauge", "Whether the Horde's last answer came.", (),
-        lambda s: _one(s.standing.reachable),
+    _counter(
+        "supervisor_cpu_seconds", "Processor time of the worker's own process, without engines.",
+        lambda _: sum(psutil.Process().cpu_times()[:2]),
     ),
-    MetricSpec(
-        "maintenance", "gauge", "Whether the worker is in maintenance mode on the Horde.", (),
-        lambda s: _one(s.standing.maintenance),
-    ),
-    MetricSpec(
-        "paused_by_moderator", "gauge", "Whether a moderator of the Horde paused the worker.", (),
-        lambda s: _one(s.standing.paused),
-    ),
-    MetricSpec(
-        "account_kudos", "gauge", "Kudos of the account, as last looked up.", (),
-        lambda s: _one(s.standing.account_kudos),
-    ),
-    MetricSpec("warnings", "gauge", "Warnings that hold now.", (), lambda s: _one(len(s.warnings))),
-    MetricSpec(
-        "disk_free_bytes", "gauge", "Free on the disk that the engines write to.", (),
-        lambda s: _one(s.machine.disk_free_bytes),
-    ),
-    MetricSpec(
-        "disk_needed_bytes", "gauge", "Free bytes below which no jobs are taken.", (),
-        lambda s: _one(s.machine.disk_needed_bytes or None),
-    ),
-    MetricSpec(
-        "memory_available_bytes", "gauge", "Memory of the machine that programs can still get.", (),
-        lambda s: _one(s.machine.memory_free_bytes),
-    ),
-    MetricSpec(
-        "supervisor_cpu_seconds", "counter", "Processor time of the worker's own process, without engines.", (),
-        lambda _: _one(sum(psutil.Process().cpu_times()[:2])),
-    ),
-    MetricSpec(
-        "supervisor_memory_bytes", "gauge", "Memory of the worker's own process, without engines.", (),
-        lambda _: _one(psutil.Process().memory_info().rss),
+    _gauge(
+        "supervisor_memory_bytes", "Memory of the worker's own process, without engines.",
+        lambda _: psutil.Process().memory_info().rss,
     ),
 )  # fmt: skip
 
@@ -235,8 +215,8 @@ class StatusCollector(Collector):
         for spec in METRICS:
             family = CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily
             made = family(f"{PREFIX}{spec.name}", spec.help, labels=("worker", *spec.labels))
-            for values, number in spec.read(status):
-                made.add_metric((status.name, *values), number)
+            for values, number in spec.samples(status):
+                made.add_metric((status.name, *values), float(number))
             yield made
 
 

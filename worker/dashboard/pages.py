@@ -14,7 +14,7 @@ from worker.dashboard.security import Guard
 from worker.dashboard.site import Site, static, visit_of
 from worker.errors import Blame
 from worker.status.board import StatusBoard
-from worker.status.snapshot import JobRecord, Outcome, Snapshot, Tally
+from worker.status.snapshot import Outcome, Snapshot, Tally
 
 #: Jobs on one page, lines of the log, and hours of the charts.
 JOBS_SHOWN, LINES_SHOWN, HOURS_SHOWN = 50, 300, 24
@@ -61,13 +61,13 @@ class Pages:
         page = query.get("page", "")
         number = max(1, int(page)) if page.isdecimal() and len(page) <= LONGEST_NUMBER and page.isascii() else 1
         chosen = {key: query.get(key, "") for key in ("model", "outcome", "blame")}
-        jobs, total = self._status.history(offset=(number - 1) * JOBS_SHOWN, limit=JOBS_SHOWN, wanted=_wanted(**chosen))
-        snapshot = self._status.snapshot()
+        jobs, total = self._status.history(
+            offset=(number - 1) * JOBS_SHOWN, limit=JOBS_SHOWN, wanted=views.wanted(**chosen)
+        )
         return self._site.page(
             request,
             "jobs",
             title="Jobs",
-            snapshot=snapshot,
             jobs=jobs,
             total=total,
             page=number,
@@ -83,14 +83,12 @@ class Pages:
         """One job with the seconds of each stage."""
         id_ = request.path_params["id"]
         jobs, _ = self._status.history(limit=1, wanted=lambda job: job.id == id_)
-        snapshot = self._status.snapshot()
         if not jobs:
-            return self._site.page(request, "gone", code=404, title="No such job", snapshot=snapshot)
+            return self._site.page(request, "gone", code=404, title="No such job")
         return self._site.page(
             request,
             "job",
             title=f"Job {jobs[0].id[:8]}",
-            snapshot=snapshot,
             job=jobs[0],
             prompt=self._status.shown.prompt(id_),
             has_picture=self._status.shown.picture(id_) is not None,
@@ -123,7 +121,6 @@ class Pages:
 
     async def log(self, request: Request) -> Response:
         """The last lines of the log, without secrets."""
-        snapshot = self._status.snapshot()
         least = request.query_params.get("level", "INFO")
         level = LEVELS.index(least) if least in LEVELS else 0
         shown = [line for line in self._status.log.last(LINES_SHOWN) if _rank(line.level) >= level]
@@ -131,7 +128,6 @@ class Pages:
             request,
             "log",
             title="Log",
-            snapshot=snapshot,
             lines=shown,
             level=LEVELS[level],
             levels=LEVELS,
@@ -171,21 +167,13 @@ class Pages:
             "headline": part("headline", views.headline),
             "figures": part("figures", lambda snapshot: views.figures(snapshot, self._status.hours(HOURS_SHOWN))),
             "attention": part("attention", views.attention),
-            "slots": part("slots", lambda snapshot: (views.engines(snapshot), views.queue_line(snapshot))),
+            "slots": part("slots", lambda snapshot: (snapshot.slots, views.queue_line(snapshot))),
             "why": part("why", views.why_not_more),
             "charts": (lambda _: self._status.hours(HOURS_SHOWN), draw),
             "recent": part("recent", lambda snapshot: snapshot.ended[:RECENT]),
             "downloads": part("downloads", lambda snapshot: snapshot.downloads),
             "horde": part("horde", lambda snapshot: snapshot.standing),
         }
-
-
-def _wanted(model: str, outcome: str, blame: str) -> Callable[[JobRecord], bool]:
-    return lambda job: (
-        (not model or job.model == model)
-        and (not outcome or job.outcome.value == outcome)
-        and (not blame or job.blame == blame)
-    )
 
 
 def _rank(level: str) -> int:

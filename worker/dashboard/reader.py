@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import sys
+from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
@@ -22,22 +23,23 @@ if TYPE_CHECKING:
     from worker.status.board import StatusBoard
 
 
+@dataclass(eq=False)
 class Dashboard:
     """Serves the status in the worker's own event loop. Without a free port the worker goes on without it."""
 
-    def __init__(self, live: LiveConfig, home: Path, editor: Editor | None = None) -> None:
-        """`home`: the worker's folder, where its address and token are kept. `editor` changes its settings."""
-        self._live = live
-        self._home = home
-        self._editor = editor
+    live: LiveConfig
+    #: the worker's folder, where its address and token are kept
+    home: Path
+    #: changes its settings
+    editor: Editor | None = None
 
     async def __call__(self, status: "StatusBoard") -> None:
-        settings = self._live.data
+        settings = self.live.data
         # In a thread: the libraries take a fraction of a second to import.
         server: Any = await asyncio.to_thread(importlib.import_module, "worker.dashboard.server")
         address, port = (settings.dashboard_address, settings.dashboard_port) if settings.dashboard else (LOOPBACK, 0)
         own = settings.dashboard_token
-        token = own.get_secret_value() if own else await asyncio.to_thread(own_token, self._home)
+        token = own.get_secret_value() if own else await asyncio.to_thread(own_token, self.home)
         redactor.add([token])
         try:
             listening = server.listen(address, port)
@@ -53,10 +55,10 @@ class Dashboard:
         app = server.application(
             status,
             await asyncio.to_thread(self._guard, settings, token),
-            editor=self._editor,
+            editor=self.editor,
             pages=settings.dashboard,
         )
-        with announced(self._home, name=settings.dreamer_name, url=url, token=token, page=settings.dashboard):
+        with announced(self.home, name=settings.dreamer_name, url=url, token=token, page=settings.dashboard):
             if settings.dashboard:
                 show_link(url, link(url, settings.dashboard_path, token))
             announcing = asyncio.ensure_future(_announce(status, settings, url))
@@ -80,7 +82,7 @@ class Dashboard:
         security: Any = importlib.import_module("worker.dashboard.security")
         sessions: Any = importlib.import_module("worker.dashboard.sessions")
         return security.Guard(
-            sessions=sessions.Sessions(token, session_key(self._home), keep=partial(keep_session_key, self._home)),
+            sessions=sessions.Sessions(token, session_key(self.home), keep=partial(keep_session_key, self.home)),
             names=security.own_names(settings.dashboard_names),
             proxies=tuple(ip_network(each, strict=False) for each in settings.dashboard_proxies),
             path=settings.dashboard_path.rstrip("/"),
@@ -92,7 +94,7 @@ async def _announce(status: "StatusBoard", settings: BridgeData, url: str) -> No
     to, token = settings.dashboard_announce_to, settings.dashboard_announce_token
     if to is None or token is None:
         return
-    module: Any = importlib.import_module("worker.dashboard.announce")
+    module: Any = importlib.import_module("worker.dashboard.workers")
     here = urlsplit(url)
     try:
         await module.announce(

@@ -16,8 +16,7 @@ from starlette.types import ASGIApp
 
 from worker.aio import to_the_end
 from worker.config.editing import Editor
-from worker.dashboard import api, metrics, probes
-from worker.dashboard.actions import Actions
+from worker.dashboard import actions, api, metrics
 from worker.dashboard.connections import BoundedConnection
 from worker.dashboard.pages import Pages
 from worker.dashboard.security import Guard, gate
@@ -39,11 +38,11 @@ MOST_HEAD_BYTES = 16 * 1024
 
 def application(status: StatusBoard, guard: Guard, *, editor: Editor | None = None, pages: bool = True) -> ASGIApp:
     """Everything that is served: settings to change with an `editor`, pages where they are wanted."""
-    routes = [*probes.routes(status), *metrics.routes(status), *api.routes(status)]
+    routes = [*api.probes(status), *metrics.routes(status), *api.routes(status)]
     missing: dict[Any, Any] = {}
     if pages:
         site = Site(status, guard.path)
-        routes += [*Pages(site, guard).routes(), *SignIn(site, guard).routes(), *Actions(site).routes()]
+        routes += [*Pages(site, guard).routes(), *SignIn(site, guard).routes(), *actions.routes(site)]
         routes += Workers(site).routes()
         routes += SettingsPage(site, editor).routes() if editor else []
         missing = {404: site.missing, 405: site.missing}

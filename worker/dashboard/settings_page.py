@@ -48,15 +48,14 @@ class Field:
     step: str = "1"
 
 
+@dataclass(eq=False)
 class SettingsPage:
     """The form and what it does."""
 
-    def __init__(self, site: Site, editor: Editor) -> None:
-        self._site = site
-        self._editor = editor
+    site: Site
+    editor: Editor
 
     def routes(self) -> list[Route]:
-        """Where it is."""
         return [
             Route("/settings", self.show, methods=["GET"]),
             Route("/settings", self.save, methods=["POST"]),
@@ -65,7 +64,7 @@ class SettingsPage:
     async def show(self, request: Request) -> Response:
         """The settings as they are written now."""
         try:
-            loaded, fingerprint = await asyncio.to_thread(self._editor.look)
+            loaded, fingerprint = await asyncio.to_thread(self.editor.look)
         except WorkerError as error:
             return self._page(request, (), "", notice=_failed(error))
         return self._page(request, _groups(loaded), fingerprint, source=loaded.source)
@@ -74,19 +73,19 @@ class SettingsPage:
         """Write what was changed."""
         try:
             form = read_form(await request.body())
-            loaded, fingerprint = await asyncio.to_thread(self._editor.look)
+            loaded, fingerprint = await asyncio.to_thread(self.editor.look)
         except WorkerError as error:
             return self._page(request, (), "", notice=_failed(error), code=400)
         seen = form.get("fingerprint", [""])[0]
         try:
             wanted = changed_values(form, loaded.data)
-            edited = await self._site.status.steering.change_settings(self._editor, wanted, fingerprint=seen or "none")
+            edited = await self.site.status.steering.change_settings(self.editor, wanted, fingerprint=seen or "none")
         except WorkerError as error:
             # With what the owner has entered, which is not lost; the next attempt is for the file as it is now.
             code = 409 if isinstance(error, SettingsConflict) else 400
             groups = _groups(loaded, form)
             return self._page(request, groups, fingerprint, source=loaded.source, notice=_failed(error), code=code)
-        return self._site.after(request, _saved(edited), "/settings")
+        return self.site.after(request, _saved(edited), "/settings")
 
     def _page(
         self,
@@ -98,10 +97,9 @@ class SettingsPage:
         notice: Notice | None = None,
         code: int = 200,
     ) -> Response:
-        snapshot = self._site.status.snapshot()
-        return self._site.page(
-            request, "settings", code=code, title="Settings", snapshot=snapshot, groups=groups,
-            fingerprint=fingerprint, source=source, notice=notice,
+        return self.site.page(
+            request, "settings", code=code, title="Settings", groups=groups, fingerprint=fingerprint, source=source,
+            notice=notice,
         )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Signing in with the token, by its link or by hand, and out."""
 
+from dataclasses import dataclass
+
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -11,15 +13,14 @@ from worker.errors import InputRefused
 from worker.untrusted.form import read_form
 
 
+@dataclass(eq=False)
 class SignIn:
     """The way in and out."""
 
-    def __init__(self, site: Site, guard: Guard) -> None:
-        self._site = site
-        self._guard = guard
+    site: Site
+    guard: Guard
 
     def routes(self) -> list[Route]:
-        """Where it is."""
         return [
             Route(SIGN_IN, self.show, methods=["GET"]),
             Route(SIGN_IN, self.enter, methods=["POST"]),
@@ -32,8 +33,8 @@ class SignIn:
         if token is not None:
             return self._try(request, token)
         if visit_of(request).session is not None:
-            return RedirectResponse(f"{self._site.path}/", 303)
-        return self._site.page(request, "sign_in", title="Sign in")
+            return RedirectResponse(f"{self.site.path}/", 303)
+        return self.site.page(request, "sign_in", title="Sign in", framed=False)
 
     async def enter(self, request: Request) -> Response:
         """The token from the form."""
@@ -45,22 +46,22 @@ class SignIn:
 
     async def leave(self, request: Request) -> Response:
         """End every session."""
-        self._guard.sessions.end_all()
-        answer = RedirectResponse(f"{self._site.path}{SIGN_IN}", 303)
-        answer.set_cookie(**cookie(self._guard, visit_of(request), "", seconds=0))
+        self.guard.sessions.end_all()
+        answer = RedirectResponse(f"{self.site.path}{SIGN_IN}", 303)
+        answer.set_cookie(**cookie(self.guard, visit_of(request), "", seconds=0))
         return answer
 
     def _try(self, request: Request, token: str) -> Response:
-        visit, guard = visit_of(request), self._guard
+        visit, guard = visit_of(request), self.guard
         verdict = try_token(guard, visit.address, token)
         if verdict.wait_s:
             notice = Notice(f"Too many wrong tokens. Try again in {verdict.wait_s} s.", failed=True)
-            answer = self._site.page(request, "sign_in", code=429, title="Sign in", notice=notice)
+            answer = self.site.page(request, "sign_in", code=429, title="Sign in", framed=False, notice=notice)
             answer.headers["retry-after"] = str(verdict.wait_s)
             return answer
         if not verdict.right:
             notice = Notice("This is not the token of this worker.", failed=True)
-            return self._site.page(request, "sign_in", code=403, title="Sign in", notice=notice)
-        leading = RedirectResponse(f"{self._site.path}/", 303)
+            return self.site.page(request, "sign_in", code=403, title="Sign in", framed=False, notice=notice)
+        leading = RedirectResponse(f"{self.site.path}/", 303)
         leading.set_cookie(**cookie(guard, visit, guard.sessions.begin(), seconds=SESSION_S))
         return leading

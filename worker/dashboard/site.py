@@ -54,10 +54,12 @@ class Site:
     def __post_init__(self) -> None:
         templates(), static_files()
 
-    def page(self, request: Request, name: str, *, code: int = 200, **values: Any) -> Response:
-        """A whole page."""
+    def page(self, request: Request, name: str, *, code: int = 200, framed: bool = True, **values: Any) -> Response:
+        """A whole page; `framed` with what every page but that to sign in shows of the worker."""
         visit = visit_of(request)
         notice = values.pop("notice", None) or self.notices.pop(visit.session.id if visit.session else "", None)
+        if framed:
+            values = {"snapshot": self.status.snapshot(), **values}
         html = (
             templates()
             .get_template(f"{name}.html")
@@ -65,7 +67,7 @@ class Site:
                 here=request.url.path.rstrip("/") or "/",
                 base=self.path,
                 csrf=visit.csrf,
-                signed_in=visit.session is not None and "snapshot" in values,
+                signed_in=visit.session is not None and framed,
                 notice=notice,
                 pages=PAGES,
                 files=static_files(),
@@ -85,7 +87,7 @@ class Site:
             code, headers = error.status_code, error.headers
         if visit_of(request).session is None or "text/html" not in request.headers.get("accept", ""):
             return PlainTextResponse("Nothing is at this address.\n", code, headers)
-        answer = self.page(request, "missing", code=code, title="No such page", snapshot=self.status.snapshot())
+        answer = self.page(request, "missing", code=code, title="No such page")
         answer.headers.update(headers or {})
         return answer
 

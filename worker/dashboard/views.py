@@ -1,6 +1,6 @@
 """What the page says of a snapshot: sentences and figures for its templates. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ from worker.status.snapshot import (
     JobRecord,
     PauseView,
     Phase,
-    SlotView,
     Snapshot,
     StageTimes,
     Tally,
@@ -95,11 +94,6 @@ def figures(snapshot: Snapshot, hours: Sequence[HourOfWork]) -> tuple[Figure, ..
     )
 
 
-def engines(snapshot: Snapshot) -> tuple[SlotView, ...]:
-    """The slots."""
-    return snapshot.slots
-
-
 def queue_line(snapshot: Snapshot) -> str:
     """Jobs that no engine works on; empty for none."""
     parts = [
@@ -167,6 +161,16 @@ def stage_shares(stages: StageTimes) -> tuple[tuple[str, str, float, float, floa
         parts.append((key, name, each, round(begin, 2), round(width, 2)))
         begin += width
     return tuple(parts)
+
+
+def wanted(model: str, outcome: str, blame: str, feature: str = "") -> Callable[[JobRecord], bool]:
+    """Whether a job is one of these; each may be empty for any."""
+    return lambda job: (
+        (not model or job.model == model)
+        and (not outcome or job.outcome.value == outcome)
+        and (not blame or job.blame == blame)
+        and (not feature or feature in job.features)
+    )
 
 
 def outcome_word(job: JobRecord) -> str:

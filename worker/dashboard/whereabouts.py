@@ -1,29 +1,38 @@
 """Where a running worker is reached, and with what token: two files in its folder, which only its owner may read.
 
 The token outlives the worker, so that a link that was kept goes on working. The address is there while the worker
-runs; what a killed one left is recognised by its pid and start time.
+runs; what a killed one left is recognised by its pid and start time. Other processes of this machine `ask` it there.
 """
 
 import contextlib
+import http.client
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import ssl
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, urlsplit
 
 import psutil
 from loguru import logger
+from pydantic import ValidationError
 
-from worker.errors import InputRefused
+from worker.errors import InputRefused, WorkerError
 from worker.process_birth import Birth
-from worker.untrusted.json_reader import JsonBounds, read_json_file
+from worker.status.as_json import adapter
+from worker.untrusted.json_reader import JsonBounds, read_json_file, read_json_object
 from worker.whole_file import write_whole
 
 ADDRESS_FILE, TOKEN_FILE, SESSION_KEY_FILE = "dashboard.json", "dashboard-token", "dashboard-session-key"
 ADDRESS_BOUNDS = JsonBounds(max_bytes=8192)
+#: Seconds for an answer; maintenance waits for the Horde.
+TIMEOUT_S = 30.0
+#: What a status may hold.
+ANSWER_BOUNDS = JsonBounds(max_bytes=8 * 1024 * 1024, max_values=500_000, max_depth=12)
 #: Bytes of randomness in a token of ours, and characters read of one.
 TOKEN_BYTES, LONGEST_TOKEN = 32, 1024
 
@@ -132,17 +141,51 @@ def running_workers(base: Path) -> list[Whereabouts]:
 
 
 def _read(file: Path) -> Whereabouts | None:
+    """None for what makes no sense. A worker of an older version, which goes on running through an update, has fewer
+    fields.
+    """
     try:
-        content = read_json_file(file, ADDRESS_BOUNDS)
-        return Whereabouts(
-            str(content["name"]),
-            int(content["pid"]),
-            float(content["born"]),
-            str(content["url"]),
-            str(content["token"]),
-            # A worker of an older version, which goes on running through an update, says nothing of these.
-            page=content.get("page") is not False,
-            after_boot=str(content.get("after_boot", "")),
-        )
-    except (OSError, InputRefused, ValueError, TypeError, KeyError, OverflowError):
+        found: Whereabouts = adapter(Whereabouts).validate_python(read_json_file(file, ADDRESS_BOUNDS))
+    except (OSError, InputRefused, ValidationError):
         return None
+    return found
+
+
+def ask(worker: Whereabouts, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The worker's answer. Raises WorkerError with what it says where it refuses, and when it does not answer."""
+    address = urlsplit(worker.url)
+    try:
+        connection = _connection(address.scheme, address.hostname or "", address.port or 0)
+        try:
+            connection.request(
+                method,
+                path,
+                body=json.dumps(dict(body or {})) if method == "POST" else None,
+                headers={"Authorization": f"Bearer {worker.token}", "Content-Type": "application/json"},
+            )
+            answer = connection.getresponse()
+            data = answer.read(ANSWER_BOUNDS.max_bytes + 1)
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException) as error:
+        raise WorkerError(
+            f"The worker {worker.name!r} (process {worker.pid}) does not answer at {worker.url}: "
+            f"{str(error) or type(error).__name__}.",
+            remedy="It may be ending, or too busy; try again.",
+        ) from error
+    try:
+        found = read_json_object(data, ANSWER_BOUNDS)
+    except InputRefused as error:
+        raise WorkerError(f"The worker {worker.name!r} answered what can't be read: {error}") from error
+    if answer.status >= http.client.BAD_REQUEST:
+        raise WorkerError(str(found.get("error", f"It answered {answer.status}.")), remedy=str(found.get("remedy", "")))
+    return found
+
+
+def _connection(scheme: str, host: str, port: int) -> http.client.HTTPConnection:
+    """No proxy is between processes of one machine, and a certificate for a public name does not fit its address."""
+    if scheme != "https":
+        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)

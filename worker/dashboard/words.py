@@ -8,14 +8,13 @@ from typing import Any, Final
 from markupsafe import Markup, escape
 
 from worker.as_typed import as_typed
-from worker.units import GIB
+from worker.units import GIB, MIB
 
 #: Where there is no number.
 NONE: Final = "\u2013"
 #: Between thousands: narrow, and never broken.
 THIN: Final = "\u202f"
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
-MIB: Final = 1024**2
 #: Sizes below are shown with a digit after the point.
 SMALL: Final = 10
 
@@ -77,11 +76,6 @@ def machine_time(moment: float) -> str:
     return datetime.fromtimestamp(moment).astimezone().isoformat(timespec="seconds")
 
 
-def percent(share: float) -> str:
-    """A share of one."""
-    return f"{share:.0%}"
-
-
 def plural(count: float, one: str, many: str = "") -> str:
     """A count and its noun: 1 job, 2 jobs."""
     return f"{number(count)} {one if count == 1 else many or one + 's'}"
@@ -98,14 +92,5 @@ def marked(text: str) -> Markup:
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    "number": number,
-    "span": span,
-    "rough_span": rough_span,
-    "size": size,
-    "at": at,
-    "exactly": exactly,
-    "machine_time": machine_time,
-    "percent": percent,
-    "plural": plural,
-    "marked": marked,
+    each.__name__: each for each in (number, span, rough_span, size, at, exactly, machine_time, plural, marked)
 }

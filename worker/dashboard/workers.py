@@ -4,18 +4,22 @@ A worker announces itself every half minute to the page that its owner names. Wh
 who falls silent is marked, and forgotten after an hour.
 """
 
+import asyncio
 import ipaddress
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+import httpx
+from loguru import logger
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from worker.dashboard.security import ANNOUNCE
+from worker.dashboard.sessions import announcing_token
 from worker.dashboard.site import Site, visit_of
 from worker.errors import InputRefused
 from worker.status.board import StatusBoard
@@ -30,6 +34,8 @@ EVERY_S, SILENT_S, FORGOTTEN_S = 30.0, 100.0, 3600.0
 BOUNDS: Final = JsonBounds(max_bytes=4096, max_values=40, max_depth=1)
 LONGEST_NAME, LARGEST, HOURS = 100, 1e12, 24
 MOST_PORT: Final = 65535
+#: For one announcement, in seconds.
+TIMEOUT_S: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,48 @@ def announcement(status: StatusBoard) -> dict[str, Any]:
         "jobs": day.jobs,
         "faulted": day.faulted,
     }
+
+
+async def announce(status: StatusBoard, to: str, token: str, *, port: int, scheme: str, is_open: bool) -> None:
+    """Tell the page at `to`, whose token this is, every half minute; until cancelled.
+
+    The token itself is not sent, but what is made from it. `port` and `scheme` are those of this worker's own page,
+    0 for none; `is_open` whether other machines reach it.
+    """
+    address = f"{to.rstrip('/')}{ANNOUNCE}"
+    headers = {"authorization": f"Bearer {announcing_token(token)}"}
+    said: str | None = None
+    async with httpx.AsyncClient(timeout=TIMEOUT_S, headers=headers) as client:
+        while True:
+            why = await _once(
+                client, address, {**announcement(status), "port": port, "scheme": scheme, "open": is_open}
+            )
+            if why != said:
+                if why:
+                    logger.bind(action="not_announced").warning(
+                        "The dashboard at {} does not take this worker: {}. It is tried again every {:.0f} s.",
+                        to,
+                        why,
+                        EVERY_S,
+                    )
+                else:
+                    logger.bind(action="announced").info("The dashboard at {} shows this worker too.", to)
+                said = why
+            await asyncio.sleep(EVERY_S)
+
+
+async def _once(client: httpx.AsyncClient, address: str, told: dict[str, object]) -> str:
+    """Why it was not taken; empty where it was. Of the answer nothing but its code is read."""
+    try:
+        async with client.stream("POST", address, json=told) as answer:
+            code = answer.status_code
+    except httpx.HTTPError as error:
+        return str(error) or type(error).__name__
+    if code == httpx.codes.NO_CONTENT:
+        return ""
+    return {401: "its token is another", 421: "it is not served under this name", 409: "it lists too many"}.get(
+        code, f"it answered {code}"
+    )
 
 
 def read_announcement(body: bytes, address: str, now: float) -> Announced:
@@ -114,13 +162,13 @@ def _url(found: dict[str, Any], address: str) -> str:
     return f"{scheme}://{f'[{ip}]' if ':' in str(ip) else ip}:{port}/"
 
 
+@dataclass(eq=False)
 class Workers:
     """Who has announced itself."""
 
-    def __init__(self, site: Site, *, wall: Callable[[], float] = time.time) -> None:
-        self._site = site
-        self._wall = wall
-        self._heard: dict[str, Announced] = {}
+    site: Site
+    wall: Callable[[], float] = time.time
+    _heard: dict[str, Announced] = field(default_factory=dict, init=False)
 
     def routes(self) -> list[Route]:
         """The page, and where workers announce themselves."""
@@ -128,17 +176,14 @@ class Workers:
 
     async def show(self, request: Request) -> Response:
         """All of them, this one first."""
-        status = self._site.status
-        told = announcement(status)
-        here = Announced(**told, heard_at=self._wall(), here=True)
-        return self._site.page(
-            request, "workers", title="Workers", snapshot=status.snapshot(), workers=(here, *self.others())
-        )
+        told = announcement(self.site.status)
+        here = Announced(**told, heard_at=self.wall(), here=True)
+        return self.site.page(request, "workers", title="Workers", workers=(here, *self.others()))
 
     async def hear(self, request: Request) -> Response:
         """One announcement."""
         try:
-            told = read_announcement(await request.body(), visit_of(request).address, self._wall())
+            told = read_announcement(await request.body(), visit_of(request).address, self.wall())
         except InputRefused as error:
             return PlainTextResponse(f"{error.message}\n", 400)
         self.others()
@@ -149,7 +194,7 @@ class Workers:
 
     def others(self) -> tuple[Announced, ...]:
         """Those that were heard within an hour, by name."""
-        now = self._wall()
+        now = self.wall()
         self._heard = {name: each for name, each in self._heard.items() if now - each.heard_at <= FORGOTTEN_S}
         return tuple(
             Announced(**{**vars(each), "silent": now - each.heard_at > SILENT_S})

@@ -70,7 +70,7 @@ async def test_another_page_is_told_where_this_one_is_unless_it_is_turned_off(tm
     async def announce(*_, port, **__):
         told.set_result(port)
 
-    monkeypatch.setattr("worker.dashboard.announce.announce", announce)
+    monkeypatch.setattr("worker.dashboard.workers.announce", announce)
     settings = {"dashboard_announce_to": "http://127.0.0.1:1", "dashboard_announce_token": "of-the-other-worker"}
     task = await reading(tmp_path, dashboard=is_on, **settings)
     assert bool(await asyncio.wait_for(told, 20)) is is_on

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from tests.unit.dashboard.visitors import HERE, TOKEN, Page
-from worker.dashboard import announce as announcing
+from worker.dashboard import workers as announcing
 from worker.dashboard.sessions import announcing_token
 from worker.dashboard.site import Site
 from worker.dashboard.workers import FORGOTTEN_S, MOST_WORKERS, SILENT_S, Workers, read_announcement
