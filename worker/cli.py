@@ -28,14 +28,14 @@ def _damage() -> str:
     from worker.as_typed import as_typed  # noqa: PLC0415 - for this case alone
     from worker.engine.install.layout import ROOT, is_checkout  # noqa: PLC0415 - the same
     from worker.engine.install.verify import damaged_packages  # noqa: PLC0415 - the same
+    from worker.units import listed  # noqa: PLC0415 - the same
 
     if not (damaged := damaged_packages()):
         return ""
-    more = f" and {len(damaged) - SHOWN} more" if len(damaged) > SHOWN else ""
     repair = "run update-runtime --repair" if is_checkout(ROOT) else "install the worker's package anew"
     return (
-        f"Packages of the worker are damaged: {'; '.join(damaged[:SHOWN])}{more}. A virus scanner (exempt the folder) "
-        f"or a power failure may have done it; {as_typed(repair)}."
+        f"Packages of the worker are damaged: {listed(damaged, SHOWN, separator='; ')}. A virus scanner (exempt the "
+        f"folder) or a power failure may have done it; {as_typed(repair)}."
     )
 
 

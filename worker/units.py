@@ -1,5 +1,6 @@
-"""Sizes in bytes, and counts in words."""
+"""Sizes in bytes, counts and lists in words. Standard library only: the launcher and the set-up use it."""
 
+from collections.abc import Sequence
 from typing import Final
 
 MIB: Final = 1024**2
@@ -10,3 +11,9 @@ def counted(count: float, one: str) -> str:
     """A whole number and its noun: 1 job, 2 jobs."""
     number = f"{count:.0f}"
     return f"{number} {one if number == '1' else one + 's'}"
+
+
+def listed(items: Sequence[object], most: int, *, separator: str = ", ") -> str:
+    """The first of these, `most` of them, and how many more there are: a, b and 3 more."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return separator.join(map(str, items[:most])) + more

@@ -1,8 +1,8 @@
-"""Counts are written as people say them."""
+"""Counts and lists are written as people say them."""
 
 import pytest
 
-from worker.units import counted
+from worker.units import counted, listed
 
 
 @pytest.mark.parametrize(
@@ -10,3 +10,9 @@ from worker.units import counted
 )
 def test_one_is_one_and_everything_else_is_many(count, text):
     assert counted(count, "job") == text
+
+
+def test_of_many_the_first_are_named_and_the_others_counted():
+    assert listed(("a", "b"), 2) == "a, b"
+    assert listed(["a", "b", 3, 4], 2, separator="; ") == "a; b and 2 more"
+    assert listed((), 2) == ""

@@ -23,6 +23,7 @@ from worker.benchmark.run import Order, Tell, measure
 from worker.benchmark.studio import Studio
 from worker.commands.options import AsJson, ConfigFile, FromEnvironment, set_up_installed, settings_or_defaults
 from worker.commands.output import answer, answer_json, answer_table
+from worker.config.key_types import in_yaml
 from worker.config.load import FILE_NAME, LoadedConfig
 from worker.config.paths import models_root
 from worker.config.write_back import change_settings
@@ -37,7 +38,7 @@ from worker.models.disk.store import Store
 from worker.models.installed import InstalledModels
 from worker.process.file_lock import in_use
 from worker.setup.card import MachineFacts, machine_facts
-from worker.units import GIB
+from worker.units import GIB, listed
 from worker.workflows.request import ServedModel
 
 #: Models that are built where the owner has none, by their Horde name.
@@ -248,12 +249,7 @@ def _demand_row(each: Demand) -> tuple[str, ...]:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (list, tuple)):
-        more = f" and {len(value) - SHOWN_NAMES} more" if len(value) > SHOWN_NAMES else ""
-        return ", ".join(map(str, value[:SHOWN_NAMES])) + more
-    return str(value)
+    return listed(value, SHOWN_NAMES) if isinstance(value, (list, tuple)) else in_yaml(value)
 
 
 def _say_what_next(file: Path, kept: Path | None, *, apply: bool) -> None:

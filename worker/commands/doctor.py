@@ -33,7 +33,7 @@ from worker.horde.account import check_account
 from worker.horde.client import HordeClient
 from worker.process.child import child_environment
 from worker.system_memory import system_memory
-from worker.units import GIB
+from worker.units import GIB, listed
 
 #: Free memory below which an engine hardly starts.
 LEAST_MEMORY_BYTES = 6 * GIB
@@ -113,8 +113,7 @@ def _packages(runtime: Runtime) -> Finding:
     found = list(differences(runtime, Record.load(runtime.state), thorough=False))
     if not found:
         return Finding("packages", Rating.GOOD, "as the lock files name them")
-    more = f" and {len(found) - NAMED_DIFFERENCES} more" if len(found) > NAMED_DIFFERENCES else ""
-    text = "; ".join(map(str, found[:NAMED_DIFFERENCES])) + more
+    text = listed(found, NAMED_DIFFERENCES, separator="; ")
     return Finding("packages", Rating.DOUBTFUL, text, "run update-runtime --repair")
 
 

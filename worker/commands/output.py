@@ -38,18 +38,12 @@ def complain(text: str) -> None:
 
 def answer_table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     """Print a table. Cells too long for the terminal continue on the next line; none is cut."""
-    table = wrapping_table(*headings)
-    for row in rows:
-        table.add_row(*(Text(visible(cell)) for cell in row))
-    Console().print(table)
-
-
-def wrapping_table(*headings: str) -> Table:
-    """An empty table whose cells continue on the next line where they are too long."""
     table = Table(box=None)
     for heading in headings:
         table.add_column(heading, overflow="fold")
-    return table
+    for row in rows:
+        table.add_row(*(Text(visible(cell)) for cell in row))
+    Console().print(table)
 
 
 def hold_standard_streams() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from worker.app.build import AGENT, library_of
 from worker.app.state_dir import engines_folder, worker_folder
@@ -19,7 +18,7 @@ from worker.commands.options import (
     ReferenceFolder,
     settings_or_defaults,
 )
-from worker.commands.output import answer, answer_json, wrapping_table
+from worker.commands.output import answer, answer_json, answer_table
 from worker.config.load import LoadedConfig
 from worker.config.paths import models_root
 from worker.engine.install.layout import Runtime
@@ -79,9 +78,7 @@ def list_(
     of each why not. Checked against the nodes of the ComfyUI in use.
     """
     loaded = settings_or_defaults(config, from_environment=from_environment)
-    library = library_of(loaded.data)
-    version, node_classes = _engine_of(loaded, library)
-    library = suited(library, node_classes, version)
+    library, node_classes = _suited(loaded)
     library = library.without(audit_library(library, node_classes))
     library = library.without(files_absent(library, _is_here(loaded)))
     found, assumed = _survey(loaded, library)
@@ -98,9 +95,7 @@ def check(*, config: ConfigFile = None, from_environment: FromEnvironment = Fals
     itself and filled in for every kind of job. Tells all mistakes at once; remarks are no mistakes.
     """
     loaded = settings_or_defaults(config, from_environment=from_environment)
-    library = library_of(loaded.data)
-    version, node_classes = _engine_of(loaded, library)
-    library = suited(library, node_classes, version)
+    library, node_classes = _suited(loaded)
     wrong = everything_wrong(library, node_classes)
     for name, sentences in files_absent(library, _is_here(loaded)).items():
         wrong += [f"{name}/{GRAPH_FILE}:{sentence}" for sentence in sentences]
@@ -120,13 +115,19 @@ def explain_(job: PopFile, *, config: ConfigFile = None, reference: ReferenceFol
     """Which template serves a job, and why each of the others does not."""
     loaded = settings_or_defaults(config)
     request = request_for(read_pop_file(job), _reference_models(loaded, reference))
-    table = wrapping_table("template", "verdict")
+    rows = []
     taken = False
     for verdict in explain(library_of(loaded.data), request):
-        text = "; ".join(verdict.reasons) or ("would serve it too" if taken else "serves it")
+        rows.append((verdict.template, "; ".join(verdict.reasons) or ("would serve it too" if taken else "serves it")))
         taken = taken or verdict.serves
-        table.add_row(verdict.template, text)
-    Console().print(table)
+    answer_table(("template", "verdict"), rows)
+
+
+def _suited(loaded: LoadedConfig) -> tuple[Library, ObjectInfo]:
+    """The templates for the ComfyUI in use, and its node classes."""
+    library = library_of(loaded.data)
+    version, node_classes = _engine_of(loaded, library)
+    return suited(library, node_classes, version), node_classes
 
 
 def _engine_of(loaded: LoadedConfig, library: Library) -> tuple[str, ObjectInfo]:
@@ -219,28 +220,25 @@ def _as_json(library: Library, found: Survey, made: Capabilities, assumed: bool)
 
 
 def _show(library: Library, found: Survey, made: Capabilities, assumed: bool) -> None:
-    console = Console()
-    table = wrapping_table("workflow", "serves", "state")
-    for row in _rows(library):
-        serves = row.get("serves", {})
-        whom = ", ".join(serves.get("workflows") or serves.get("models") or serves.get("families") or [])
-        what = f"adds {row['adds']}" if "adds" in row else f"{whom}: {', '.join(serves['modes'])}" if serves else ""
-        table.add_row(row["name"], what, f"off: {row['off']}" if row["off"] else "on")
-    console.print(table)
-    console.print()
-    table = wrapping_table("kind of job", "can be done")
-    for ability in Ability:
-        table.add_row(ability.value, f"no, {found.reason(ability)}" if found.reason(ability) else "yes")
-    console.print(table)
-    console.print()
+    answer_table(("workflow", "serves", "state"), map(_workflow_row, _rows(library)))
+    answer("")
+    answer_table(
+        ("kind of job", "can be done"),
+        ((each.value, f"no, {found.reason(each)}" if found.reason(each) else "yes") for each in Ability),
+    )
+    answer("")
     if assumed:
-        console.print("No model of the settings is here yet: this is for one of each family.")
-    table = wrapping_table("not offered", "because")
-    for what, reason in made.off:
-        table.add_row(what, reason)
+        answer("No model of the settings is here yet: this is for one of each family.")
     if made.off:
-        console.print(table)
-    console.print(f"Feature level {made.level}, as {made.agent}", highlight=False, soft_wrap=True)
+        answer_table(("not offered", "because"), made.off)
+    answer(f"Feature level {made.level}, as {made.agent}")
+
+
+def _workflow_row(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    serves = row.get("serves", {})
+    whom = ", ".join(serves.get("workflows") or serves.get("models") or serves.get("families") or [])
+    what = f"adds {row['adds']}" if "adds" in row else f"{whom}: {', '.join(serves['modes'])}" if serves else ""
+    return row["name"], what, f"off: {row['off']}" if row["off"] else "on"
 
 
 def _reference_models(loaded: LoadedConfig, reference: Path | None) -> Mapping[str, ModelRecord]:

@@ -10,6 +10,7 @@ from worker.config.schema import FIELDS, SECRETS, BridgeData, nearest
 from worker.config.serving_keys import is_public_horde
 from worker.config.setting import Setting, by_field, unknown
 from worker.errors import ConfigError
+from worker.units import listed
 
 PREFIX = "AIWORKER_"
 PLACE = "environment"
@@ -119,9 +120,8 @@ def unread(environment: Mapping[str, str], written: Mapping[str, Setting]) -> st
     lost = [name for name in sorted(names) if name not in counting]
     if not lost:
         return ""
-    more = f" and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
     return (
-        f"{PLACE}: {', '.join(lost[:MOST_NAMED])}{more}: no effect without -e, which reads the settings from variables "
+        f"{PLACE}: {listed(lost, MOST_NAMED)}: no effect without -e, which reads the settings from variables "
         "in place of the file."
     )
 

@@ -126,6 +126,11 @@ def in_words(value: Any) -> str:
             return str(value)
 
 
+def in_yaml(value: Any) -> str:
+    """A value as it is written in the settings, where it is no list."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _one_line(value: str) -> str:
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
         raise ValueError(

@@ -22,7 +22,7 @@ from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purp
 from worker.models.catalog.reference import Reference
 from worker.models.disk.store import MissingFile, Store
 from worker.models.download.downloader import Download, Downloader, estimate_bytes
-from worker.units import GIB
+from worker.units import GIB, listed
 from worker.workflows.auxiliary_files import AESTHETIC, ANNOTATORS, Has, controlnets, of_feature
 from worker.workflows.families import TRAITS, AuxiliaryFile
 from worker.workflows.types import Family, Feature
@@ -82,8 +82,8 @@ class DownloadPlan:
         names = self.without_room
         if not names:
             return ""
-        listed = ", ".join(names[:MAX_LISTED]) + (f" and {len(names) - MAX_LISTED} more" if names[MAX_LISTED:] else "")
-        return f"The disk has {self.free_bytes / GIB:.1f} GiB free, too little for {listed}. {ROOM_REMEDY}"
+        free = f"The disk has {self.free_bytes / GIB:.1f} GiB free"
+        return f"{free}, too little for {listed(names, MAX_LISTED)}. {ROOM_REMEDY}"
 
 
 def wanted_files(config: BridgeData, families: Iterable[Family], has: Has) -> tuple[AuxiliaryFile, ...]:

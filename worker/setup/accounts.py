@@ -29,37 +29,28 @@ class NameState(str, Enum):
 
 def owner_of(horde_url: str, key: str, *, agent: str) -> UserDetails:
     """The account of a key. Raises HordeError."""
-
-    async def ask() -> UserDetails:
-        async with contextlib.aclosing(HordeClient(horde_url, key, agent=agent, limits=LIMITS)) as horde:
-            return await horde.find_user()
-
-    return _within(ask)
+    return _ask(horde_url, key, agent, HordeClient.find_user)
 
 
 def name_state(horde_url: str, key: str, name: str, *, agent: str) -> NameState:
     """Whose the name is. Raises HordeRefused where another account has it, and HordeError."""
-
-    async def ask() -> NameState:
-        async with contextlib.aclosing(HordeClient(horde_url, key, agent=agent, limits=LIMITS)) as horde:
-            account = await check_account(horde, name)
-            return NameState.FREE if account.worker is None else NameState.YOURS
-
     try:
-        return _within(ask)
+        account = _ask(horde_url, key, agent, lambda horde: check_account(horde, name))
     except HordeRefused as error:
         if "another account" not in error.message:
             raise
         raise HordeRefused(
             f"The name {name!r} is taken: another account has it.", remedy="Choose another name."
         ) from error
+    return NameState.FREE if account.worker is None else NameState.YOURS
 
 
-def _within(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+def _ask(horde_url: str, key: str, agent: str, what: Callable[[HordeClient], Awaitable[Answer]]) -> Answer:
     async def limited() -> Answer:
-        try:
-            return await asyncio.wait_for(ask(), WAIT_S)
-        except asyncio.TimeoutError:
-            raise HordeUnreachable(f"The Horde did not answer within {WAIT_S:.0f} s.") from None
+        async with contextlib.aclosing(HordeClient(horde_url, key, agent=agent, limits=LIMITS)) as horde:
+            try:
+                return await asyncio.wait_for(what(horde), WAIT_S)
+            except asyncio.TimeoutError:
+                raise HordeUnreachable(f"The Horde did not answer within {WAIT_S:.0f} s.") from None
 
     return asyncio.run(limited())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from worker.config.active_hours import read_hours
-from worker.config.key_types import ANONYMOUS_KEY, API_KEY_LENGTH
+from worker.config.key_types import ANONYMOUS_KEY, API_KEY_LENGTH, in_yaml
 from worker.config.schema import GROUPS, BridgeData
 from worker.config.serving_keys import DEFAULT_NAME
 from worker.setup.card import CardFacts, MachineFacts
@@ -215,15 +215,11 @@ def _about_card(situation: Situation, answers: Answers) -> str:
     found = tier(situation, answers)
     speed = "" if found.speed in (Speed.NO_CARD, Speed.USUAL) else f", {found.speed.value}"
     changes = ", ".join(
-        f"{key} {_shown(value)}"
+        f"{key} {in_yaml(value)}"
         for key, value in found.settings.items()
         if value != getattr(situation.before, key) or key == "max_power"
     )
     return f"This machine ({found.title}{speed}) would begin with: {changes}."
-
-
-def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _default_disk(situation: Situation, answers: Answers) -> int:
@@ -352,7 +348,7 @@ def summary(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         elif isinstance(value, (list, tuple)):
             shown = ", ".join(map(str, value))
         else:
-            shown = _shown(value)
+            shown = in_yaml(value)
         rows.append((name, shown))
     order = {name: number for number, name in enumerate(name for group in GROUPS for name in group.model_fields)}
     return sorted(rows, key=lambda row: order.get(row[0], len(order)))

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from worker.errors import ConfigError, HostUnreachable
+from worker.units import listed
 from worker.update.releases import Offer, is_trial, version_key
 from worker.update.switch import SwitchFailed, git
 
@@ -52,9 +53,8 @@ def refuse_changes(root: Path, offer: Offer) -> str:
     except SwitchFailed as error:
         raise ConfigError(str(error)) from error
     if changed:
-        more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         raise ConfigError(
-            f"You have changed {', '.join(changed[:_SHOWN])}{more}, which the update would touch.",
+            f"You have changed {listed(changed, _SHOWN)}, which the update would touch.",
             remedy="Keep the changes with `git stash` (and `git stash pop` afterwards), or commit them to a branch.",
         )
     if behind != "0":

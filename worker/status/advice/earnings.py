@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from worker.config.key_types import in_yaml
 from worker.config.schema import PIXELS_PER_POWER, BridgeData
 from worker.horde.arrivals import Rate
 from worker.horde.demand import ModelNeed
@@ -118,7 +119,7 @@ def _switches(facts: Facts) -> Sequence[AdviceView]:
             AdviceView(
                 topic=reason,
                 key=switch.key,
-                value=_written(value),
+                value=in_yaml(value),
                 sentence=f"{_count(rate.per_hour)} jobs an hour {switch.asks}, and this worker does not take them.",
                 remedy=_remedy(switch, value, facts.config),
                 jobs_per_hour=jobs,
@@ -133,7 +134,7 @@ def _remedy(switch: Switch, value: Any, config: BridgeData) -> str:
     if value == ():
         return "Remove words from blacklist."
     first = f"`{switch.needs}: true` and " if switch.needs and not getattr(config, switch.needs) else ""
-    return f"Set {first}`{switch.key}: {_written(value)}`."
+    return f"Set {first}`{switch.key}: {in_yaml(value)}`."
 
 
 def _fits(facts: Facts, power: int) -> bool:
@@ -195,7 +196,3 @@ def _basis(facts: Facts) -> str:
 
 def _count(number: float) -> str:
     return "Less than one of the" if number < 1 else f"{number:.0f}"
-
-
-def _written(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
