@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.complete_runtime import make_runtime
 from worker import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -253,14 +254,12 @@ def test_the_launcher_finishes_what_was_killed_and_gives_up_what_does_not_serve(
     before = owners(installed)
     assert command(installed, "update", "--yes").returncode == 0
     assert version(installed) == NEWER
-    runtime = installed / "runtime" / "worker" / "bin"
-    runtime.mkdir(parents=True)
-    (runtime / "python").symlink_to(sys.executable)
+    runtime = make_runtime(installed / "runtime", installed)
     for _ in range(4):
         subprocess.run(
             ["bash", str(installed / "horde-bridge.sh"), "run", "--config", "none.yaml"],
             cwd=installed, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=120,
-            env={**os.environ, "AIWORKER_RUNTIME_DIR": str(installed / "runtime"), "PATH": "/usr/bin:/bin"},
+            env={**os.environ, "AIWORKER_RUNTIME_DIR": str(runtime), "PATH": "/usr/bin:/bin"},
         )  # fmt: skip
     assert version(installed) == __version__
     assert owners(installed) == before

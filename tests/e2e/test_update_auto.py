@@ -4,10 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
-import site
 import subprocess
-import sys
-import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,17 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.e2e.complete_runtime import make_runtime
 from tests.e2e.conftest import MODEL, Owner
 from tests.e2e.test_update import NEWER, Forge, archive_of, fill, forge, pristine, run_git, version  # noqa: F401
 from worker import __version__
-from worker.demo.engine import FOLDER as SCRIPTED_ENGINE
 from worker.demo.horde.records import Baseline, ModelFacts, Outcome
 from worker.demo.horde.server import serve_in_thread
 from worker.demo.horde.state import EmbeddedHorde
-from worker.engine.install.layout import Runtime
-from worker.engine.install.machine import Accelerator
-from worker.engine.install.plan import ingredients
-from worker.engine.install.record import Choices, PartRecord, Record
 from worker.update.switch import read_journal
 
 pytestmark = pytest.mark.e2e
@@ -45,27 +38,6 @@ build.safety_settings = lambda *_, home, **__: scripted_safety(home / "safety")
 UpdateWatch.__init__.__kwdefaults__.update(first_s=1.0, period_s=1.0)
 """
 BROKEN = b"import nothing_of_this_name\n"
-
-
-def make_runtime(folder: Path, root: Path) -> Path:
-    """A runtime that the set-up calls complete: an environment with this one's packages and the code of `root`."""
-    builder = venv.EnvBuilder(symlinks=os.name != "nt")
-    builder.create(folder / "worker")
-    [packages] = (folder / "worker").glob("lib/python*/site-packages")
-    paths = [str(root), *site.getsitepackages()]
-    only = "'worker.cli' in sys.orig_argv and sys.orig_argv[-1] != '--help'"
-    start = f"import sys; exec('import on_start' if {only} else '')"
-    (packages / "fixture.pth").write_text("\n".join([*paths, start]) + "\n")
-    (packages / "on_start.py").write_text(ON_START)
-    choices = Choices(comfyui=str(SCRIPTED_ENGINE), comfyui_python=sys.executable)
-    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    record = Record(choices=choices, accelerator=Accelerator.CPU, python=sys.executable, python_version=python)
-    runtime = Runtime.of(root, folder, record)
-    wanted = ingredients(runtime, choices, Accelerator.CPU, python)
-    for part, made_from in wanted.items():
-        record = record.with_part(part, PartRecord(ready=True, made_from=made_from))
-    record.save(runtime.state)
-    return folder
 
 
 class Unattended(Owner):
@@ -147,7 +119,7 @@ def test_a_running_worker_takes_a_newer_version_unattended_and_the_old_one_again
     unattended, place, tmp_path, cli
 ):
     folder, give_out, source = place
-    runtime = make_runtime(tmp_path / "runtime", folder)
+    runtime = make_runtime(tmp_path / "runtime", folder, ON_START)
     unattended.launch(folder, runtime, update_source=source)
     unattended.serves()
     give_out(cli)
