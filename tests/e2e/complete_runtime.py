@@ -30,7 +30,7 @@ def make_runtime(folder: Path, root: Path, on_start: str = "") -> Path:
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     record = Record(choices=choices, accelerator=Accelerator.CPU, python=sys.executable, python_version=python)
     runtime = Runtime.of(root, folder, record)
-    wanted = ingredients(runtime, choices, Accelerator.CPU, python)
+    wanted = ingredients(runtime, record)
     for part, made_from in wanted.items():
         record = record.with_part(part, PartRecord(ready=True, made_from=made_from))
     record.save(runtime.state)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.engine.install import command, environments, tree
+from worker.engine.install import command, environments
 from worker.engine.install.builds import TORCH, VENDOR_INDEX, Index
 from worker.engine.install.command import (
     choose,
@@ -47,7 +47,7 @@ class Machine:
 
     def with_environment(self, environ):
         self.indexes.append(environ.get("UV_DEFAULT_INDEX"))
-        return Shell(Screen(), self.folder, self.folder)
+        return Shell(Screen(), self.folder)
 
     def run(self, command, *, log, remedy="", allowed=(0,)):
         words = [str(word) for word in command]
@@ -98,8 +98,7 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setattr(command.signal, "signal", lambda *_: None)
     monkeypatch.setattr(command, "detect_card", lambda _host: machine.card)
     monkeypatch.setattr(environments, "probe_index", lambda *_: machine.index)
-    for module in (environments, tree):
-        monkeypatch.setattr(module, "free_bytes", lambda _folder: machine.free)
+    monkeypatch.setattr("worker.engine.install.machine.free_bytes", lambda _folder: machine.free)
     monkeypatch.setattr(environments.uv, "ensure", lambda *_: Path("uv"))
     # The machine's methods have no use for the Shell that they are bound to here.
     for method in ("with_environment", "run"):

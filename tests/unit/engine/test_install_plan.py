@@ -128,8 +128,8 @@ def complete(tmp_path, monkeypatch):
         python.touch()
     runtime.comfyui.mkdir()
     (runtime.comfyui / "main.py").touch()
-    wanted = ingredients(runtime, record.choices, record.accelerator, "3.11")
-    found = look(runtime, record.choices, "3.11")
+    wanted = ingredients(runtime, record)
+    found = look(runtime, record)
     record = replace(
         record, parts={part: PartRecord(True, wanted[part], tuple(sorted(found[part].packages))) for part in Part}
     )
@@ -166,7 +166,7 @@ def test_check_sees_a_dangling_interpreter(complete):
 
 def test_a_moved_runtime_gets_new_environments_and_keeps_its_tree(complete, tmp_path):
     moved = complete.folder.rename(tmp_path / "elsewhere")
-    steps = plan_for(tmp_path, moved, Record.load(moved / "state.json"), Choices())
+    steps = plan_for(tmp_path, moved, Record.load(moved / "state.json"))
     assert [step.part for step in steps] == [Part.WORKER, Part.ENGINE]
 
 
@@ -179,7 +179,7 @@ def test_an_owners_comfyui_and_python_are_used_where_they_are(complete, tmp_path
     record.save(complete.state)
     runtime = Runtime.locate(tmp_path, {})
     assert (runtime.comfyui, runtime.engine_python) == (own, own / "python")
-    assert [step.part for step in plan_for(tmp_path, complete.folder, record, record.choices)] == [
+    assert [step.part for step in plan_for(tmp_path, complete.folder, record)] == [
         Part.COMFYUI,
         Part.ENGINE,
     ]
@@ -188,10 +188,11 @@ def test_an_owners_comfyui_and_python_are_used_where_they_are(complete, tmp_path
 def test_an_update_of_an_owners_comfyui_updates_the_engines_packages(complete, tmp_path):
     own = tmp_path / "own"
     own.mkdir()
-    runtime = Runtime.of(tmp_path, complete.folder, Record(choices=Choices(comfyui=str(own))))
-    before = ingredients(runtime, Choices(comfyui=str(own)), None, "3.11")[Part.ENGINE]
+    record = Record(choices=Choices(comfyui=str(own)), python_version="3.11")
+    runtime = Runtime.of(tmp_path, complete.folder, record)
+    before = ingredients(runtime, record)[Part.ENGINE]
     (own / "requirements.txt").write_text("torch\nnumpy\n")
-    after = ingredients(runtime, Choices(comfyui=str(own)), None, "3.11")[Part.ENGINE]
+    after = ingredients(runtime, record)[Part.ENGINE]
     assert {name for name in after if after[name] != before[name]} == {"requirements"}
 
 

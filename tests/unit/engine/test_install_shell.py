@@ -38,7 +38,7 @@ def screen():
 
 @pytest.fixture
 def shell(tmp_path, screen):
-    return Shell(screen, tmp_path / "logs", tmp_path / "scratch")
+    return Shell(screen, tmp_path)
 
 
 def shown(shell: Shell) -> str:
@@ -143,7 +143,7 @@ def test_a_command_that_hangs_is_ended(shell, monkeypatch):
 
 def test_settings_that_lead_python_astray_do_not_reach_a_child(tmp_path, screen):
     environ = {**os.environ, "PYTHONPATH": "/foreign", "VIRTUAL_ENV": "/foreign", "KEPT": "yes"}
-    shell = Shell(screen, tmp_path / "logs", tmp_path / "scratch", environ=environ)
+    shell = Shell(screen, tmp_path, environ=environ)
     code = """
         import os, tempfile
         print(os.environ.get("PYTHONPATH"), os.environ.get("VIRTUAL_ENV"), os.environ["KEPT"])
@@ -175,7 +175,7 @@ SET_UP = """
         print("locked", flush=True)
         pid = str(folder / "pid")
         code = f"import os, pathlib, time; pathlib.Path({pid!r}).write_text(str(os.getpid())); time.sleep(60)"
-        shell = Shell(screen, folder, folder / "scratch", lock)
+        shell = Shell(screen, folder, lock)
         shell.run([sys.executable, "-c", code], log="engine")
 """
 

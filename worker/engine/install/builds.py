@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from worker.engine.install.machine import Accelerator, Card
+from worker.engine.install.machine import Accelerator, Card, python_numbers
 from worker.errors import RuntimeMissing
 
 TORCH = "2.14.1"
@@ -95,8 +95,7 @@ class Target:
 
     @classmethod
     def here(cls, python_version: str) -> "Target":
-        major, minor = python_version.split(".")
-        return cls(platform.system(), platform.machine(), (int(major), int(minor)))
+        return cls(platform.system(), platform.machine(), python_numbers(python_version))
 
 
 def torch_requirements(accelerator: Accelerator) -> tuple[str, ...]:

@@ -8,8 +8,7 @@ import shutil
 from pathlib import Path
 
 from worker.engine.install import uv
-from worker.engine.install.environments import LOCK_FILE
-from worker.engine.install.layout import Runtime
+from worker.engine.install.layout import LOCK_FILE, Runtime
 from worker.engine.install.locks import normal
 from worker.engine.install.plan import COMFYUI
 from worker.engine.install.shell import Screen, Shell
@@ -23,13 +22,12 @@ PACKAGES = ("lib/python*/site-packages", "Lib/site-packages")
 WHEELS = ("wheels-v*/pypi/*", "wheels-v*/index/*/*")
 
 
-def thin_out(runtime: Path, shell: Shell) -> None:
+def thin_out(shell: Shell) -> None:
     """Forget what no environment holds, and what an earlier uv left. A cache of the owner's own is not touched, and
     nothing that goes wrong here is a reason to stop: the set-up is complete.
     """
-    folder = runtime / "cache"
-    environment = uv.environment(runtime, shell.environ)
-    if Path(environment["UV_CACHE_DIR"]) != folder or not folder.is_dir():
+    runtime, folder = shell.folder, shell.folder / "cache"
+    if Path(uv.environment(runtime, shell.environ)["UV_CACHE_DIR"]) != folder or not folder.is_dir():
         return
     held = installed(runtime)
     if not held:
@@ -44,8 +42,7 @@ def thin_out(runtime: Path, shell: Shell) -> None:
         for each in old:
             shutil.rmtree(each, ignore_errors=True)
         if forgotten or old:
-            command = [str(uv.ensure(shell, runtime)), "cache", "prune"]
-            shell.with_environment(environment).run(command, log="uv")
+            uv.run(shell, "cache", "prune", log="uv")
     except (OSError, RuntimeMissing) as error:
         shell.screen.say(f"NOTE: {folder} could not be thinned out, which costs disk alone: {error}")
 
@@ -57,7 +54,7 @@ def thin_out_after_removal(runtime: Runtime, screen: Screen) -> None:
         return
     with path.open("r+b") as file:
         if lock(file.fileno()):
-            thin_out(runtime.folder, Shell(screen, runtime.logs, runtime.scratch, file.fileno()))
+            thin_out(Shell(screen, runtime.folder, file.fileno()))
 
 
 def installed(runtime: Path) -> set[tuple[str, str]]:

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -16,8 +15,9 @@ from typing import NoReturn
 from worker.engine.install import uv
 from worker.engine.install.builds import DIRECTML_PYTHON_MAX
 from worker.engine.install.cache import thin_out
-from worker.engine.install.environments import LOCK_FILE, Builder
+from worker.engine.install.environments import Builder
 from worker.engine.install.layout import (
+    LOCK_FILE,
     ROOT,
     STATE_FILE,
     Runtime,
@@ -25,13 +25,21 @@ from worker.engine.install.layout import (
     environment_python,
     runtime_folder,
 )
-from worker.engine.install.machine import Accelerator, Card, Host, Interpreter, detect_card, why_not_running
+from worker.engine.install.machine import (
+    Accelerator,
+    Card,
+    Host,
+    Interpreter,
+    detect_card,
+    python_numbers,
+    why_not_running,
+)
 from worker.engine.install.places import concerns_here
-from worker.engine.install.plan import Step, ingredients, plan_for
-from worker.engine.install.record import Choices, Part, PartRecord, Record
+from worker.engine.install.plan import Step, plan_for
+from worker.engine.install.record import Choices, Part, Record
 from worker.engine.install.remedies import remedy_of_error
-from worker.engine.install.shell import Screen, Shell, exclusive
-from worker.engine.install.steps import InstallContext
+from worker.engine.install.shell import Screen, Shell, the_only_set_up
+from worker.engine.install.steps import carry_out
 from worker.engine.install.verify import differences
 from worker.engine.launch import kill_with_parent
 from worker.errors import ConfigError, RuntimeMissing
@@ -134,7 +142,7 @@ def choose_interpreter(
     """
     if environ.get("PYTHON") or not record.python or not record.python_version or why_not_running(Path(record.python)):
         return current
-    if accelerator is Accelerator.DIRECTML and version_of(record.python_version) > DIRECTML_PYTHON_MAX:
+    if accelerator is Accelerator.DIRECTML and python_numbers(record.python_version) > DIRECTML_PYTHON_MAX:
         return current
     return Interpreter(Path(record.python), record.python_version)
 
@@ -196,8 +204,8 @@ def _end(number: int, _frame: FrameType | None) -> NoReturn:
 
 def _check(folder: Path, options: argparse.Namespace) -> int:
     record = Record.load(folder / STATE_FILE)
-    steps = plan_for(ROOT, folder, record, choose(options, record.choices))
-    missing = [f"{step.part.value}: {step.reason}" for step in steps]
+    record = dataclasses.replace(record, choices=choose(options, record.choices))
+    missing = list(map(str, plan_for(ROOT, folder, record)))
     if options.json:
         _print({"complete": not missing, "missing": missing})
     else:
@@ -207,17 +215,11 @@ def _check(folder: Path, options: argparse.Namespace) -> int:
 
 def _collect(folder: Path, wheels: Path, screen: Screen) -> int:
     refuse_foreign(folder)
-    with exclusive(folder / LOCK_FILE, screen) as lock:
-        record = Record.load(folder / STATE_FILE)
-        interpreter = choose_interpreter(record, Interpreter.current(), os.environ)
+    with the_only_set_up(folder, screen) as shell:
+        interpreter = choose_interpreter(Record.load(folder / STATE_FILE), Interpreter.current(), os.environ)
         refuse_python(interpreter.version)
-        runtime = Runtime.of(ROOT, folder, record)
-        shell = Shell(screen, runtime.logs, runtime.scratch, lock)
         screen.say(f"Downloading all packages for Python {interpreter.version} on this system to {wheels}.")
-        try:
-            Builder(shell, folder, interpreter, Card(Accelerator.CPU, "any")).collect(wheels)
-        finally:
-            shutil.rmtree(runtime.scratch, ignore_errors=True)
+        Builder(shell, interpreter, Card(Accelerator.CPU, "any")).collect(wheels)
     screen.say(f"Carry {wheels} over, and there: AIWORKER_WHEELS=/path/to/{wheels.name} ./update-runtime.sh")
     return 0
 
@@ -225,54 +227,42 @@ def _collect(folder: Path, wheels: Path, screen: Screen) -> int:
 def _set_up(folder: Path, options: argparse.Namespace, screen: Screen) -> int:
     began = time.monotonic()
     refuse_foreign(folder)
-    with exclusive(folder / LOCK_FILE, screen) as lock:
+    with the_only_set_up(folder, screen) as shell:
         before = Record.load(folder / STATE_FILE)
         choices = choose(options, before.choices)
         interpreter = choose_interpreter(before, Interpreter.current(), os.environ, choices.accelerator)
         refuse_python(interpreter.version)
         found = detect_card(Host())
-        accelerator = decide_accelerator(choices.accelerator, before.accelerator, found)
         record = dataclasses.replace(
             before,
             choices=choices,
-            accelerator=accelerator,
+            accelerator=decide_accelerator(choices.accelerator, before.accelerator, found),
             python=str(interpreter.executable),
             python_version=interpreter.version,
         )
         runtime = Runtime.of(ROOT, folder, record)
         if options.repair:
-            record = _without_damaged(runtime, record, Shell(screen, runtime.logs, runtime.scratch, lock))
-        steps = _with_broken(plan_for(ROOT, folder, record, choices), runtime, record)
+            record = _without_damaged(runtime, record, shell)
+        steps = _with_broken(plan_for(ROOT, folder, record), runtime, record)
         if steps and is_in_use(runtime.users):
-            why = "; ".join(f"{step.part.value}: {step.reason}" for step in steps)
+            why = "; ".join(map(str, steps))
             raise RuntimeInUse(
                 f"A worker runs with what would be replaced ({why}).",
                 remedy="End it first (horde-bridge finish); the next start sets up what is new."
                 + (" Better give each folder a runtime of its own." if "project folder" in why else ""),
             )
-        # What is known of a card serves only if torch is installed for it.
-        card = found if accelerator is found.accelerator else Card(accelerator, "chosen earlier or by option")
-        for concern in (*concerns_here(folder), *uv.concerns(folder, os.environ)) if steps else ():
-            screen.say(f"NOTE: {concern}")
         if steps:
-            screen.say(f"Setting up {folder} for {accelerator.value} ({card.found}), Python {interpreter.version}.")
-        builder = Builder(
-            Shell(screen, runtime.logs, runtime.scratch, lock),
-            folder,
-            interpreter,
-            card,
-            asked_for=choices.accelerator is not None,
-            torch_index=choices.torch_index,
-        )
-        context = InstallContext(runtime, choices, builder)
-        try:
+            builder = Builder.of(shell, interpreter, record, found)
+            for concern in (*concerns_here(folder), *uv.concerns(folder, os.environ)):
+                screen.say(f"NOTE: {concern}")
+            card = builder.card
+            screen.say(
+                f"Setting up {folder} for {card.accelerator.value} ({card.found}), Python {interpreter.version}."
+            )
             for number, step in enumerate(steps, 1):
                 screen.say(f"[{number}/{len(steps)}] {TITLES[step.part]}: {step.reason}")
-                record = _carry_out(context, step, record)
-            if steps:
-                thin_out(folder, builder.shell)
-        finally:
-            shutil.rmtree(runtime.scratch, ignore_errors=True)
+                record = carry_out(step, runtime, builder, record)
+            thin_out(shell)
         if record != before:
             record.save(runtime.state)
     _finish(runtime, steps, time.monotonic() - began, screen, as_json=options.json)
@@ -300,9 +290,7 @@ def _without_damaged(runtime: Runtime, record: Record, shell: Shell) -> Record:
         return record
     # The cache shares its files with the environments.
     names = sorted({difference.package.partition(" ")[0] for difference in found})
-    environment = uv.environment(runtime.folder, shell.environ)
-    command = [str(uv.ensure(shell, runtime.folder)), "cache", "clean", *names]
-    shell.with_environment(environment).run(command, log="uv")
+    uv.run(shell, "cache", "clean", *names, log="uv")
     damaged = {difference.part for difference in found}
     kept = {part: made for part, made in record.parts.items() if part not in damaged}
     return dataclasses.replace(record, parts=kept)
@@ -328,35 +316,13 @@ def refuse_name(folder: Path) -> None:
         ) from error
 
 
-def version_of(text: str) -> tuple[int, int]:
-    """3.11 as (3, 11)."""
-    major, minor = (int(number) for number in text.split("."))
-    return major, minor
-
-
 def refuse_python(version: str) -> None:
     """Raises RuntimeMissing for a Python that torch or ComfyUI's packages have no builds for."""
-    if not PYTHON_OLDEST <= version_of(version) <= PYTHON_NEWEST:
+    if not PYTHON_OLDEST <= python_numbers(version) <= PYTHON_NEWEST:
         raise RuntimeMissing(
             f"This is Python {version}; the worker needs Python 3.10 to 3.13.",
             remedy="Install one of them and run update-runtime again, with PYTHON set to it if need be.",
         )
-
-
-def _carry_out(context: InstallContext, step: Step, record: Record) -> Record:
-    began = time.monotonic()
-    accelerator, version = context.builder.card.accelerator, context.builder.interpreter.version
-    made_from = ingredients(context.runtime, context.choices, accelerator, version)[step.part]
-    context.make(
-        step,
-        begin=lambda: record.with_part(step.part, PartRecord(ready=False, made_from=made_from)).save(
-            context.runtime.state
-        ),
-    )
-    record = record.with_part(step.part, PartRecord(True, made_from, context.packages(step.part)))
-    record.save(context.runtime.state)
-    context.builder.shell.screen.say(f"      done in {time.monotonic() - began:.0f} s")
-    return record
 
 
 def _finish(runtime: Runtime, steps: Sequence[Step], seconds: float, screen: Screen, *, as_json: bool) -> None:

@@ -20,15 +20,14 @@ from worker.engine.install.builds import (
     probe_index,
     torch_requirements,
 )
-from worker.engine.install.layout import LOCKS, ROOT, STATE_FILE, Runtime, environment_python, packages_folder
+from worker.engine.install.layout import LOCKS, ROOT, Runtime, environment_python, packages_folder
 from worker.engine.install.locks import Pin, read_lock
-from worker.engine.install.machine import Accelerator, Card, Host, Interpreter, detect_card, free_bytes
+from worker.engine.install.machine import Accelerator, Card, Host, Interpreter, detect_card, require_room
 from worker.engine.install.plan import COMFYUI, ENGINE_LOCKS, worker_lock
 from worker.engine.install.record import Record
-from worker.engine.install.shell import Screen, Shell, exclusive
+from worker.engine.install.shell import Screen, Shell, the_only_set_up
 from worker.errors import RuntimeMissing
 
-LOCK_FILE = ".lock"
 #: Leads from the worker's environment to the code of this folder.
 PATH_FILE = "horde-bridge.pth"
 #: The worker's environment with what the tests need, with room to spare.
@@ -66,27 +65,15 @@ def make_engine_environment(tree: Path, folder: Path, *, screen: Screen | None =
     set-ups. Raises RuntimeMissing.
     """
     runtime = Runtime.locate()
-    screen = screen or Screen()
-    with exclusive(runtime.folder / LOCK_FILE, screen) as lock:
-        record = Record.load(runtime.folder / STATE_FILE)
-        found = detect_card(Host())
-        card = found if record.accelerator in {None, found.accelerator} else Card(record.accelerator, "chosen earlier")
+    with the_only_set_up(runtime.folder, screen or Screen()) as shell:
+        record = Record.load(runtime.state)
         interpreter = Interpreter.current()
         if record.python and record.python_version and Path(record.python).exists():
             interpreter = Interpreter(Path(record.python), record.python_version)
-        builder = Builder(
-            Shell(screen, runtime.logs, runtime.scratch, lock),
-            runtime.folder,
-            interpreter,
-            card,
-            asked_for=record.choices.accelerator is not None,
-            torch_index=record.choices.torch_index,
+        pinned = runtime.folder / "comfyui"
+        Builder.of(shell, interpreter, record, detect_card(Host())).engine(
+            folder, None if same_requirements(tree, pinned) else tree / "requirements.txt"
         )
-        try:
-            pinned = runtime.folder / "comfyui"
-            builder.engine(folder, None if same_requirements(tree, pinned) else tree / "requirements.txt")
-        finally:
-            shutil.rmtree(runtime.scratch, ignore_errors=True)
     return environment_python(folder)
 
 
@@ -108,16 +95,24 @@ class Builder:
     """Makes environments of one Python for one card. `asked_for`: the owner named the accelerator."""
 
     shell: Shell
-    runtime: Path
     interpreter: Interpreter
     card: Card
     asked_for: bool = False
     torch_index: str | None = None
 
+    @classmethod
+    def of(cls, shell: Shell, interpreter: Interpreter, record: Record, found: Card) -> "Builder":
+        """For what the record names. What is known of the card that was found serves only if torch is for it."""
+        card = found
+        if record.accelerator not in {None, found.accelerator}:
+            card = Card(record.accelerator, "chosen earlier or by option")
+        choices = record.choices
+        return cls(shell, interpreter, card, choices.accelerator is not None, choices.torch_index)
+
     def worker(self, folder: Path, *, dev: bool, begin: Callable[[], None] = _nothing) -> None:
         """The worker's environment, from its lock alone. `begin` is called before what stands there is touched."""
-        self._room("worker's packages need", WORKER_DISK_BYTES)
-        uv.ensure(self.shell, self.runtime)
+        require_room("The worker's packages need", WORKER_DISK_BYTES, self.shell.folder)
+        uv.ensure(self.shell)
         begin()
         python = self._environment(folder, log="worker")
         self._sync(python, [worker_lock(dev=dev)], log="worker")
@@ -133,8 +128,8 @@ class Builder:
         source = self._torch_source()
         if source.notice:
             self.shell.screen.say(f"      {source.notice}")
-        self._room("engine needs", source.disk_bytes)
-        uv.ensure(self.shell, self.runtime)
+        require_room("The engine needs", source.disk_bytes, self.shell.folder)
+        uv.ensure(self.shell)
         begin()
         python = self._environment(folder, log="engine")
         if self._torch_is_locked(source) and requirements is None:
@@ -145,7 +140,7 @@ class Builder:
 
     def _torch_is_locked(self, source: TorchSource) -> bool:
         """Whether it is the default index's build, whose hashes are known, and not one in the owner's only folders."""
-        environ = uv.environment(self.runtime, self.shell.environ)
+        environ = self._environ()
         another = uv.is_on(environ, "UV_NO_INDEX") and any(
             next(folder.glob(f"torch-{TORCH}+*.whl"), None) for folder in uv_settings.local_folders(environ)
         )
@@ -173,14 +168,13 @@ class Builder:
         self._install(python, "--no-deps", "--require-hashes", *own, log="engine")
 
     def _torch_source(self) -> TorchSource:
-        target = Target.here(self.interpreter.version)
-        environ = uv.environment(self.runtime, self.shell.environ)
+        environ = self._environ()
         if uv.is_on(environ, "UV_NO_INDEX"):
             # Whatever build is in the owner's folders.
             return TorchSource(torch_requirements(self.card.accelerator), None, 0)
         return choose_source(
             self.card,
-            target,
+            Target.here(self.interpreter.version),
             asked_for=self.asked_for,
             index=self.torch_index,
             probe=lambda url, target: probe_index(url, target, environ),
@@ -208,8 +202,7 @@ class Builder:
 
     def _uv(self, *words: str, log: str, remedy: str = "", index: str | None = None) -> None:
         """Run uv. An index is no argument, which every user of the machine sees: the URL may contain a password."""
-        program = uv.ensure(self.shell, self.runtime)
-        environment = uv.environment(self.runtime, self.shell.environ)
+        environment = self._environ()
         if index:
             # It alone says which build of torch this is: with the best of all indexes an owner's one for another card
             # would win.
@@ -222,8 +215,11 @@ class Builder:
             environment["UV_INDEX_STRATEGY"] = BEST_MATCH
         if uv.is_on(environment, "UV_NO_INDEX") and words[0] == "pip":
             words = (*words, "--no-index")  # uv has no variable for it
-        command = [str(program), "--directory", str(self.runtime), *words]
-        self.shell.with_environment(environment).run(command, log=log, remedy=remedy)
+        directory = ("--directory", str(self.shell.folder))
+        uv.run(self.shell, *directory, *words, log=log, remedy=remedy, environ=environment)
+
+    def _environ(self) -> dict[str, str]:
+        return uv.environment(self.shell.folder, self.shell.environ)
 
     def fetch(self, pin: Pin, folder: Path, *, log: str) -> None:
         """Unpack one wheel into `folder`, copied, by version and hash."""
@@ -239,7 +235,7 @@ class Builder:
 
         uv keeps no files of its own, so pip does it, from an environment that goes with the scratch folder.
         """
-        self._room("wheels need", WHEELS_DISK_BYTES, folder)
+        require_room("The wheels need", WHEELS_DISK_BYTES, folder)
         folder.mkdir(parents=True, exist_ok=True)
         pip, more = self.shell.scratch / "pip.txt", self.shell.scratch / "more.txt"
         pip.parent.mkdir(parents=True, exist_ok=True)
@@ -248,7 +244,7 @@ class Builder:
         more.write_text(uv_itself.line + COMFYUI.line, "utf-8")
         python = self._environment(self.shell.scratch / "pip", log="wheels")
         self._sync(python, [pip], log="wheels")
-        shell = self.shell.with_environment(pip_settings.for_pip(uv.environment(self.runtime, self.shell.environ)))
+        shell = self.shell.with_environment(pip_settings.for_pip(self._environ()))
         options = ("--require-hashes", "--no-deps", "--only-binary", ":all:", "--progress-bar", "off")
         for number, lock in enumerate((more, worker_lock(dev=False), *(LOCKS / name for name in ENGINE_LOCKS)), 1):
             shell.screen.say(f"      {number} of {len(ENGINE_LOCKS) + 2}: {lock.name}")
@@ -270,13 +266,4 @@ class Builder:
             self.shell.screen.say(
                 f"      torch is installed but finds no {self.card.accelerator.value} device now: check the driver "
                 "(nvidia-smi, rocminfo) and, in a container, that the card is passed in."
-            )
-
-    def _room(self, what: str, needed: int, folder: Path | None = None) -> None:
-        folder = folder or self.runtime
-        free = free_bytes(folder)
-        if free < needed:
-            raise RuntimeMissing(
-                f"The {what} {needed / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free.",
-                remedy="Make room, or set AIWORKER_RUNTIME_DIR to a folder on another disk.",
             )

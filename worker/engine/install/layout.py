@@ -13,6 +13,8 @@ from worker.owner_path import owner_path
 #: The repository, or the folder of packages that `worker` is installed in.
 ROOT = Path(__file__).resolve().parents[3]
 STATE_FILE = "state.json"
+#: Held by the set-up that is at work.
+LOCK_FILE = ".lock"
 LOCKS = Path(__file__).resolve().parents[1] / "lock"
 
 
@@ -86,15 +88,6 @@ class Runtime:
         return self.folder / STATE_FILE
 
     @property
-    def logs(self) -> Path:
-        return self.folder / "logs"
-
-    @property
     def users(self) -> Path:
         """Where workers that run with these environments say so."""
         return self.folder / "running"
-
-    @property
-    def scratch(self) -> Path:
-        """Downloads and half-made things of the run that holds the lock; removed at its end."""
-        return self.folder / "scratch"

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from worker.errors import RuntimeMissing
+
 #: nvidia-smi needs seconds when no process keeps the driver awake; a broken driver makes it hang.
 PROBE_TIMEOUT_S = 15.0
 #: NVIDIA's tool in WSL, which is not in the PATH of ssh, sudo or a service.
@@ -172,6 +174,22 @@ def why_not_running(python: Path) -> str:
         return f"no end within {PROBE_TIMEOUT_S:.0f} s"
     words = done.stderr.decode("utf-8", errors="replace").strip().splitlines() or [f"exit {done.returncode}"]
     return words[-1] if done.returncode else ""
+
+
+def python_numbers(version: str) -> tuple[int, int]:
+    """3.11 as (3, 11)."""
+    major, minor = (int(number) for number in version.split("."))
+    return major, minor
+
+
+def require_room(what: str, needed: int, folder: Path) -> None:
+    """Raises RuntimeMissing where less than `needed` bytes are free. `what` begins the sentence, up to its verb."""
+    free = free_bytes(folder)
+    if free < needed:
+        raise RuntimeMissing(
+            f"{what} {needed / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free.",
+            remedy="Make room, or set AIWORKER_RUNTIME_DIR to a folder on another disk.",
+        )
 
 
 def free_bytes(folder: Path) -> int:

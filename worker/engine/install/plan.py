@@ -22,8 +22,7 @@ from worker.engine.install.layout import (
     runtime_folder,
 )
 from worker.engine.install.locks import Pin
-from worker.engine.install.machine import Accelerator
-from worker.engine.install.record import Choices, Part, PartRecord, Record
+from worker.engine.install.record import Part, PartRecord, Record
 from worker.engine.install.shell import without_passwords
 from worker.units import listed
 
@@ -55,14 +54,17 @@ class Step:
     part: Part
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.part.value}: {self.reason}"
 
-def ingredients(
-    runtime: Runtime, choices: Choices, accelerator: Accelerator | None, python_version: str
-) -> dict[Part, dict[str, str]]:
+
+def ingredients(runtime: Runtime, record: Record) -> dict[Part, dict[str, str]]:
     """What each part is made from, by name, so that a difference can be told in words.
 
     An installed wheel has its environment already: only a repository makes one for the worker.
     """
+    choices, python_version = record.choices, record.python_version or ""
+    accelerator = choices.accelerator or record.accelerator
     tree = {
         "source": choices.comfyui or choices.comfyui_git or f"{COMFYUI.name}=={COMFYUI.version} {COMFYUI.sha256[0]}"
     }
@@ -95,13 +97,13 @@ def worker_lock(*, dev: bool) -> Path:
     return LOCKS / ("worker-dev.txt" if dev else "worker.txt")
 
 
-def look(runtime: Runtime, choices: Choices, python_version: str) -> dict[Part, Found]:
+def look(runtime: Runtime, record: Record) -> dict[Part, Found]:
     """What stands on the disk now."""
 
     def environment(name: str) -> Found:
         folder = runtime.folder / name
         try:
-            names = os.listdir(packages_folder(folder, python_version))  # noqa: PTH208 - names are wanted
+            names = os.listdir(packages_folder(folder, record.python_version or ""))  # noqa: PTH208 - names are wanted
         except OSError:
             return Found(stands=False)
         return Found(
@@ -111,7 +113,7 @@ def look(runtime: Runtime, choices: Choices, python_version: str) -> dict[Part, 
     return {
         Part.WORKER: environment("worker"),
         Part.COMFYUI: Found((runtime.comfyui / "main.py").is_file()),
-        Part.ENGINE: Found(runtime.engine_python.is_file()) if choices.comfyui_python else environment("engine"),
+        Part.ENGINE: Found(runtime.engine_python.is_file()) if record.choices.comfyui_python else environment("engine"),
     }
 
 
@@ -150,15 +152,13 @@ def check(root: Path = ROOT, environ: Mapping[str, str] | None = None) -> list[s
     environ = os.environ if environ is None else environ
     folder = runtime_folder(root, environ)
     record = Record.load(folder / STATE_FILE)
-    return [f"{step.part.value}: {step.reason}" for step in plan_for(root, folder, record, record.choices)]
+    return list(map(str, plan_for(root, folder, record)))
 
 
-def plan_for(root: Path, folder: Path, record: Record, choices: Choices) -> tuple[Step, ...]:
-    """The steps for these choices on this disk; the detected accelerator and the Python are the record's."""
-    runtime = Runtime.of(root, folder, Record(choices=choices))
-    version = record.python_version or ""
-    wanted = ingredients(runtime, choices, choices.accelerator or record.accelerator, version)
-    return plan(wanted, record.parts, look(runtime, choices, version))
+def plan_for(root: Path, folder: Path, record: Record) -> tuple[Step, ...]:
+    """The steps on this disk for the choices, the card and the Python that the record names."""
+    runtime = Runtime.of(root, folder, record)
+    return plan(ingredients(runtime, record), record.parts, look(runtime, record))
 
 
 def _digest(*files: Path) -> str:

