@@ -19,7 +19,7 @@ from worker.engine.events import MemoryNeed
 from worker.engine.install.machine import Accelerator
 from worker.engine.pool import EnginePool
 from worker.engine.process import EngineProcess
-from worker.engine.render_task import NoEstimates, Rendering, RenderTask
+from worker.engine.render_task import PoolEstimates, Rendering, RenderTask
 from worker.engine.slot import EngineSlot
 from worker.errors import SafetyUnavailable
 from worker.images import RawImage
@@ -120,7 +120,7 @@ def memory(rig: sides.Rig, sizes: Sizes) -> dict[str, Any]:
     return {model: asyncio.run(_memory(rig.of((model,)), sizes)) for model in (sizes.sd15, sizes.sdxl)}
 
 
-class Taken(NoEstimates):
+class Taken(PoolEstimates):
     """Keeps what the last rendering took."""
 
     need: MemoryNeed | None = None

@@ -13,6 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+def stamp_of(file: Path) -> tuple[int, int] | None:
+    """Size and time of change, by which a file is known to be another than at the last look; None where it is not."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
+
+
 def write_whole(
     file: Path,
     content: str | bytes,

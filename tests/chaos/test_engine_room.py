@@ -235,7 +235,7 @@ async def test_under_random_faults_every_job_ends_and_nothing_is_left(
 
         assert [slot.taken for slot in pool.slots] == [0, 0]
         assert not pool._waiting
-        assert [slot.client.outstanding for slot in pool.slots] == [0, 0]
+        assert [len(slot.client._prompts) for slot in pool.slots] == [0, 0]
         async with timeout(PATIENCE_S):
             assert len(await pool.render(sampling(1000))) == 1
 

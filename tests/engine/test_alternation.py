@@ -7,7 +7,7 @@ import pytest
 from worker.config.schema import BridgeData
 from worker.demo.tinies import records
 from worker.engine.client import EngineClient
-from worker.engine.memory_flags import Machine, memory_arguments
+from worker.engine.devices import Machine, memory_arguments
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.models.disk.store import Store
 from worker.models.installed import InstalledModels

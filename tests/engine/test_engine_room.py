@@ -230,7 +230,7 @@ async def test_a_graph_that_is_half_right_is_refused_whole_and_the_next_one_serv
     with pytest.raises(GraphRejected, match=r"HordeImageOutput \(out-2\)"):
         await room.client.render(graph, ("out", "out-2"))
 
-    assert room.client.outstanding == 0
+    assert len(room.client._prompts) == 0
     (image,) = await room.client.render(one_colour(0x030201), OUT)
     assert image.pixels[:3] == bytes((3, 2, 1))
 

@@ -19,6 +19,7 @@ from worker.engine.versions.state import INSTALLED
 from worker.errors import ImageNotFinite, WorkerError
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.scheduling.estimates.speed import work_of_steps
+from worker.whole_file import stamp_of
 
 #: How often the state file and the engines are looked at.
 POLL_S = 2.0
@@ -195,12 +196,8 @@ class EngineWatch:
             kind = f"{job.request.model.name} {job.request.width}x{job.request.height}x{job.request.batch}"
             self._record.note_speed(kind, seconds / work)
 
-    def _stamp(self) -> tuple[int, int, int] | None:
-        try:
-            stat = self._shelf.state_file.stat()
-        except OSError:
-            return None
-        return stat.st_size, stat.st_mtime_ns, len(self._shelf.instead)
+    def _stamp(self) -> tuple[tuple[int, int] | None, int]:
+        return stamp_of(self._shelf.state_file), len(self._shelf.instead)
 
 
 def _trees(slots: Sequence[EngineSlot]) -> frozenset[Path]:

@@ -13,6 +13,7 @@ from worker.config.load import LoadedConfig
 from worker.config.schema import BridgeData
 from worker.engine.process import EngineSettings
 from worker.errors import WorkerError
+from worker.whole_file import stamp_of
 
 #: How often the files are looked at.
 POLL_S = 1.0
@@ -74,7 +75,7 @@ class SettingsWatch:
         return True
 
     def _stamp(self) -> Stamp:
-        return tuple(_stamp_of(file) for file in self._files)
+        return tuple(stamp_of(file) for file in self._files)
 
     async def _read(self, running: RunningWorker) -> None:
         if not self._files:
@@ -100,11 +101,3 @@ class SettingsWatch:
         if now != before:
             running.pool.give_settings(engines)
             running.live.change(now)
-
-
-def _stamp_of(file: Path) -> tuple[int, int] | None:
-    try:
-        stat = file.stat()
-    except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns

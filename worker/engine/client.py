@@ -92,11 +92,6 @@ class EngineClient:
     def has_node_pack(self) -> bool:
         return "HordeImageOutput" in self.object_info
 
-    @property
-    def outstanding(self) -> int:
-        """Prompts queued or running for this client."""
-        return len(self._prompts)
-
     async def render(
         self,
         graph: Graph,
@@ -183,9 +178,9 @@ class EngineClient:
             await self._connection.request("POST", "/queue", json={"delete": [prompt_id]})
             await self._connection.request("POST", "/interrupt", json={"prompt_id": prompt_id})
 
-    async def free(self, *, unload_models: bool = True) -> None:
-        """Free cached results, and models if `unload_models`, before the next prompt."""
-        await self._connection.request("POST", "/free", json={"unload_models": unload_models, "free_memory": True})
+    async def free(self) -> None:
+        """Free cached results and models before the next prompt."""
+        await self._connection.request("POST", "/free", json={"unload_models": True, "free_memory": True})
 
     async def system_stats(self) -> dict[str, Any]:
         """ComfyUI's /system_stats: system and devices, memory in bytes."""

@@ -15,7 +15,8 @@ from weakref import WeakKeyDictionary
 from loguru import logger
 
 from worker.aio import timeout
-from worker.process.child import child_environment, end_child, spawn_options
+from worker.process.child import end_child, start_child
+from worker.whole_file import stamp_of
 
 #: Runs ComfyUI's main.py, for its help and in earnest.
 LAUNCHER = Path(__file__).with_name("launch.py")
@@ -36,7 +37,7 @@ _asking: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDic
 
 async def flags_of(python: Path, comfyui: Path, environment: Mapping[str, str] | None = None) -> frozenset[str] | None:
     """The flags of the ComfyUI in this folder, such as `--cache-lru`; None where it does not tell."""
-    key = (python, comfyui, *(_stamp(comfyui / name) for name in ("main.py", "comfy/cli_args.py")))
+    key = (python, comfyui, *(stamp_of(comfyui / name) for name in ("main.py", "comfy/cli_args.py")))
     # One at a time: many engines of one tree start at once.
     async with _asking.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
         if key not in _known:
@@ -77,25 +78,15 @@ def _groups(arguments: Iterable[str]) -> Iterator[list[str]]:
         yield group
 
 
-def _stamp(file: Path) -> tuple[int, int] | None:
-    try:
-        stat = file.stat()
-    except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns
-
-
 async def _help(python: Path, comfyui: Path, environment: Mapping[str, str]) -> str:
     """What `main.py --help` prints; empty where it fails, hangs or prints without end."""
     try:
-        child = await asyncio.create_subprocess_exec(
-            *(str(python), str(LAUNCHER), str(comfyui), "--help"),
-            stdin=subprocess.PIPE,
+        child = await start_child(
+            (str(python), str(LAUNCHER), str(comfyui), "--help"),
+            # Wide enough for no flag to be broken off its description in a way of its own.
+            {"COLUMNS": "200", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            # Wide enough for no flag to be broken off its description in a way of its own.
-            env=child_environment({"COLUMNS": "200", **environment}),
-            **spawn_options(),
         )
     except OSError:
         return ""

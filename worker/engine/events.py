@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from worker.engine.error_classifier import Failure
 from worker.images import MOST_RENDERED_PIXELS, RawImage
 from worker.untrusted.json_reader import JsonBounds, read_json_object
 from worker.untrusted.pictures import open_picture
@@ -76,13 +77,10 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """A node raised. `exception_type` is a dotted Python name, `node_type` a node class."""
+    """A node raised."""
 
     prompt_id: str
-    node_id: str
-    node_type: str
-    exception_type: str
-    message: str
+    failure: Failure
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def parse_text(message: str) -> Event | None:
                 prompt_id, str(data.get("node") or ""), _number(data.get("value")), _number(data.get("max"))
             )
         case "execution_error":
-            return _failure(prompt_id, data)
+            return Failed(prompt_id, read_failure(data))
         case "execution_interrupted":
             return Interrupted(prompt_id)
         case _:
@@ -130,13 +128,13 @@ def _number(value: Any) -> float:
     return value if is_number and math.isfinite(value) and value >= 0 else 0
 
 
-def _failure(prompt_id: str, data: dict[str, Any]) -> Failed:
-    return Failed(
-        prompt_id,
-        node_id=str(data.get("node_id", "")),
-        node_type=str(data.get("node_type", "")),
+def read_failure(data: Mapping[str, Any]) -> Failure:
+    """What ComfyUI tells of an exception, in an event or in its history."""
+    return Failure(
         exception_type=str(data.get("exception_type", "")),
         message=str(data.get("exception_message", ""))[:LONGEST_FAILURE].strip(),
+        node_type=str(data.get("node_type", "")),
+        node_id=str(data.get("node_id", "")),
     )
 
 

@@ -80,8 +80,9 @@ def main() -> None:
     print_whatever_happens()
     # By their paths: the engine's environment has no package `worker`.
     here = Path(__file__)
-    runpy.run_path(str(here.with_name("child_log.py")))["stay_with_log"](1, 2)
-    runpy.run_path(str(here.with_name("trace_log.py")))["keep_trace"]()
+    logs = runpy.run_path(str(here.with_name("child_log.py")))
+    logs["stay_with_log"](1, 2)
+    logs["keep_trace"]()
     script = os.path.join(comfyui, "main.py")  # noqa: PTH118 - main.py compares this with its own idea of a path
     sys.path[0] = comfyui
     sys.argv = [script, *arguments]

@@ -21,7 +21,7 @@ from worker.engine.events import Progress
 from worker.engine.nan_evidence import NanEvidence
 from worker.engine.nan_log import NanLog
 from worker.engine.process import EngineProcess, EngineSettings
-from worker.engine.render_task import Conditions, NoEstimates, PoolEstimates, RenderRetries, RenderTask
+from worker.engine.render_task import Conditions, PoolEstimates, RenderRetries, RenderTask
 from worker.engine.slot import EngineSlot, SlotState
 from worker.engine.stall_detector import StallWatch
 from worker.errors import Blame, EngineError, EngineStartFailed, ImageNotFinite, Retry
@@ -79,7 +79,7 @@ class EnginePool:
             for number, each in enumerate(settings, start=1)
         ]
         self._retry = retry or RenderRetries()
-        self._estimates = estimates or NoEstimates()
+        self._estimates = estimates or PoolEstimates()
         self._nan = NanEvidence()
         self._waiting: deque[tuple[_PlaceRequest, asyncio.Future[EngineSlot]]] = deque()
         self._changed = asyncio.Event()

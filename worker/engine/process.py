@@ -20,7 +20,7 @@ import psutil
 import yaml
 from loguru import logger
 
-from worker.engine import child_log, trace_log
+from worker.engine.child_log import log_variables
 from worker.engine.command_flags import LAUNCHER, flags_of, taken
 from worker.engine.install.remedies import remedy_of
 from worker.engine.loopback import loopback_client
@@ -28,11 +28,11 @@ from worker.engine.nan_log import NAN_WARNINGS
 from worker.errors import EngineDied, EngineNotRunnable, EngineStartFailed
 from worker.process.child import (
     STOP_TIMEOUT_S,
-    child_environment,
     describe_exit,
     end_child,
     log_tail,
-    spawn_options,
+    open_log,
+    start_child,
     trim_log,
 )
 from worker.process.orphans import note_child
@@ -221,20 +221,10 @@ class EngineProcess:
         flags = await flags_of(settings.python, settings.comfyui, settings.environment)
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        await self.trim_log()
-        environment = child_environment(
-            {
-                **NAN_WARNINGS,
-                TOKEN_VARIABLE: self.token,
-                child_log.VARIABLE: str(settings.log_file.absolute()),
-                trace_log.VARIABLE: str(trace_log.trace_of(settings.log_file)),
-                **settings.environment,
-            }
-        )
+        ours = {**NAN_WARNINGS, TOKEN_VARIABLE: self.token, **log_variables(settings.log_file)}
         try:
             model_paths_file = _prepare_folder(settings)
-            settings.log_file.parent.mkdir(parents=True, exist_ok=True)
-            log = settings.log_file.open("ab")
+            log = await open_log(settings.log_file)
         except OSError as error:
             raise EngineNotRunnable(
                 f"The engine's folder or log can't be written: {error}.",
@@ -242,14 +232,11 @@ class EngineProcess:
             ) from error
         with log:
             try:
-                # From this very thread: Linux ends the engine when the thread that started it ends.
-                self._child = await asyncio.create_subprocess_exec(
-                    *command_line(settings, port=port, model_paths_file=model_paths_file, flags=flags),
-                    stdin=subprocess.PIPE,
+                self._child = await start_child(
+                    command_line(settings, port=port, model_paths_file=model_paths_file, flags=flags),
+                    {**ours, **settings.environment},
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=environment,
-                    **spawn_options(),
                 )
             except OSError as error:
                 raise EngineNotRunnable(

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.engine import events
-from worker.engine.error_classifier import Failure, classify
+from worker.engine.error_classifier import classify
 from worker.engine.graph_trace import Graph
 from worker.engine.stall_detector import StallWatch
 from worker.errors import EngineError, RenderCancelled
 from worker.images import RawImage
 
-#: Of ComfyUI's `execution_error`, in the order of a Failure's fields.
-FAILURE_FIELDS = ("exception_type", "exception_message", "node_type", "node_id")
+INTERRUPTED = "The engine was told to stop this job."
 
 
 @dataclass
@@ -52,10 +51,10 @@ class Prompt:
                     self.on_progress(event)
             case events.ImageMade(_, node_id) if node_id in self.outputs:
                 self._add(event)
-            case events.Failed(_, node_id, node_type, exception_type, message):
-                self.failure = classify(Failure(exception_type, message, node_type, node_id), self.graph)
+            case events.Failed(_, failure):
+                self.failure = classify(failure, self.graph)
             case events.Interrupted():
-                self.failure = RenderCancelled("The engine was told to stop this job.")
+                self.failure = RenderCancelled(INTERRUPTED)
             case events.Finished():
                 self.ended.set_result(None)
 
@@ -64,10 +63,9 @@ class Prompt:
         for kind, data in events.history_messages(entry):
             match kind:
                 case "execution_error":
-                    told = (str(data.get(name, "")) for name in FAILURE_FIELDS)
-                    self.failure = classify(Failure(*told), self.graph)
+                    self.failure = classify(events.read_failure(data), self.graph)
                 case "execution_interrupted":
-                    self.failure = RenderCancelled("The engine was told to stop this job.")
+                    self.failure = RenderCancelled(INTERRUPTED)
         self.ended.set_result(None)
 
     def fail(self, error: EngineError) -> None:

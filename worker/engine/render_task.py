@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from worker.after_fault import after_fault
 from worker.engine.events import MemoryNeed, Progress
@@ -93,18 +93,19 @@ class RenderRetries:
         return after_fault(error).retry
 
 
-class PoolEstimates(Protocol):
-    """What earlier jobs showed about models and devices: the pool asks for it and adds to it."""
+class PoolEstimates:
+    """What earlier jobs showed about models and devices: the pool asks for it and adds to it. This knows nothing."""
 
-    @property
-    def stall_limits(self) -> StallLimits | None:
-        """Limits of standing still, by model and phase; None: one limit for everything."""
+    #: limits of standing still, by model and phase; None: one limit for everything
+    stall_limits: StallLimits | None = None
 
     def work_in_s(self, slots: Collection[int]) -> Mapping[int, float]:
         """Seconds until each slot has nothing to do, by number."""
+        return dict.fromkeys(slots, 0.0)
 
-    def fits(self, slot: EngineSlot, task: RenderTask) -> bool:
+    def fits(self, slot: EngineSlot, task: RenderTask) -> bool:  # noqa: ARG002 - for those who know
         """Whether the slot's card has the memory that the task needs."""
+        return True
 
     def engine_failed(self, slot: EngineSlot, task: RenderTask, error: EngineError) -> None:
         """Learn from a try that failed after an engine had begun it."""
@@ -114,24 +115,3 @@ class PoolEstimates(Protocol):
 
     def memory_taken(self, slot: EngineSlot, task: RenderTask, rendering: Rendering, need: MemoryNeed) -> None:
         """Learn what a successful rendering took of the card, where the engine tells."""
-
-
-class NoEstimates:
-    """Knows nothing and learns nothing."""
-
-    stall_limits = None
-
-    def work_in_s(self, slots: Collection[int]) -> Mapping[int, float]:
-        return dict.fromkeys(slots, 0.0)
-
-    def fits(self, _slot: EngineSlot, _task: RenderTask) -> bool:
-        return True
-
-    def engine_failed(self, _slot: EngineSlot, _task: RenderTask, _error: EngineError) -> None:
-        return
-
-    def models_cleared(self, _models: Collection[str]) -> None:
-        return
-
-    def memory_taken(self, _slot: EngineSlot, _task: RenderTask, _rendering: Rendering, _need: MemoryNeed) -> None:
-        return

@@ -10,9 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from loguru import logger
 
@@ -66,12 +66,30 @@ def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONNOUSERSITE": "1", **additions}
 
 
-def spawn_options() -> dict[str, Any]:
-    """Options for a session of its own: Ctrl+C goes to the worker alone, which lets the child finish."""
-    return {
-        "start_new_session": sys.platform != "win32",
-        "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-    }
+async def start_child(
+    command: Sequence[str], environment: Mapping[str, str], *, stdout: int | BinaryIO, stderr: int | BinaryIO
+) -> asyncio.subprocess.Process:
+    """Start a child with these variables beside those it needs, in a session of its own: Ctrl+C goes to the worker
+    alone, which lets the child finish. Raises OSError.
+
+    Call it from the thread of the event loop: Linux ends the child when the thread that started it ends.
+    """
+    return await asyncio.create_subprocess_exec(
+        *command,
+        stdin=subprocess.PIPE,
+        stdout=stdout,
+        stderr=stderr,
+        env=child_environment(environment),
+        start_new_session=sys.platform != "win32",
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+    )
+
+
+async def open_log(log_file: Path) -> BinaryIO:
+    """A child's log to append to; set aside first where it has grown. Raises OSError."""
+    await trim_log(log_file)
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    return log_file.open("ab")
 
 
 async def end_child(child: asyncio.subprocess.Process, *, timeout_s: float, name: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from worker.aio import timeout
 from worker.errors import InputRefused, SafetyUnavailable
 from worker.images import RawImage
-from worker.process.child import child_environment, end_child, log_tail, spawn_options, trim_log
+from worker.process.child import end_child, log_tail, open_log, start_child
 from worker.process.orphans import note_child
 from worker.safety.child.service import LARGEST_BODY, PREFIX, pack, unpack_prefix
 from worker.untrusted.json_reader import JsonBounds, read_json_object
@@ -65,25 +65,17 @@ class SafetyProcess:
     async def start(self) -> None:
         """Launch the process; `said` tells when it is ready."""
         settings = self._settings
-        await trim_log(settings.log_file)
         try:
             settings.folder.mkdir(parents=True, exist_ok=True)
-            settings.log_file.parent.mkdir(parents=True, exist_ok=True)
-            log = settings.log_file.open("ab")
+            log = await open_log(settings.log_file)
         except OSError as error:
             raise SafetyUnavailable(
                 f"The safety checker's folder or log can't be written: {error}.", remedy="Make room on the disk."
             ) from error
         with log:
             try:
-                # From this very thread: Linux ends the child when the thread that started it ends.
-                self._child = await asyncio.create_subprocess_exec(
-                    *settings.command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    env=child_environment(settings.environment),
-                    **spawn_options(),
+                self._child = await start_child(
+                    settings.command, settings.environment, stdout=subprocess.PIPE, stderr=log
                 )
             except OSError as error:
                 raise SafetyUnavailable(

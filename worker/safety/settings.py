@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.config.schema import BridgeData
-from worker.engine import child_log, trace_log
+from worker.engine.child_log import log_variables
 from worker.engine.devices import Device
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator
@@ -41,8 +41,7 @@ def safety_settings(
             "PYTHONWARNINGS": "ignore",
             **(device.environment if on_card else NO_CARDS),
             "AIWORKER_CACHE_HOME": str(cache_home),
-            child_log.VARIABLE: str(log.absolute()),
-            trace_log.VARIABLE: str(trace_log.trace_of(log)),
+            **log_variables(log),
         },
     )
 

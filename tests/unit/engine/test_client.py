@@ -63,7 +63,7 @@ async def test_prompts_that_wait_together_each_get_their_own_images(client: Engi
 
     for number, (colour, images) in enumerate(zip(colours, batches, strict=True), start=1):
         assert [image.pixels for image in images] == [colour.to_bytes(3, "big") * 64] * number
-    assert client.outstanding == 0
+    assert len(client._prompts) == 0
 
 
 async def test_images_come_in_the_order_of_nodes_and_batch(client: EngineClient, sampler_graph: Build) -> None:
@@ -114,7 +114,7 @@ async def test_cancelling_the_running_job_leaves_the_waiting_one_alone(
     with pytest.raises(asyncio.CancelledError):
         await running
     assert (await waiting)[0].pixels[:3] == b"\x00\x00\x07"
-    assert client.outstanding == 0
+    assert len(client._prompts) == 0
 
 
 async def test_cancelling_a_waiting_job_leaves_the_running_one_alone(
@@ -156,7 +156,7 @@ async def test_a_job_given_up_while_it_is_handed_in_does_not_stay_in_the_engine(
     await until(lambda: "Prompt queued" in log())
     queue = await client._connection.ask("/queue")
     assert queue == {"queue_running": [], "queue_pending": []}
-    assert client.outstanding == 0
+    assert len(client._prompts) == 0
 
 
 async def test_a_job_that_somebody_else_interrupts_is_cancelled(
@@ -207,7 +207,7 @@ async def test_a_graph_that_comfyui_refuses_is_rejected_with_all_it_says(
         await client.render(unknown, OUT)
     with pytest.raises(GraphRejected, match=r"HordeImageOutput \(out\): Required input is missing images"):
         await client.render(missing, OUT)
-    assert client.outstanding == 0
+    assert len(client._prompts) == 0
 
 
 async def test_an_engine_that_hangs_in_a_job_is_stalled(
@@ -275,7 +275,7 @@ async def test_jobs_that_are_given_up_one_after_another_do_not_hide_that_the_eng
     heard_at = client._heard_at
 
     jobs.append(asyncio.ensure_future(client.render(sampler_graph(2), OUT)))
-    await until(lambda: client.outstanding == 1)
+    await until(lambda: len(client._prompts) == 1)
 
     assert client._heard_at == heard_at
     await client.close()

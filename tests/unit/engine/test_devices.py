@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 
 from worker.config.schema import BridgeData
-from worker.engine.devices import Device, choose_devices, engine_settings
+from worker.engine.devices import Device, Machine, choose_devices, engine_settings, memory_arguments
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator
 from worker.engine.install.record import Record
-from worker.engine.memory_flags import Machine, memory_arguments
 from worker.engine.process import EngineSettings
 from worker.units import GIB
 

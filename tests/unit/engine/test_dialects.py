@@ -97,7 +97,7 @@ async def test_a_running_and_a_waiting_job_are_cancelled_on_either(
         running = asyncio.ensure_future(client.render(sampler_graph(), ("out",), on_progress=lambda _: begun.set()))
         await begun.wait()
         waiting = asyncio.ensure_future(client.render(sampler_graph(seed=2), ("out",)))
-        while client.outstanding < 2:
+        while len(client._prompts) < 2:
             await asyncio.sleep(0.01)
         waiting.cancel()
         running.cancel()

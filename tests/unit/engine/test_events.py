@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from worker.engine import events
+from worker.engine.error_classifier import Failure
 from worker.engine.events import (
     Failed,
     Finished,
@@ -77,10 +78,12 @@ def png_frame(metadata: dict[str, Any], picture: Image.Image) -> bytes:
             },
             Failed(
                 "p1",
-                "1",
-                "HordeImageInput",
-                "PIL.UnidentifiedImageError",
-                "cannot identify image file <_io.BytesIO object at 0x7fd673cb3100>",
+                Failure(
+                    "PIL.UnidentifiedImageError",
+                    "cannot identify image file <_io.BytesIO object at 0x7fd673cb3100>",
+                    "HordeImageInput",
+                    "1",
+                ),
             ),
         ),
     ],

@@ -14,7 +14,7 @@ from worker.engine.client import EngineClient
 from worker.engine.events import MemoryNeed
 from worker.engine.pool import PLACES_PER_SLOT, EnginePool
 from worker.engine.process import EngineSettings
-from worker.engine.render_task import Conditions, NoEstimates, Rendering, RenderTask
+from worker.engine.render_task import Conditions, PoolEstimates, Rendering, RenderTask
 from worker.engine.slot import EngineSlot, SlotState
 from worker.errors import EngineDied, EngineStartFailed, GraphRejected
 
@@ -66,7 +66,7 @@ async def test_what_a_rendering_took_of_its_card_is_handed_on_with_the_slot_that
     play(card_bytes=1000_000, bytes_per_pixel=1)
     told: list[tuple[int, str, int, MemoryNeed]] = []
 
-    class Told(NoEstimates):
+    class Told(PoolEstimates):
         def memory_taken(self, slot: EngineSlot, task: RenderTask, rendering: Rendering, need: MemoryNeed) -> None:
             told.append((slot.number, task.model, rendering.count, need))
 
@@ -84,7 +84,7 @@ async def test_a_slot_has_one_place_more_than_it_renders(
     async with EnginePool([settings]).running() as pool:
         slot = await pool.ready()
         tasks = [asyncio.ensure_future(pool.render(Job(sampler_graph(seed)).task())) for seed in range(3)]
-        await until(lambda: slot.taken == PLACES_PER_SLOT and slot.client.outstanding == PLACES_PER_SLOT)
+        await until(lambda: slot.taken == PLACES_PER_SLOT and len(slot.client._prompts) == PLACES_PER_SLOT)
         assert len(pool._waiting) == 1
 
         for task in tasks:
@@ -171,7 +171,7 @@ async def test_an_idle_slot_is_taken_before_one_that_has_the_model_but_works(
 async def test_a_job_goes_where_it_fits_even_if_it_waits_and_anywhere_if_it_fits_nowhere(
     two: list[EngineSettings], sampler_graph: Build, plain_graph: Build, play: Play, until: Until
 ) -> None:
-    class Told(NoEstimates):
+    class Told(PoolEstimates):
         def fits(self, slot: EngineSlot, task: RenderTask) -> bool:
             return slot.number == 2 and task.model == "large"
 

@@ -14,7 +14,7 @@ from worker.aio import timeout
 from worker.demo.engine.script import Fault, FaultKind, strikes
 from worker.engine.pool import PLACES_PER_SLOT, EnginePool
 from worker.engine.process import EngineSettings
-from worker.engine.render_task import Conditions, NoEstimates, Rendering, RenderRetries
+from worker.engine.render_task import Conditions, PoolEstimates, Rendering, RenderRetries
 from worker.engine.slot import SlotState
 from worker.errors import (
     Addition,
@@ -30,7 +30,7 @@ from worker.errors import (
 )
 
 
-class Cleared(NoEstimates):
+class Cleared(PoolEstimates):
     """Remembers which models were cleared of suspicion."""
 
     def __init__(self) -> None:
@@ -138,10 +138,10 @@ async def test_a_job_that_no_engine_had_begun_is_not_charged_with_their_deaths(
         slot.policy.backoff_s = (0.0,)
         first, waiting = Job(sampler_graph(1)), Job(sampler_graph(2))
         blocker = asyncio.ensure_future(pool.render(first.task()))
-        await until(lambda: slot.client.outstanding == 1)
+        await until(lambda: len(slot.client._prompts) == 1)
         behind = asyncio.ensure_future(pool.render(waiting.task()))
         for deaths in (1, 2):
-            await until(lambda: slot.state is SlotState.READY and slot.client.outstanding == 2)
+            await until(lambda: slot.state is SlotState.READY and len(slot.client._prompts) == 2)
             await first.begun.wait()
             psutil.Process(pid_of(slot)).kill()
             await until(lambda deaths=deaths: slot.restarts == deaths)
@@ -165,7 +165,7 @@ async def test_what_a_job_waited_behind_another_is_not_what_its_try_took(
         blocker = asyncio.ensure_future(pool.render(first.task()))
         await first.begun.wait()
         behind = asyncio.ensure_future(pool.render(waiting.task()))
-        await until(lambda: slot.client.outstanding == 2)
+        await until(lambda: len(slot.client._prompts) == 2)
         play()
         psutil.Process(pid_of(slot)).kill()
 
@@ -208,7 +208,7 @@ async def test_a_job_is_told_how_its_engine_ended_and_what_it_wrote_last(
         await first.begun.wait()
         if when != "renders":
             tasks.append(asyncio.ensure_future(pool.render(Job(sampler_graph(2)).task())))
-            await until(lambda: slot.client.outstanding == 2)
+            await until(lambda: len(slot.client._prompts) == 2)
         with settings.log_file.open("a", encoding="utf-8") as log:
             log.write("RuntimeError: the last words\n")
 
@@ -246,7 +246,7 @@ async def test_a_job_that_waits_behind_one_that_stalls_the_engine_is_told_why_it
         tasks = [asyncio.ensure_future(pool.render(first.task()))]
         await first.begun.wait()
         tasks.append(asyncio.ensure_future(pool.render(Job(sampler_graph(2)).task())))
-        await until(lambda: slot.client.outstanding == 2)
+        await until(lambda: len(slot.client._prompts) == 2)
 
         slot.restart(EngineStalled("It stands still."))
 

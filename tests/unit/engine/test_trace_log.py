@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.engine import launch, trace_log
-from worker.engine.trace_log import trace_of
+from worker.engine import launch
+from worker.engine.child_log import TRACE_VARIABLE, log_variables
 
 
 def child(tmp_path: Path, code: str, **environ: str) -> str:
@@ -17,7 +17,7 @@ def child(tmp_path: Path, code: str, **environ: str) -> str:
     trace = tmp_path / "trace_1.log"
     with subprocess.Popen(
         [sys.executable, "-I", str(launch.__file__), str(tmp_path)],
-        env={**os.environ, trace_log.VARIABLE: str(trace), **environ},
+        env={**os.environ, TRACE_VARIABLE: str(trace), **environ},
         stdin=subprocess.PIPE,  # whose end would end the child
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -70,7 +70,7 @@ def test_without_the_variable_nothing_is_written(tmp_path: Path) -> None:
     [("bridge_1.log", "trace_1.log"), ("bridge_12.log", "trace_12.log"), ("bridge_safety.log", "trace_0.log")],
 )
 def test_a_trace_lies_beside_its_log(tmp_path: Path, log: str, trace: str) -> None:
-    assert trace_of(tmp_path / log) == tmp_path / trace
+    assert log_variables(tmp_path / log)[TRACE_VARIABLE] == str(tmp_path / trace)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there no file that is open can be moved or deleted")

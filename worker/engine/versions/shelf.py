@@ -39,6 +39,8 @@ FOLDER = "versions"
 FOLDERS_LOCK, STATE_LOCK = ".folders.lock", ".lock"
 ORIGIN_FILE = "origin.json"
 PARTIAL, GONE = ".partial", ".gone"
+#: A change of the state takes milliseconds; making an engine takes minutes, which nobody is to wait for unawares.
+LOCK_WAIT_S = 2.0
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,39}")
 
 
@@ -155,7 +157,7 @@ class Shelf:
                     self._forget(name)
                     partial.rename(self.folder / name)
             except BaseException:
-                _remove(partial)
+                shutil.rmtree(partial, ignore_errors=True)
                 raise
         return self.need(name)
 
@@ -210,7 +212,7 @@ class Shelf:
             size = disk_bytes(self.folder / name)
             # In this order: an engine that is half removed is not to be found any more, and to write needs room.
             move_whole(self.folder / name, self.folder / f"{name}{GONE}")
-            _remove(self.folder / f"{name}{GONE}")
+            shutil.rmtree(self.folder / f"{name}{GONE}", ignore_errors=True)
             self.state.without(name).save(self.folder)
             return size
 
@@ -243,7 +245,7 @@ class Shelf:
         """Remove what a killed process left. Only under the lock: whoever made it is gone."""
         for path in self.folder.iterdir():
             if path.name.endswith((PARTIAL, GONE)):
-                _remove(path)
+                shutil.rmtree(path, ignore_errors=True)  # a file in use on Windows: the next command tries again
 
 
 def is_name(name: str) -> bool:
@@ -251,10 +253,6 @@ def is_name(name: str) -> bool:
     folded = name.casefold()
     taken = folded in {INSTALLED, STATE_FILE} or folded.endswith((PARTIAL, GONE))
     return bool(NAME.fullmatch(name)) and not taken and is_file_name(name)
-
-
-#: A change of the state takes milliseconds; making an engine takes minutes, which nobody is to wait for unawares.
-LOCK_WAIT_S = 2.0
 
 
 def running(engine: Engine) -> list[int]:
@@ -272,9 +270,3 @@ def disk_bytes(folder: Path) -> int:
                 stat = os.lstat(os.path.join(root, name))  # noqa: PTH118 - a hundred thousand files
                 total += stat.st_size if stat.st_nlink == 1 else 0
     return total
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():  # a file in use on Windows: the next command tries again
-        return

@@ -5,10 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from worker.units import counted
+
 #: The largest difference of a channel, of 255, that no eye sees: rounding that another build of torch does otherwise.
 ROUNDING = 1
-#: The mean difference of a channel below which two pictures show the same.
-SAME_PICTURE = 1.0
 #: Times as long as the engine in use, over all jobs, from which on an engine counts as slow.
 SLOW = 1.5
 
@@ -96,12 +96,14 @@ class TrialReport:
             return [self.error]
         said = []
         if self.templates_lost:
-            said.append(f"{_count(self.templates_lost, 'template')} lost: {', '.join(sorted(self.templates_lost))}.")
+            said.append(
+                f"{counted(len(self.templates_lost), 'template')} lost: {', '.join(sorted(self.templates_lost))}."
+            )
         if lost := [each for each in self.pictures if each.is_lost]:
-            said.append(f"{_count(lost, 'job')} failed: {', '.join(each.job for each in lost)}.")
+            said.append(f"{counted(len(lost), 'job')} failed: {', '.join(each.job for each in lost)}.")
         if other := [each for each in self.pictures if each.differs]:
             said.append(
-                f"{_count(other, 'picture')} differ{'s' if len(other) == 1 else ''}: "
+                f"{counted(len(other), 'picture')} differ{'s' if len(other) == 1 else ''}: "
                 + ", ".join(f"{each.job} by up to {each.largest_difference}" for each in other)
                 + " of 255."
             )
@@ -128,7 +130,7 @@ class TrialReport:
         if self.times_as_long:
             said += f", {self.times_as_long:.2f} times as long"
         if self.untried:
-            said += f", {_count(self.untried, 'job')} not tried, for the tiny models don't fit this version"
+            said += f", {counted(len(self.untried), 'job')} not tried, for the tiny models don't fit this version"
         return said + (f", new: {', '.join(self.families_gained)}." if self.families_gained else ".")
 
     def as_json(self) -> dict[str, Any]:
@@ -170,7 +172,3 @@ def audit_difference(
     lost = {name: wrong for name, wrong in now.items() if wrong and not before.get(name)}
     gained = sorted(name for name, wrong in now.items() if not wrong and before.get(name))
     return lost, gained, sum(not wrong and not before.get(name) for name, wrong in now.items())
-
-
-def _count(found: Collection[object], what: str) -> str:
-    return f"{len(found)} {what}{'s' if len(found) != 1 else ''}"

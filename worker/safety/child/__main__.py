@@ -18,8 +18,9 @@ def main() -> None:
     # By their paths: the engine's environment has no package `worker`.
     launch = Path(__file__).resolve().parents[2] / "engine" / "launch.py"
     runpy.run_path(str(launch))["kill_with_parent"]()
-    runpy.run_path(str(launch.with_name("child_log.py")))["stay_with_log"](2)
-    runpy.run_path(str(launch.with_name("trace_log.py")))["keep_trace"]()
+    logs = runpy.run_path(str(launch.with_name("child_log.py")))
+    logs["stay_with_log"](2)
+    logs["keep_trace"]()
     service.serve(partial(image_checks.build, arguments.device, aesthetic.Estimator(arguments.aesthetic)))
 
 

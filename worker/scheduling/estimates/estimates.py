@@ -11,7 +11,7 @@ from worker.after_fault import SetsAside, after_fault
 from worker.clock import Clock, monotonic
 from worker.config.schema import BridgeData
 from worker.engine.events import MemoryNeed
-from worker.engine.render_task import Rendering, RenderTask
+from worker.engine.render_task import PoolEstimates, Rendering, RenderTask
 from worker.engine.slot import EngineSlot
 from worker.engine.stall_detector import FIRST_MARGIN, Phase, StallLimits
 from worker.errors import EngineError, OutOfMemory
@@ -64,7 +64,7 @@ class BatchLimit(NamedTuple):
     reason: str
 
 
-class Estimates:
+class Estimates(PoolEstimates):
     """Subscribe `note` to the job events; give the whole to the engine pool and the planner."""
 
     def __init__(
