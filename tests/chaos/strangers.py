@@ -12,7 +12,7 @@ from worker.demo.horde import hostile
 from worker.demo.horde.app import HOSTILE_PICTURES
 from worker.demo.horde.faults import Fault, FaultKind
 
-#: A picture that never ends takes all of a job's time. The worker reports a fault for 15 s after that (ReportTimes),
+#: A picture that never ends takes all of a job's time. The worker reports a fault for 15 s after that (FAULT_S),
 #: and submits are struck here; so it is told of this many seconds less than the Horde waits.
 REPORTING_S = 15
 

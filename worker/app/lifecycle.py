@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,13 +17,16 @@ from worker.app.run import serve
 from worker.app.worker_spec import WorkerSpec
 from worker.errors import WorkerError
 from worker.jobs.job import JobEvent, Stage
-from worker.process.allocator import give_back_large_blocks
 from worker.process.signals import signals
 from worker.status.session import SessionStats
 from worker.units import counted
 
 #: Seconds after the third signal in which everything must end; then the process is killed.
 END_LIMIT_S = 20.0
+#: M_MMAP_THRESHOLD of glibc's malloc.h.
+_MMAP_THRESHOLD = -3
+#: Blocks from this size on are mapped by themselves, and gone when they are freed; in bytes.
+LARGE_BLOCK_BYTES = 1024 * 1024
 
 
 @dataclass
@@ -114,3 +119,15 @@ def cut_off() -> None:
         with contextlib.suppress(psutil.Error):
             child.kill()
     os._exit(1)
+
+
+def give_back_large_blocks() -> bool:
+    """Have glibc let freed pictures leave the process. Returns whether the C library does so now.
+
+    By itself glibc raises its threshold to 32 MB at the first large block that is freed, and keeps what is smaller for
+    each thread: six jobs with pictures of 3072² left 260 MB behind, and 2 MB with this (measured).
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    return mallopt is not None and bool(mallopt(_MMAP_THRESHOLD, LARGE_BLOCK_BYTES))

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Container, Mapping,
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from worker.aio import timeout_at
 from worker.errors import Addition, AdditionBroken, JobNotServable, JobNotUnderstood, ModelBroken
@@ -31,7 +31,7 @@ from worker.workflows.template_selection import Selection
 #: Of a job's time, what its additions may take to arrive; the rest is for making and delivering the picture.
 ADDITIONS_SHARE = 0.4
 
-Found = TypeVar("Found")
+Found = LoraFile | Embedding | GenMetadataNote
 
 
 class ModelSource(Protocol):
@@ -144,18 +144,19 @@ async def read_job(
     pop = job.pop
     now = asyncio.get_running_loop().time()
     until = now + ADDITIONS_SHARE * (job.deadline - now)
-    wishes = (lora_wishes(pop.payload), embedding_wishes(pop.payload))
-    loras, embeddings = await asyncio.gather(
-        asyncio.gather(*(_by(until, models.lora(wish, model), _late("lora", wish.name)) for wish in wishes[0])),
-        asyncio.gather(*(_by(until, models.embedding(wish, model), _late("ti", wish.name)) for wish in wishes[1])),
+    loras, embeddings = lora_wishes(pop.payload), embedding_wishes(pop.payload)
+    found = await asyncio.gather(
+        *(_by(until, models.lora(wish, model), "lora", wish.name) for wish in loras),
+        *(_by(until, models.embedding(wish, model), "ti", wish.name) for wish in embeddings),
     )
-    asked_names = [*(wish.name for wish in wishes[0]), *(wish.name for wish in wishes[1])]
+    wishes: list[LoraWish | EmbeddingWish] = [*loras, *embeddings]
     names = {
-        addition_of(found): name
-        for name, found in zip(asked_names, (*loras, *embeddings), strict=True)
-        if not isinstance(found, GenMetadataNote)
+        addition_of(each): wish.name
+        for wish, each in zip(wishes, found, strict=True)
+        if not isinstance(each, GenMetadataNote)
     }
     unusable = [addition for addition in names if addition in broken]
+    usable = [each for each in found if not isinstance(each, GenMetadataNote) and addition_of(each) not in unusable]
     read = partial(
         read_request,
         pop.payload,
@@ -164,27 +165,24 @@ async def read_job(
         source_processing=pop.source_processing,
         source=pictures.source,
         extra_sources=pictures.extras,
-        loras=[lora for lora in loras if isinstance(lora, LoraFile) and addition_of(lora) not in unusable],
-        embeddings=[each for each in embeddings if isinstance(each, Embedding) and addition_of(each) not in unusable],
+        loras=[each for each in usable if isinstance(each, LoraFile)],
+        embeddings=[each for each in usable if isinstance(each, Embedding)],
         listed=models.listed,
     )
     request = read()
     if request.upscalers:
         request = read(most_upscaled_px=upscale_budget_px(request, job.deadline))
     inputs = JobInputs(leave_out(request, unusable), names)
-    notes = [note for note in (*loras, *embeddings, *request.notes) if isinstance(note, GenMetadataNote)]
+    notes = [note for note in (*found, *request.notes) if isinstance(note, GenMetadataNote)]
     job.metadata.extend(GenMetadata.model_validate({"type": n.type, "value": n.value, "ref": n.ref}) for n in notes)
     job.metadata.extend(map(inputs.note_on, unusable))
     return inputs
 
 
-async def _by(until: float, finding: Awaitable[Found], late: GenMetadataNote) -> Found | GenMetadataNote:
+async def _by(until: float, finding: Awaitable[Found], kind: str, name: str) -> Found:
+    """What is found by then, else the note that says so."""
     try:
         async with timeout_at(until):
             return await finding
     except TimeoutError:
-        return late
-
-
-def _late(kind: str, name: str) -> GenMetadataNote:
-    return GenMetadataNote(kind, "download_failed", name[:255])
+        return GenMetadataNote(kind, "download_failed", name[:255])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import partial
+from typing import Generic, ParamSpec
 
 from loguru import logger
 
@@ -16,6 +16,8 @@ from worker.horde.messages import GenMetadata, PopRequest, PopResponse
 from worker.jobs.rendering import Sampling, Upscaling
 from worker.workflows import coerce
 from worker.workflows.request import RenderRequest
+
+P = ParamSpec("P")
 
 #: Seconds before the ttl ends in which an answer must have arrived: the server measures by its own clock.
 TTL_MARGIN_S = 5.0
@@ -169,64 +171,41 @@ class PopEvent:
     for_idle_engine: bool = True
 
 
-Listener = Callable[[JobEvent], None]
-PopListener = Callable[[PopEvent], None]
-#: called with the job and one of its ids that has its answer
-AnswerListener = Callable[[Job, str], None]
-#: called with the job and a picture of it as WebP
-PictureListener = Callable[[Job, bytes], None]
-
-
-class JobEvents:
-    """Publishes what jobs do to its subscribers, in the order in which they subscribed."""
+class Topic(Generic[P]):
+    """Tells its subscribers, in the order in which they subscribed."""
 
     def __init__(self) -> None:
-        self._listeners: list[Listener] = []
-        self._answer_listeners: list[AnswerListener] = []
-        self._picture_listeners: list[PictureListener] = []
-        self._pop_listeners: list[PopListener] = []
+        self._subscribers: list[Callable[P, None]] = []
 
-    def subscribe(self, listener: Listener) -> None:
-        self._listeners.append(listener)
+    def subscribe(self, subscriber: Callable[P, None]) -> None:
+        self._subscribers.append(subscriber)
 
-    def subscribe_answers(self, listener: AnswerListener) -> None:
-        """For subscribers that need every single image."""
-        self._answer_listeners.append(listener)
+    def publish(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        for subscriber in self._subscribers:
+            try:
+                subscriber(*args, **kwargs)
+            except Exception:  # a subscriber must not cost a job its answer
+                logger.exception("A defect in the worker: a listener to job events failed")
 
-    def subscribe_pictures(self, listener: PictureListener) -> None:
-        """For subscribers that show what was made."""
-        self._picture_listeners.append(listener)
 
-    def picture(self, job: Job, data: bytes) -> None:
-        """A picture is checked and encoded, as the Horde gets it."""
-        for listener in self._picture_listeners:
-            _tell(partial(listener, job, data))
+class JobEvents(Topic[[JobEvent]]):
+    """Publishes the stages that jobs enter, and what else they do on topics of its own."""
 
-    def subscribe_pops(self, listener: PopListener) -> None:
-        """For subscribers that follow what the Horde answers, with or without a job."""
-        self._pop_listeners.append(listener)
-
-    def popped(self, event: PopEvent) -> None:
-        """A pop came back."""
-        for listener in self._pop_listeners:
-            _tell(partial(listener, event))
+    def __init__(self) -> None:
+        super().__init__()
+        #: a job and one of its ids that has its answer, or needs none any more
+        self.answers: Topic[[Job, str]] = Topic()
+        #: a job and a picture of it, checked and encoded as the Horde gets it
+        self.pictures: Topic[[Job, bytes]] = Topic()
+        #: what the Horde answers, with or without a job
+        self.pops: Topic[[PopEvent]] = Topic()
 
     def enter(self, job: Job, stage: Stage) -> None:
         """Move a job to a stage and publish it."""
         job.stage = stage
-        event = JobEvent(job, stage)
-        for listener in self._listeners:
-            _tell(partial(listener, event))
+        self.publish(JobEvent(job, stage))
 
     def answer(self, job: Job, job_id: str) -> None:
         """One image has its answer, or the Horde wants none any more."""
         job.owed.remove(job_id)
-        for listener in self._answer_listeners:
-            _tell(partial(listener, job, job_id))
-
-
-def _tell(telling: Callable[[], None]) -> None:
-    try:
-        telling()
-    except Exception:  # a subscriber must not cost a job its answer
-        logger.exception("A defect in the worker: a listener to job events failed")
+        self.answers.publish(job, job_id)

@@ -228,7 +228,7 @@ async def journalled(journal: Journal | None, events: JobEvents, horde: TakesAns
         yield
         return
     events.subscribe(journal.note)
-    events.subscribe_answers(journal.note_answer)
+    events.answers.subscribe(journal.note_answer)
     try:
         async with meanwhile(report_left(journal, horde)):
             yield

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -48,16 +48,10 @@ from worker.workflows.template_selection import select
 
 #: The server takes 50 entries per image.
 MAX_METADATA = 50
-
-
-@dataclass(frozen=True)
-class ReportTimes:
-    """Seconds that answers to the Horde may take beyond a job's own time."""
-
-    #: for reporting faults, after the job's deadline or once the worker has to stop
-    fault_s: float = 15.0
-    #: for a submit that is on its way when its job is cancelled; within the margin of the ttl
-    seen_through_s: float = 3.0
+#: Seconds for reporting faults, after the job's deadline or once the worker has to stop.
+FAULT_S = 15.0
+#: Seconds for a submit that is on its way when its job is cancelled; within the margin of the ttl.
+SEEN_THROUGH_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,6 @@ class Services:
     events: JobEvents
     #: pixels that upscalers of cost 1 can read for a request until a time on the loop's clock
     upscale_budget_px: Callable[[RenderRequest, float], float] = lambda _request, _deadline: float("inf")
-    times: ReportTimes = field(default_factory=ReportTimes)
 
 
 class Made(NamedTuple):
@@ -153,9 +146,9 @@ class JobRunner:
         graphs = JobGraphs(plan, request)
 
         def note_progress(progress: Progress) -> None:
-            job.started_at = job.started_at or asyncio.get_running_loop().time()
-            job.progress = (progress.value, progress.maximum)
             now = asyncio.get_running_loop().time()
+            job.started_at = job.started_at or now
+            job.progress = (progress.value, progress.maximum)
             if progress.node_id in graphs.samplers:
                 job.sampling.note(progress.node_id, progress.value, now)
             elif progress.node_id in graphs.upscalers:
@@ -234,7 +227,7 @@ class JobRunner:
         with job.timed("encode"):
             async with self._encoders:
                 data = await asyncio.to_thread(encode_webp, verdict.replacement or made.image)
-        services.events.picture(job, data)
+        services.events.pictures.publish(job, data)
         if index >= len(job.pop.uploads):
             raise UploadFailed("The Horde gave no upload URL for this image.")
         with job.timed("upload"):
@@ -255,7 +248,7 @@ class JobRunner:
             await asyncio.shield(sending)
         except asyncio.CancelledError:
             # The Horde may have it already, and then any other answer would be a second one.
-            await asyncio.wait([sending], timeout=self._services.times.seen_through_s)
+            await asyncio.wait([sending], timeout=SEEN_THROUGH_S)
             raise
         finally:
             sending.cancel()
@@ -285,7 +278,7 @@ class JobRunner:
         """Report what is owed until then and a little longer; once cancelled, that little from then on."""
         faulting = asyncio.ensure_future(self._fault_owed(job, until))
         # One cancellation may come from the end of a drain. Who cancels again does not want to wait.
-        for limit_s in (None, self._services.times.fault_s):
+        for limit_s in (None, FAULT_S):
             with contextlib.suppress(asyncio.CancelledError, TimeoutError):
                 async with timeout(limit_s):
                     await asyncio.shield(faulting)
@@ -293,7 +286,7 @@ class JobRunner:
 
     async def _fault_owed(self, job: Job, until: float = 0.0) -> None:
         """Tell the Horde of every image that will not come, so that another worker gets it at once."""
-        deadline = max(asyncio.get_running_loop().time(), until) + self._services.times.fault_s
+        deadline = max(asyncio.get_running_loop().time(), until) + FAULT_S
 
         async def fault(job_id: str) -> None:
             submission = SubmitRequest(id=job_id, generation="faulted", state="faulted", seed=0)

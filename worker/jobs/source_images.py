@@ -37,7 +37,7 @@ class Pictures:
 
     memory: Reservation
     source: SourceImage | None = None
-    extras: tuple[ExtraSource, ...] = ()
+    extras: list[ExtraSource] = field(default_factory=list)
     by_key: dict[str, Image.Image | bytes] = field(default_factory=dict)
 
     async def encoded(self, request: RenderRequest) -> dict[str, bytes]:
@@ -75,14 +75,11 @@ async def fetch_pictures(job: Job, model: ServedModel, storage: PictureStorage, 
         pictures.by_key[pictures.source.key] = picture
     if mask is not None:
         memory.free(_pixel_bytes(mask))
-    for extra in extras:
+    for extra, asked in zip(extras, asked_extras, strict=True):
         if extra is not None:
-            pictures.by_key[extra[0].key] = extra[1]
-    pictures.extras = tuple(
-        ExtraSource(extra[0], asked.strength)
-        for extra, asked in zip(extras, asked_extras, strict=True)
-        if extra is not None
-    )
+            described, data = extra
+            pictures.by_key[described.key] = data
+            pictures.extras.append(ExtraSource(described, asked.strength))
     return pictures
 
 

@@ -10,9 +10,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from loguru import logger
+from PIL import Image, ImageDraw, ImageFont
 
 from worker.aio import meanwhile, timeout_at
 from worker.clock import Clock, monotonic
@@ -20,8 +22,7 @@ from worker.errors import SafetyUnavailable, WorkerError
 from worker.images import RawImage
 from worker.process.supervisor import RestartPolicy, Supervisor
 from worker.safety.child_process import SafetyProcess, SafetySettings, fits
-from worker.safety.replacement import draw_replacement
-from worker.safety.verdict import Finding, JobRules, Rules, Verdict, judge
+from worker.safety.verdict import Censorship, Finding, JobRules, Rules, Verdict, judge
 
 #: Reserved after the verdict for encoding, uploading and submitting the image.
 DELIVERY_RESERVE_S = 10.0
@@ -32,6 +33,11 @@ MAX_FAILED_CHECKS = 2
 STARTING = "the safety checker is starting"
 #: With more images than this waiting no more jobs are popped: the checker is slower than the engines.
 BACKLOG = 8
+#: Of the panel in place of a censored image. Smaller text can't be read.
+GROUND, BORDER, INK = (32, 34, 38), (96, 100, 108), (214, 217, 222)
+SMALLEST_FONT_PX = 7
+#: Panels cached, since the same few are drawn again and again. One of the Horde's largest size has 28 MB.
+KEPT_PANELS = 4
 
 
 @dataclass(eq=False)
@@ -196,3 +202,32 @@ def _finding(answer: Mapping[str, Any]) -> Finding | None:
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= HIGHEST_SCORE:
         score = None
     return Finding(nsfw, csam, score)
+
+
+@lru_cache(KEPT_PANELS)
+def draw_replacement(width: int, height: int, reason: Censorship) -> RawImage:
+    """A panel of exactly this size; without text where it would not fit."""
+    panel = Image.new("RGB", (width, height), GROUND)
+    pen = ImageDraw.Draw(panel)
+    inset = min(width, height) // 32
+    pen.rectangle((inset, inset, width - 1 - inset, height - 1 - inset), outline=BORDER, width=max(1, inset // 4))
+    size = min(width, height) // 14
+    if size >= SMALLEST_FONT_PX:
+        font = ImageFont.load_default(size)
+        text = "\n".join(_lines(reason.value, pen, font, width - 6 * inset))
+        pen.multiline_text((width / 2, height / 2), text, INK, font, anchor="mm", align="center", spacing=size // 3)
+    return RawImage(width, height, "RGB", panel.tobytes())
+
+
+def _lines(
+    text: str, pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, limit: int
+) -> list[str]:
+    """The text in lines that are no longer than `limit` pixels, as far as its words allow."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and pen.textlength(longer, font) > limit:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

@@ -111,10 +111,15 @@ class Intake:
         """Ask once; start the job that comes."""
         loop = asyncio.get_running_loop()
         began = loop.time()
+
+        def tell(answer: PopResponse | None, error: HordeError | None = None) -> None:
+            took_s, for_idle = loop.time() - began, admitted.for_idle_engine
+            self.events.pops.publish(PopEvent(admitted.request, answer, error, took_s, for_idle))
+
         try:
             answer = await self._ask(admitted.request)
         except HordeError as error:
-            self.events.popped(PopEvent(admitted.request, None, error, loop.time() - began, admitted.for_idle_engine))
+            tell(None, error)
             if isinstance(error, HordeRefused) and not self.pop_backoff.is_passing(error, now=loop.time()):
                 self._given_up = self._given_up or error
             else:
@@ -124,7 +129,7 @@ class Intake:
                 # Each id has one answer: a second rendering would be thrown away.
                 logger.bind(action="job_again").warning("The Horde sent job {} once more.", answer.job_ids[0][:8])
                 answer = PopResponse()
-            self.events.popped(PopEvent(admitted.request, answer, None, loop.time() - began, admitted.for_idle_engine))
+            tell(answer)
             self.pop_backoff.answered(answer, now=loop.time(), for_idle_engine=admitted.for_idle_engine)
             if answer.job_ids:
                 self._fetching.add(loop.time() - began)

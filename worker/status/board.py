@@ -111,9 +111,9 @@ class StatusBoard:
         )
         for note in (self.book.note, self._note, self._flat_pictures.note, self.shown.note):
             self.events.subscribe(note)
-        self.events.subscribe_pictures(self.shown.note_picture)
+        self.events.pictures.subscribe(self.shown.note_picture)
         for note_pop in (self.stats.note_pop, self._standing.note, self._advisor.note):
-            self.events.subscribe_pops(note_pop)
+            self.events.pops.subscribe(note_pop)
         self.book.on_end(self._advisor.ended)
         self.steering.on_change(self._steered)
         pause = self.steering.pause_state

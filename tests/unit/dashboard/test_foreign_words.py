@@ -79,7 +79,7 @@ async def test_messages_of_the_horde_and_of_errors_are_text(page, owner):
 async def test_prompts_and_pictures_are_not_there_until_the_owner_wants_them(page, owner):
     job = page.rig.job("3", prompt="a secret wish")
     page.rig.ends(job)
-    page.rig.events.picture(job, b"RIFF")
+    page.rig.events.pictures.publish(job, b"RIFF")
     assert "a secret wish" not in await shown_everywhere(owner) + (await owner.get("/jobs/3")).text
     assert (await owner.get("/jobs/3/picture")).status_code == 404
 
@@ -89,7 +89,7 @@ async def test_prompts_that_the_owner_wants_to_see_are_text_and_gone_when_he_doe
     live.change(live.data.model_copy(update={"dashboard_shows_jobs": True}))
     job = page.rig.job("4", prompt=EVIL + "\x1b[31m")
     page.rig.ends(job)
-    page.rig.events.picture(job, b"RIFF")
+    page.rig.events.pictures.publish(job, b"RIFF")
     html = (await owner.get("/jobs/4")).text
     assert "&lt;script&gt;" in html
     assert "\x1b" not in html

@@ -70,7 +70,7 @@ class Worker:
         self.journal = journal
         self.events = JobEvents()
         self.events.subscribe(self.journal.note)
-        self.events.subscribe_answers(self.journal.note_answer)
+        self.events.answers.subscribe(self.journal.note_answer)
 
     def pop(self, *ids, **more):
         popped = job(*ids, **more)

@@ -13,9 +13,10 @@ from worker.engine.render_task import Conditions, RenderTask
 from worker.errors import EngineDied, HordeUnreachable, JobGone
 from worker.horde.messages import PopRequest, PopResponse, SubmitRequest, SubmitResponse
 from worker.images import RawImage
+from worker.jobs import runner
 from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import Job, JobEvents, Stage
-from worker.jobs.runner import JobRunner, ReportTimes, Services
+from worker.jobs.runner import FAULT_S, JobRunner, Services
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
 from worker.scheduling.intake import Intake
@@ -193,7 +194,7 @@ async def test_a_job_cancelled_while_it_is_reported_is_reported_all_the_same() -
 async def test_a_fault_is_reported_as_long_as_an_answer_counts_for_the_network_may_come_back() -> None:
     horde, job = Horde(), Job(popped())
     await runner_of(horde).run(job)
-    assert horde.deadlines == [job.deadline + ReportTimes().fault_s]
+    assert horde.deadlines == [job.deadline + FAULT_S]
 
 
 async def test_the_fault_of_a_job_that_is_broken_off_is_reported_for_a_moment_only() -> None:
@@ -207,10 +208,11 @@ async def test_the_fault_of_a_job_that_is_broken_off_is_reported_for_a_moment_on
     assert horde.deadlines[0] < job.deadline
 
 
-async def test_a_job_cancelled_while_it_is_reported_in_vain_ends_soon() -> None:
+async def test_a_job_cancelled_while_it_is_reported_in_vain_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "FAULT_S", 0.01)
     horde, job = Horde(), Job(popped())
     horde.gate.clear()
-    running = asyncio.ensure_future(runner_of(horde, times=ReportTimes(fault_s=0.01)).run(job))
+    running = asyncio.ensure_future(runner_of(horde).run(job))
     await until(lambda: horde.asked)
 
     running.cancel()
@@ -236,10 +238,11 @@ async def test_an_image_that_is_being_submitted_when_its_job_is_broken_off_is_no
     assert (job.stage, job.fault, job.owed) == (Stage.DONE, "", [])
 
 
-async def test_a_submit_that_is_not_answered_does_not_hold_up_the_fault() -> None:
+async def test_a_submit_that_is_not_answered_does_not_hold_up_the_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "SEEN_THROUGH_S", 0.01)
     horde, job = Horde(), Job(popped())
     horde.gate.clear()
-    running = asyncio.ensure_future(runner_of(horde, images=1, times=ReportTimes(seen_through_s=0.01)).run(job))
+    running = asyncio.ensure_future(runner_of(horde, images=1).run(job))
     await until(lambda: horde.asked == 1)
 
     running.cancel()

@@ -3,7 +3,7 @@
 import pytest
 
 from worker.images import RawImage
-from worker.safety.replacement import draw_replacement
+from worker.safety.gate import draw_replacement
 from worker.safety.verdict import Censorship, Finding, JobRules, Rules, Verdict, judge
 
 CLEAN, NUDE = Finding(nsfw=False, csam=False), Finding(nsfw=True, csam=False)

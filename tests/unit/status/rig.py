@@ -121,7 +121,7 @@ class Rig:
         return Job(pop, popped_at=self.clock.now - 1.0, received_at=self.clock.now)
 
     def pops(self, answer: PopResponse | None = None, error: Any = None) -> None:
-        self.events.popped(PopEvent(REQUEST, answer, error, took_s=0.5))
+        self.events.pops.publish(PopEvent(REQUEST, answer, error, took_s=0.5))
 
     def ends(
         self, job: Job, *, kudos: float = 10.0, error: WorkerError | None = None, dropped: str = "", render_s: float = 4

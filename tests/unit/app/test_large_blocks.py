@@ -7,7 +7,7 @@ CHECK = """
 import io, threading, psutil
 from PIL import Image
 from worker.untrusted.pictures import open_picture
-from worker.process.allocator import give_back_large_blocks
+from worker.app.lifecycle import give_back_large_blocks
 
 given = give_back_large_blocks()
 out = io.BytesIO()
