@@ -121,7 +121,7 @@ def test_of_a_failure_no_more_is_kept_than_is_searched() -> None:
     data = {"prompt_id": "p", "node_id": "1", "node_type": "X", "exception_message": "vae " * 100_000}
     event = events.parse_text(json.dumps({"type": "execution_error", "data": data}))
     assert isinstance(event, events.Failed)
-    assert len(event.message) < len("vae " * 1001)
+    assert len(event.failure.message) < len("vae " * 1001)
 
 
 def test_a_raw_frame_is_an_image_with_its_place_in_the_batch() -> None:
