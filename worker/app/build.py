@@ -1,7 +1,6 @@
 """A worker for a real run, put together from the owner's settings, the runtime and what this machine has."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -21,12 +20,11 @@ from worker.dashboard.reader import Dashboard
 from worker.engine.cards import card_count, find_cards
 from worker.engine.devices import Device, choose_devices, engine_settings
 from worker.engine.install.layout import Runtime, is_checkout
-from worker.engine.install.machine import Accelerator, Host, detect_card
+from worker.engine.install.machine import Accelerator, DeviceFlags, Host, detect_card
 from worker.engine.process import EngineSettings
 from worker.engine.versions.shelf import Shelf
 from worker.errors import ConfigError, RuntimeMissing
-from worker.horde.agent import bridge_agent
-from worker.horde.feature_levels import HIGHEST_LEVEL
+from worker.horde.agent import AGENT
 from worker.jobs.journal import FILE_NAME as JOURNAL_FILE
 from worker.jobs.journal import Journal
 from worker.models.by_demand import wanted_by_demand
@@ -48,28 +46,8 @@ from worker.workflows import packaged_folder
 from worker.workflows.auxiliary_files import AESTHETIC
 from worker.workflows.library import Library
 
-PROJECT_URL = "https://github.com/horde-bridge/horde-bridge"
-#: The highest feature level there is; each pop claims what works here, which may be less.
-AGENT = bridge_agent(f"{HIGHEST_LEVEL}.0.0", PROJECT_URL)
 #: Assumed size in bytes of a model whose reference gives none.
 UNKNOWN_MODEL_BYTES = 7 * GIB
-
-
-@dataclass(frozen=True)
-class DeviceFlags:
-    """What the command line says of the device. Without any of them it is as the runtime was set up."""
-
-    amd: bool = False
-    directml: int | None = None
-    cpu: bool = False
-
-    @property
-    def accelerator(self) -> Accelerator | None:
-        if self.cpu:
-            return Accelerator.CPU
-        if self.directml is not None:
-            return Accelerator.DIRECTML
-        return Accelerator.ROCM if self.amd else None
 
 
 #: The settings read again: the file's, or a text's in its place.

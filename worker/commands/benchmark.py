@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from worker import logs
-from worker.app.build import UNKNOWN_MODEL_BYTES, DeviceFlags, devices_for, library_of, require_engine
+from worker.app.build import UNKNOWN_MODEL_BYTES, devices_for, library_of, require_engine
 from worker.app.state_dir import only_one, worker_folder, workers_folder
 from worker.benchmark.measurements import Findings, Subject
 from worker.benchmark.proposals import LEAST_KUDOS_PER_HOUR, LEAST_MPS, Demand, Proposal, demands, propose
@@ -32,6 +32,7 @@ from worker.demo import tinies
 from worker.demo.tiny.recipes import FULL_SIZE_MODELS, TINY_MODELS, TinyModel
 from worker.engine.devices import engine_settings
 from worker.engine.install import Runtime
+from worker.engine.install.machine import DeviceFlags
 from worker.errors import ConfigError, WorkerError
 from worker.models.catalog.model_selection import custom_of, resolve_from_cache, store_of
 from worker.models.disk.store import Store

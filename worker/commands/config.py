@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from worker.app.build import DeviceFlags
 from worker.commands.options import LOGS_FOLDER, ConfigFile, FromEnvironment, load_settings
 from worker.commands.output import answer
 from worker.commands.preflight import Rating, check_machine, check_models, check_settings
 from worker.config.export import config_show, config_to_env, ignored_keys
 from worker.engine.install import Runtime
+from worker.engine.install.machine import DeviceFlags
 
 app = typer.Typer(help="Look at the settings in bridgeData.yaml.", no_args_is_help=True)
 

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 
 from worker import logs
-from worker.app.build import AGENT, DeviceFlags
 from worker.app.engine_watch import own_engine
 from worker.commands.options import LOGS_FOLDER, AsJson, ConfigFile, FromEnvironment, load_settings
 from worker.commands.output import answer, answer_json
@@ -23,13 +22,22 @@ from worker.config.load import LoadedConfig
 from worker.engine.cards import find_cards
 from worker.engine.install import Runtime, check
 from worker.engine.install.layout import ROOT
-from worker.engine.install.machine import KFD, Accelerator, Host, detect_card, how_to_be_let_in, why_not_running
+from worker.engine.install.machine import (
+    KFD,
+    Accelerator,
+    DeviceFlags,
+    Host,
+    detect_card,
+    how_to_be_let_in,
+    why_not_running,
+)
 from worker.engine.install.places import concerns_here
 from worker.engine.install.record import Record
 from worker.engine.install.verify import differences
 from worker.engine.versions.shelf import Shelf
 from worker.errors import WorkerError
 from worker.horde.account import check_account
+from worker.horde.agent import AGENT
 from worker.horde.client import HordeClient
 from worker.process.child import child_environment
 from worker.system_memory import system_memory

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from worker.app.build import AGENT
 from worker.commands.options import ConfigFile, FromEnvironment, KnownName, load_settings
 from worker.commands.output import answer
 from worker.config.schema import BridgeData
 from worker.horde.account import switch_maintenance
+from worker.horde.agent import AGENT
 from worker.horde.client import HordeClient
 from worker.network_variables import check_network_variables
 

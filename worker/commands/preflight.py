@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from worker.app.build import DeviceFlags, devices_for, library_of, require_engine
+from worker.app.build import devices_for, library_of, require_engine
 from worker.app.state_dir import worker_folder
 from worker.config.key_types import ANONYMOUS_KEY, CustomModel
 from worker.config.load import LoadedConfig, config_files
@@ -23,7 +23,7 @@ from worker.config.paths import cache_home, models_root
 from worker.config.schema import BridgeData
 from worker.config.serving_keys import DEFAULT_NAME, is_public_horde
 from worker.engine.install import Runtime
-from worker.engine.install.machine import Accelerator, Host, detect_card
+from worker.engine.install.machine import Accelerator, DeviceFlags, Host, detect_card
 from worker.engine.install.record import Record
 from worker.errors import ConfigError, WorkerError
 from worker.models.catalog.custom import read_custom_models

@@ -12,7 +12,7 @@ import typer
 from loguru import logger
 
 from worker import logs
-from worker.app.build import AGENT, DeviceFlags, compose
+from worker.app.build import compose
 from worker.app.lifecycle import run as run_worker
 from worker.app.state_dir import claim_log_folder, only_one, worker_folder
 from worker.commands.options import (
@@ -35,8 +35,10 @@ from worker.config.load import FILE_NAME, LoadedConfig
 from worker.config.schema import BridgeData
 from worker.engine.install import Runtime
 from worker.engine.install.layout import ROOT, is_checkout
+from worker.engine.install.machine import DeviceFlags
 from worker.errors import HordeError, HordeRefused
 from worker.horde.account import check_account
+from worker.horde.agent import AGENT
 from worker.horde.client import HordeClient
 from worker.network_variables import check_network_variables
 from worker.process.file_lock import in_use

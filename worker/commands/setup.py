@@ -12,7 +12,6 @@ import typer
 from loguru import logger
 
 from worker import logs
-from worker.app.build import AGENT
 from worker.as_typed import as_typed
 from worker.commands.options import AsJson, ConfigFile
 from worker.commands.output import answer, answer_json, answer_table
@@ -27,6 +26,7 @@ from worker.config.write_back import PRIVATE, with_changes, write_settings
 from worker.engine.install import Runtime
 from worker.engine.install.machine import free_bytes
 from worker.errors import ConfigError
+from worker.horde.agent import AGENT
 from worker.network_variables import check_network_variables
 from worker.setup.accounts import NameState, name_state, owner_of
 from worker.setup.card import machine_facts

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from worker import __version__
-from worker.app.build import PROJECT_URL
 from worker.commands.options import AsJson, settings_or_defaults
 from worker.commands.output import answer, answer_json
 from worker.config.schema import BridgeData
 from worker.engine.install.layout import ROOT, is_checkout
 from worker.errors import ConfigError, WorkerError
+from worker.horde.agent import PROJECT_URL
 from worker.network_variables import check_network_variables
 from worker.process.file_lock import is_in_use
 from worker.setup.terminal import agreed, is_terminal

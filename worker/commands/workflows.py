@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from worker.app.build import AGENT, library_of
+from worker.app.build import library_of
 from worker.app.state_dir import engines_folder, worker_folder
 from worker.commands.options import (
     AsJson,
@@ -24,6 +24,7 @@ from worker.config.paths import models_root
 from worker.engine.install.layout import Runtime
 from worker.engine.versions.shelf import Shelf
 from worker.engine.versions.state import INSTALLED
+from worker.horde.agent import AGENT
 from worker.jobs.preview import preview, read_pop_file, request_for, to_json
 from worker.models.catalog.custom import with_custom
 from worker.models.catalog.model_selection import custom_of, load_lists, resolve_from_cache, store_of

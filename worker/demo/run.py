@@ -33,7 +33,7 @@ from worker.engine.devices import Device, engine_settings
 from worker.engine.install.layout import Runtime
 from worker.engine.install.machine import Accelerator
 from worker.engine.versions.shelf import Shelf
-from worker.horde.agent import bridge_agent
+from worker.horde.agent import AGENT
 from worker.models.disk.store import Store
 from worker.models.installed import InstalledModels
 from worker.safety.checker import NoChecker
@@ -41,8 +41,6 @@ from worker.system_memory import system_memory
 from worker.units import counted
 from worker.workflows.library import Library
 
-#: The embedded Horde holds back whatever the agent's level can't do; what is queued here, every level can.
-AGENT = bridge_agent("13.0.0", "https://github.com/horde-bridge/horde-bridge")
 #: The largest tiny file, generously.
 LARGEST_TINY_BYTES = 1024**3
 #: Flux Schnell in fp8 with its text encoders.

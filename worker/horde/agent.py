@@ -65,3 +65,8 @@ def credited_share(agent: str) -> float:
 def is_header_text(text: str) -> bool:
     """Whether the text may stand in an HTTP header as it is: printable ASCII, no space at either end."""
     return text.isascii() and text.isprintable() and text == text.strip()
+
+
+PROJECT_URL = "https://github.com/horde-bridge/horde-bridge"
+#: The highest feature level there is; each pop claims what works here, which may be less.
+AGENT = bridge_agent(f"{HIGHEST_LEVEL}.0.0", PROJECT_URL)

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from worker.app import build
-from worker.app.build import DeviceFlags, devices_for
+from worker.app.build import devices_for
 from worker.config.load import LoadedConfig
 from worker.config.schema import BridgeData
 from worker.engine.install import Runtime
-from worker.engine.install.machine import Accelerator
+from worker.engine.install.machine import Accelerator, DeviceFlags
 from worker.errors import ConfigError
 
 

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from worker.app.build import DeviceFlags
 from worker.commands import preflight
 from worker.commands.doctor import ask_torch
 from worker.commands.preflight import Finding, Rating, check_models, refuse_bad
 from worker.config.load import load_config
 from worker.config.schema import BridgeData
 from worker.engine.install import Runtime
-from worker.engine.install.machine import Accelerator, Card
+from worker.engine.install.machine import Accelerator, Card, DeviceFlags
 from worker.engine.install.record import Choices, Record
 from worker.errors import ConfigError
 

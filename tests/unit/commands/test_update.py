@@ -2,9 +2,9 @@
 
 import pytest
 
-from worker.app.build import PROJECT_URL
 from worker.commands import update as module
 from worker.errors import ConfigError
+from worker.horde.agent import PROJECT_URL
 
 
 def test_an_installed_wheel_is_sent_to_its_installer_and_to_no_index_that_lacks_it(monkeypatch):

@@ -33,6 +33,23 @@ class Accelerator(str, Enum):
 
 
 @dataclass(frozen=True)
+class DeviceFlags:
+    """What the command line says of the device. Without any of them it is as the runtime was set up."""
+
+    amd: bool = False
+    directml: int | None = None
+    cpu: bool = False
+
+    @property
+    def accelerator(self) -> Accelerator | None:
+        if self.cpu:
+            return Accelerator.CPU
+        if self.directml is not None:
+            return Accelerator.DIRECTML
+        return Accelerator.ROCM if self.amd else None
+
+
+@dataclass(frozen=True)
 class Card:
     """What was found, and what is known of it. `driver` is NVIDIA's major version, `capabilities` are CUDA's."""
 
