@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Any
 
 import httpx
@@ -252,9 +252,9 @@ async def _fetch(owner: Owner, tokens: dict[str, str]) -> dict[str, str]:
     failed = {record.name: str(error) for record, error in plan.refused.items()}
     logger.info("Models: {}.", plan)
     async with open_client(private=owner.config.allow_private_downloads) as http:
-        with DownloadBars() as bars:
+        with _download_progress() as note:
             downloader = Downloader(
-                http, owner.store.hashes, tokens=tokens, on_progress=bars.note,
+                http, owner.store.hashes, tokens=tokens, on_progress=note,
                 throttle=Throttle(owner.config.download_bytes_per_s),
             )  # fmt: skip
             try:
@@ -268,47 +268,36 @@ async def _fetch(owner: Owner, tokens: dict[str, str]) -> dict[str, str]:
     return failed
 
 
-class DownloadBars:
-    """Download progress: a bar per file on a terminal, otherwise a log line per `PERCENT_STEP`.
+@contextlib.contextmanager
+def _download_progress() -> Iterator[Callable[[DownloadProgress], None]]:
+    """A listener of the downloader: a bar per file on a terminal, otherwise a log line per `PERCENT_STEP`."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield partial(_log_progress, {})
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with ProgressBars(*columns, console=console) as shown:
+        bars: dict[Path, TaskID] = {}
 
-    `note` is the downloader's listener.
-    """
+        def draw(progress: DownloadProgress) -> None:
+            target = progress.download.target
+            if target not in bars:
+                bars[target] = shown.add_task(escape(visible(target.name)))
+            shown.update(bars[target], completed=progress.done, total=progress.total)
+            if progress.state in (DownloadState.FAILED, DownloadState.STOPPED):
+                shown.remove_task(bars.pop(target))
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._progress = ProgressBars(
-            TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(),
-            TimeRemainingColumn(), console=self._console,
-        )  # fmt: skip
-        self._bars: dict[Path, TaskID] = {}
-        self._logged: dict[Path, int] = {}
+        yield draw
 
-    def __enter__(self) -> "DownloadBars":  # noqa: PYI034 - Self is newer than Python 3.10
-        if self._console.is_terminal:
-            self._progress.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def note(self, progress: DownloadProgress) -> None:
-        if self._console.is_terminal:
-            self._draw(progress)
-        elif progress.total and progress.state in (DownloadState.RUNNING, DownloadState.DONE):
-            self._log(progress.download.target, 100 * progress.done // progress.total)
-
-    def _draw(self, progress: DownloadProgress) -> None:
-        target = progress.download.target
-        if target not in self._bars:
-            self._bars[target] = self._progress.add_task(escape(visible(target.name)))
-        self._progress.update(self._bars[target], completed=progress.done, total=progress.total)
-        if progress.state in (DownloadState.FAILED, DownloadState.STOPPED):
-            self._progress.remove_task(self._bars.pop(target))
-
-    def _log(self, target: Path, percent: int) -> None:
+def _log_progress(logged: dict[Path, int], progress: DownloadProgress) -> None:
+    """`logged`: the last step of each file that was told."""
+    if progress.total and progress.state in (DownloadState.RUNNING, DownloadState.DONE):
+        target, percent = progress.download.target, 100 * progress.done // progress.total
         step = percent // PERCENT_STEP
-        if step > self._logged.get(target, -1):
-            self._logged[target] = step
+        if step > logged.get(target, -1):
+            logged[target] = step
             logger.info("{}: {} %", target.name, percent)

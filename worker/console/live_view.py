@@ -3,7 +3,7 @@
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -58,25 +58,22 @@ class ReflowingRender(LiveRender):
             self._shape = (width, min(taken, height))
 
 
-class LiveView:
-    """Shows one status after another in the same place."""
-
-    def __init__(self, live: Live) -> None:
-        self._live = live
-
-    def show(self, status: Snapshot | None) -> None:
-        """Replace what is shown; None clears it."""
-        width, height = self._live.console.size
-        shown: RenderableType = Text() if status is None else status_table(status, width=width, height=height)
-        self._live.update(shown, refresh=True)
+#: Replaces what is shown; None clears it.
+Show = Callable[[Snapshot | None], None]
 
 
 @contextmanager
-def live_view(console: Console | None = None) -> Iterator[LiveView]:
-    """Within the block, whatever is written to standard error appears above the view."""
+def live_view(console: Console | None = None) -> Iterator[Show]:
+    """One status after another in the same place: within the block, whatever is written to standard error is above."""
     # Refreshed by `show` only: the library's own thread would wake the process many times a second.
     console = console or Console(stderr=True)
     live = Live(console=console, auto_refresh=False, transient=True)
     live._live_render = ReflowingRender(console)  # noqa: SLF001 - rich has no other way to say how to erase
+
+    def show(status: Snapshot | None) -> None:
+        width, height = live.console.size
+        shown: RenderableType = Text() if status is None else status_table(status, width=width, height=height)
+        live.update(shown, refresh=True)
+
     with live:
-        yield LiveView(live)
+        yield show

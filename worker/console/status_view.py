@@ -2,14 +2,14 @@
 
 import asyncio
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
 from worker.config.live import LiveConfig
-from worker.console.live_view import LiveView, live_view
-from worker.console.status import MOST_ADVICE, RULE, status_lines
-from worker.console.summary import summary_lines
+from worker.console.live_view import Show, live_view
+from worker.console.status import MOST_ADVICE, RULE, status_lines, summary_lines
 from worker.status.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -23,51 +23,51 @@ STILL_S = 5.0
 NOTHING_NEW_S = 600.0
 
 
+@dataclass(eq=False)
 class StatusView:
     """A reader of the status. Plain lines, so that they read the same in a container's log and a file.
 
     With `at_bottom` the status stays at the bottom of the terminal instead, and the lines go to the log file.
     """
 
-    def __init__(self, live: LiveConfig, *, at_bottom: bool = False) -> None:
-        """`live`: the settings say how often, and when to warn."""
-        self._live = live
-        self._at_bottom = at_bottom
-        self._warned = False
-        self._shown: tuple[object, ...] = ()
-        self._shown_at = float("-inf")
-        self._seen: tuple[object, ...] | None = None
-        self._drawn_at = float("-inf")
+    #: the settings say how often, and when to warn
+    live: LiveConfig
+    at_bottom: bool = field(default=False, kw_only=True)
+    _warned: bool = field(default=False, init=False)
+    _shown: tuple[object, ...] = field(default=(), init=False)
+    _shown_at: float = field(default=float("-inf"), init=False)
+    _seen: tuple[object, ...] | None = field(default=None, init=False)
+    _drawn_at: float = field(default=float("-inf"), init=False)
 
     async def __call__(self, status: "StatusBoard") -> None:
         try:
             with ExitStack() as stack:
-                view = stack.enter_context(live_view()) if self._at_bottom else None
-                await self._attend(status, view)
+                show = stack.enter_context(live_view()) if self.at_bottom else None
+                await self._attend(status, show)
         finally:
             self._sum_up(status.snapshot())
 
-    async def _attend(self, status: "StatusBoard", view: LiveView | None) -> None:
+    async def _attend(self, status: "StatusBoard", show: Show | None) -> None:
         loop = asyncio.get_running_loop()
         due_at = loop.time()
         while True:
-            now, settings = loop.time(), self._live.data
+            now, settings = loop.time(), self.live.data
             self._warn_if_idle(status, settings.minutes_allowed_without_jobs, quiet=settings.suppress_speed_warnings)
             period_s = settings.status_period_s
-            if view is not None:
-                self._show(view, status.snapshot() if period_s else None, now)
+            if show is not None:
+                self._show(show, status.snapshot() if period_s else None, now)
             if period_s and now - due_at >= period_s:
                 due_at = now
-                self._log(status.snapshot(), now, "SUCCESS" if view is None else "DEBUG")
+                self._log(status.snapshot(), now, "SUCCESS" if show is None else "DEBUG")
             await asyncio.sleep(TICK_S)
 
-    def _show(self, view: LiveView, status: Snapshot | None, now: float) -> None:
+    def _show(self, show: Show, status: Snapshot | None, now: float) -> None:
         """Draw the view anew, though seldom while nothing in it moves but the time."""
         seen = None if status is None else _news(status)
         moves = status is not None and (status.jobs or status.downloads)
         if moves or seen != self._seen or now - self._drawn_at >= STILL_S:
             self._seen, self._drawn_at = seen, now
-            view.show(status)
+            show(status)
 
     def _log(self, status: Snapshot, now: float, level: str) -> None:
         """Log the status as a block, unless it says what the last one said a moment ago."""

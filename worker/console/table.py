@@ -106,7 +106,7 @@ def _slot_cells(slot: SlotView, width: int) -> Iterator[RenderableType]:
 
 
 def _downloads(downloads: tuple[DownloadView, ...], rows: int, width: int) -> Table:
-    table = _grid()
+    table = Table.grid(padding=(0, 1))
     for file in downloads[:rows]:
         share = file.done_bytes / file.total_bytes if file.total_bytes else 0.0
         cells: list[RenderableType] = [
@@ -121,10 +121,6 @@ def _downloads(downloads: tuple[DownloadView, ...], rows: int, width: int) -> Ta
             cells.append(Text(f"{file.bytes_per_s / MIB:.1f} MiB/s{left}", style="dim", no_wrap=True))
         table.add_row(*cells)
     return table
-
-
-def _grid() -> Table:
-    return Table.grid(padding=(0, 1))
 
 
 def _jobs(status: Snapshot) -> str:

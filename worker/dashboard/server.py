@@ -6,8 +6,11 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from loguru import logger
@@ -15,15 +18,19 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from worker.aio import to_the_end
+from worker.config.dashboard_keys import LOOPBACK, is_loopback
 from worker.config.editing import Editor
-from worker.dashboard import actions, api, metrics
+from worker.config.schema import BridgeData
+from worker.dashboard import actions, api, metrics, workers
 from worker.dashboard.connections import BoundedConnection
 from worker.dashboard.pages import Pages
-from worker.dashboard.security import Guard, gate
+from worker.dashboard.security import Guard, gate, own_names
+from worker.dashboard.sessions import Sessions
 from worker.dashboard.settings_page import SettingsPage
 from worker.dashboard.sign_in import SignIn
 from worker.dashboard.site import Site
-from worker.dashboard.workers import Workers
+from worker.dashboard.whereabouts import announced, keep_session_key, link, own_token, session_key
+from worker.logs import redactor
 from worker.status.board import StatusBoard
 
 #: Ports tried after the one in the settings.
@@ -36,6 +43,76 @@ KEEP_ALIVE_S, BACKLOG = 20, 64
 MOST_HEAD_BYTES = 16 * 1024
 
 
+async def run(status: StatusBoard, settings: BridgeData, home: Path, editor: Editor | None) -> None:
+    """Serve the status as the settings say, until cancelled; see `worker.dashboard.reader`."""
+    address, port = (settings.dashboard_address, settings.dashboard_port) if settings.dashboard else (LOOPBACK, 0)
+    own = settings.dashboard_token
+    token = own.get_secret_value() if own else await asyncio.to_thread(own_token, home)
+    redactor.add([token])
+    try:
+        listening = listen(address, port)
+    except OSError as error:
+        logger.bind(action="dashboard_off").error(
+            "The dashboard can't listen at {}, so neither it nor `horde-bridge status` works: {}. Check "
+            "dashboard_address and dashboard_port.",
+            address,
+            error.strerror or error,
+        )
+        return
+    certificate, key = settings.dashboard_certificate, settings.dashboard_certificate_key
+    url = url_of(listening, secure=certificate is not None)
+    guard = Guard(
+        sessions=Sessions(token, await asyncio.to_thread(session_key, home), keep=partial(keep_session_key, home)),
+        names=own_names(settings.dashboard_names),
+        proxies=tuple(ip_network(each, strict=False) for each in settings.dashboard_proxies),
+        path=settings.dashboard_path.rstrip("/"),
+        secure=certificate is not None,
+    )
+    app = application(status, guard, editor=editor, pages=settings.dashboard)
+    with announced(home, name=settings.dreamer_name, url=url, token=token, page=settings.dashboard):
+        if settings.dashboard:
+            show_link(url, link(url, settings.dashboard_path, token))
+        announcing = asyncio.ensure_future(_announce(status, settings, url))
+        try:
+            await serve(app, listening, certificate=certificate, key=key)
+        except OSError as error:
+            logger.bind(action="dashboard_off").error(
+                "The dashboard's certificate can't be used, so it is off: {}. Check dashboard_certificate and "
+                "dashboard_certificate_key.",
+                error.strerror or error,
+            )
+        finally:
+            announcing.cancel()
+
+
+async def _announce(status: StatusBoard, settings: BridgeData, url: str) -> None:
+    to, token = settings.dashboard_announce_to, settings.dashboard_announce_token
+    if to is None or token is None:
+        return
+    here = urlsplit(url)
+    try:
+        await workers.announce(
+            status,
+            to,
+            token.get_secret_value(),
+            # Where the page is off there is nothing to lead to, whatever its address would be.
+            port=here.port or 0 if settings.dashboard else 0,
+            scheme=here.scheme,
+            is_open=not is_loopback(settings.dashboard_address),
+        )
+    except Exception:  # the page of this worker goes on without it
+        logger.exception("A defect in the worker: it is no longer announced to {}", to)
+
+
+def show_link(url: str, with_token: str) -> None:
+    """Print the link on the terminal; where there is none, log where the page is, without the token."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"Dashboard: {with_token}\n")
+        sys.stderr.flush()
+    else:
+        logger.bind(action="dashboard").info("Dashboard: {}/ (`horde-bridge status --link` shows the link to it)", url)
+
+
 def application(status: StatusBoard, guard: Guard, *, editor: Editor | None = None, pages: bool = True) -> ASGIApp:
     """Everything that is served: settings to change with an `editor`, pages where they are wanted."""
     routes = [*api.probes(status), *metrics.routes(status), *api.routes(status)]
@@ -43,7 +120,7 @@ def application(status: StatusBoard, guard: Guard, *, editor: Editor | None = No
     if pages:
         site = Site(status, guard.path)
         routes += [*Pages(site, guard).routes(), *SignIn(site, guard).routes(), *actions.routes(site)]
-        routes += Workers(site).routes()
+        routes += workers.Workers(site).routes()
         routes += SettingsPage(site, editor).routes() if editor else []
         missing = {404: site.missing, 405: site.missing}
     return gate(Starlette(routes=routes, exception_handlers=missing), guard)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from loguru import logger
@@ -17,13 +18,13 @@ def _now() -> datetime:
     return datetime.now()  # noqa: DTZ005 - an owner means his own clock
 
 
+@dataclass(eq=False)
 class HoursWatch:
     """A background task. An owner who resumes the worker outside its hours is obeyed until they begin."""
 
-    def __init__(self, clock: Callable[[], datetime] = _now) -> None:
-        self._clock = clock
-        #: when the hours begin for which the worker was paused
-        self._opens: datetime | None = None
+    clock: Callable[[], datetime] = _now
+    #: when the hours begin for which the worker was paused
+    _opens: datetime | None = field(default=None, init=False)
 
     async def __call__(self, running: RunningWorker) -> None:
         while True:
@@ -32,7 +33,7 @@ class HoursWatch:
 
     def look(self, running: RunningWorker) -> None:
         """Pause at the end of the hours, once; end that pause where the settings have changed meanwhile."""
-        now = self._clock()
+        now = self.clock()
         closed_s = closed_for_s([read_hours(text) for text in running.live.data.active_hours], now)
         steering = running.status.steering
         if closed_s and self._opens is None:

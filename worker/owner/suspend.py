@@ -1,6 +1,7 @@
 """After the machine was suspended, or this process stopped: give up late jobs, check the engines."""
 
 import asyncio
+from dataclasses import dataclass
 
 from loguru import logger
 
@@ -20,20 +21,20 @@ GRACE_S = 2.0
 ENGINE_ANSWER_S = 15.0
 
 
+@dataclass(eq=False)
 class ClockWatch:
     """A background task that compares the event loop's clock with one that counts suspended time."""
 
-    def __init__(self, clock: Clock = including_sleep, *, tick_s: float = TICK_S) -> None:
-        self._clock = clock
-        self._tick_s = tick_s
+    clock: Clock = including_sleep
+    tick_s: float = TICK_S
 
     async def __call__(self, running: RunningWorker) -> None:
         loop = asyncio.get_running_loop()
-        before, loop_before = self._clock(), loop.time()
+        before, loop_before = self.clock(), loop.time()
         while True:
-            await asyncio.sleep(self._tick_s)
-            now, loop_now = self._clock(), loop.time()
-            gap_s = now - before - self._tick_s
+            await asyncio.sleep(self.tick_s)
+            now, loop_now = self.clock(), loop.time()
+            gap_s = now - before - self.tick_s
             # Suspended time that the event loop's clock, and so the jobs' time-outs, did not count.
             unseen_s = max(0.0, (now - before) - (loop_now - loop_before))
             before, loop_before = now, loop_now

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -23,39 +24,38 @@ FIRST_S, PERIOD_S, SPREAD_S = 600.0, 86_400.0, 7_200.0
 TRIAL_S: Final = 900.0
 
 
+async def _look(root: Path, settings: BridgeData) -> Offer | None:
+    looking = look(root, source=settings.update_source, channel=settings.update_channel)
+    return await asyncio.to_thread(asyncio.run, looking)
+
+
+@dataclass(eq=False)
 class UpdateWatch:
     """A background task, which begins when the first engine is ready; so what is on trial serves."""
 
-    def __init__(
-        self,
-        root: Path,
-        *,
-        first_s: float = FIRST_S,
-        period_s: float = PERIOD_S,
-        looking: Callable[[Path, BridgeData], Awaitable[Offer | None]] | None = None,
-    ) -> None:
-        self._root = root
-        self._first_s, self._period_s = first_s, period_s
-        self._look = looking or _look
-        self._told = ""
+    root: Path
+    first_s: float = FIRST_S
+    period_s: float = PERIOD_S
+    looking: Callable[[Path, BridgeData], Awaitable[Offer | None]] = _look
+    _told: str = field(default="", init=False)
 
     async def __call__(self, running: RunningWorker) -> None:
         try:
-            if version := await asyncio.to_thread(confirm, self._root):
+            if version := await asyncio.to_thread(confirm, self.root):
                 logger.bind(action="update_confirmed").info("Version {} serves, and stays.", version)
         except OSError as error:
             logger.warning("That version {} serves can't be noted: {}.", __version__, error.strerror)
-        await asyncio.sleep(self._first_s)
+        await asyncio.sleep(self.first_s)
         while True:
             settings = running.live.data
             if settings.auto_update != "off":
                 await self._once(running, settings)
-            await asyncio.sleep(self._period_s + random.uniform(0, min(SPREAD_S, self._period_s)))
+            await asyncio.sleep(self.period_s + random.uniform(0, min(SPREAD_S, self.period_s)))
 
     async def _once(self, running: RunningWorker, settings: BridgeData) -> None:
         try:
-            offer = await self._look(self._root, settings)
-            if offer is None or offer.version == await asyncio.to_thread(given_up, self._root):
+            offer = await self.looking(self.root, settings)
+            if offer is None or offer.version == await asyncio.to_thread(given_up, self.root):
                 return
             if settings.auto_update == "ask":
                 if offer.version != self._told:
@@ -66,10 +66,10 @@ class UpdateWatch:
                     )  # fmt: skip
                 return
             # In a thread with a loop of its own: git, hashing and unpacking keep a loop for seconds.
-            staged = await asyncio.to_thread(asyncio.run, stage(self._root, offer, lambda *_: None))
+            staged = await asyncio.to_thread(asyncio.run, stage(self.root, offer, lambda *_: None))
             for line in staged.settings:
                 logger.info("Version {} says of the settings: {}", offer.version, line)
-            ask_restart(self._root)
+            ask_restart(self.root)
         except (WorkerError, OSError) as error:
             logger.bind(action="update_failed").info("No newer version could be had: {}", error)
             return
@@ -79,30 +79,25 @@ class UpdateWatch:
         running.status.steering.finish()
 
 
-async def _look(root: Path, settings: BridgeData) -> Offer | None:
-    looking = look(root, source=settings.update_source, channel=settings.update_channel)
-    return await asyncio.to_thread(asyncio.run, looking)
-
-
+@dataclass(eq=False)
 class TrialWatch:
     """A reader that runs from the start: gives a version up whose engines do not come to run."""
 
-    def __init__(self, root: Path, *, trial_s: float = TRIAL_S) -> None:
-        self._root = root
-        self._trial_s = trial_s
+    root: Path
+    trial_s: float = TRIAL_S
 
     async def __call__(self, status: StatusBoard) -> None:
-        journal = await asyncio.to_thread(read_journal, self._root)
+        journal = await asyncio.to_thread(read_journal, self.root)
         if journal is None or journal.phase != "trial":
             return
-        await asyncio.sleep(self._trial_s)
-        journal = await asyncio.to_thread(read_journal, self._root)
+        await asyncio.sleep(self.trial_s)
+        journal = await asyncio.to_thread(read_journal, self.root)
         if journal is None or journal.phase != "trial":
             return
         logger.bind(action="update_given_up").error(
             "Version {} has not served within {:.0f} minutes: {} is taken again.",
-            journal.version, self._trial_s / 60, journal.previous,
+            journal.version, self.trial_s / 60, journal.previous,
         )  # fmt: skip
-        await asyncio.to_thread(write_journal, self._root, returning(journal))
-        await asyncio.to_thread(ask_restart, self._root)
+        await asyncio.to_thread(write_journal, self.root, returning(journal))
+        await asyncio.to_thread(ask_restart, self.root)
         status.steering.finish()

@@ -57,7 +57,7 @@ async def locked(file: Path) -> AsyncIterator[bool]:
         return
     try:
         waited = False
-        while not _lock_if_possible(descriptor):
+        while not lock_if_possible(descriptor):
             waited = True
             await asyncio.sleep(RETRY_S)
         yield waited
@@ -112,7 +112,8 @@ def _open(file: Path) -> int | None:
     return None
 
 
-def _lock_if_possible(descriptor: int) -> bool:
+def lock_if_possible(descriptor: int) -> bool:
+    """Whether this process has the lock now, or the file system has no locks."""
     try:
         return lock(descriptor)
     except OSError:

@@ -209,7 +209,6 @@ def build_offer(
     names = [name for name in models if name in capabilities.models]
     if not names:
         return None
-    on = capabilities.switches
     return PopRequest(
         name=config.dreamer_name,
         priority_usernames=list(config.priority_usernames),
@@ -222,13 +221,8 @@ def build_offer(
         extra_slow_worker=config.extra_slow_worker,
         max_pixels=max_pixels,
         blacklist=list(config.blacklist),
-        allow_img2img="allow_img2img" in on,
-        allow_painting="allow_painting" in on,
         allow_unsafe_ipaddr=config.allow_unsafe_ip,
-        allow_post_processing="allow_post_processing" in on,
-        allow_controlnet="allow_controlnet" in on,
-        allow_sdxl_controlnet="allow_sdxl_controlnet" in on,
-        allow_lora="allow_lora" in on,
+        **{switch: switch in capabilities.switches for switch in SWITCHES},
         limit_max_steps=config.limit_max_steps,
         sampler_execution_contract_version=capabilities.sampler_contract,
     )

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from worker.errors import ConfigError
-from worker.service.order import STOP_LIMIT_S, Order
-from worker.service.task import task_xml
-from worker.service.unit import unit_text
+from worker.service.order import STOP_LIMIT_S, Order, task_xml, unit_text
 from worker.whole_file import write_whole
 
 #: Time for a word to the service manager; stopping takes as long as the worker's drain.

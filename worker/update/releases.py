@@ -1,4 +1,6 @@
-"""Which releases there are, and which one is next. Pure; the list comes from outside and is read as such."""
+"""Which releases there are, which one is next, and what is new in it. Pure; the list comes from outside and is read as
+such.
+"""
 
 import re
 from dataclasses import dataclass
@@ -17,6 +19,9 @@ MOST_RELEASES: Final = 200
 MAX_ARCHIVE_BYTES: Final = 200 * 1024**2
 _VERSION: Final = re.compile(r"v?(\d{1,6})\.(\d{1,6})\.(\d{1,6})(?:[-.]?(a|b|rc|beta|alpha)\.?(\d{1,6}))?")
 _STAGES: Final = {"a": 0, "alpha": 0, "b": 1, "beta": 1, "rc": 2}
+_HEADING: Final = re.compile(r"^##\s+\[?(?P<name>[^\]\s(]+)\]?", re.MULTILINE)
+#: Lines of a changelog that are shown at most.
+MOST_LINES: Final = 60
 CHANNELS: Final = ("stable", "beta")
 
 Key = tuple[int, int, int, int, int]
@@ -89,3 +94,24 @@ def newest(document: Any, *, base: str, current: str, channel: str) -> Offer | N
         )  # fmt: skip
         best = key, offer
     return best[1] if best else None
+
+
+def changes_between(changelog: str, old: str, new: str) -> list[str]:
+    """The lines of all versions after `old` up to `new`, the newest first; without the headings of empty sections.
+
+    *Unreleased* counts for versions that the changelog has no heading for.
+    """
+    low, high = version_key(old), version_key(new)
+    headings = list(_HEADING.finditer(changelog))
+    named = {version_key(found["name"]) for found in headings}
+    lines: list[str] = []
+    for found, following in zip(headings, [*headings[1:], None], strict=False):
+        key = version_key(found["name"])
+        unreleased = found["name"].lower() == "unreleased" and high not in named
+        if not unreleased and (key is None or (low and key <= low) or (high and key > high)):
+            continue
+        section = changelog[found.end() : following.start() if following else len(changelog)]
+        body = section.split("\n", 1)[1] if "\n" in section else ""
+        lines += [line.rstrip() for line in body.splitlines() if line.strip() and not re.match(r"#+ *$", line)]
+    shown = lines[:MOST_LINES]
+    return [*shown, f"… and {len(lines) - len(shown)} lines more in CHANGELOG.md"] if len(lines) > len(shown) else shown

@@ -15,14 +15,13 @@ from worker import __version__
 from worker.config.load import FILE_NAME
 from worker.config.schema import BridgeData
 from worker.errors import ConfigError, FileBroken, HostUnreachable, InputRefused
-from worker.process.file_lock import lock
+from worker.process.file_lock import lock_if_possible
 from worker.untrusted.json_reader import read_json_file, read_json_object
 from worker.untrusted.text import visible
 from worker.update import git_checkout
 from worker.update.archive import unpack
-from worker.update.changes import changes_between
 from worker.update.fetch import Tell, client, fetch_archive, fetch_list
-from worker.update.releases import Offer, newest
+from worker.update.releases import Offer, changes_between, newest
 from worker.update.switch import FOLDER, OWNERS, Journal, leave_copy, read_journal, returning, write_journal
 
 #: The new version's look at the settings: imports and one file.
@@ -218,11 +217,7 @@ def _alone(root: Path) -> Iterator[None]:
             remedy="Check the rights to the worker's folder, and the free disk.",
         ) from error
     try:
-        try:
-            free = lock(descriptor)
-        except OSError:
-            free = True
-        if not free:
+        if not lock_if_possible(descriptor):
             raise ConfigError("Another update is under way in this folder.", remedy="Wait for it to end.")
         yield
     finally:

@@ -19,9 +19,9 @@ def terminal(width=80, height=24):
 def test_log_lines_and_status_both_reach_the_terminal_and_standard_error_is_given_back():
     (console, file), before = terminal(), sys.stderr
     with live_view(console) as view:
-        view.show(snapshot(name="early"))
+        view(snapshot(name="early"))
         sys.stderr.write("a log line\n")
-        view.show(snapshot(name="late"))
+        view(snapshot(name="late"))
     text = file.getvalue()
     assert text.index("early") < text.index("a log line") < text.rindex("late")
     assert sys.stderr is before
@@ -30,7 +30,7 @@ def test_log_lines_and_status_both_reach_the_terminal_and_standard_error_is_give
 def test_a_window_made_narrower_has_every_line_erased_that_its_terminal_made_of_the_old_ones():
     console, file = terminal(width=80)
     with live_view(console) as view:
-        view.show(snapshot())
+        view(snapshot())
         lines = file.getvalue().count("\n")
         begin = len(file.getvalue())
         console.size = (40, 24)
@@ -40,26 +40,26 @@ def test_a_window_made_narrower_has_every_line_erased_that_its_terminal_made_of_
         assert erased > lines + 1
         begin = len(file.getvalue())
         console.size = (100, 24)
-        view.show(snapshot())
+        view(snapshot())
         assert file.getvalue()[begin:].count("\x1b[2K") < erased
 
 
 def test_no_more_is_erased_than_the_window_has_lines():
     console, file = terminal(width=200, height=10)
     with live_view(console) as view:
-        view.show(snapshot())
+        view(snapshot())
         begin = len(file.getvalue())
         console.size = (5, 10)
-        view.show(snapshot())
+        view(snapshot())
         assert len(re.findall(r"\x1b\[1A", file.getvalue()[begin:].split("---")[0])) < 10
 
 
 def test_the_view_is_cleared_while_the_owner_wants_none():
     console, file = terminal()
     with live_view(console) as view:
-        view.show(snapshot(name="here"))
+        view(snapshot(name="here"))
         begin = len(file.getvalue())
-        view.show(None)
+        view(None)
         assert "here" not in file.getvalue()[begin:]
 
 
@@ -80,6 +80,6 @@ def test_a_file_a_dumb_terminal_and_a_ci_have_no_live_view(monkeypatch):
 def test_nothing_of_the_view_is_left_at_its_end(width):
     console, file = terminal(width=width)
     with live_view(console) as view:
-        view.show(snapshot())
+        view(snapshot())
         begin = len(file.getvalue())
     assert "\x1b[2K" in file.getvalue()[begin:]

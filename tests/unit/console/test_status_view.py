@@ -2,8 +2,6 @@
 
 import asyncio
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -65,9 +63,8 @@ async def test_the_live_view_vanishes_when_the_status_is_turned_off_while_the_wo
         else:
             raise asyncio.CancelledError
 
-    view: Any = SimpleNamespace(show=show)
     with pytest.raises(asyncio.CancelledError):
-        await StatusView(live, at_bottom=True)._attend(board, view)
+        await StatusView(live, at_bottom=True)._attend(board, show)
     assert shown == [board.now, None]
 
 
@@ -94,16 +91,15 @@ def test_a_long_time_in_vain_is_warned_of_once_until_a_job_comes(board, warnings
 
 def test_the_view_is_drawn_seldom_while_nothing_moves_in_it(board):
     drawn = []
-    view: Any = SimpleNamespace(show=drawn.append)
     showing = StatusView(LiveConfig(BridgeData()), at_bottom=True)
     for second in range(10):
-        showing._show(view, board.now, float(second))
+        showing._show(drawn.append, board.now, float(second))
     assert len(drawn) == 2
     paused = replace(board.now, pauses=(PauseView("owner", "Paused."),))
-    showing._show(view, paused, 10.0)
-    showing._show(view, None, 11.0)
+    showing._show(drawn.append, paused, 10.0)
+    showing._show(drawn.append, None, 11.0)
     assert drawn[2:] == [paused, None]
     working = replace(board.now, jobs=(job_view(),))
     for second in range(12, 22):
-        showing._show(view, working, float(second))
+        showing._show(drawn.append, working, float(second))
     assert len(drawn) == 14

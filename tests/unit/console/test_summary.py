@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tests.unit.console.views import snapshot
-from worker.console.summary import summary_lines
+from worker.console.status import summary_lines
 from worker.status.snapshot import Session, Tally
 
 

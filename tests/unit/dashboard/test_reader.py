@@ -8,7 +8,8 @@ import pytest
 from tests.unit.status.rig import Rig
 from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
-from worker.dashboard.reader import Dashboard, show_link
+from worker.dashboard.reader import Dashboard
+from worker.dashboard.server import show_link
 from worker.dashboard.whereabouts import TOKEN_FILE, running_workers
 
 

@@ -17,9 +17,7 @@ from worker.errors import ConfigError
 from worker.scheduling.drain import DRAIN_LIMIT_S
 from worker.service import manager
 from worker.service.manager import State, Systemd, TaskScheduler
-from worker.service.order import STOP_LIMIT_S, Order
-from worker.service.task import task_xml
-from worker.service.unit import quoted, unit_text
+from worker.service.order import STOP_LIMIT_S, Order, quoted, task_xml, unit_text
 
 ORDER = Order(Path("/opt/hb/horde-bridge.sh"), Path("/opt/hb"))
 FOLDERS = [

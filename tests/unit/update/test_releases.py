@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import InputRefused
-from worker.update.changes import MOST_LINES, changes_between
-from worker.update.releases import MAX_ARCHIVE_BYTES, is_trial, newest, version_key
+from worker.update.releases import MAX_ARCHIVE_BYTES, MOST_LINES, changes_between, is_trial, newest, version_key
 
 BASE = "https://example.org/get/releases.json"
 HASH = "ab" * 32
