@@ -58,12 +58,15 @@ class RateLimit:
         return place - now
 
 
-async def repeat(attempt: Callable[[], Awaitable[Result]], policy: RetryPolicy, deadline: float) -> Result:
+async def repeat(
+    attempt: Callable[[], Awaitable[Result]], policy: RetryPolicy, deadline: float | None = None
+) -> Result:
     """Try until it succeeds, fails for good, or the policy or the deadline (event loop's time) ends it.
 
     The first try is always made. Another follows an error whose `retry` allows it.
     """
     loop = asyncio.get_running_loop()
+    ends_at = loop.time() + policy.within_s if deadline is None else deadline
     failures = answered = 0
     while True:
         try:
@@ -73,7 +76,7 @@ async def repeat(attempt: Callable[[], Awaitable[Result]], policy: RetryPolicy, 
             answered += not _is_passing(getattr(error, "status", 0))
             wait_s = policy.wait_s(failures, random.random())
             wait_s = max(wait_s, getattr(error, "retry_after_s", 0.0))
-            if error.retry is Retry.NO or answered >= policy.tries or loop.time() + wait_s >= deadline:
+            if error.retry is Retry.NO or answered >= policy.tries or loop.time() + wait_s >= ends_at:
                 raise
             logger.bind(action="http_retry", failures=failures, wait_s=wait_s).debug("{} Trying again.", error.message)
         await asyncio.sleep(wait_s)

@@ -105,8 +105,6 @@ class HordeClient:
         Raises HordeMaintenance, HordeRefused, HordeBusy, or HordeUnreachable when no id could be made out.
         """
         answer = await self._ask(Endpoint.POP, "POST", "generate/pop", request, within_s=self._limits.pop_s)
-        if not answer.is_success:
-            raise refusal(Endpoint.POP, answer)
         # What is far longer than any job takes as long to read as the event loop may wait.
         aside = len(answer.body) > LARGE_BYTES
         response = await asyncio.to_thread(read_pop, answer) if aside else read_pop(answer)
@@ -132,10 +130,7 @@ class HordeClient:
                 answer = await self._ask(
                     Endpoint.SUBMIT, "POST", "generate/submit", request, within_s=self._limits.submit_s
                 )
-                fields = answer.json_object()
-                if not answer.is_success:
-                    raise refusal(Endpoint.SUBMIT, answer)
-                if fields is None:
+                if (fields := answer.json_object()) is None:
                     raise unreadable(Endpoint.SUBMIT, answer)
             except HordeUnreachable:
                 maybe_arrived = True
@@ -149,8 +144,7 @@ class HordeClient:
             except ValidationError:  # it is delivered all the same
                 return SubmitResponse()
 
-        policy = self._limits.submit_retry
-        return await repeat(attempt, policy, self._deadline(deadline, policy.within_s))
+        return await repeat(attempt, self._limits.submit_retry, deadline)
 
     async def upload(self, url: str, data: bytes, *, deadline: float | None = None) -> None:
         """Store an image under its presigned address. Raises UploadFailed, JobLate."""
@@ -196,40 +190,26 @@ class HordeClient:
         """Take the worker out of service, or back into it. The key must be its owner's."""
         change = MaintenanceRequest(maintenance=on, maintenance_msg=(message or None) if on else None)
 
-        async def attempt() -> None:
-            answer = await self._ask(
-                Endpoint.MAINTENANCE,
-                "PUT",
-                f"workers/{_segment(worker_id)}",
-                change,
-                within_s=self._limits.lookup_s,
-            )
-            if not answer.is_success:
-                raise refusal(Endpoint.MAINTENANCE, answer)
-
-        policy = self._limits.lookup_retry
-        await repeat(attempt, policy, self._deadline(None, policy.within_s))
+        attempt = partial(self._ask, Endpoint.MAINTENANCE, "PUT", f"workers/{_segment(worker_id)}", change)
+        await repeat(attempt, self._limits.lookup_retry)
 
     async def _look_up(self, endpoint: Endpoint, path: str, kind: type[Message]) -> Message:
         return await self._get(endpoint, path, lambda answer: kind.model_validate(answer.json_object()))
 
     async def _get(self, endpoint: Endpoint, path: str, read: Callable[[Answer], Found]) -> Found:
         async def attempt() -> Found:
-            answer = await self._ask(endpoint, "GET", path, None, within_s=self._limits.lookup_s)
-            if not answer.is_success:
-                raise refusal(endpoint, answer)
+            answer = await self._ask(endpoint, "GET", path)
             try:
                 return read(answer)
             except ValidationError as error:
                 raise unreadable(endpoint, answer) from error
 
-        policy = self._limits.lookup_retry
-        return await repeat(attempt, policy, self._deadline(None, policy.within_s))
+        return await repeat(attempt, self._limits.lookup_retry)
 
     async def _ask(
-        self, endpoint: Endpoint, method: str, path: str, message: Sent | None, *, within_s: float
+        self, endpoint: Endpoint, method: str, path: str, message: Sent | None = None, *, within_s: float | None = None
     ) -> Answer:
-        """One request to the API, in its turn, and whatever it answers."""
+        """One request to the API, in its turn, and its answer. Raises what a refusal stands for."""
         await asyncio.sleep(self._rate_limits[endpoint].reserve(asyncio.get_running_loop().time()))
         connections = self._pops if endpoint is Endpoint.POP else self._others
         request = connections.build_request(
@@ -239,13 +219,14 @@ class HordeClient:
             headers=self._headers,
         )
         try:
-            return await exchange(connections, request, max_bytes=self._limits.answer_bytes, within_s=within_s)
+            answer = await exchange(
+                connections, request, max_bytes=self._limits.answer_bytes, within_s=within_s or self._limits.lookup_s
+            )
         except HostUnreachable as error:
             raise HordeUnreachable(error.message) from error
-
-    @staticmethod
-    def _deadline(deadline: float | None, within_s: float) -> float:
-        return asyncio.get_running_loop().time() + within_s if deadline is None else deadline
+        if not answer.is_success:
+            raise refusal(endpoint, answer)
+        return answer
 
 
 def _demand_in(answer: Answer) -> list[ModelDemand]:

@@ -48,9 +48,9 @@ class Rule:
     """What one return code means. The first rule that fits counts."""
 
     rc: str
-    raises: type[HordeError]
     means: str
     remedy: str = ""
+    raises: type[HordeError] = HordeRefused
     #: only there; None: anywhere
     at: Endpoint | None = None
     #: only if the server's message contains this
@@ -61,65 +61,50 @@ class Rule:
 
 _NEW_NAME = "Choose another dreamer_name in bridgeData.yaml."
 _NEW_KEY = f"Check api_key in bridgeData.yaml; a key is had for free at {REGISTER}."
+_NEW_AGENT = "Correct or remove bridge_agent in bridgeData.yaml."
 _ASK = f"Ask the Horde's people on Discord: {DISCORD}."
 
 RULES: tuple[Rule, ...] = (
     # the key
-    Rule("InvalidAPIKey", HordeKeyUnknown, "The Horde knows no account with this API key.", _NEW_KEY),
-    Rule("UserNotFound", HordeRefused, "The Horde knows no account with this API key.", _NEW_KEY),
-    Rule("AnonForbiddenWorker", HordeRefused, "The anonymous API key can't run a worker.", _NEW_KEY),
-    Rule("AnonForbidden", HordeRefused, "The anonymous API key can't do this.", _NEW_KEY),
-    Rule("DeletedUser", HordeRefused, "The account of this API key is being deleted.", _NEW_KEY),
-    Rule("SharedKeyEmpty", HordeRefused, "A shared key can't run a worker.", _NEW_KEY),
-    Rule("SharedKeyExpired", HordeRefused, "A shared key can't run a worker.", _NEW_KEY),
-    Rule("SharedKeyInsufficientKudos", HordeRefused, "A shared key can't run a worker.", _NEW_KEY),
+    Rule("InvalidAPIKey", "The Horde knows no account with this API key.", _NEW_KEY, raises=HordeKeyUnknown),
+    Rule("UserNotFound", "The Horde knows no account with this API key.", _NEW_KEY),
+    Rule("AnonForbiddenWorker", "The anonymous API key can't run a worker.", _NEW_KEY),
+    Rule("AnonForbidden", "The anonymous API key can't do this.", _NEW_KEY),
+    Rule("DeletedUser", "The account of this API key is being deleted.", _NEW_KEY),
+    Rule("SharedKeyEmpty", "A shared key can't run a worker.", _NEW_KEY),
+    Rule("SharedKeyExpired", "A shared key can't run a worker.", _NEW_KEY),
+    Rule("SharedKeyInsufficientKudos", "A shared key can't run a worker.", _NEW_KEY),
     # the name
     Rule(
         "WrongCredentials",
-        HordeRefused,
         "The worker's name belongs to another account.",
         f"{_NEW_NAME} If it is yours, use the API key it was first used with.",
         at=Endpoint.POP,
     ),
     Rule(
         "WrongCredentials",
-        HordeRefused,
         "This job was handed out to another account.",
         "Use the same api_key for the whole run of the worker.",
         at=Endpoint.SUBMIT,
     ),
-    Rule("NotOwner", HordeRefused, "This worker belongs to another account.", _NEW_KEY),
-    Rule("NotModerator", HordeRefused, "Only moderators may do this to a worker."),
-    Rule("ProfaneWorkerName", HordeRefused, "The Horde finds the worker's name indecent.", _NEW_NAME),
-    Rule(
-        "TooLongWorkerName", HordeRefused, "The worker's name is too long.", f"{_NEW_NAME} It may have 100 characters."
-    ),
-    Rule("PolymorphicNameConflict", HordeRefused, "A worker of another kind has this name already.", _NEW_NAME),
-    Rule("WorkerNameAlreadyExists", HordeRefused, "Another worker has this name already.", _NEW_NAME),
-    Rule("BadRequest", HordeRefused, 'The Horde wants no worker with "colab" in its name.', _NEW_NAME, says="colab"),
-    Rule(
-        "ProfaneBridgeAgent",
-        HordeRefused,
-        "The Horde finds the agent name indecent.",
-        "Correct or remove bridge_agent in bridgeData.yaml.",
-    ),
-    Rule(
-        "BadClientAgent",
-        HordeRefused,
-        "The Horde has banned this agent name.",
-        "Correct or remove bridge_agent in bridgeData.yaml.",
-    ),
+    Rule("NotOwner", "This worker belongs to another account.", _NEW_KEY),
+    Rule("NotModerator", "Only moderators may do this to a worker."),
+    Rule("ProfaneWorkerName", "The Horde finds the worker's name indecent.", _NEW_NAME),
+    Rule("TooLongWorkerName", "The worker's name is too long.", f"{_NEW_NAME} It may have 100 characters."),
+    Rule("PolymorphicNameConflict", "A worker of another kind has this name already.", _NEW_NAME),
+    Rule("WorkerNameAlreadyExists", "Another worker has this name already.", _NEW_NAME),
+    Rule("BadRequest", 'The Horde wants no worker with "colab" in its name.', _NEW_NAME, says="colab"),
+    Rule("ProfaneBridgeAgent", "The Horde finds the agent name indecent.", _NEW_AGENT),
+    Rule("BadClientAgent", "The Horde has banned this agent name.", _NEW_AGENT),
     # what is offered
     Rule(
         "BadRequest",
-        HordeRefused,
         "None of the offered models is known to the Horde.",
         "Check models_to_load in bridgeData.yaml; models of your own need the customizer role.",
         says="unrecognised models",
     ),
     Rule(
         "BadRequest",
-        HordeRefused,
         "An offered model may be hosted by its owner only.",
         "Remove it from models_to_load in bridgeData.yaml.",
         says="can only be hosted by",
@@ -127,78 +112,71 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "InvalidPriorityUsername",
-        HordeRefused,
         "A name in priority_usernames has no user number.",
         "Write each as name#number in bridgeData.yaml, such as db0#1.",
     ),
     # how many, and from where
     Rule(
         "TooManyWorkers",
-        HordeRefused,
         "This account has as many workers as an untrusted one may have.",
         "Use the name of a worker you have already, delete one, or wait until the account is trusted.",
     ),
     Rule(
         "TooManyWorkersTrusted",
-        HordeRefused,
         "This account has as many workers as it may have.",
         f"Use the name of a worker you have already. {_ASK}",
     ),
-    Rule("TooManySameIPs", HordeRefused, "Too many workers run at this internet address.", _ASK),
-    Rule("WorkerInviteOnly", HordeRefused, "The Horde takes new workers by invitation only.", _ASK),
+    Rule("TooManySameIPs", "Too many workers run at this internet address.", _ASK),
+    Rule("WorkerInviteOnly", "The Horde takes new workers by invitation only.", _ASK),
     Rule(
         "UnsafeIP",
-        HordeBusy,
         "The Horde takes no workers from this internet address.",
         f"Turn off VPN or proxy. {_ASK}",
+        raises=HordeBusy,
     ),
     Rule(
         "UntrustedUnsafeIP",
-        HordeRefused,
         "The Horde takes workers from a VPN or data centre only of trusted accounts.",
         f"Turn off VPN or proxy, or wait until the account is trusted. {_ASK}",
     ),
     Rule(
         "TooManyNewIPs",
-        HordeBusy,
         "The Horde has too many new workers to check right now.",
         f"This passes by itself. {_ASK}",
+        raises=HordeBusy,
     ),
     Rule(
         "TimeoutIP",
-        HordeBusy,
         "The Horde has put this internet address into time-out.",
         f"If you know of no reason: {DISCORD}.",
+        raises=HordeBusy,
     ),
     # standing
     Rule(
         "WorkerMaintenance",
-        HordeMaintenance,
         "The Horde has put this worker into maintenance mode; it gets its owner's jobs only.",
         "Mend what led to it, then: horde-bridge maintenance off.",
+        raises=HordeMaintenance,
         says="dropping too many jobs",
         quote=True,
     ),
     Rule(
         "WorkerMaintenance",
-        HordeMaintenance,
         "The worker was switched into maintenance mode; it gets its owner's jobs only.",
         "When it is to serve again: horde-bridge maintenance off.",
+        raises=HordeMaintenance,
         quote=True,
     ),
-    Rule("WorkerFlaggedMaintenance", HordeRefused, "The account of this API key is flagged: it gets no jobs.", _ASK),
-    Rule("NoWorkerModSelected", HordeRefused, "The change of the worker was empty."),
-    Rule(
-        "WorkerNotFound",
-        HordeRefused,
-        "The Horde knows no such worker.",
-        "A worker exists from its first request for jobs on.",
-    ),
+    Rule("WorkerFlaggedMaintenance", "The account of this API key is flagged: it gets no jobs.", _ASK),
+    Rule("NoWorkerModSelected", "The change of the worker was empty."),
+    Rule("WorkerNotFound", "The Horde knows no such worker.", "A worker exists from its first request for jobs on."),
     # jobs that want no answer any more
-    Rule("InvalidJobID", JobGone, "The Horde does not know this job."),
-    Rule("DuplicateGen", JobGone, "This job was answered before."),
+    Rule("InvalidJobID", "The Horde does not know this job.", raises=JobGone),
+    Rule("DuplicateGen", "This job was answered before.", raises=JobGone),
     Rule(
-        "AbortedGen", JobGone, "This job was given up: it took longer than its time to live, or was reported faulted."
+        "AbortedGen",
+        "This job was given up: it took longer than its time to live, or was reported faulted.",
+        raises=JobGone,
     ),
 )
 

@@ -67,8 +67,3 @@ def level_without(closed: Collection[Gate]) -> int:
     if not below:
         return HIGHEST_LEVEL
     return max(level for level in GATES if level < min(below))
-
-
-def opened_by(level: int) -> frozenset[Gate]:
-    """All that a worker of this level may be offered."""
-    return frozenset(gate for opens, gates in GATES.items() if opens <= level for gate in gates)

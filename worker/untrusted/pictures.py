@@ -114,47 +114,29 @@ class MemoryBudget:
         self.max_job_bytes = max_job_bytes or max_bytes
         #: for `Reservation.work`: decoders, masks and encoders take several times what the picture has
         self.working = asyncio.Semaphore(1)
-        self._reserved: dict[Reservation, int] = {}
-        self._freed = asyncio.Event()
+        #: the oldest first
+        self.reservations: list[Reservation] = []
+        self.freed = asyncio.Event()
 
     @property
     def used_bytes(self) -> int:
-        return sum(self._reserved.values())
+        return sum(each.reserved_bytes for each in self.reservations)
 
     @contextmanager
     def reserve(self) -> Iterator["Reservation"]:
         """A reservation of nothing yet, given back at the end of the block."""
         reservation = Reservation(self)
-        self._reserved[reservation] = 0
+        self.reservations.append(reservation)
         try:
             yield reservation
         finally:
-            del self._reserved[reservation]
-            self._wake()
+            self.reservations.remove(reservation)
+            reservation.free(reservation.reserved_bytes)
 
-    async def take(self, reservation: "Reservation", count: int) -> None:
-        """Add so many bytes to a reservation, as soon as there is room. Raises InputRefused for too many."""
-        if self._reserved.get(reservation, 0) + count > self.max_job_bytes:
-            raise InputRefused(f"The job's pictures take more than {self.max_job_bytes} bytes.")
-        while (
-            reservation in self._reserved
-            and self.used_bytes + count > self.max_bytes
-            and next(iter(self._reserved)) is not reservation
-        ):
-            await self._freed.wait()
-        if reservation not in self._reserved:
-            raise InputRefused("The job of these pictures is over.")
-        self._reserved[reservation] += count
-
-    def free(self, reservation: "Reservation", count: int) -> None:
-        """Take so many bytes off a reservation."""
-        if reservation in self._reserved:
-            self._reserved[reservation] = max(0, self._reserved[reservation] - count)
-            self._wake()
-
-    def _wake(self) -> None:
-        self._freed.set()
-        self._freed = asyncio.Event()
+    def wake(self) -> None:
+        """Let those that wait look again."""
+        self.freed.set()
+        self.freed = asyncio.Event()
 
 
 class Reservation:
@@ -162,14 +144,27 @@ class Reservation:
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
+        self.reserved_bytes = 0
 
     async def take(self, count: int) -> None:
-        """Wait for so many bytes more. Raises InputRefused when they are too many for one job."""
-        await self._budget.take(self, count)
+        """Wait for so many bytes more. Raises InputRefused when they are too many for one job, or it is over."""
+        budget = self._budget
+        if self.reserved_bytes + count > budget.max_job_bytes:
+            raise InputRefused(f"The job's pictures take more than {budget.max_job_bytes} bytes.")
+        while (
+            self in budget.reservations
+            and budget.used_bytes + count > budget.max_bytes
+            and budget.reservations[0] is not self
+        ):
+            await budget.freed.wait()
+        if self not in budget.reservations:
+            raise InputRefused("The job of these pictures is over.")
+        self.reserved_bytes += count
 
     def free(self, count: int) -> None:
         """Give so many bytes back before the reservation ends."""
-        self._budget.free(self, count)
+        self.reserved_bytes = max(0, self.reserved_bytes - count)
+        self._budget.wake()
 
     async def open(self, data: bytes) -> Image.Image:
         """`open_picture` in a thread, its pixels taken from this reservation. Raises InputRefused."""

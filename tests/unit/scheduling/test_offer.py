@@ -11,7 +11,7 @@ from tests.clock import ManualClock
 from worker.aio import timeout
 from worker.config.schema import BridgeData
 from worker.horde.agent import bridge_agent
-from worker.horde.feature_levels import GATES, Gate, opened_by
+from worker.horde.feature_levels import GATES, Gate
 from worker.scheduling.offer import LOOK_EVERY_S, SWITCHES, Capabilities, CapabilityWatch, _tell, build_offer, decide
 from worker.workflows.auxiliary_files import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS
 from worker.workflows.capabilities import (
@@ -45,6 +45,11 @@ EVERYTHING = dict.fromkeys(SWITCHES, True)
 
 def config(**keys: Any) -> BridgeData:
     return BridgeData.model_validate({**EVERYTHING, **keys})
+
+
+def opened_by(made: Capabilities) -> set[Gate]:
+    """All that a worker of this level may be offered."""
+    return {gate for level, gates in GATES.items() if level <= made.level for gate in gates}
 
 
 @pytest.fixture(scope="module")
@@ -159,13 +164,13 @@ def test_cascade_that_can_not_remix_is_not_offered_and_costs_no_level(offered: C
     made = offered(SD1, CASCADE, off=["fragments/remix_extra"])
     assert made.models == ("SD1",)
     assert "Cascade" in dict(made.off)
-    assert Gate.EXTRA_SOURCES in opened_by(made.level)
+    assert Gate.EXTRA_SOURCES in opened_by(made)
 
 
 def test_cascade_without_a_second_pass_is_not_offered_and_costs_no_level(offered: Callable[..., Capabilities]):
     made = offered(SD1, CASCADE, off=["fragments/hires_cascade"])
     assert made.models == ("SD1",)
-    assert Gate.CASCADE_TWO_PASSES in opened_by(made.level)
+    assert Gate.CASCADE_TWO_PASSES in opened_by(made)
     assert "Cascade" in offered(SD1, CASCADE).models
 
 
