@@ -2,9 +2,10 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 if sys.version_info >= (3, 11):
     from asyncio import TaskGroup, timeout, timeout_at
@@ -12,8 +13,19 @@ else:  # Python 3.10: the same names from the backports
     from exceptiongroup import BaseExceptionGroup
     from taskgroup import TaskGroup, timeout, timeout_at
 
-__all__ = ["TaskGroup", "end_all", "first_of", "meanwhile", "timeout", "timeout_at", "to_the_end", "ungrouped"]
+__all__ = [
+    "SharedTasks",
+    "TaskGroup",
+    "end_all",
+    "first_of",
+    "meanwhile",
+    "timeout",
+    "timeout_at",
+    "to_the_end",
+    "ungrouped",
+]
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -57,6 +69,30 @@ async def first_of(
     """Until one of the events is set, a task of those `beside` has ended, which is not touched, or the time is over."""
     async with meanwhile(*(event.wait() for event in events)) as waits:
         await asyncio.wait([*waits, *beside], timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+
+
+class SharedTasks(Generic[K, T]):
+    """Work that is done once, however many ask for it meanwhile; it goes on when they stop waiting."""
+
+    def __init__(self) -> None:
+        self._running: dict[K, asyncio.Task[T]] = {}
+
+    async def result(self, key: K, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What the one task for `key` returns or raises."""
+        task = self._running.get(key)
+        if task is None:
+            task = self._running[key] = asyncio.ensure_future(start())
+            task.add_done_callback(partial(self._forget, key))
+        return await asyncio.shield(task)
+
+    async def end(self, *, but: Collection[K] = ()) -> None:
+        """End all of them, but for these keys."""
+        await end_all([task for key, task in self._running.items() if key not in but])
+
+    def _forget(self, key: K, task: "asyncio.Task[T]") -> None:
+        self._running.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # nobody may be waiting any more, and asyncio would tell of it
 
 
 @contextmanager

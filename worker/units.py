@@ -1,10 +1,21 @@
-"""Sizes in bytes, counts and lists in words. Standard library only: the launcher and the set-up use it."""
+"""Sizes in bytes, those free on a disk, counts and lists in words. Standard library only: the launcher and the set-up
+use it.
+"""
 
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 MIB: Final = 1024**2
 GIB: Final = 1024**3
+
+
+def free_bytes(folder: Path) -> int:
+    """Free disk where `folder` is or will be. Raises OSError."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
 
 
 def counted(count: float, one: str) -> str:

@@ -1,8 +1,8 @@
-"""Counts and lists are written as people say them."""
+"""Counts and lists are written as people say them, and free disk is known wherever something will be."""
 
 import pytest
 
-from worker.units import counted, listed
+from worker.units import counted, free_bytes, listed
 
 
 @pytest.mark.parametrize(
@@ -16,3 +16,7 @@ def test_of_many_the_first_are_named_and_the_others_counted():
     assert listed(("a", "b"), 2) == "a, b"
     assert listed(["a", "b", 3, 4], 2, separator="; ") == "a; b and 2 more"
     assert listed((), 2) == ""
+
+
+def test_free_disk_is_known_for_a_folder_that_does_not_exist_yet(tmp_path):
+    assert free_bytes(tmp_path / "a" / "b") > 0

@@ -24,7 +24,6 @@ from worker.config.serving_keys import DEFAULT_NAME
 from worker.config.setting import Setting, unknown
 from worker.config.write_back import PRIVATE, with_changes, write_settings
 from worker.engine.install import Runtime
-from worker.engine.install.machine import free_bytes
 from worker.errors import ConfigError
 from worker.horde.agent import AGENT
 from worker.network_variables import check_network_variables
@@ -33,6 +32,7 @@ from worker.setup.card import machine_facts
 from worker.setup.dialogue import Check, Nobody, answers_to
 from worker.setup.questions import QUESTIONS, Answers, Question, Situation, settings_of, summary
 from worker.setup.terminal import agreed, ask_line, ask_secret, is_terminal, width
+from worker.units import free_bytes
 from worker.untrusted.text import visible
 
 #: The longest key file that is read, in bytes: a key with a line break, and what editors add.

@@ -7,15 +7,14 @@ Dependencies between keys are applied by `worker.config.rules`, which warns inst
 import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import SecretStr
+from pydantic import BeforeValidator, SecretStr
 
 from worker.config.dashboard_keys import DashboardKeys
-from worker.config.key_types import Effect, KeyGroup, Text, TextList, WorkerName, bare_type, key, key_doc
+from worker.config.key_types import Effect, KeyGroup, Text, TextList, WebAddress, WorkerName, bare_type, key, key_doc
 from worker.config.machine_keys import EngineKeys, OutputKeys, PerformanceKeys, TimeoutKeys
 from worker.config.serving_keys import MEGABYTE, DownloadKeys, FeatureKeys, ModelKeys, WorkerKeys
-from worker.config.update_keys import UpdateKeys
 
 #: Pixels per step of `max_power`, by the Horde's convention.
 PIXELS_PER_POWER = 8 * 64 * 64
@@ -23,10 +22,41 @@ PIXELS_PER_POWER = 8 * 64 * 64
 POST_PROCESS_S_PER_IMAGE = 3
 #: The kinds of work of an alchemist worker.
 ALCHEMIST_FORMS = ("caption", "nsfw", "interrogation", "post-process")
+#: Where the project's forge gives out the list of releases.
+RELEASES = "https://github.com/horde-bridge/horde-bridge/releases/latest/download/releases.json"
 
 _ALCHEMIST = "It belongs to alchemist workers; this worker renders images only."
 _SCRIBE = "It belongs to scribe (text) workers; this worker renders images only."
 _MEMORY = "The engine manages memory itself; use the memory modes instead."
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+class UpdateKeys(KeyGroup):
+    TITLE: ClassVar[str] = "Updates"
+
+    auto_update: Annotated[Literal["auto", "ask", "off"], BeforeValidator(_lower)] = key(
+        "ask",
+        Effect.AT_ONCE,
+        "What the running worker does about newer versions, once a day: auto takes them when its jobs are done and "
+        "starts again, ask says that there is one, off does not look. `horde-bridge update` works with each.",
+        allowed="auto, ask or off",
+    )
+    update_channel: Annotated[Literal["stable", "beta"], BeforeValidator(_lower)] = key(
+        "stable",
+        Effect.AT_ONCE,
+        "Which versions: stable ones, or trial versions (beta) as well.",
+        allowed="stable or beta",
+    )
+    update_source: WebAddress = key(
+        RELEASES,
+        Effect.AT_ONCE,
+        "Address of the list of releases. Other than the default it is a mirror of your own. A clone asks its remote "
+        "`origin` instead.",
+        allowed="an https:// address",
+    )
 
 
 class IgnoredKeys(KeyGroup):

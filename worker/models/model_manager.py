@@ -7,7 +7,7 @@ happens beside the jobs: without network the worker serves what is on its disk.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,11 +266,10 @@ class ModelManager:
                 asyncio.create_task(self._keep_complete(own, models), name="models"),
                 asyncio.create_task(self._log_progress(), name="models-report"),
             ]
-            stack.push_async_callback(self._end, tasks)
-            yield self
-
-    async def _end(self, tasks: Iterable["asyncio.Task[None]"]) -> None:
-        await end_all([*tasks, *self._mending])
+            try:
+                yield self
+            finally:
+                await end_all([*tasks, *self._mending])
 
     async def _keep_complete(self, own: httpx.AsyncClient, downloader: Downloader) -> None:
         """Round after round: at once when something changed, after a pause where another try may help."""
@@ -287,16 +286,12 @@ class ModelManager:
                 logger.exception("A defect in the model manager")
                 done = True
                 self._retry.add("a defect")
-            if not done:
-                pause_s = self._times.retry_s
-                continue
-            if not self._retry:
+            if done and not self._retry:
                 await self._changed.wait()
-                pause_s = self._times.retry_s
-            elif not await self._unless_changed(asyncio.sleep(pause_s)):
-                pause_s = self._times.retry_s
-            else:
+            elif done and await self._unless_changed(asyncio.sleep(pause_s)):
                 pause_s = min(2 * pause_s, self._times.retry_limit_s)
+                continue
+            pause_s = self._times.retry_s
 
     async def _unless_changed(self, what: Awaitable[object]) -> bool:
         """Whether it ended before `_changed` was set; else it is cancelled."""

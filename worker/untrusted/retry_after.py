@@ -1,4 +1,4 @@
-"""How long a server that sends HTTP's Retry-After wants to be left alone, within bounds."""
+"""Whether and when to ask a server again: what its status says, and HTTP's Retry-After within bounds."""
 
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -9,6 +9,13 @@ DEFAULT_RETRY_AFTER_S: Final = 5.0
 #: Bounds of every wait the server asks for, in seconds. Below a second a refused worker would ask faster than before;
 #: above an hour a wrong date or a typing error would stop it for days.
 MIN_RETRY_AFTER_S, MAX_RETRY_AFTER_S = 1.0, 3600.0
+#: Client errors of HTTP that pass by themselves: time-out, too early, too many requests.
+_PASSING: Final = frozenset({408, 425, 429})
+
+
+def is_final_no(status: int) -> bool:
+    """Whether an HTTP status is a refusal that another try does not change."""
+    return 400 <= status < 500 and status not in _PASSING  # noqa: PLR2004 - HTTP's client errors
 
 
 def bounded_retry_after_s(seconds: float) -> float:

@@ -3,7 +3,7 @@
 - `types`, `families`, `request`: the vocabulary, and RenderRequest, which everything else reads.
 - `payload`: payload → clamped RenderRequest, with `coerce`, `samplers`, `hires`, `prompts`, `prompt_syntax` (what would
   break text encoders), `post_processing`, `qr`.
-- `api_export`, `manifest`, `template_reader`, `templates`, `library`, `bind`, `transforms`: the graphs in
+- `api_export`, `manifest`, `template_reader`, `templates`, `library`, `bind`: the graphs in
   comfy_workflows/ and an owner's folder, checked and compiled.
 - `features`, `template_selection`, `graph`, `materialise`: which template serves a request, with which fragments, as
   one graph.

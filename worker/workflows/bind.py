@@ -4,15 +4,16 @@ A source is a field of RenderRequest (`steps`, `model.files.checkpoint`), of the
 (`item.file`), or a field seen through a named transform.
 """
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from worker.workflows import qr
 from worker.workflows.graph import Input
 from worker.workflows.request import RenderRequest
-from worker.workflows.transforms import TRANSFORMS, Transform
 
 #: In a fragment with `each`: the name of the element that an instance stands for.
 ITEM = "item"
@@ -27,6 +28,35 @@ PICTURE_FIELDS = (
 )  # fmt: skip
 #: Field → the one of PICTURE_FIELDS that it counts for: the first pass of a hires fix has a size of its own.
 STAND_INS = {"first_width": "width", "first_height": "height"}
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A pure function between two plain types."""
+
+    takes: type
+    gives: type
+    apply: Callable[[Any], Any]
+
+
+def share_of(part: float) -> Transform:
+    """This part of a whole number, at least 1: the steps of one of several samplers."""
+    return Transform(int, int, lambda whole: max(1, round(whole * part)))
+
+
+def one_of(if_true: Any, if_false: Any) -> Transform:
+    """One of two values of the same type."""
+    return Transform(bool, type(if_true), lambda holds: if_true if holds else if_false)
+
+
+#: The closed set of functions that a manifest may put between a field and an input.
+TRANSFORMS = {
+    "negate": Transform(int, int, operator.neg),
+    "qr_settled_step": Transform(int, int, qr.settled_step),
+    "qr_patterns_step": Transform(int, int, qr.patterns_step),
+    "qr_patterns_strength": Transform(float, float, qr.patterns_strength),
+    "qr_whole_strength": Transform(float, float, qr.whole_strength),
+}
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,12 @@ from worker.errors import TemplateError
 from worker.workflows import graph as graphs
 from worker.workflows import read_yaml
 from worker.workflows.api_export import EXPORT_AGAIN, NotAnExport, read_export
-from worker.workflows.bind import PICTURE_FIELDS, Binding, bound
+from worker.workflows.bind import PICTURE_FIELDS, Binding, Transform, bound, one_of, share_of
 from worker.workflows.features import COMES_WITH, always_given
 from worker.workflows.graph import Graph, Input, Link
 from worker.workflows.manifest import Constant, FieldRef, FragmentManifest, Manifest, TemplateManifest
 from worker.workflows.request import RenderRequest
 from worker.workflows.templates import IMAGE_PORT, Fragment, LibraryEntry, Template, files_read, unread_fields
-from worker.workflows.transforms import Transform, one_of, share_of
 from worker.workflows.types import Feature
 
 GRAPH_FILE = "graph.json"

@@ -12,7 +12,6 @@ from worker.engine.install.machine import (
     Interpreter,
     ask,
     detect_card,
-    free_bytes,
     why_not_running,
 )
 
@@ -153,10 +152,6 @@ def test_the_interpreter_for_environments_is_outside_of_any():
     current = Interpreter.current()
     assert current.executable.is_file()
     assert not (current.executable.parent.parent / "pyvenv.cfg").exists()
-
-
-def test_free_disk_is_known_for_a_folder_that_does_not_exist_yet(tmp_path):
-    assert free_bytes(tmp_path / "a" / "b") > 0
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,11 @@ import pytest
 
 from worker.workflows import packaged_folder
 from worker.workflows.audit import PORT_TYPES, everything_wrong
-from worker.workflows.bind import PICTURE_FIELDS, PURPOSES, STAND_INS
+from worker.workflows.bind import PICTURE_FIELDS, PURPOSES, STAND_INS, TRANSFORMS
 from worker.workflows.library import Library
 from worker.workflows.node_classes import snapshot
 from worker.workflows.request import LoraFile, RenderRequest
 from worker.workflows.template_selection import select
-from worker.workflows.transforms import TRANSFORMS
 from worker.workflows.types import Feature, Mode
 
 

@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 
 from worker.errors import RuntimeMissing
+from worker.units import free_bytes
 
 #: nvidia-smi needs seconds when no process keeps the driver awake; a broken driver makes it hang.
 PROBE_TIMEOUT_S = 15.0
@@ -207,10 +208,3 @@ def require_room(what: str, needed: int, folder: Path) -> None:
             f"{what} {needed / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free.",
             remedy="Make room, or set AIWORKER_RUNTIME_DIR to a folder on another disk.",
         )
-
-
-def free_bytes(folder: Path) -> int:
-    """Free disk where `folder` is or will be."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

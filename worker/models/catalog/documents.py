@@ -16,13 +16,12 @@ from worker.errors import DownloadError, DownloadRefused, HostUnreachable, Input
 from worker.untrusted.http_body import IDENTITY, read_body
 from worker.untrusted.json_reader import JsonBounds, read_json_aside
 from worker.untrusted.json_reader import read_json as read_untrusted
+from worker.untrusted.retry_after import is_final_no
 from worker.whole_file import write_whole
 
 #: Most bytes of an answer. The largest document asked for is the list of image models, with 220 KB.
 MAX_BYTES: Final = 32 * 1024**2
 _BOUNDS: Final = JsonBounds(max_bytes=MAX_BYTES, max_values=1_000_000)
-#: Answers after which a later try may succeed, besides all of 500 and more: time-out, too early, too many requests.
-_TEMPORARY: Final = frozenset({408, 425, 429})
 
 T = TypeVar("T")
 
@@ -121,8 +120,7 @@ async def _fetch(http: httpx.AsyncClient, url: str, *, etag: str, timeout_s: flo
             if status == httpx.codes.NOT_MODIFIED and etag:
                 return None, etag
             if status != httpx.codes.OK:
-                refused = 400 <= status < 500 and status not in _TEMPORARY  # noqa: PLR2004 - HTTP's client errors
-                kind = DownloadRefused if refused else HostUnreachable
+                kind = DownloadRefused if is_final_no(status) else HostUnreachable
                 raise kind(f"{url} answers {status}.", status=status)
             body = await read_body(response, max_bytes=MAX_BYTES)
             return await read_json_aside(body, _BOUNDS), response.headers.get("etag", "")

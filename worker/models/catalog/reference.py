@@ -57,14 +57,8 @@ class Reference:
         return self.lists.get(category, {}).get(name)
 
 
-@dataclass(frozen=True)
-class _CategoryList:
-    """One category from one source."""
-
-    category: Category
-    beta: bool
-    list: RecordList
-    source: str
+#: One category from one source, which is named.
+_Found = tuple[Category, RecordList, str]
 
 
 def read_folder(folder: Path, *, beta: bool = False) -> Reference:
@@ -72,7 +66,7 @@ def read_folder(folder: Path, *, beta: bool = False) -> Reference:
 
     Raises ConfigError when the folder has no list of image models.
     """
-    found: list[_CategoryList] = []
+    found: list[_Found] = []
     problems: list[str] = []
     for category, is_beta in _wanted(beta=beta):
         path = folder / f"{category.value}{_BETA if is_beta else ''}.json"
@@ -87,7 +81,7 @@ def read_folder(folder: Path, *, beta: bool = False) -> Reference:
         except ValueError as error:
             problems.append(f"{path}: {error}")
         else:
-            found.append(_CategoryList(category, is_beta, records, str(path)))
+            found.append((category, records, str(path)))
     reference = _join(found, problems)
     if not reference.images:
         raise ConfigError(
@@ -99,11 +93,11 @@ def read_folder(folder: Path, *, beta: bool = False) -> Reference:
 
 def read_cache(folder: Path, *, beta: bool = False) -> Reference:
     """The lists as last fetched; empty where nothing was ever fetched."""
-    found: list[_CategoryList] = []
+    found: list[_Found] = []
     for category, is_beta in _wanted(beta=beta):
         kept = read_kept(_cache_path(folder, category, beta=is_beta), partial(_parse, category))
         if kept:
-            found.append(_CategoryList(category, is_beta, kept.value, kept.source))
+            found.append((category, kept.value, kept.source))
     return _join(found, [])
 
 
@@ -123,7 +117,7 @@ async def fetch_reference(
     """
     sources = tuple(sources)
 
-    async def fetch(category: Category, is_beta: bool) -> _CategoryList | DownloadError:
+    async def fetch(category: Category, is_beta: bool) -> _Found | DownloadError:
         names = {"name": category.value, "service_name": category.service_name, "branch": beta_branch}
         urls = [source.format(**names) for source in ((beta_source,) if is_beta else sources)]
         path = _cache_path(cache, category, beta=is_beta)
@@ -131,12 +125,12 @@ async def fetch_reference(
             kept = await fetch_kept(http, path, urls, partial(_parse, category), fresh_s=fresh_s, timeout_s=timeout_s)
         except DownloadError as error:
             return error
-        return _CategoryList(category, is_beta, kept.value, kept.source)
+        return category, kept.value, kept.source
 
     wanted = _wanted(beta=bool(beta_branch))
     answers = await asyncio.gather(*(fetch(*each) for each in wanted))
     reference = _join(
-        [answer for answer in answers if isinstance(answer, _CategoryList)],
+        [answer for answer in answers if not isinstance(answer, DownloadError)],
         [answer.message for answer in answers if isinstance(answer, DownloadError)],
     )
     for problem in reference.problems:
@@ -159,6 +153,7 @@ def _parse(category: Category, data: Any) -> RecordList:
 
 
 def _wanted(*, beta: bool) -> list[tuple[Category, bool]]:
+    """Each list, and whether it is one of beta models; these come last."""
     return [(category, False) for category in Category] + ([(Category.IMAGE, True)] if beta else [])
 
 
@@ -166,14 +161,15 @@ def _cache_path(folder: Path, category: Category, *, beta: bool) -> Path:
     return folder / f"{category.value}{_BETA if beta else ''}.cached.json"
 
 
-def _join(found: Iterable[_CategoryList], problems: Iterable[str]) -> Reference:
-    """All lists as one reference; official records take precedence over beta ones of the same name."""
+def _join(found: Iterable[_Found], problems: Iterable[str]) -> Reference:
+    """All lists as one reference; of records of the same name the first one counts."""
     lists: dict[Category, dict[str, ModelRecord]] = {}
     sources: dict[Category, str] = {}
     said = list(problems)
-    for each in sorted(found, key=lambda each: each.beta):
-        known = lists.setdefault(each.category, {})
-        known.update({name: record for name, record in each.list.records.items() if name not in known})
-        sources.setdefault(each.category, each.source)
-        said.extend(each.list.problems)
+    for category, listed, source in found:
+        known = lists.setdefault(category, {})
+        for name, record in listed.records.items():
+            known.setdefault(name, record)
+        sources.setdefault(category, source)
+        said.extend(listed.problems)
     return Reference(lists, sources, tuple(said))

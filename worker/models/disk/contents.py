@@ -3,6 +3,7 @@
 Only what is certain is judged: a file with names that are not known here is taken as what its owner says it is.
 """
 
+import math
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -196,7 +197,7 @@ def _of_header(header: SafetensorsHeader) -> Contents:
 def _of_lora(shapes: Shapes) -> Contents:
     for name, shape in shapes.items():
         # ComfyUI divides by the rank when the LoRA is first used, in a node that reads no file.
-        if not _count(shape):
+        if not math.prod(shape):
             return Contents(f"its tensor {name[:80]!r} has no values", is_lora=True)
         for up, down in _PAIRS:
             if not name.endswith(up):
@@ -206,9 +207,9 @@ def _of_lora(shapes: Shapes) -> Contents:
                 return Contents(f"its tensor {name[:80]!r} has no counterpart", is_lora=True)
             if len(shape) < 2 or not other or shape[1] != other[0]:  # noqa: PLR2004 - rows and columns
                 return Contents(f"the ranks of {name[:80]!r} and its counterpart differ", is_lora=True)
-            if shape[0] * _count(other) // other[0] > MOST_CHANGED:
+            if shape[0] * math.prod(other) // other[0] > MOST_CHANGED:
                 return Contents(f"{name[:80]!r} and its counterpart make a weight larger than any", is_lora=True)
-        if name.endswith(".alpha") and _count(shape) != 1:
+        if name.endswith(".alpha") and math.prod(shape) != 1:
             return Contents(f"its {name[:80]!r} is no single number", is_lora=True)
     family, families = _lora_family(shapes)
     return Contents("", family, families, is_lora=True)
@@ -271,10 +272,3 @@ def _below(shapes: Shapes, prefix: str) -> Shapes:
 
 def _starts(names: Iterable[str], prefixes: tuple[str, ...]) -> bool:
     return any(name.startswith(prefixes) for name in names)
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count

@@ -20,6 +20,11 @@ BLOCK_BYTES: Final = 4 * 1024 * 1024
 FOREIGN_HASHES: Final = "horde_model_reference/hashes"
 
 
+def path_digest(path: Path) -> str:
+    """The checksum of a path itself: a file name that stands for it, in hexadecimal digits."""
+    return hashlib.sha256(os.fsencode(path.absolute())).hexdigest()
+
+
 @dataclass(frozen=True)
 class HashStore:
     """Keeps checksums beside files below `root`, and those of other files in a folder of `root`."""
@@ -29,8 +34,7 @@ class HashStore:
     def side_file(self, path: Path) -> Path:
         if path.is_relative_to(self.root):
             return path.with_suffix(".sha256")
-        name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()
-        return self.root / FOREIGN_HASHES / f"{name[:32]}.sha256"
+        return self.root / FOREIGN_HASHES / f"{path_digest(path)[:32]}.sha256"
 
     def known(self, path: Path) -> str | None:
         """The checksum that was kept; None when there is none or the file has changed since."""

@@ -6,7 +6,6 @@ name counts, because ComfyUI would load that one. Only `verify` computes checksu
 """
 
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from worker.models.disk.folder_layouts import (
     detect,
 )
 from worker.models.disk.integrity import HashStore
+from worker.units import free_bytes
 from worker.workflows.request import ServedModel
 
 #: Files whose header is remembered.
@@ -151,10 +151,7 @@ class Store:
 
     def free_bytes(self) -> int:
         """Free bytes of the own tree's disk."""
-        folder = self.root
-        while not folder.exists():
-            folder = folder.parent
-        return shutil.disk_usage(folder).free
+        return free_bytes(self.root)
 
     def model_paths(self) -> dict[str, dict[str, str]]:
         """All folders, as in ComfyUI's extra_model_paths.yaml: section → folder kind → one path per line."""

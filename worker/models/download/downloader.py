@@ -6,10 +6,7 @@ that bring hardly a byte count towards giving up. A final no (no token, gone, bl
 
 import asyncio
 import errno
-import hashlib
-import os
 import random
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,14 +18,14 @@ from typing import Final
 import httpx
 from loguru import logger
 
-from worker.aio import end_all, timeout
+from worker.aio import SharedTasks, timeout
 from worker.errors import DiskFull, DownloadError, DownloadFailed, DownloadRefused, FileBroken, Retry
 from worker.models.disk.contents import read_contents
-from worker.models.disk.integrity import HashStore
+from worker.models.disk.integrity import HashStore, path_digest
 from worker.models.download.part_file import PartFile, PartState
 from worker.models.download.transfer import Throttle, Transfer, TransferLimits
 from worker.process.file_lock import locked
-from worker.units import MIB
+from worker.units import MIB, free_bytes
 from worker.untrusted.addresses import only_public, only_web
 from worker.untrusted.http_head import bounded_head
 
@@ -129,19 +126,14 @@ class Downloader:
         self._first_pause_s = first_pause_s
         self._reserve_bytes = reserve_bytes
         self._report = on_progress
-        self._running: dict[Path, asyncio.Task[Path]] = {}
+        self._running: SharedTasks[Path, Path] = SharedTasks()
 
     async def fetch(self, download: Download) -> Path:
         """The file, whole and checked, at its target. Raises DownloadError with the reason and the remedy.
 
         A caller that is cancelled leaves the download running for others, and for its next call.
         """
-        task = self._running.get(download.target)
-        if task is None:
-            task = asyncio.create_task(self._fetch(download), name=f"download {download.target.name}")
-            self._running[download.target] = task
-            task.add_done_callback(lambda task: self._forget(download.target, task))
-        return await asyncio.shield(task)
+        return await self._running.result(download.target, lambda: self._fetch(download))
 
     async def close(self) -> None:
         """End all transfers; what arrived is kept for the next start."""
@@ -149,12 +141,7 @@ class Downloader:
 
     async def keep_only(self, targets: Collection[Path]) -> None:
         """End the transfers of all other targets; what arrived is kept."""
-        await end_all([task for target, task in self._running.items() if target not in targets])
-
-    def _forget(self, target: Path, task: "asyncio.Task[Path]") -> None:
-        self._running.pop(target, None)
-        if not task.cancelled():
-            task.exception()  # nobody may be waiting any more; the failure has been reported
+        await self._running.end(but=targets)
 
     async def _fetch(self, download: Download) -> Path:
         self._report(DownloadProgress(download, DownloadState.WAITING, total=download.size))
@@ -253,11 +240,10 @@ class Downloader:
         self._hashes.keep(part.target, sha256)
 
     def _lock_file(self, target: Path) -> Path:
-        name = hashlib.sha256(os.fsencode(target.absolute())).hexdigest()
-        return self._hashes.root / LOCKS / f"{name[:LOCK_DIGITS]}.lock"
+        return self._hashes.root / LOCKS / f"{path_digest(target)[:LOCK_DIGITS]}.lock"
 
     def _check_room(self, target: Path, needed: int) -> None:
-        free = shutil.disk_usage(_existing(target.parent)).free
+        free = free_bytes(target.parent)
         if needed + self._reserve_bytes > free:
             raise DiskFull(
                 f"{needed / MIB:.0f} MiB are to come, and the disk has {free / MIB:.0f} MiB left, of which "
@@ -299,12 +285,6 @@ def _as_failure(download: Download, error: Exception) -> DownloadError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return DiskFull(f"{where} the disk is full.", remedy="Free disk space, or set cache_home to another disk.")
     return DownloadFailed(f"{where} the disk refuses: {error}")
-
-
-def _existing(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.parent
-    return folder
 
 
 def _shown(url: str) -> str:

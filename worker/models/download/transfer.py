@@ -19,7 +19,7 @@ from worker.models.disk.integrity import BLOCK_BYTES
 from worker.models.download.part_file import PartFile, PartState
 from worker.units import MIB
 from worker.untrusted.http_body import IDENTITY, SlowWatch, iter_body, refuse_coding
-from worker.untrusted.retry_after import retry_after_s
+from worker.untrusted.retry_after import is_final_no, retry_after_s
 
 #: Bytes gathered before a write: few thread switches, and little is lost by a cut.
 WRITE_BYTES: Final = MIB
@@ -39,8 +39,6 @@ REMEDIES: Final[Mapping[int, str]] = {
     410: "The file is gone; wait for the model reference to be corrected, or leave the model out.",
     451: "The host does not serve your country; put the file in place by hand, or leave the model out.",
 }
-#: Client errors of HTTP that pass by themselves: time-out, too early, too many requests.
-_TEMPORARY: Final = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True)
@@ -142,6 +140,8 @@ class Transfer:
         match response.status_code:
             case 206:
                 start, total = _content_range(response)
+                if start is None or total is None:
+                    raise DownloadFailed("the server does not say which bytes it sends")
                 changed = (state.total or total) != total or (state.etag and etag and state.etag != etag)
                 if start != state.done or (state.done and changed):
                     await self._discard()
@@ -159,7 +159,7 @@ class Transfer:
                 self._digest = hashlib.sha256()
                 self._check_size(self._state.total or 0)
                 await _on_disk(self._part.create, self._state)
-            case 416 if state.total is None and state.done and _size_of_416(response) == state.done:
+            case 416 if state.total is None and state.done and _content_range(response)[1] == state.done:
                 state.total = state.done  # a part that another program left whole
             case 416 if state.done:
                 await self._discard()
@@ -241,16 +241,12 @@ def _strong_etag(response: httpx.Response) -> str:
     return "" if etag.startswith("W/") else etag
 
 
-def _content_range(response: httpx.Response) -> tuple[int, int]:
+def _content_range(response: httpx.Response) -> tuple[int | None, int | None]:
+    """The first byte that is sent, and the size of the whole; None for what is not said."""
     match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
-    if not match or match[1] is None:
-        raise DownloadFailed("the server does not say which bytes it sends")
-    return int(match[1]), int(match[2])
-
-
-def _size_of_416(response: httpx.Response) -> int:
-    match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
-    return int(match[2]) if match else -1
+    if match is None:
+        return None, None
+    return int(match[1]) if match[1] else None, int(match[2])
 
 
 def _refuse_other_content(response: httpx.Response) -> None:
@@ -266,7 +262,7 @@ def _status_error(response: httpx.Response) -> DownloadError:
     status, after = response.status_code, response.headers.get("retry-after")
     # Cloudflare's bot check, which passes.
     is_challenge = response.headers.get("cf-mitigated", "") == "challenge"
-    if 400 <= status < 500 and status not in _TEMPORARY and not is_challenge:  # noqa: PLR2004 - HTTP's client errors
+    if is_final_no(status) and not is_challenge:
         return DownloadRefused(f"the server answers {status}.", status=status, remedy=REMEDIES.get(status, ""))
     return DownloadFailed(
         f"the server answers {status}", status=status, retry_after_s=retry_after_s(after) if after else 0.0

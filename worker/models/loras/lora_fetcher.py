@@ -7,15 +7,14 @@ name a file, it is looked up once and fetched once, and both go on when those jo
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 from loguru import logger
 
-from worker.aio import end_all, timeout
+from worker.aio import SharedTasks, timeout
 from worker.bounded_dict import BoundedDict
 from worker.circuit_breaker import CircuitBreaker
 from worker.clock import Clock
@@ -91,11 +90,12 @@ class LoraFetcher:
         # Two, since CivitAI's answers and its files come from different hosts.
         self._api_breaker = CircuitBreaker(MAX_FAILURES, REST_S)
         self._file_breaker = CircuitBreaker(MAX_FAILURES, REST_S)
-        self._shared: dict[str, asyncio.Task[Any]] = {}
+        self._asking: SharedTasks[str, KnownFile] = SharedTasks()
+        self._fetching: SharedTasks[Path, Path] = SharedTasks()
 
     async def close(self) -> None:
         """End all look-ups and downloads."""
-        await end_all(list(self._shared.values()))
+        await asyncio.gather(self._asking.end(), self._fetching.end())
         await self._downloader.close()
 
     async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | GenMetadataNote:
@@ -187,8 +187,7 @@ class LoraFetcher:
             raise DownloadRefused("it was not found a moment ago.")
         if self._api_breaker.is_open(self._now_s()):
             raise HostUnreachable("CivitAI does not answer these minutes.")
-        known: KnownFile = await self._once(key, lambda: self._ask(key, kind, name, is_version=is_version))
-        return known
+        return await self._asking.result(key, lambda: self._ask(key, kind, name, is_version=is_version))
 
     async def _ask(self, key: str, kind: Kind, name: str, *, is_version: bool) -> KnownFile:
         """Ask CivitAI, and keep its answer, also that there is no such file."""
@@ -241,8 +240,7 @@ class LoraFetcher:
             raise DownloadRefused(f"it has {known.size // MIB} MiB, more than is fetched for a job.")
         if self._file_breaker.is_open(self._now_s()):
             raise HostUnreachable("the host of its file does not answer these minutes.")
-        fetched: Path = await self._once(str(path), lambda: self._fetch(key, kind, known, path))
-        return fetched
+        return await self._fetching.result(path, lambda: self._fetch(key, kind, known, path))
 
     async def _fetch(self, key: str, kind: Kind, known: KnownFile, path: Path) -> Path:
         await asyncio.to_thread(make_room, self._store, kind, known.size, self._budget_bytes, self._now_s())
@@ -269,19 +267,6 @@ class LoraFetcher:
         """Why the file can't be used as what it was asked for; "" if it can."""
         contents = await asyncio.to_thread(self._store.contents, path)
         return lora_damage(contents) if kind is Kind.LORA else embedding_damage(contents)
-
-    async def _once(self, key: str, start: Callable[[], Awaitable[Any]]) -> Any:
-        """The result of the one task for `key`; it outlives whoever waits for it."""
-        task = self._shared.get(key)
-        if task is None:
-            task = self._shared[key] = asyncio.ensure_future(start())
-            task.add_done_callback(lambda task: self._forget(key, task))
-        return await asyncio.shield(task)
-
-    def _forget(self, key: str, task: "asyncio.Task[Any]") -> None:
-        self._shared.pop(key, None)
-        if not task.cancelled():
-            task.exception()  # nobody may be waiting any more; the failure has been counted
 
     def _on_disk(self, kind: Kind, name: str, *, is_version: bool) -> KnownFile | None:
         """A file of this name, with what was learned of it by another wish."""
