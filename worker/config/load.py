@@ -84,8 +84,8 @@ def load_config(
         data=data,
         source=variables.PLACE if from_env else str(path),
         warnings=(*warnings, *_defaulted(empty), *settled),
-        written=MappingProxyType(settings),
-        environment=MappingProxyType(environment),
+        written=settings,
+        environment=environment,
     )
 
 

@@ -6,7 +6,6 @@ Dependencies between keys are applied by `worker.config.rules`, which warns inst
 
 import difflib
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, SecretStr
@@ -146,7 +145,7 @@ def _by_every_name() -> dict[str, str]:
 
 
 #: Every accepted spelling of a key -> the attribute it sets.
-FIELDS: Mapping[str, str] = MappingProxyType(_by_every_name())
+FIELDS: Mapping[str, str] = _by_every_name()
 #: The attributes whose values are never shown.
 SECRETS = frozenset(name for name, field in BridgeData.model_fields.items() if bare_type(field) is SecretStr)
 

@@ -6,7 +6,6 @@ Advice and the choice of models read the same figures, so that the Horde is aske
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final, Protocol
 
 from loguru import logger
@@ -75,7 +74,7 @@ class Demand:
         self._wanted: list[Callable[[], bool]] = []
         self._arrivals = Arrivals()
         self._last: dict[str, ModelDemand] = {}
-        self._asked: Mapping[str, Asked] = MappingProxyType({})
+        self._asked: Mapping[str, Asked] = {}
         #: images that wait at the Horde in all; None: not known
         self.queued: float | None = None
         #: when the last look succeeded; None: none has

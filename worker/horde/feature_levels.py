@@ -4,9 +4,8 @@ A level is the first number of the version in the agent's name. Some of it comes
 with a switch of the pop, some only for models the pop lists; that is for whoever builds the pop.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import Enum
-from types import MappingProxyType
 from typing import Final
 
 
@@ -34,28 +33,26 @@ class Gate(str, Enum):
     NEW_POST_PROCESSING = "post-processing by the new processors"
 
 
-GATES: Final = MappingProxyType(
-    {
-        1: (
-            Gate.SOURCE_IMAGE,
-            Gate.INPAINTING,
-            Gate.POST_PROCESSING,
-            Gate.CONTROLNET,
-            Gate.HIRES_FIX,
-            Gate.CLIP_SKIP,
-            Gate.TILING,
-        ),
-        # No sampler is allowed below it, hence no job at all.
-        2: (Gate.PICTURES, Gate.SAMPLERS, Gate.LORA, Gate.TEXTUAL_INVERSION),
-        3: (Gate.LORA_VERSIONS, Gate.LCM),
-        5: (Gate.EXTRA_SOURCES,),
-        6: (Gate.CASCADE_TWO_PASSES,),
-        7: (Gate.QR_CODE,),
-        8: (Gate.TRANSPARENT,),
-        9: (Gate.FLUX,),
-        13: (Gate.NEW_POST_PROCESSING,),
-    }
-)
+GATES: Final[Mapping[int, tuple[Gate, ...]]] = {
+    1: (
+        Gate.SOURCE_IMAGE,
+        Gate.INPAINTING,
+        Gate.POST_PROCESSING,
+        Gate.CONTROLNET,
+        Gate.HIRES_FIX,
+        Gate.CLIP_SKIP,
+        Gate.TILING,
+    ),
+    # No sampler is allowed below it, hence no job at all.
+    2: (Gate.PICTURES, Gate.SAMPLERS, Gate.LORA, Gate.TEXTUAL_INVERSION),
+    3: (Gate.LORA_VERSIONS, Gate.LCM),
+    5: (Gate.EXTRA_SOURCES,),
+    6: (Gate.CASCADE_TWO_PASSES,),
+    7: (Gate.QR_CODE,),
+    8: (Gate.TRANSPARENT,),
+    9: (Gate.FLUX,),
+    13: (Gate.NEW_POST_PROCESSING,),
+}
 #: Below it there are no jobs at all, so no worker goes lower.
 LOWEST_LEVEL: Final = 2
 HIGHEST_LEVEL: Final = max(GATES)

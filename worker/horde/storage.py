@@ -8,6 +8,7 @@ not the one that the Horde named.
 
 import asyncio
 import re
+from typing import Any
 from urllib.parse import urlsplit
 
 from worker.errors import DownloadError, HostUnreachable, JobError, JobLate, UploadFailed
@@ -43,9 +44,7 @@ class Storage:
         ends_at = self._end(deadline)
 
         async def attempt() -> None:
-            request = self._connections.build_request("PUT", url, content=data, headers=IDENTITY)
-            request.extensions["target"] = _request_target(url)
-            answer = await exchange(self._connections, request, max_bytes=_ERROR_BYTES, within_s=self._try_s(ends_at))
+            answer = await self._send("PUT", url, ends_at, content=data, max_bytes=_ERROR_BYTES)
             if not answer.is_success:
                 raise _passing(answer) or UploadFailed(
                     f"The storage refused the image for {redact_links(url)}: {_said(answer)}.",
@@ -69,8 +68,6 @@ class Storage:
         ends_at = self._end(deadline)
 
         async def attempt() -> bytes:
-            request = self._connections.build_request("GET", url, headers=IDENTITY)
-            request.extensions["target"] = _request_target(url)
             taken = 0
 
             async def take(count: int) -> None:
@@ -80,10 +77,7 @@ class Storage:
                     taken += count
 
             try:
-                answer = await exchange(
-                    self._connections, request,
-                    max_bytes=max_bytes, within_s=self._try_s(ends_at), partial=False, on_bytes=take,
-                )  # fmt: skip
+                answer = await self._send("GET", url, ends_at, max_bytes=max_bytes, partial=False, on_bytes=take)
                 return _picture(answer, url)
             except BaseException:
                 if memory is not None:
@@ -105,8 +99,14 @@ class Storage:
             raise JobLate("The job's time is over; nothing more is transferred for it.")
         return deadline
 
-    def _try_s(self, ends_at: float) -> float:
-        return min(self._limits.transfer_s, ends_at - asyncio.get_running_loop().time())
+    async def _send(
+        self, method: str, url: str, ends_at: float, *, content: bytes | None = None, **reading: Any
+    ) -> Answer:
+        """One try. `reading`: how `exchange` is to read the answer."""
+        request = self._connections.build_request(method, url, content=content, headers=IDENTITY)
+        request.extensions["target"] = _request_target(url)
+        within_s = min(self._limits.transfer_s, ends_at - asyncio.get_running_loop().time())
+        return await exchange(self._connections, request, within_s=within_s, **reading)
 
 
 def _picture(answer: Answer, url: str) -> bytes:

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from loguru import logger
@@ -203,7 +202,7 @@ def plan_downloads(
         unknown += without_size
         seen |= {each.target for each in downloads}
         chosen.append(RecordDownloads(record, downloads))
-    return DownloadPlan(tuple(chosen), MappingProxyType(refused), known, unknown, free)
+    return DownloadPlan(tuple(chosen), refused, known, unknown, free)
 
 
 async def fetch_planned(

@@ -70,7 +70,7 @@ DECISIVE: Final = (
     "dynamic_models", "number_of_dynamic_models", "max_models_to_download",
 )  # fmt: skip
 NO_LISTS: Final = Reference({}, {})
-NO_MODELS: Final = CustomModels(MappingProxyType({}))
+NO_MODELS: Final = CustomModels({})
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class ModelManager:
         return ModelsState(
             self.names(),
             tuple(name for name, model in self._models.items() if model.state in unavailable),
-            MappingProxyType({n: m.reason for n, m in self._models.items() if m.state is ModelState.FAILED}),
+            {n: m.reason for n, m in self._models.items() if m.state is ModelState.FAILED},
             self._report.downloads,
             self._report.bytes_per_s,
             self._report.left_s,

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from worker.clock import Clock, monotonic
@@ -23,7 +22,7 @@ class ModelsState:
     #: models that are being fetched, or will be
     waiting: tuple[str, ...] = ()
     #: models that can't be fetched or used, with the reason
-    failed: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    failed: Mapping[str, str] = field(default_factory=dict)
     #: files that are being fetched now
     downloads: tuple[DownloadProgress, ...] = ()
     bytes_per_s: float = 0.0

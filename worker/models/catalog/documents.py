@@ -14,8 +14,7 @@ from loguru import logger
 from worker.aio import timeout
 from worker.errors import DownloadError, DownloadRefused, HostUnreachable, InputRefused
 from worker.untrusted.http_body import IDENTITY, read_body
-from worker.untrusted.json_reader import JsonBounds, read_json_aside
-from worker.untrusted.json_reader import read_json as read_untrusted
+from worker.untrusted.json_reader import JsonBounds, read_json_aside, read_json_file
 from worker.untrusted.retry_after import is_final_no
 from worker.whole_file import write_whole
 
@@ -43,8 +42,7 @@ def write_json(path: Path, data: Any, *, indent: int | None = None) -> None:
 def read_json(path: Path) -> Any:
     """The file's content; None when it is absent, unreadable or not JSON."""
     try:
-        with path.open("rb") as file:
-            return read_untrusted(file.read(MAX_BYTES + 1), _BOUNDS)
+        return read_json_file(path, _BOUNDS)
     except (OSError, InputRefused):
         return None
 

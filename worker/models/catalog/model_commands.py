@@ -10,7 +10,6 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
 
 from worker.models.catalog.records import ModelRecord
@@ -18,13 +17,11 @@ from worker.workflows.families import TRAITS, EngineNeeds, groups, of_group
 from worker.workflows.types import Family, fold_baseline
 
 #: Names of groups after ALL that stand for a flag of the record.
-FLAG_GROUPS: Final[Mapping[str, Callable[[ModelRecord], bool]]] = MappingProxyType(
-    {
-        "sfw": lambda record: not record.nsfw,
-        "nsfw": lambda record: record.nsfw,
-        "inpainting": lambda record: record.inpainting,
-    }
-)
+FLAG_GROUPS: Final[Mapping[str, Callable[[ModelRecord], bool]]] = {
+    "sfw": lambda record: not record.nsfw,
+    "nsfw": lambda record: record.nsfw,
+    "inpainting": lambda record: record.inpainting,
+}
 #: difflib's ratio from which a name is suggested.
 NEAR: Final = 0.6
 #: The same for a command where no list of models tells whether it is a name.
@@ -64,9 +61,9 @@ class _Known:
     month: Mapping[str, int] | None
 
 
-def needs_statistics(*entries: Iterable[str]) -> bool:
+def needs_statistics(entries: Iterable[str]) -> bool:
     """Whether any entry is a TOP or BOTTOM, which rank by the month's statistics."""
-    return any(_RANKED.match(" ".join(text.split())) for texts in entries for text in texts)
+    return any(_RANKED.match(" ".join(text.split())) for text in entries)
 
 
 def resolve(
@@ -111,7 +108,7 @@ def resolve(
             named.add(name)
     everyday = (name for name in _everyday(models, models) if large or not _is_large(models[name]))
     eligible = (name for name in everyday if name not in out)
-    return Resolution(tuple(why), MappingProxyType(why), tuple(warnings), frozenset(named), tuple(eligible))
+    return Resolution(tuple(why), why, tuple(warnings), frozenset(named), tuple(eligible))
 
 
 def _read_entry(text: str, known: _Known, key: str, warnings: list[str]) -> _Entry:

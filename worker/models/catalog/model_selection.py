@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 import httpx
@@ -67,7 +66,7 @@ def custom_of(config: BridgeData, environment: Mapping[str, str]) -> CustomModel
     if not (named := environment.get(CUSTOM_VARIABLE)):
         return own
     more = read_custom_file(owner_path(named))
-    return CustomModels(MappingProxyType({**more.records, **own.records}), (*own.warnings, *more.warnings))
+    return CustomModels({**more.records, **own.records}, (*own.warnings, *more.warnings))
 
 
 def store_of(config: BridgeData, root: Path, custom: CustomModels) -> Store:

@@ -7,7 +7,6 @@ service joins both in `config.download`. An entry that can't be read does not af
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any, Final
 
 from worker.models.catalog.records import Category, ModelFile, ModelRecord, Purpose, family_of, place
@@ -15,33 +14,29 @@ from worker.workflows.families import TRAITS
 from worker.workflows.types import Family
 
 #: File roles of both schemas.
-PURPOSES: Final = MappingProxyType(
-    {
-        "checkpoint": Purpose.CHECKPOINT,
-        "unet": Purpose.UNET,
-        "diffusion_models": Purpose.UNET,
-        "text_encoder": Purpose.TEXT_ENCODER,
-        "text_encoders": Purpose.TEXT_ENCODER,
-        "text_encoder_2": Purpose.TEXT_ENCODER_2,
-        "vae": Purpose.VAE,
-        "stage_b": Purpose.STAGE_B,
-        "stage_c": Purpose.STAGE_C,
-        "stable_cascade_stage_b": Purpose.STAGE_B,
-        "stable_cascade_stage_c": Purpose.STAGE_C,
-    }
-)
+PURPOSES: Final[Mapping[str, Purpose]] = {
+    "checkpoint": Purpose.CHECKPOINT,
+    "unet": Purpose.UNET,
+    "diffusion_models": Purpose.UNET,
+    "text_encoder": Purpose.TEXT_ENCODER,
+    "text_encoders": Purpose.TEXT_ENCODER,
+    "text_encoder_2": Purpose.TEXT_ENCODER_2,
+    "vae": Purpose.VAE,
+    "stage_b": Purpose.STAGE_B,
+    "stage_c": Purpose.STAGE_C,
+    "stable_cascade_stage_b": Purpose.STAGE_B,
+    "stable_cascade_stage_c": Purpose.STAGE_C,
+}
 #: Purposes of which a file's name may tell.
 STAGES: Final = (Purpose.STAGE_B, Purpose.STAGE_C)
 #: Role in the newer service → folder; files of other roles are in their category's folder.
-SERVICE_FOLDERS: Final = MappingProxyType(
-    {
-        "vae": "vae",
-        "text_encoder": "text_encoders",
-        "text_encoders": "text_encoders",
-        "text_encoder_2": "text_encoders",
-        "face_restore_helper": "gfpgan",
-    }
-)
+SERVICE_FOLDERS: Final[Mapping[str, str]] = {
+    "vae": "vae",
+    "text_encoder": "text_encoders",
+    "text_encoders": "text_encoders",
+    "text_encoder_2": "text_encoders",
+    "face_restore_helper": "gfpgan",
+}
 #: Model configs of the first Stable Diffusion code: listed in the reference, not used.
 UNUSED_SUFFIXES: Final = (".yaml", ".yml")
 
@@ -89,7 +84,6 @@ def _read_record(name: str, entry: Mapping[str, Any], category: Category) -> Mod
         raise ValueError("it lists no files")
     baseline = str(entry.get("baseline") or "")
     family = family_of(baseline) if baseline else None
-    size = entry.get("size_on_disk_bytes")
     return ModelRecord(
         name=name,
         category=category,
@@ -98,7 +92,7 @@ def _read_record(name: str, entry: Mapping[str, Any], category: Category) -> Mod
         family=family,
         nsfw=bool(entry.get("nsfw")),
         inpainting=bool(entry.get("inpainting")),
-        size_on_disk=size if isinstance(size, int) and size > 0 else None,
+        size_on_disk=_read_size(entry.get("size_on_disk_bytes")),
         style=str(entry.get("style") or ""),
         tags=tuple(str(item) for item in entry.get("tags") or ()),
     )
@@ -117,10 +111,7 @@ def _legacy_files(config: Mapping[str, Any], category: Category) -> list[RawFile
         if path.endswith(UNUSED_SUFFIXES):
             continue
         folder, name = place(category.folder, str(entry.get("directory") or ""), path)
-        file = ModelFile(
-            Purpose.AUXILIARY, name, folder, read_sha256(entry.get("sha256sum")), _read_url(urls.get((folder, name)))
-        )
-        files.append((str(entry.get("file_type") or ""), file))
+        files.append((str(entry.get("file_type") or ""), _file(folder, name, entry, urls.get((folder, name)))))
     return files
 
 
@@ -131,14 +122,17 @@ def _service_files(config: Mapping[str, Any], category: Category) -> list[RawFil
         folder, name = place(SERVICE_FOLDERS.get(role, category.folder), str(entry["file_name"]))
         if name.endswith(UNUSED_SUFFIXES):
             continue
-        size = entry.get("size_bytes")
-        file = ModelFile(
-            Purpose.AUXILIARY, name, folder,
-            read_sha256(entry.get("sha256sum")), _read_url(entry.get("file_url")),
-            size if isinstance(size, int) and size > 0 else None,
-        )  # fmt: skip
-        files.append((role, file))
+        file = _file(folder, name, entry, entry.get("file_url"))
+        files.append((role, replace(file, size=_read_size(entry.get("size_bytes")))))
     return files
+
+
+def _file(folder: str, name: str, entry: Mapping[str, Any], url: Any) -> ModelFile:
+    return ModelFile(Purpose.AUXILIARY, name, folder, read_sha256(entry.get("sha256sum")), _read_url(url))
+
+
+def _read_size(value: Any) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None
 
 
 def _read_url(value: Any) -> str | None:

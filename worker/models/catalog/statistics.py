@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 import httpx
@@ -27,13 +26,11 @@ def read_month(data: Any) -> Mapping[str, int]:
     month = data.get("month") if isinstance(data, dict) else None
     if not isinstance(month, dict):
         raise ValueError("the statistics have no month")  # noqa: TRY004 - bad data, not a bad call
-    return MappingProxyType(
-        {
-            name: int(count)
-            for name, count in month.items()
-            if name.strip() and name != "None" and isinstance(count, int | float) and 0 <= count < float("inf")
-        }
-    )
+    return {
+        name: int(count)
+        for name, count in month.items()
+        if name.strip() and name != "None" and isinstance(count, int | float) and 0 <= count < float("inf")
+    }
 
 
 async def fetch_month(

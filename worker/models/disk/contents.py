@@ -260,14 +260,11 @@ def _model_family(shapes: Shapes, prefix: str) -> tuple[str, frozenset[Family]]:
         if any(all(map(has, names)) for names in marks.model) and not any(map(has, marks.model_lacks)):
             return _told(kind)
     if has("input_blocks.0.0.weight"):
-        widths = {width for width in _text_widths(_below(shapes, prefix)) if width}
+        blocks = {name: shape for name, shape in shapes.items() if name.startswith(f"{prefix}input_blocks.")}
+        widths = set(filter(None, _text_widths(blocks)))
         if len(widths) == 1:
             return _told(_by_width(widths))
     return "", frozenset()
-
-
-def _below(shapes: Shapes, prefix: str) -> Shapes:
-    return {name: shape for name, shape in shapes.items() if name.startswith(f"{prefix}input_blocks.")}
 
 
 def _starts(names: Iterable[str], prefixes: tuple[str, ...]) -> bool:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from worker.models.catalog.records import Purpose
@@ -27,75 +26,59 @@ class Layout(str, Enum):
 Folders = Mapping[str, tuple[str, ...]]
 
 #: Keys that are not ComfyUI's own are used by the node pack: facerestore_models, layer_model, rembg.
-LAYOUTS: Final[Mapping[Layout, Folders]] = MappingProxyType(
-    {
-        Layout.HORDE: {
-            "checkpoints": ("compvis",),
-            "diffusion_models": ("compvis", "unet"),
-            "text_encoders": ("text_encoders",),
-            "vae": ("vae",),
-            "loras": ("lora",),
-            "embeddings": ("ti",),
-            "controlnet": ("controlnet",),
-            "upscale_models": ("esrgan", "gfpgan", "codeformer"),
-            "clip_vision": ("clip_vision",),
-            "facerestore_models": ("gfpgan", "codeformer"),
-            "layer_model": ("miscellaneous",),
-            "rembg": ("rembg",),
-        },
-        Layout.COMFYUI: {
-            "checkpoints": ("checkpoints",),
-            "diffusion_models": ("diffusion_models", "unet"),
-            "text_encoders": ("text_encoders", "clip"),
-            "vae": ("vae",),
-            "loras": ("loras",),
-            "embeddings": ("embeddings",),
-            "controlnet": ("controlnet", "t2i_adapter"),
-            "upscale_models": ("upscale_models",),
-            "clip_vision": ("clip_vision",),
-            "facerestore_models": ("facerestore_models",),
-            "layer_model": ("layer_model",),
-            "rembg": ("rembg",),
-        },
-        Layout.A1111: {
-            "checkpoints": ("models/Stable-diffusion",),
-            "text_encoders": ("models/text_encoder",),
-            "vae": ("models/VAE",),
-            "loras": ("models/Lora", "models/LyCORIS"),
-            "embeddings": ("embeddings",),
-            "controlnet": ("models/ControlNet",),
-            "upscale_models": ("models/ESRGAN", "models/RealESRGAN", "models/SwinIR"),
-            "facerestore_models": ("models/GFPGAN", "models/Codeformer"),
-        },
-        Layout.FLAT: {"checkpoints": (".",), "diffusion_models": (".",)},
-    }
-)
+_HORDE: Final[Folders] = {
+    "checkpoints": ("compvis",),
+    "diffusion_models": ("compvis", "unet"),
+    "text_encoders": ("text_encoders",),
+    "vae": ("vae",),
+    "loras": ("lora",),
+    "embeddings": ("ti",),
+    "controlnet": ("controlnet",),
+    "upscale_models": ("esrgan", "gfpgan", "codeformer"),
+    "clip_vision": ("clip_vision",),
+    "facerestore_models": ("gfpgan", "codeformer"),
+    "layer_model": ("miscellaneous",),
+    "rembg": ("rembg",),
+}
+#: Folders by the names that ComfyUI had for them before.
+_OLDER_NAMES: Final = {"diffusion_models": "unet", "text_encoders": "clip", "controlnet": "t2i_adapter"}
+LAYOUTS: Final[Mapping[Layout, Folders]] = {
+    Layout.HORDE: _HORDE,
+    Layout.COMFYUI: {key: (key, _OLDER_NAMES[key]) if key in _OLDER_NAMES else (key,) for key in _HORDE},
+    Layout.A1111: {
+        "checkpoints": ("models/Stable-diffusion",),
+        "text_encoders": ("models/text_encoder",),
+        "vae": ("models/VAE",),
+        "loras": ("models/Lora", "models/LyCORIS"),
+        "embeddings": ("embeddings",),
+        "controlnet": ("models/ControlNet",),
+        "upscale_models": ("models/ESRGAN", "models/RealESRGAN", "models/SwinIR"),
+        "facerestore_models": ("models/GFPGAN", "models/Codeformer"),
+    },
+    Layout.FLAT: {"checkpoints": (".",), "diffusion_models": (".",)},
+}
 #: Folder of the horde layout → ComfyUI's key, for auxiliary files.
-KEY_OF_FOLDER: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "lora": "loras",
-        "ti": "embeddings",
-        "controlnet": "controlnet",
-        "esrgan": "upscale_models",
-        "gfpgan": "facerestore_models",
-        "codeformer": "facerestore_models",
-        "miscellaneous": "layer_model",
-        "clip_vision": "clip_vision",
-        "rembg": "rembg",
-    }
-)
+KEY_OF_FOLDER: Final[Mapping[str, str]] = {
+    "lora": "loras",
+    "ti": "embeddings",
+    "controlnet": "controlnet",
+    "esrgan": "upscale_models",
+    "gfpgan": "facerestore_models",
+    "codeformer": "facerestore_models",
+    "miscellaneous": "layer_model",
+    "clip_vision": "clip_vision",
+    "rembg": "rembg",
+}
 #: Purpose → ComfyUI's key of the folders that its loader searches.
-KEY_OF_PURPOSE: Final[Mapping[Purpose, str]] = MappingProxyType(
-    {
-        Purpose.CHECKPOINT: "checkpoints",
-        Purpose.STAGE_B: "checkpoints",
-        Purpose.STAGE_C: "checkpoints",
-        Purpose.UNET: "diffusion_models",
-        Purpose.TEXT_ENCODER: "text_encoders",
-        Purpose.TEXT_ENCODER_2: "text_encoders",
-        Purpose.VAE: "vae",
-    }
-)
+KEY_OF_PURPOSE: Final[Mapping[Purpose, str]] = {
+    Purpose.CHECKPOINT: "checkpoints",
+    Purpose.STAGE_B: "checkpoints",
+    Purpose.STAGE_C: "checkpoints",
+    Purpose.UNET: "diffusion_models",
+    Purpose.TEXT_ENCODER: "text_encoders",
+    Purpose.TEXT_ENCODER_2: "text_encoders",
+    Purpose.VAE: "vae",
+}
 #: Suffixes, in lower case, of the files that ComfyUI lists as models.
 MODEL_SUFFIXES: Final = frozenset({".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl"})
 #: (folder that only this layout has, layout, its root below the given folder), tried in this order.

@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from loguru import logger
@@ -117,7 +116,7 @@ class Store:
         if missing := self.missing(record):
             return missing
         files = {file.purpose.value: found.listed for file in record.files if (found := self.find(file))}
-        return ServedModel(record.name, record.family, MappingProxyType(files), inpainting=record.inpainting)
+        return ServedModel(record.name, record.family, files, inpainting=record.inpainting)
 
     def missing(self, record: ModelRecord) -> tuple[MissingFile, ...]:
         """Every file of the record that can't be used. Reads headers of new files, so call it in a thread."""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from loguru import logger
@@ -21,9 +20,10 @@ from worker.models.loras.civitai import CivitaiFile, Kind
 MAX_NAME_BYTES: Final = 128
 #: File names (without ending) of files that were fetched for jobs, by this worker or reGen. Others belong to the
 #: owner, and are never deleted.
-FETCHED: Final[Mapping[Kind, re.Pattern[str]]] = MappingProxyType(
-    {Kind.LORA: re.compile(r"(?P<name>.*)_(?P<version>\d+)"), Kind.TEXTUAL_INVERSION: re.compile(r"\d+")}
-)
+FETCHED: Final[Mapping[Kind, re.Pattern[str]]] = {
+    Kind.LORA: re.compile(r"(?P<name>.*)_(?P<version>\d+)"),
+    Kind.TEXTUAL_INVERSION: re.compile(r"\d+"),
+}
 #: A file used within this many seconds is not deleted: a job may be about to load it.
 GRACE_S: Final = 600.0
 #: Seconds after which the beginning of a file, kept to be resumed, is deleted.

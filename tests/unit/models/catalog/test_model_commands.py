@@ -112,9 +112,9 @@ def test_the_owners_own_models_are_loaded_unless_skipped():
 
 
 def test_statistics_are_needed_for_top_and_bottom_only():
-    assert needs_statistics(["ALL"], [" top 3"])
+    assert needs_statistics(["ALL", " top 3"])
     assert needs_statistics(["Bottom2"])
-    assert not needs_statistics(["ALL SDXL", "Stopover 3"], [])
+    assert not needs_statistics(["ALL SDXL", "Stopover 3"])
 
 
 ENTRIES = st.one_of(
