@@ -36,18 +36,11 @@ _CATEGORIES: Final = {category.value: category for category in Category}
 
 
 @dataclass(frozen=True)
-class RecordDownloads:
-    """The files that one model, or one auxiliary file, lacks."""
-
-    record: ModelRecord
-    downloads: tuple[Download, ...]
-
-
-@dataclass(frozen=True)
 class DownloadPlan:
     """What to fetch, in this order. `refused`: why a record can't be fetched (no room, no address)."""
 
-    records: tuple[RecordDownloads, ...]
+    #: model or auxiliary file → the files that it lacks
+    records: Mapping[ModelRecord, tuple[Download, ...]]
     refused: Mapping[ModelRecord, DownloadError]
     known_bytes: int
     #: files whose size is unknown until their download begins
@@ -57,7 +50,7 @@ class DownloadPlan:
     @property
     def downloads(self) -> tuple[Download, ...]:
         """All files, each once."""
-        return tuple({str(each.target): each for record in self.records for each in record.downloads}.values())
+        return tuple({str(each.target): each for lacking in self.records.values() for each in lacking}.values())
 
     def __str__(self) -> str:
         count = len(self.downloads)
@@ -180,7 +173,7 @@ def plan_downloads(
     beside = [(record, missing) for record in auxiliary if (missing := store.missing(record))]
     free = store.free_bytes()
     left = free - reserve_bytes
-    chosen: list[RecordDownloads] = []
+    chosen: dict[ModelRecord, tuple[Download, ...]] = {}
     refused: dict[ModelRecord, DownloadError] = {}
     seen: set[Path] = set()
     known = unknown = 0
@@ -201,8 +194,8 @@ def plan_downloads(
         known += needed
         unknown += without_size
         seen |= {each.target for each in downloads}
-        chosen.append(RecordDownloads(record, downloads))
-    return DownloadPlan(tuple(chosen), refused, known, unknown, free)
+        chosen[record] = downloads
+    return DownloadPlan(chosen, refused, known, unknown, free)
 
 
 async def fetch_planned(
@@ -219,21 +212,24 @@ async def fetch_planned(
     """
     with ungrouped():
         async with TaskGroup() as group:
-            for each in plan.records:
-                fetching = group.create_task(_fetch_and_report(store, each, downloader, on_ready, on_failed))
+            for record, lacking in plan.records.items():
+                fetching = group.create_task(
+                    _fetch_and_report(store, record, lacking, downloader, on_ready=on_ready, on_failed=on_failed)
+                )
                 await asyncio.wait((fetching,), timeout=ALONE_S)
 
 
 async def _fetch_and_report(
     store: Store,
-    wanted: RecordDownloads,
+    record: ModelRecord,
+    lacking: Iterable[Download],
     downloader: Downloader,
+    *,
     on_ready: Callable[[ModelRecord], None],
     on_failed: Callable[[ModelRecord, WorkerError], None],
 ) -> None:
-    record = wanted.record
     try:
-        await _fetch_record(store, wanted, downloader)
+        await _fetch_record(store, record, lacking, downloader)
     except DownloadError as error:
         logger.bind(action="model_unavailable", model=record.name).error("{} can't be fetched: {}", record.name, error)
         on_failed(record, error)
@@ -245,13 +241,13 @@ async def _fetch_and_report(
         on_ready(record)
 
 
-async def _fetch_record(store: Store, wanted: RecordDownloads, downloader: Downloader) -> None:
-    fetches = (downloader.fetch(download) for download in wanted.downloads)
+async def _fetch_record(store: Store, record: ModelRecord, lacking: Iterable[Download], downloader: Downloader) -> None:
+    fetches = map(downloader.fetch, lacking)
     for result in await asyncio.gather(*fetches, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
-    if missing := await asyncio.to_thread(store.missing, wanted.record):
-        raise FileBroken(f"{wanted.record.name} is not usable after its download: {missing[0].reason}.")
+    if missing := await asyncio.to_thread(store.missing, record):
+        raise FileBroken(f"{record.name} is not usable after its download: {missing[0].reason}.")
 
 
 async def repair(store: Store, file: ModelFile) -> bool:

@@ -136,7 +136,7 @@ def test_what_fits_on_the_disk_is_taken_in_order_and_the_rest_is_told_in_one_sen
     monkeypatch.setattr(store, "free_bytes", lambda: 250)
     models = [record(name, f"https://x/{name}", whole) for name in "abcdefgh"]
     plan = planned(store, [models[0], replace(models[0], name="a2"), *models[1:]], reserve_bytes=50)
-    assert [each.record.name for each in plan.records] == ["a", "a2", "b"]
+    assert [each.name for each in plan.records] == ["a", "a2", "b"]
     assert [each.name for each in plan.refused] == ["c", "d", "e", "f", "g", "h"]
     assert "too little for c, d, e, f, g and 1 more. Free disk space" in plan.room_warning
     assert planned(store, models[:1]).room_warning == ""
@@ -145,9 +145,9 @@ def test_what_fits_on_the_disk_is_taken_in_order_and_the_rest_is_told_in_one_sen
 def test_a_first_model_comes_before_the_auxiliary_files_and_those_before_the_other_models(store, put, whole):
     models = [record(name, f"https://x/{name}", whole) for name in "ab"]
     beside = record("upscaler", "https://x/u", whole)
-    assert [each.record.name for each in planned(store, models, [beside]).records] == ["a", "upscaler", "b"]
+    assert [each.name for each in planned(store, models, [beside]).records] == ["a", "upscaler", "b"]
     put(store.root / "compvis" / "a.safetensors")
-    assert [each.record.name for each in planned(store, models, [beside]).records] == ["upscaler", "b"]
+    assert [each.name for each in planned(store, models, [beside]).records] == ["upscaler", "b"]
 
 
 async def test_a_file_the_engine_cant_read_is_set_aside_only_if_it_is_broken(store, put, whole):
