@@ -208,7 +208,7 @@ def _records(config: BridgeData, models: ModelManager, custom: CustomModels) -> 
     """The models that may be offered with these settings, as far as known from disk."""
     selection = select_from_cache(config, models.store.root, custom)
     listed = selection.records
-    return (*listed, *wanted_by_demand(config, selection, models.is_complete).selection.records)
+    return (*listed, *wanted_by_demand(config, selection, models.store.is_complete).selection.records)
 
 
 def library_of(config: BridgeData) -> Library:

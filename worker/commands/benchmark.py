@@ -34,7 +34,7 @@ from worker.engine.devices import engine_settings
 from worker.engine.install import Runtime
 from worker.engine.install.machine import DeviceFlags
 from worker.errors import ConfigError, WorkerError
-from worker.models.catalog.model_selection import custom_of, resolve_from_cache, store_of
+from worker.models.catalog.model_selection import custom_of, select_from_cache, store_of
 from worker.models.disk.store import Store
 from worker.models.installed import InstalledModels
 from worker.process.file_lock import in_use
@@ -152,7 +152,7 @@ async def _models(
     """The owner's models that are here, one of each family; generated ones where there are none."""
     config, root = loaded.data, models_root(loaded.data, loaded.environment)
     custom = custom_of(config, loaded.environment)
-    records = resolve_from_cache(config, root, custom)
+    records = select_from_cache(config, root, custom).records
     store = store_of(config, root, custom)
     if not full_size:
         served = [found for record in records if isinstance(found := store.served(record), ServedModel)]

@@ -27,7 +27,7 @@ from worker.engine.versions.state import INSTALLED
 from worker.horde.agent import AGENT
 from worker.jobs.preview import preview, read_pop_file, request_for, to_json
 from worker.models.catalog.custom import with_custom
-from worker.models.catalog.model_selection import custom_of, load_lists, resolve_from_cache, store_of
+from worker.models.catalog.model_selection import custom_of, load_lists, select_from_cache, store_of
 from worker.models.catalog.records import ModelRecord
 from worker.models.catalog.reference import read_folder
 from worker.models.download_plan import as_model_file
@@ -169,7 +169,7 @@ def _survey(loaded: LoadedConfig, library: Library) -> tuple[Survey, bool]:
     root = models_root(loaded.data, loaded.environment)
     custom = custom_of(loaded.data, loaded.environment)
     store = store_of(loaded.data, root, custom)
-    known = [store.served(record) for record in resolve_from_cache(loaded.data, root, custom) if record.family]
+    known = [store.served(record) for record in select_from_cache(loaded.data, root, custom).records if record.family]
     models = [model for model in known if isinstance(model, ServedModel)]
     assumed = not models
     if assumed:

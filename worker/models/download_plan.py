@@ -151,7 +151,7 @@ def _wanted_records(store: Store, config: BridgeData, selection: ModelSelection)
 
 def plan_selection(store: Store, config: BridgeData, selection: ModelSelection, *, reserve_bytes: int) -> DownloadPlan:
     """What to fetch for the chosen models and the files that the settings need beside them."""
-    selection = wanted_by_demand(config, selection, lambda record: not store.missing(record)).selection
+    selection = wanted_by_demand(config, selection, store.is_complete).selection
     models = {record: store.missing(record) for record in selection.records}
     return plan_downloads(store, models, auxiliary_records(store, config, selection), reserve_bytes=reserve_bytes)
 

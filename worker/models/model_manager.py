@@ -158,10 +158,6 @@ class ModelManager:
             self._models[name] = ManagedModel(self._reference.images[name])
             self._changed.set()
 
-    def is_complete(self, record: ModelRecord) -> bool:
-        """Whether all of its files are on disk and look whole. Reads headers of new files, so call it in a thread."""
-        return not self.store.missing(record)
-
     def record(self, name: str) -> ModelRecord | None:
         """The record of a model that the owner wants."""
         found = self._models.get(name)
@@ -340,7 +336,7 @@ class ModelManager:
         """
         self.store.refresh()
         wanted = await asyncio.to_thread(
-            wanted_by_demand, self._config, selection, self.is_complete, granted=self._granted
+            wanted_by_demand, self._config, selection, self.store.is_complete, granted=self._granted
         )
         selection, self._absent = wanted.selection, wanted.absent
         self._reference, self._named = selection.reference, selection.resolution.named

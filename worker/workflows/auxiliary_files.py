@@ -10,7 +10,7 @@ from typing import Final
 
 from worker.errors import JobNotServable
 from worker.workflows import read_packaged
-from worker.workflows.families import CONTROLNET_FOLDER, FOLDER, TRAITS, AuxiliaryFile, DataModel
+from worker.workflows.families import FOLDER, TRAITS, AuxiliaryFile, DataModel
 from worker.workflows.request import RenderRequest, ServedModel
 from worker.workflows.types import QR_CODE, Family, Feature
 
@@ -70,10 +70,7 @@ def controlnets(family: Family) -> Mapping[str, tuple[ControlNet, ...]]:
     found = {kind: [ControlNet(file)] for kind, file in TRAITS[family].controlnets.items()}
     for own in TRAITS[family].own_controlnets:
         for kind, union_type in own.types.items():
-            found.setdefault(kind, []).extend(
-                ControlNet(AuxiliaryFile(folder=CONTROLNET_FOLDER, name=name), union_type, own=True)
-                for name in own.names
-            )
+            found.setdefault(kind, []).extend(ControlNet(file, union_type, own=True) for file in own.files)
     return {kind: tuple(choices) for kind, choices in found.items()}
 
 

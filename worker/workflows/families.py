@@ -7,6 +7,7 @@ file alone is enough. A file with a mistake changes nothing, and costs only the 
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -64,6 +65,11 @@ class OwnControlNet(DataModel):
     #: control type as a request has it → the `type` of SetUnionControlNetType by which a network for several types
     #: is told which; `auto` for one that need not be told
     types: dict[str, Annotated[str, Field(min_length=1)]] = Field(min_length=1)
+
+    @cached_property
+    def files(self) -> tuple[AuxiliaryFile, ...]:
+        """Made once: a job with a ControlNet looks at all of them."""
+        return tuple(AuxiliaryFile(folder=CONTROLNET_FOLDER, name=name) for name in self.names)
 
 
 class LayerDiffuse(DataModel):

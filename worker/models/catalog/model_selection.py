@@ -142,13 +142,8 @@ def choose(
     return ModelSelection(reference, known, resolution, warnings)
 
 
-def resolve_from_cache(config: BridgeData, root: Path, custom: CustomModels) -> tuple[ModelRecord, ...]:
-    """The models that the settings choose, with lists and statistics as last fetched. Fetches nothing."""
-    return select_from_cache(config, root, custom).records
-
-
 def select_from_cache(config: BridgeData, root: Path, custom: CustomModels) -> ModelSelection:
-    """The same with all that is known of it."""
+    """The models that the settings choose, with lists and statistics as last fetched. Fetches nothing."""
     reference = read_cache(root / CACHE_FOLDER, beta=True)
     if folder := _own_folder(config):
         with contextlib.suppress(ConfigError):

@@ -123,6 +123,10 @@ class Store:
         missing = tuple(found for file in record.files if (found := self.check(file)))
         return missing or self._misfits(record)
 
+    def is_complete(self, record: ModelRecord) -> bool:
+        """Whether all of its files are on disk and look whole. Reads headers of new files, so call it in a thread."""
+        return not self.missing(record)
+
     def verify(self, record: ModelRecord, *, fresh: bool = False) -> tuple[MissingFile, ...]:
         """`missing`, after comparing checksums, computed where unknown or if `fresh`. Takes minutes."""
         bad: list[MissingFile] = []

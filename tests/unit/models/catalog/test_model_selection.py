@@ -13,7 +13,7 @@ from worker.models.catalog.model_selection import (
     custom_of,
     load_lists,
     load_month,
-    resolve_from_cache,
+    select_from_cache,
 )
 
 
@@ -106,9 +106,9 @@ def test_own_models_are_those_of_the_settings_and_of_the_named_file(tmp_path):
 def test_what_will_be_served_is_read_from_what_is_known_without_asking(lists, tmp_path):
     custom = custom_of(config(custom_models=[own("S")]), {})
     settings = config(model_reference=str(lists), models_to_load=["ALL"])
-    assert {record.name for record in resolve_from_cache(settings, tmp_path, custom)} == {"A", "B", "S"}
+    assert {record.name for record in select_from_cache(settings, tmp_path, custom).records} == {"A", "B", "S"}
     nowhere = config(model_reference=str(tmp_path / "none"))
-    assert [record.name for record in resolve_from_cache(nowhere, tmp_path, custom)] == ["S"]
+    assert [record.name for record in select_from_cache(nowhere, tmp_path, custom).records] == ["S"]
 
 
 def test_tokens_go_to_the_hosts_that_want_them():
