@@ -11,11 +11,16 @@ MIB: Final = 1024**2
 GIB: Final = 1024**3
 
 
+def nearest_folder(folder: Path) -> Path:
+    """The folder, or the one above it that exists, where it would be made; the root of a drive that is not there."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
 def free_bytes(folder: Path) -> int:
     """Free disk where `folder` is or will be. Raises OSError."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(nearest_folder(folder)).free
 
 
 def counted(count: float, one: str) -> str:

@@ -1,8 +1,10 @@
 """Counts and lists are written as people say them, and free disk is known wherever something will be."""
 
+from pathlib import Path
+
 import pytest
 
-from worker.units import counted, free_bytes, listed
+from worker.units import counted, free_bytes, listed, nearest_folder
 
 
 @pytest.mark.parametrize(
@@ -20,3 +22,9 @@ def test_of_many_the_first_are_named_and_the_others_counted():
 
 def test_free_disk_is_known_for_a_folder_that_does_not_exist_yet(tmp_path):
     assert free_bytes(tmp_path / "a" / "b") > 0
+
+
+def test_a_drive_that_is_not_there_ends_the_search_for_a_folder(monkeypatch):
+    """As Z: on Windows, whose root is no folder and lies in no other."""
+    monkeypatch.setattr(Path, "exists", lambda _path: False)
+    assert nearest_folder(Path("/models/more")) == Path("/")

@@ -43,7 +43,7 @@ from worker.models.download.downloader import RESERVE_BYTES
 from worker.models.download_plan import plan_selection
 from worker.network_variables import network_problems
 from worker.owner_path import owner_path
-from worker.units import GIB
+from worker.units import GIB, nearest_folder
 
 #: Download size of the safety checker's weights, in bytes (614 MB and 1.7 GB), and their folder below cache_home.
 SAFETY_WEIGHTS_BYTES, SAFETY_WEIGHTS_FOLDER = 2_300_000_000, "clip_blip"
@@ -199,9 +199,7 @@ def _not_writable(folder: Path) -> str:
     if os.name == "posix" and any(re.match(r"[A-Za-z]:(\\|$)", part) for part in folder.parts):
         return "it is a path of Windows"
     try:
-        nearest = folder.absolute()
-        while not nearest.exists():
-            nearest = nearest.parent
+        nearest = nearest_folder(folder.absolute())
         if not nearest.is_dir():
             return f"{nearest} is not a folder"
         return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} is not writable"

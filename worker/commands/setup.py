@@ -32,7 +32,7 @@ from worker.setup.card import machine_facts
 from worker.setup.dialogue import Check, Nobody, answers_to
 from worker.setup.questions import QUESTIONS, Answers, Question, Situation, settings_of, summary
 from worker.setup.terminal import agreed, ask_line, ask_secret, is_terminal, width
-from worker.units import free_bytes
+from worker.units import free_bytes, nearest_folder
 from worker.untrusted.text import visible
 
 #: The longest key file that is read, in bytes: a key with a line break, and what editors add.
@@ -179,9 +179,7 @@ def _free(config: BridgeData, environment: Mapping[str, str]) -> int:
 def _checks(url: str, environment: Mapping[str, str], *, offline: bool) -> Mapping[str, Check]:
     def folder(value: str, answers: Answers) -> str:
         path = cache_home(BridgeData.model_validate({"cache_home": value}), environment)
-        nearest = path
-        while not nearest.exists() and nearest != nearest.parent:
-            nearest = nearest.parent
+        nearest = nearest_folder(path)
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             raise ConfigError(f"{path} can't be used: {nearest} is no folder that can be written to.")
         answers["free"] = free_bytes(nearest)

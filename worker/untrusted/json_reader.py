@@ -173,12 +173,8 @@ def _whole(text: str) -> int | None:
     return int(text) if len(text) <= MOST_DIGITS + 1 and _finite(text) is not None else None
 
 
-def _no_number(_: str) -> None:
-    return None
-
-
 def _decoder() -> json.JSONDecoder:
-    return json.JSONDecoder(parse_float=_finite, parse_int=_whole, parse_constant=_no_number)
+    return json.JSONDecoder(parse_float=_finite, parse_int=_whole, parse_constant=lambda _: None)
 
 
 def _patient_decoder() -> json.JSONDecoder:

@@ -32,6 +32,7 @@ class Kept(Generic[T]):
     value: T
     source: str
     age_s: float = 0.0
+    etag: str = ""
 
 
 def write_json(path: Path, data: Any, *, indent: int | None = None) -> None:
@@ -60,7 +61,8 @@ def read_kept(path: Path, parse: Callable[[Any], T]) -> Kept[T] | None:
         return None
     try:
         # A date in the future is of a clock that was wrong: what bears it is not fresh until that day.
-        return Kept(parse(entry["data"]), str(entry["url"]), abs(time.time() - path.stat().st_mtime))
+        age_s = abs(time.time() - path.stat().st_mtime)
+        return Kept(parse(entry["data"]), str(entry["url"]), age_s, str(entry.get("etag") or ""))
     except (OSError, ValueError):
         return None
 
@@ -83,10 +85,9 @@ async def fetch_kept(
     kept = await asyncio.to_thread(read_kept, path, parse)
     if kept and kept.source in urls and kept.age_s < fresh_s:
         return kept
-    known = await asyncio.to_thread(read_json, path) if kept else None
     failures: list[str] = []
     for url in urls:
-        etag = str(known.get("etag") or "") if known and known["url"] == url else ""
+        etag = kept.etag if kept and kept.source == url else ""
         try:
             data, etag = await _fetch(http, url, etag=etag, timeout_s=timeout_s)
             if data is None and kept:
