@@ -11,8 +11,6 @@ STEPS = 30
 
 
 class End(str, Enum):
-    """How a picture ended."""
-
     MADE = "made"
     OUT_OF_MEMORY = "out of memory"
     CRASHED = "the engine crashed"

@@ -96,12 +96,9 @@ def propose(findings: Findings, machine: MachineFacts, config: BridgeData) -> li
     if not real:
         why = f"to begin with, for {tier.title}: no model of yours is here, so nothing was measured"
         return [_proposal(config, key, value, why) for key, value in tier.settings.items()]
-    return list(_View(findings, slow=_is_slow(findings, real)).proposals(machine, config, real))
-
-
-def _is_slow(findings: Findings, real: Sequence[Subject]) -> bool:
     speeds = [each.megapixelsteps_per_s for subject in real for each in _of(findings, subject) if each.made]
-    return bool(speeds) and max(speeds) < LEAST_MPS
+    slow = bool(speeds) and max(speeds) < LEAST_MPS
+    return list(_View(findings, slow=slow).proposals(machine, config, real))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ TWO_ENGINES_CARD, TWO_ENGINES_RAM = 20 * GIB, 44 * GIB
 PICTURES = 3
 #: A shot is a tenth or so of the job it stands for, and not begun with less time than this left.
 LEAST_LEFT_S = 5.0
+#: The largest pictures and batches that are tried, as max_power and max_batch.
+MOST_POWER, MOST_BATCH = 128, 16
 
 Tell = Callable[[str, float], None]
 
@@ -30,8 +32,6 @@ class Order:
 
     subjects: tuple[Subject, ...]
     machine: MachineFacts
-    most_power: int = 128
-    most_batch: int = 16
     within_s: float = 300.0
 
 
@@ -52,7 +52,7 @@ async def measure(order: Order, make: Callable[[int], Studio], tell: Tell) -> Fi
             share_s = left_s() / (len(order.subjects) - number)
             until = time.monotonic() + share_s
             done: list[Measured] = []
-            for shot in shots(subject, done, most_power=order.most_power, most_batch=order.most_batch):
+            for shot in shots(subject, done, most_power=MOST_POWER, most_batch=MOST_BATCH):
                 room_s = until - time.monotonic()
                 # A shot makes ten steps; a job thirty.
                 if room_s < LEAST_LEFT_S or (done and expected_s(shot, done) / 2 > room_s):

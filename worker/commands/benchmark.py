@@ -79,10 +79,11 @@ def benchmark(
     _refuse_beside_others(workers_folder(runtime.folder, loaded.environment))
     who, where = settings.dreamer_name, settings.horde_url
     home = worker_folder(runtime.folder, loaded.environment, name=who, horde_url=where)
-    with only_one(who, where, home=home), in_use(runtime.users), _scratch() as scratch:
+    scratch = tempfile.TemporaryDirectory(prefix="horde-bridge-benchmark-", ignore_cleanup_errors=True)
+    with only_one(who, where, home=home), in_use(runtime.users), scratch as folder:
         try:
             findings = asyncio.run(
-                _measure(loaded, runtime, machine, scratch, within_s=minutes * 60, full_size=full_size, cpu=cpu)
+                _measure(loaded, runtime, machine, Path(folder), within_s=minutes * 60, full_size=full_size, cpu=cpu)
             )
         except (KeyboardInterrupt, asyncio.CancelledError):
             sys.stderr.write("\nStopped. No setting was changed.\n")
@@ -94,8 +95,10 @@ def benchmark(
         answer_json(_as_json(findings, machine, proposals, applied=bool(apply and changed), kept=kept))
     else:
         _show(findings, machine, proposals)
-        if changed:
-            _say_what_next(file, kept, apply=apply)
+        if changed and apply:
+            answer(f"Written: {file}. As it was before: {kept}.")
+        elif changed:
+            answer("`horde-bridge benchmark --apply` writes this into the settings.")
 
 
 def _refuse_beside_others(base: Path) -> None:
@@ -106,12 +109,6 @@ def _refuse_beside_others(base: Path) -> None:
             "each other.",
             remedy="Run `horde-bridge finish` first.",
         )
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="horde-bridge-benchmark-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
 
 
 async def _measure(
@@ -251,13 +248,6 @@ def _demand_row(each: Demand) -> tuple[str, ...]:
 
 def _shown(value: Any) -> str:
     return listed(value, SHOWN_NAMES) if isinstance(value, (list, tuple)) else in_yaml(value)
-
-
-def _say_what_next(file: Path, kept: Path | None, *, apply: bool) -> None:
-    if apply:
-        answer(f"Written: {file}. As it was before: {kept}.")
-    else:
-        answer("`horde-bridge benchmark --apply` writes this into the settings.")
 
 
 def _as_json(

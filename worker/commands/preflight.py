@@ -61,8 +61,6 @@ class Rating(str, Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was checked."""
-
     subject: str
     rating: Rating
     text: str

@@ -20,7 +20,6 @@ async def log_jobs(status: "StatusBoard") -> None:
 
 
 def log_stage(job: JobView, stage: str) -> None:
-    """A job came to a stage."""
     match stage:
         case "popped":
             logger.bind(action="job_popped", job_id=job.id).info(
@@ -33,7 +32,6 @@ def log_stage(job: JobView, stage: str) -> None:
 
 
 def log_end(job: JobRecord) -> None:
-    """A job has ended."""
     if job.outcome is Outcome.DONE:
         logger.bind(action="job_done", job_id=job.id, kudos=job.kudos).success(
             "Job {}: submitted, {:.1f} kudos, {:.1f} s since the pop ({}, {})",

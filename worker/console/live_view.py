@@ -42,7 +42,6 @@ class ReflowingRender(LiveRender):
         return super().position_cursor()
 
     def restore_cursor(self) -> Control:
-        """The same, for the end."""
         self._reflow()
         return super().restore_cursor()
 

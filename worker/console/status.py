@@ -21,7 +21,6 @@ MOST_ADVICE = 2
 
 
 def status_lines(status: Snapshot) -> list[str]:
-    """The status as text, one line each."""
     session = status.session
     total, rate = session.total, session.kudos_per_hour
     text = [

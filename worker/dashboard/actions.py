@@ -1,6 +1,7 @@
 """The steps an owner takes on the page: pause, resume, finish, maintenance."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -54,20 +55,15 @@ async def _finish(status: StatusBoard, _: Form) -> str:
     return "Finishing: jobs under way are done first, then the worker ends."
 
 
-async def _enter_maintenance(status: StatusBoard, _: Form) -> str:
-    await status.steering.set_maintenance(on=True)
-    return "Maintenance is on: the Horde sends your own jobs alone."
-
-
-async def _leave_maintenance(status: StatusBoard, _: Form) -> str:
-    await status.steering.set_maintenance(on=False)
-    return "Maintenance is off."
+async def _maintenance(status: StatusBoard, _: Form, *, on: bool) -> str:
+    await status.steering.set_maintenance(on=on)
+    return "Maintenance is on: the Horde sends your own jobs alone." if on else "Maintenance is off."
 
 
 STEPS: Mapping[str, Step] = {
     "pause": _pause,
     "resume": _resume,
     "finish": _finish,
-    "maintenance-on": _enter_maintenance,
-    "maintenance-off": _leave_maintenance,
+    "maintenance-on": partial(_maintenance, on=True),
+    "maintenance-off": partial(_maintenance, on=False),
 }

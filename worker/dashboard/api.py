@@ -74,17 +74,12 @@ def probes(status: StatusBoard) -> list[Route]:
         return PlainTextResponse("ok\n")
 
     async def startup(_: Request) -> Response:
-        return _verdict(not_started(status.phase()))
+        return _verdict("no engine has been ready yet" if status.phase() is Phase.STARTING else "")
 
     async def ready(_: Request) -> Response:
         return _verdict(not_ready(status.snapshot()))
 
     return [Route("/healthz", health), Route("/startupz", startup), Route("/readyz", ready)]
-
-
-def not_started(phase: Phase) -> str:
-    """Why the start is not over; empty once an engine has been ready."""
-    return "no engine has been ready yet" if phase is Phase.STARTING else ""
 
 
 def not_ready(status: Snapshot) -> str:

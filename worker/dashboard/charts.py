@@ -52,12 +52,10 @@ class Chart:
 
 
 def kudos_chart(hours: Sequence[HourOfWork]) -> Chart:
-    """Kudos of each hour."""
     return _chart("kudos", [hour.total.kudos for hour in hours], hours, one="kudos", many="kudos")
 
 
 def jobs_chart(hours: Sequence[HourOfWork]) -> Chart:
-    """Jobs of each hour."""
     return _chart("jobs", [float(hour.total.jobs) for hour in hours], hours, one="job", many="jobs")
 
 

@@ -61,7 +61,6 @@ class BoundedConnection(H11Protocol):
             self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Ends the timers."""
         for timer in (self._head_timer, self._stuck_timer):
             if timer is not None:
                 timer.cancel()

@@ -80,8 +80,6 @@ class LiveFragments:
 
 
 class Readers:
-    """Counts who is connected."""
-
     def __init__(self) -> None:
         self._of: Counter[str] = Counter()
 
@@ -93,7 +91,6 @@ class Readers:
         return True
 
     def leave(self, address: str) -> None:
-        """A reader from this address has gone."""
         self._of[address] -= 1
         self._of += Counter()  # without those of whom none is left
 

@@ -228,8 +228,6 @@ def exposition(read: Callable[[], Snapshot]) -> bytes:
 
 
 def routes(status: StatusBoard) -> list[Route]:
-    """/metrics."""
-
     async def metrics(_: Request) -> Response:
         return Response(exposition(status.snapshot), media_type=CONTENT_TYPE_LATEST)
 

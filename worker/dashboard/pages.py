@@ -26,8 +26,6 @@ LEVELS = ("INFO", "WARNING", "ERROR")
 
 
 class Pages:
-    """Reads the status and shows it."""
-
     def __init__(self, site: Site, guard: Guard) -> None:
         self._site = site
         self._status: StatusBoard = site.status
@@ -36,7 +34,6 @@ class Pages:
         self._live = LiveFragments(self._fragments())
 
     def routes(self) -> list[Route]:
-        """Where each page is."""
         return [
             Route("/", self.overview),
             Route("/jobs", self.jobs),
@@ -49,7 +46,6 @@ class Pages:
         ]
 
     async def overview(self, request: Request) -> Response:
-        """What it does and earns now."""
         snapshot = self._status.snapshot()
         return self._site.page(
             request, "overview", title="Overview", snapshot=snapshot, parts=self._live.html(snapshot)
@@ -64,6 +60,7 @@ class Pages:
         jobs, total = self._status.history(
             offset=(number - 1) * JOBS_SHOWN, limit=JOBS_SHOWN, wanted=views.wanted(**chosen)
         )
+        worked = [name for hour in self._status.hours(HOURS_SHOWN + 1) for name in hour.models]
         return self._site.page(
             request,
             "jobs",
@@ -73,7 +70,7 @@ class Pages:
             page=number,
             last_page=max(1, -(-total // JOBS_SHOWN)),
             chosen=chosen,
-            models=sorted({*self._worked_models(), *([chosen["model"]] if chosen["model"] else [])}),
+            models=sorted({*worked, *([chosen["model"]] if chosen["model"] else [])}),
             outcomes=[outcome.value for outcome in Outcome],
             blames=[blame.value for blame in Blame],
             views=views,
@@ -151,9 +148,6 @@ class Pages:
         )
         answer: Response = stream
         return answer
-
-    def _worked_models(self) -> set[str]:
-        return {name for hour in self._status.hours(HOURS_SHOWN + 1) for name in hour.models}
 
     def _fragments(self) -> dict[str, Fragment]:
         def part(name: str, look: Callable[[Snapshot], Any]) -> Fragment:

@@ -17,7 +17,7 @@ from loguru import logger
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from worker.aio import to_the_end
+from worker.aio import meanwhile, to_the_end
 from worker.config.dashboard_keys import LOOPBACK, is_loopback
 from worker.config.editing import Editor
 from worker.config.schema import BridgeData
@@ -72,17 +72,15 @@ async def run(status: StatusBoard, settings: BridgeData, home: Path, editor: Edi
     with announced(home, name=settings.dreamer_name, url=url, token=token, page=settings.dashboard):
         if settings.dashboard:
             show_link(url, link(url, settings.dashboard_path, token))
-        announcing = asyncio.ensure_future(_announce(status, settings, url))
         try:
-            await serve(app, listening, certificate=certificate, key=key)
+            async with meanwhile(_announce(status, settings, url)):
+                await serve(app, listening, certificate=certificate, key=key)
         except OSError as error:
             logger.bind(action="dashboard_off").error(
                 "The dashboard's certificate can't be used, so it is off: {}. Check dashboard_certificate and "
                 "dashboard_certificate_key.",
                 error.strerror or error,
             )
-        finally:
-            announcing.cancel()
 
 
 async def _announce(status: StatusBoard, settings: BridgeData, url: str) -> None:

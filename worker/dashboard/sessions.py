@@ -135,7 +135,6 @@ class Attempts:
         return max(common, bucket.wait_s(now) if bucket else 0.0)
 
     def wrong(self, address: str) -> None:
-        """This address has tried a wrong token."""
         whose, now = customer(address), self._clock()
         bucket = self._addresses.get(whose) or _Bucket(BURST, EVERY_S, now)
         self._addresses[whose] = bucket

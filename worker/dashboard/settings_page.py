@@ -50,8 +50,6 @@ class Field:
 
 @dataclass(eq=False)
 class SettingsPage:
-    """The form and what it does."""
-
     site: Site
     editor: Editor
 
@@ -70,7 +68,6 @@ class SettingsPage:
         return self._page(request, _groups(loaded), fingerprint, source=loaded.source)
 
     async def save(self, request: Request) -> Response:
-        """Write what was changed."""
         try:
             form = read_form(await request.body())
             loaded, fingerprint = await asyncio.to_thread(self.editor.look)

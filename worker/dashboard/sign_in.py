@@ -15,8 +15,6 @@ from worker.untrusted.form import read_form
 
 @dataclass(eq=False)
 class SignIn:
-    """The way in and out."""
-
     site: Site
     guard: Guard
 
@@ -37,7 +35,6 @@ class SignIn:
         return self.site.page(request, "sign_in", title="Sign in", framed=False)
 
     async def enter(self, request: Request) -> Response:
-        """The token from the form."""
         try:
             form = read_form(await request.body())
         except InputRefused:
@@ -45,7 +42,6 @@ class SignIn:
         return self._try(request, form.get("token", [""])[0])
 
     async def leave(self, request: Request) -> Response:
-        """End every session."""
         self.guard.sessions.end_all()
         answer = RedirectResponse(f"{self.site.path}{SIGN_IN}", 303)
         answer.set_cookie(**cookie(self.guard, visit_of(request), "", seconds=0))

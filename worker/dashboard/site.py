@@ -77,7 +77,6 @@ class Site:
         return HTMLResponse(html, code)
 
     def part(self, name: str, **values: Any) -> str:
-        """A fragment of a page."""
         return templates().get_template(f"parts/{name}.html").render(base=self.path, **values)
 
     async def missing(self, request: Request, error: Exception) -> Response:
@@ -154,7 +153,6 @@ def static_files() -> Mapping[str, StaticFile]:
 
 
 async def static(request: Request) -> Response:
-    """A file by its name."""
     found = static_files().get(request.path_params["name"])
     if found is None:
         return PlainTextResponse("There is no such file.\n", 404)

@@ -174,7 +174,6 @@ def wanted(model: str, outcome: str, blame: str, feature: str = "") -> Callable[
 
 
 def outcome_word(job: JobRecord) -> str:
-    """How a job ended, for the table."""
     if job.outcome.value == "done" and job.delivered < job.images:
         return f"{job.delivered} of {job.images} delivered"
     return job.outcome.value

@@ -181,7 +181,6 @@ class Workers:
         return self.site.page(request, "workers", title="Workers", workers=(here, *self.others()))
 
     async def hear(self, request: Request) -> Response:
-        """One announcement."""
         try:
             told = read_announcement(await request.body(), visit_of(request).address, self.wall())
         except InputRefused as error:

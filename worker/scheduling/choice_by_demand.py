@@ -85,7 +85,6 @@ class ChoiceByDemand:
         return f"{text}, as it was {ago} ago."
 
     def note(self, event: JobEvent) -> None:
-        """A pop brought a job."""
         if event.stage is Stage.POPPED and event.job.pop.model:
             self._brought.setdefault(event.job.pop.model, deque(maxlen=MOST_JOBS)).append(self.clock())
             self._passed_over.pop(event.job.pop.model, None)

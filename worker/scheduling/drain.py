@@ -8,7 +8,6 @@ from loguru import logger
 
 from worker.aio import first_of
 from worker.jobs.in_flight import SHUTTING_DOWN, JobsInFlight
-from worker.jobs.job import Job
 from worker.units import counted
 
 if TYPE_CHECKING:
@@ -46,7 +45,8 @@ async def until_drained(
             )
         await first_of(hasten, beside=[running], within_s=limit_s)
         if hasten.is_set() and not running.done():
-            waiting = [job for job in in_flight.jobs if _waits(job)]
+            jobs = [job for job in in_flight.jobs if job.needs_engine and not job.is_lost]
+            waiting = [job for job in jobs if job.started_at is None]
             for job in waiting:
                 in_flight.drop(job, SHUTTING_DOWN)
             given_back = len(waiting)
@@ -67,8 +67,3 @@ async def until_drained(
         with contextlib.suppress(asyncio.CancelledError):
             await running
     return given_back
-
-
-def _waits(job: Job) -> bool:
-    """No engine has started it."""
-    return job.needs_engine and job.started_at is None and not job.is_lost

@@ -40,7 +40,6 @@ class FaultLimiter:
         self._row = CircuitBreaker(limit=self.in_a_row, open_s=self.row_pause_s)
 
     def note(self, event: JobEvent) -> None:
-        """A job ended."""
         job = event.job
         if event.stage is Stage.FAULTED:
             now = self.clock()

@@ -112,7 +112,6 @@ class Planner:
         return self.rotation.in_force_until(self.rotation.current, now) - now
 
     def note(self, event: JobEvent) -> None:
-        """Learn that a pop brought a job."""
         if event.stage is Stage.POPPED:
             self._fruitful = True
 

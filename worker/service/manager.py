@@ -53,12 +53,15 @@ class Systemd:
         return bool(self._order.user)
 
     @property
+    def _unit(self) -> str:
+        return f"{self._order.label}.service"
+
+    @property
     def file(self) -> Path:
         """Where the unit is, or will be."""
         if self._is_system:
-            return SYSTEM_UNITS / f"{self._order.label}.service"
-        home = Path(self._environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-        return home / "systemd" / "user" / f"{self._order.label}.service"
+            return SYSTEM_UNITS / self._unit
+        return Path(self._environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd" / "user" / self._unit
 
     def install(self, *, start: bool) -> State:
         """Write the unit, enable it, start it if wanted. Raises ConfigError, OSError."""
@@ -108,10 +111,6 @@ class Systemd:
             text=self.file.read_text("utf-8", "replace"),
         )
 
-    @property
-    def _unit(self) -> str:
-        return f"{self._order.label}.service"
-
     def _require(self) -> None:
         if not SYSTEMD_RUNS.is_dir() or shutil.which("systemctl") is None:
             raise ConfigError(
@@ -121,8 +120,8 @@ class Systemd:
             )
 
     def _systemctl(self, *arguments: str, limit_s: float = LIMIT_S) -> None:
-        scope = () if self._is_system else ("--user",)
-        done = _run(("systemctl", *scope, *arguments), limit_s, self._session)
+        command = self._command(*arguments)
+        done = _run(command, limit_s, self._session)
         if done.returncode == 0:
             return
         said = (done.stderr.strip().splitlines() or ["no reason given"])[0]
@@ -133,15 +132,17 @@ class Systemd:
                 "makes one without a login.",
             )
         raise ConfigError(
-            f"systemctl {' '.join((*scope, *arguments))}: {said}",
+            f"{' '.join(command)}: {said}",
             remedy=f"See: journalctl {'' if self._is_system else '--user '}-u {self._unit}",
         )
 
     def _asked(self, question: str) -> str:
-        scope = () if self._is_system else ("--user",)
         with contextlib.suppress(ConfigError):
-            return _run(("systemctl", *scope, question, self._unit), LIMIT_S, self._session).stdout.strip()
+            return _run(self._command(question, self._unit), LIMIT_S, self._session).stdout.strip()
         return ""
+
+    def _command(self, *arguments: str) -> tuple[str, ...]:
+        return ("systemctl", *(() if self._is_system else ("--user",)), *arguments)
 
     @property
     def _session(self) -> dict[str, str]:

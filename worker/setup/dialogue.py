@@ -20,9 +20,7 @@ class Screen(Protocol):
         """What is typed; empty for the default. Raises EOFError, KeyboardInterrupt."""
         ...
 
-    def tell(self, text: str) -> None:
-        """Show a sentence."""
-        ...
+    def tell(self, text: str) -> None: ...
 
     def confirm(self, text: str) -> bool:
         """A question that stands between two others; no is the default."""

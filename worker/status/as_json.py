@@ -33,14 +33,9 @@ def plain(value: Any) -> Any:
     return value
 
 
-def snapshot_object(snapshot: Snapshot) -> dict[str, Any]:
-    """The snapshot as what `json.dumps` takes, with the version of its form."""
-    return {"schema": SCHEMA_VERSION, **plain(snapshot)}
-
-
 def snapshot_json(snapshot: Snapshot) -> str:
-    """The snapshot as one line of JSON."""
-    return dumps(snapshot_object(snapshot))
+    """One line, with the version of its form."""
+    return dumps({"schema": SCHEMA_VERSION, **plain(snapshot)})
 
 
 def read_snapshot(fields: Mapping[str, Any]) -> Snapshot:

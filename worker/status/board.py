@@ -121,7 +121,6 @@ class StatusBoard:
 
     @property
     def stats(self) -> SessionStats:
-        """Counts of this session."""
         return self.book.session
 
     def serving(self, admission: Admission) -> None:

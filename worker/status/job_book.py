@@ -41,11 +41,9 @@ class JobBook:
     _end_listeners: list[EndListener] = field(default_factory=list, init=False)
 
     def on_end(self, listener: EndListener) -> None:
-        """Call `listener` with each job that ends."""
         self._end_listeners.append(listener)
 
     def note(self, event: JobEvent) -> None:
-        """A job came to a stage."""
         job, stage = event.job, event.stage
         self._entered.setdefault(job, {})[stage] = self.clock()
         self.session.note(event)
@@ -80,7 +78,6 @@ class JobBook:
         return asked
 
     def view(self, job: Job, *, left_s: float | None = None) -> JobView:
-        """The job as it stands."""
         offset = self.wall() - self.clock()
         step, of_steps = job.progress if job.stage in BEFORE_RENDERED else (0, 0)
         return JobView(

@@ -51,7 +51,6 @@ class SessionStats:
             self.faults[blame] = self.faults.get(blame, 0) + 1
 
     def note_pop(self, event: PopEvent) -> None:
-        """A pop came back."""
         self.pops[_result(event)] += 1
         self.pop_s += event.took_s
 

@@ -52,8 +52,6 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class JobView:
-    """A job under way."""
-
     id: str
     model: str
     #: txt2img, img2img, inpainting, outpainting, remix
@@ -86,8 +84,6 @@ class JobView:
 
 @dataclass(frozen=True)
 class JobRecord:
-    """A job that has ended."""
-
     id: str
     model: str
     kind: str
@@ -118,8 +114,6 @@ class JobRecord:
 
 @dataclass(frozen=True)
 class SlotView:
-    """One engine slot."""
-
     number: int
     #: as ComfyUI numbers it: "GPU 0", "cpu"
     device: str
@@ -287,8 +281,6 @@ class PredictionView:
 
 @dataclass(frozen=True)
 class LogLine:
-    """A line of the log."""
-
     at: float
     level: str
     text: str
@@ -329,8 +321,6 @@ class Session:
 
 @dataclass(frozen=True)
 class Versions:
-    """What runs here."""
-
     worker: str
     agent: str
     python: str

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from loguru import logger
 
+from worker.aio import first_of
 from worker.bounded_dict import BoundedDict
 from worker.errors import HordeError, HordeMaintenance, HordeUnreachable
 from worker.horde.client import HordeClient
@@ -62,14 +63,10 @@ class StandingWatch:
         self._look.set()
 
     async def run(self) -> None:
-        """Look up account and worker until cancelled."""
         while True:
             self._look.clear()
             await self._look_up()
-            try:
-                await asyncio.wait_for(self._look.wait(), LOOK_EVERY_S)
-            except asyncio.TimeoutError:
-                continue
+            await first_of(self._look, within_s=LOOK_EVERY_S)
 
     async def _look_up(self) -> None:
         try:

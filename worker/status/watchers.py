@@ -6,9 +6,9 @@ piling them up.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
+from worker.aio import first_of
 from worker.status.snapshot import Snapshot
 
 #: Seconds between two snapshots at least, and at most while only progress moves.
@@ -50,8 +50,7 @@ class Watchers:
     async def _serve(self) -> None:
         while True:
             self._changed.clear()
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), self.most_s - self.least_s)
+            await first_of(self._changed, within_s=self.most_s - self.least_s)
             snapshot = self.make()
             for queue in self._readers:
                 if queue.full():

@@ -28,7 +28,6 @@ class ModelCooldowns:
         return breaker.failed(now, why)
 
     def succeeded(self, model: str) -> None:
-        """A job of this model was rendered."""
         self._breakers.pop(model, None)
 
     def limit_of(self, model: str, now: float) -> SizeLimit | None:

@@ -74,7 +74,6 @@ class Advisor:
         self._reasons.note(self.clock(), counts)
 
     def ended(self, job: JobRecord) -> None:
-        """A job has ended."""
         self._predictions.ended(job)
 
     def advice(self) -> tuple[AdviceView, ...]:

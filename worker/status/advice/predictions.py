@@ -57,7 +57,6 @@ class Predictions:
                 self._followed[each.topic] = _Followed(each, before, self.wall())
 
     def ended(self, job: JobRecord) -> None:
-        """A job has ended."""
         for followed in self._followed.values():
             if job.outcome is Outcome.DONE and job.popped_at >= followed.since and followed.counts(job):
                 followed.came += 1
