@@ -12,7 +12,7 @@ import pytest
 
 from worker.engine.install.layout import Runtime
 
-from .preloaded import DEVICE, preloaded
+from .preloaded import DEVICE, ENGINE_PACKAGES, WORKER_PACKAGES, preloaded
 
 #: Another ComfyUI than the installed one, and the Python that runs it.
 OTHER_COMFYUI, OTHER_PYTHON = "AIWORKER_TEST_COMFYUI", "AIWORKER_TEST_COMFYUI_PYTHON"
@@ -98,7 +98,14 @@ def runtime() -> Runtime:
 
 
 @pytest.fixture(scope="session")
-def quick_python(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the whole run: the processes of pytest-xdist have one each in it."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def quick_python(runtime: Runtime, run_folder: Path) -> Iterator[Path]:
     """The engine's Python, for tests that the start of an engine is not the subject of: torch is loaded already.
 
     On a card it is the real one, since drivers don't outlive a fork.
@@ -106,10 +113,18 @@ def quick_python(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> 
     if sys.platform != "linux" or DEVICE != "cpu":
         yield runtime.engine_python
         return
-    folder = tmp_path_factory.getbasetemp()
-    # The processes of pytest-xdist have a folder each, in one of the run.
-    run = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-    with preloaded(runtime.engine_python, run / "preloaded") as python:
+    with preloaded(runtime.engine_python, run_folder / "preloaded-engine", ENGINE_PACKAGES) as python:
+        yield python
+
+
+@pytest.fixture(scope="session")
+def quick_worker_python(run_folder: Path) -> Iterator[Path]:
+    """This Python, for the worker's commands and for doubles, where their start is not the subject."""
+    if sys.platform != "linux":
+        yield Path(sys.executable)
+        return
+    here = {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    with preloaded(Path(sys.executable), run_folder / "preloaded-worker", WORKER_PACKAGES, here) as python:
         yield python
 
 

@@ -1,17 +1,20 @@
-"""Runs Python scripts, each in a fork of this process, which has the engine's large packages loaded.
+"""Runs Python scripts, each in a fork of this process, which has large packages loaded.
 
-    python preload.py FOLDER
+    python preload.py FOLDER PACKAGE…
 
 Listens in the folder, in the background. One connection a script: a line of JSON with `argv`, `env` and `cwd` comes
 with standard input, output and error as file descriptors; the pid goes back, and at the end the wait status. When a
 connection closes early its script is killed. The server ends when the last connection that says `hold` has closed.
-Runs in the engine's Python, on Linux.
+A package that is missing is passed over: who needs it tells of it as usual. Runs in any Python, on Linux.
 """
 
 import array
+import atexit
 import contextlib
+import fcntl
 import gc
 import importlib
+import io
 import json
 import os
 import runpy
@@ -19,17 +22,11 @@ import selectors
 import signal
 import socket
 import sys
+import termios
+import threading
 import warnings
 from typing import Any
 
-#: What ComfyUI imports at its start and takes longest; where one is missing, the engine tells of it as usual.
-PACKAGES = (
-    "aiohttp.web", "alembic.command", "alembic.config", "av", "einops", "kornia", "numpy", "PIL.Image", "psutil",
-    "pydantic", "pydantic_settings", "requests", "safetensors.torch", "scipy.integrate", "scipy.ndimage",
-    "scipy.optimize", "scipy.stats", "spandrel", "spandrel_extra_arches", "sqlalchemy.orm", "torch",
-    "torch._dynamo", "torchaudio", "torchsde", "torchvision", "transformers.models.clip.tokenization_clip",
-    "transformers.models.t5.tokenization_t5", "yaml",
-)  # fmt: skip
 #: Longest order: an environment is small.
 ORDER_BYTES = 1 << 20
 
@@ -45,19 +42,42 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     return json.loads(text), list(numbers)
 
 
+def open_standard_streams(*, unbuffered: bool) -> None:
+    """As Python does at its start: the files are others than they were then."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = io.TextIOWrapper(
+            open(number, "wb" if number else "rb", buffering=0 if unbuffered and number else -1, closefd=False),  # noqa: SIM115
+            errors="backslashreplace" if name == "stderr" else "strict",
+            line_buffering=name == "stderr" or os.isatty(number),
+            write_through=unbuffered,
+        )  # fmt: skip
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
 def run(order: dict[str, Any]) -> None:
     """Be the process that the order asks for, as far as a script sees it."""
-    script = order["argv"][0]
+    what, *arguments = order["argv"]
     os.environ.clear()
     os.environ.update(order["env"])
     os.chdir(order["cwd"])
-    sys.argv = order["argv"]
+    open_standard_streams(unbuffered=bool(order["env"].get("PYTHONUNBUFFERED")))
     # What Python does with it at its start, and the warnings module itself from there.
     warnings._processoptions(filter(None, order["env"].get("PYTHONWARNINGS", "").split(",")))  # type: ignore[attr-defined]
-    sys.path[0] = script if os.path.isdir(script) else os.path.dirname(script)  # noqa: PTH112, PTH120 - as Python does
     code = 0
     try:
-        runpy.run_path(script, run_name="__main__")
+        if what in ("-c", "-m"):
+            text, *arguments = arguments
+            sys.path[0] = "" if what == "-c" else order["cwd"]
+            sys.argv = [what, *arguments]
+            if what == "-c":
+                exec(compile(text, "<string>", "exec"), {"__name__": "__main__"})
+            else:
+                runpy.run_module(text, run_name="__main__", alter_sys=True)
+        else:
+            sys.path[0] = what if os.path.isdir(what) else os.path.dirname(what)  # noqa: PTH112, PTH120 - as Python does
+            sys.argv = [what, *arguments]
+            runpy.run_path(what, run_name="__main__")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):
@@ -65,6 +85,9 @@ def run(order: dict[str, Any]) -> None:
     except BaseException:
         sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
         code = 1
+    # As at Python's end: threads that are waited for, then what was to be done last.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
@@ -81,6 +104,8 @@ def keep(connection: socket.socket, order: dict[str, Any], descriptors: list[int
         for number, descriptor in enumerate(descriptors):
             os.dup2(descriptor, number)
             os.close(descriptor)
+        if os.isatty(0):
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         run(order)
     for descriptor in descriptors:
         os.close(descriptor)
@@ -97,7 +122,7 @@ def keep(connection: socket.socket, order: dict[str, Any], descriptors: list[int
     os._exit(0)
 
 
-def serve(folder: str) -> None:
+def serve(folder: str, packages: list[str]) -> None:
     os.chdir(folder)  # the name of a socket is short
     held: set[socket.socket] = set()
     with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as selector:
@@ -106,7 +131,7 @@ def serve(folder: str) -> None:
         if os.fork():
             os._exit(0)
         os.setsid()
-        for name in PACKAGES:
+        for name in packages:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
         # What is loaded stays: no fork's collector walks it, and so copies its pages.
@@ -138,4 +163,4 @@ def serve(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], sys.argv[2:])

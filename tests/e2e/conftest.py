@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.e2e.place import Place
+from tests.preloaded import Forked, start
 from worker.demo.engine import FOLDER as SCRIPTED_ENGINE
 from worker.demo.engine import SCRIPT_VARIABLE
 from worker.demo.engine.script import Script
@@ -42,7 +43,10 @@ class Owner:
     horde: RunningHorde
     config: dict[str, Any] = field(default_factory=dict)
     arguments: list[str] = field(default_factory=list)
-    process: "subprocess.Popen[bytes] | None" = None
+    process: "subprocess.Popen[bytes] | Forked | None" = None
+    #: runs the worker and its commands
+    python: Path = Path(sys.executable)
+    engine_python: Path = Path(sys.executable)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +65,7 @@ class Owner:
             "model_reference": "lists",
             "custom_models": [{"name": MODEL, "baseline": "stable_diffusion_1", "filepath": str(model)}],
             "comfyui_path": str(SCRIPTED_ENGINE),
-            "comfyui_python": sys.executable,
+            "comfyui_python": str(self.engine_python),
             **self.config,
         }
 
@@ -106,7 +110,7 @@ class Owner:
     def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run another command of this owner's to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "worker.cli", *arguments],
+            [str(self.python), "-m", "worker.cli", *arguments],
             cwd=self.folder, env=self._environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
             check=False, timeout=PATIENCE_S,
         )  # fmt: skip
@@ -115,11 +119,11 @@ class Owner:
         """Start the worker, with these variables besides; None for those it must not have."""
         self.configure()
         variables = {k: v for k, v in (self._environment() | environment).items() if v is not None}
-        command = [sys.executable, str(CLI), "run", "--cpu", "--config", str(self.config_file)]
-        with (self.folder / "output.txt").open("ab") as output:
-            self.process = subprocess.Popen(
-                [*command, *self.arguments],
-                cwd=self.folder, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=stderr,
+        command = [str(CLI), "run", "--cpu", "--config", str(self.config_file), *self.arguments]
+        with (self.folder / "output.txt").open("ab") as output, Path(os.devnull).open("rb") as nothing:
+            self.process = start(
+                self.python, command, cwd=self.folder, env=variables, stdin=nothing.fileno(), stdout=output.fileno(),
+                stderr=output.fileno() if stderr == subprocess.STDOUT else stderr,
             )  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
@@ -173,10 +177,27 @@ def horde() -> Iterator[RunningHorde]:
 
 
 @pytest.fixture
-def owner_at(tmp_path: Path) -> Iterator[Callable[[RunningHorde], Owner]]:
+def python(quick_worker_python: Path) -> Path:
+    """Runs owners' workers and commands."""
+    return quick_worker_python
+
+
+@pytest.fixture
+def engine_python(quick_worker_python: Path) -> Path:
+    """Runs owners' engines. What is its child ends a moment before the engine: not for tests that look at that."""
+    return quick_worker_python
+
+
+@pytest.fixture
+def owner_at(tmp_path: Path, python: Path, engine_python: Path) -> Iterator[Callable[[RunningHorde], Owner]]:
     """An owner whose worker serves this Horde."""
     with contextlib.ExitStack() as stack:
-        yield lambda horde: stack.enter_context(contextlib.closing(Owner(tmp_path / "owner", horde)))
+
+        def owner_at(horde: RunningHorde) -> Owner:
+            owner = Owner(tmp_path / "owner", horde, python=python, engine_python=engine_python)
+            return stack.enter_context(contextlib.closing(owner))
+
+        yield owner_at
 
 
 @pytest.fixture

@@ -6,14 +6,15 @@ import os
 import pty
 import re
 import select
-import signal
 import struct
-import sys
+import subprocess
 import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.preloaded import Forked, start
 
 #: For everything a test waits for.
 PATIENCE_S = 180.0
@@ -23,7 +24,7 @@ PATIENCE_S = 180.0
 class Screen:
     """A program on a terminal."""
 
-    pid: int
+    process: "subprocess.Popen[bytes] | Forked"
     terminal: int
     seen: str = ""
     _looked: int = 0
@@ -53,9 +54,7 @@ class Screen:
         deadline = time.monotonic() + PATIENCE_S
         while self._read(deadline):
             pass
-        _, status = os.waitpid(self.pid, 0)
-        self.pid = 0
-        return os.waitstatus_to_exitcode(status)
+        return self.process.wait(PATIENCE_S)
 
     def _read(self, deadline: float) -> bool:
         ready, _, _ = select.select([self.terminal], [], [], max(0.0, deadline - time.monotonic()))
@@ -71,19 +70,19 @@ class Screen:
 
 @contextlib.contextmanager
 def on_terminal(
-    arguments: Sequence[str], folder: Path, environment: Mapping[str, str], *, columns: int = 80
+    python: Path, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], *, columns: int = 80
 ) -> Iterator[Screen]:
     """`python -m worker.cli ARGUMENTS` on a terminal of its own; ended with the block."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(folder)
-        os.execve(sys.executable, [sys.executable, "-m", "worker.cli", *arguments], dict(environment))
+    terminal, inside = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
-    screen = Screen(pid, terminal)
+    process = start(
+        python, ["-m", "worker.cli", *arguments], cwd=folder, env=environment, stdin=inside, stdout=inside,
+        stderr=inside,
+    )  # fmt: skip
+    os.close(inside)
     try:
-        yield screen
+        yield Screen(process, terminal)
     finally:
-        if screen.pid:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        process.kill()
+        process.wait(PATIENCE_S)
         os.close(terminal)

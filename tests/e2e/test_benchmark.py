@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ FITS, FITS_NOT = 1024 * 1024, 1280 * 1280
 def benchmark(owner: Owner, *arguments: str) -> "subprocess.CompletedProcess[str]":
     owner.configure()
     return subprocess.run(
-        [sys.executable, str(CLI), "benchmark", "--cpu", "--config", str(owner.config_file), *arguments],
+        [str(owner.python), str(CLI), "benchmark", "--cpu", "--config", str(owner.config_file), *arguments],
         cwd=owner.folder, env=owner._environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
         check=False, timeout=170,
     )  # fmt: skip
@@ -60,7 +59,7 @@ def test_an_engine_that_breaks_is_an_answer_and_changes_nothing(owner, kind):
 
 def test_without_settings_nothing_can_be_written(tmp_path, owner):
     done = subprocess.run(
-        [sys.executable, str(CLI), "benchmark", "--apply"],
+        [str(owner.python), str(CLI), "benchmark", "--apply"],
         cwd=tmp_path, env=owner._environment(), capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 1

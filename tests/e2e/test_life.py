@@ -3,6 +3,8 @@
 import contextlib
 import os
 import signal
+import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -11,6 +13,12 @@ import yaml
 from worker.demo.horde.records import Outcome
 
 pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def engine_python() -> Path:
+    """The engine is the worker's child itself: tests look at whether it is gone."""
+    return Path(sys.executable)
 
 
 def children(owner):
@@ -66,7 +74,7 @@ def test_nothing_of_the_worker_is_left_after_sigterm(owner):
 def test_told_to_stop_while_its_engines_start_it_ends_at_once(owner):
     owner.play(start_seconds=600.0)
     owner.start()
-    owner.until(lambda: children(owner))
+    owner.until(lambda: "Starting 1 engine" in owner.output and children(owner))
     owner.signal(signal.SIGINT)
     assert owner.end() == 0, owner.output
 

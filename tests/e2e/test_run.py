@@ -4,7 +4,9 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import psutil
 import pytest
@@ -17,7 +19,14 @@ from worker.demo.tiny.recipes import build_command, engine_tree, models_folder
 pytestmark = pytest.mark.e2e
 
 
+@pytest.fixture
+def engine_python() -> Path:
+    """The engine is the worker's child itself: tests look at whether it is gone."""
+    return Path(sys.executable)
+
+
 def test_the_worker_serves_what_its_settings_say_and_ends_in_order_when_told(owner):
+    owner.python = Path(sys.executable)
     requests = owner.ask(3, width=128)
     owner.start()
     owner.done(requests)
@@ -76,6 +85,7 @@ def test_torch_for_another_card_than_the_flag_names_ends_in_what_to_run(owner):
 
 @pytest.mark.engine
 def test_the_real_engine_delivers_a_picture_of_a_model_of_the_owners_own(owner, runtime):
+    owner.python = Path(sys.executable)
     folder = runtime.folder / "tiny"
     subprocess.run(build_command(runtime.engine_python, runtime.comfyui, folder, ["sd15"]), check=True)
     model = models_folder(folder) / "compvis" / "tiny_sd15.safetensors"

@@ -52,8 +52,8 @@ def take_everything(screen: Screen) -> None:
             return
 
 
-def test_a_newcomer_ends_with_settings_that_load(tmp_path, environment):
-    with on_terminal(["setup"], tmp_path, environment) as screen:
+def test_a_newcomer_ends_with_settings_that_load(python, tmp_path, environment):
+    with on_terminal(python, ["setup"], tmp_path, environment) as screen:
         screen.wait_for("API key: ")
         screen.type(f'\n  "{OWNER_KEY}"  \nand more\nof the page')
         screen.wait_for("the account owner#1")
@@ -74,9 +74,9 @@ def test_a_newcomer_ends_with_settings_that_load(tmp_path, environment):
     assert "# The name of your worker on the Horde." in file.read_text("utf-8")
 
 
-def test_a_wrong_key_and_a_taken_name_are_asked_for_again(tmp_path, environment, horde):
+def test_a_wrong_key_and_a_taken_name_are_asked_for_again(python, tmp_path, environment, horde):
     horde.state  # noqa: B018 - the Horde is up
-    with on_terminal(["setup"], tmp_path, environment) as screen:
+    with on_terminal(python, ["setup"], tmp_path, environment) as screen:
         screen.answer("API key:", "x" * 22)
         screen.wait_for("no account with this API key")
         screen.answer("API key:", "0000000000")
@@ -89,12 +89,13 @@ def test_a_wrong_key_and_a_taken_name_are_asked_for_again(tmp_path, environment,
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("typed", "code"), [("\x03", 130), ("\x04", 1)])
+@pytest.mark.parametrize("end", [("\x03", 130), ("\x04", 1)])
 @pytest.mark.parametrize("moment", ["API key:", "name"])
-def test_ctrl_c_and_the_end_of_input_leave_everything_as_it_is(tmp_path, environment, typed, code, moment):
+def test_ctrl_c_and_the_end_of_input_leave_everything_as_it_is(python, tmp_path, environment, end, moment):
+    typed, code = end
     before = "dreamer_name: Fox # mine\n"
     (tmp_path / "bridgeData.yaml").write_text(before, "utf-8")
-    with on_terminal(["setup", "--offline"], tmp_path, environment) as screen:
+    with on_terminal(python, ["setup", "--offline"], tmp_path, environment) as screen:
         if moment == "name":
             screen.answer("API key:", OWNER_KEY)
         screen.wait_for(moment)
@@ -104,10 +105,10 @@ def test_ctrl_c_and_the_end_of_input_leave_everything_as_it_is(tmp_path, environ
     assert [path.name for path in tmp_path.iterdir()] == ["bridgeData.yaml"]
 
 
-def test_an_existing_file_keeps_its_comments_and_its_earlier_self(tmp_path, environment):
+def test_an_existing_file_keeps_its_comments_and_its_earlier_self(python, tmp_path, environment):
     before = f"# mine\ndreamer_name: Old # the name\napi_key: {OWNER_KEY}\nmax_power: 17 # tried\n"
     (tmp_path / "bridgeData.yaml").write_text(before, "utf-8")
-    with on_terminal(["setup"], tmp_path, environment) as screen:
+    with on_terminal(python, ["setup"], tmp_path, environment) as screen:
         screen.answer("API key")
         screen.answer("name", "New")
         take_everything(screen)
@@ -119,21 +120,25 @@ def test_an_existing_file_keeps_its_comments_and_its_earlier_self(tmp_path, envi
     assert kept.read_text("utf-8") == before
 
 
-def setup(folder: Path, environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+def setup(
+    python: Path, folder: Path, environment: dict[str, str], *arguments: str
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "worker.cli", "setup", *arguments],
+        [str(python), "-m", "worker.cli", "setup", *arguments],
         cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         timeout=PATIENCE_S,
     )  # fmt: skip
 
 
-def test_a_script_is_asked_nothing(tmp_path, environment):
+def test_a_script_is_asked_nothing(python, tmp_path, environment):
     variables = {
         "AIWORKER_API_KEY": OWNER_KEY,
         "AIWORKER_MAX_POWER": "32",
         "AIWORKER_MODELS_TO_LOAD": "TOP 3, Deliberate",
     }
-    done = setup(tmp_path, environment | variables, "--yes", "--name", "Fox", "--set", "blacklist=a,b", "--json")
+    done = setup(
+        python, tmp_path, environment | variables, "--yes", "--name", "Fox", "--set", "blacklist=a,b", "--json"
+    )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["account"], told["name"]) == ("owner#1", "free")
@@ -144,7 +149,7 @@ def test_a_script_is_asked_nothing(tmp_path, environment):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "variables", "answer"),
+    "case",
     [
         ([], {}, (1, "no terminal")),
         (["--yes"], {}, (1, "AIWORKER_API_KEY")),
@@ -156,11 +161,9 @@ def test_a_script_is_asked_nothing(tmp_path, environment):
         (["--yes", "-n", "Fox"], {"AIWORKER_API_KEY": OWNER_KEY, "AI_HORDE_URL": NOBODY}, (1, "--offline writes")),
     ],
 )  # fmt: skip
-def test_what_is_missing_or_wrong_is_one_sentence_and_writes_nothing(
-    tmp_path, environment, arguments, variables, answer
-):
-    code, says = answer
-    done = setup(tmp_path, environment | variables, *arguments)
+def test_what_is_missing_or_wrong_is_one_sentence_and_writes_nothing(python, tmp_path, environment, case):
+    arguments, variables, (code, says) = case
+    done = setup(python, tmp_path, environment | variables, *arguments)
     assert (done.returncode, says in done.stderr) == (code, True), done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
@@ -181,37 +184,37 @@ def test_what_is_missing_or_wrong_is_one_sentence_and_writes_nothing(
         (["--set", "allow_img2img=false"], ""),
     ],
 )
-def test_settings_that_switch_one_another_off_are_told(tmp_path, environment, arguments, told):
+def test_settings_that_switch_one_another_off_are_told(python, tmp_path, environment, arguments, told):
     (tmp_path / "bridgeData.yaml").write_text(
         "dreamer_name: Fox\nallow_img2img: true\nallow_painting: true\nallow_controlnet: true\n", "utf-8"
     )
     variables = {"AIWORKER_API_KEY": OWNER_KEY}
-    done = setup(tmp_path, environment | variables, "--yes", "--offline", "--name", "Fox", "--json", *arguments)
+    done = setup(python, tmp_path, environment | variables, "--yes", "--offline", "--name", "Fox", "--json", *arguments)
     assert done.returncode == 0, done.stderr
     assert [warning.startswith(told) for warning in json.loads(done.stdout)["warnings"]] == [True] * bool(told)
     assert told in done.stderr
     assert ("WARNING" in done.stderr) is bool(told)
 
 
-def test_a_copy_of_the_template_is_filled_in_as_if_there_were_none(tmp_path, environment):
+def test_a_copy_of_the_template_is_filled_in_as_if_there_were_none(python, tmp_path, environment):
     copied = TEMPLATE.read_text("utf-8")
     (tmp_path / "bridgeData.yaml").write_text(copied, "utf-8")
     variables = {"AIWORKER_API_KEY": OWNER_KEY}
-    done = setup(tmp_path, environment | variables, "--yes", "--name", "Fox", "--models", "sdxl", "--json")
+    done = setup(python, tmp_path, environment | variables, "--yes", "--name", "Fox", "--models", "sdxl", "--json")
     assert done.returncode == 0, done.stderr
     assert "models_to_load" in json.loads(done.stdout)["settings"]
     (tmp_path / "bridgeData.yaml").unlink()
-    fresh = setup(tmp_path, environment | variables, "--yes", "--name", "Fox", "--models", "sdxl", "--json")
+    fresh = setup(python, tmp_path, environment | variables, "--yes", "--name", "Fox", "--models", "sdxl", "--json")
     assert json.loads(fresh.stdout)["settings"] == json.loads(done.stdout)["settings"]
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path, environment):
-    done = setup(tmp_path, environment, "--yes", "--config", "absent/bridgeData.yaml")
+def test_a_folder_that_is_not_there_is_named(python, tmp_path, environment):
+    done = setup(python, tmp_path, environment, "--yes", "--config", "absent/bridgeData.yaml")
     assert (done.returncode, "There is no folder" in done.stderr) == (1, True)
 
 
-def test_run_without_settings_offers_the_questions(tmp_path, environment):
-    with on_terminal(["run", "--cpu"], tmp_path, environment) as screen:
+def test_run_without_settings_offers_the_questions(python, tmp_path, environment):
+    with on_terminal(python, ["run", "--cpu"], tmp_path, environment) as screen:
         screen.wait_for("Answer a few questions now? [Y/n]: ")
         screen.type("n")
         assert screen.finish() == 1
