@@ -1,9 +1,11 @@
 """The cards in this machine, counted as their drivers count them."""
 
+import contextlib
 import re
 from collections.abc import Mapping
 from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 from loguru import logger
 
@@ -21,6 +23,13 @@ VARIABLES = {
 }
 #: An entry there: a number, or the driver's name of a card or of a part of one.
 CARD = re.compile(r"[0-9]{1,3}|(?:GPU|MIG)-\S+")
+
+
+class CardFacts(NamedTuple):
+    """A card's name and its memory in bytes; 0: not known."""
+
+    name: str
+    memory: int
 
 
 def find_cards(accelerator: Accelerator, environment: Mapping[str, str]) -> tuple[Device, ...]:
@@ -49,7 +58,7 @@ def _count(accelerator: Accelerator) -> int:
         case Accelerator.CUDA:
             return _count_nvidia() or 1
         case Accelerator.ROCM:
-            return max(1, _count_amd(DRM))
+            return max(1, len(amd_cards(DRM)))
         case Accelerator.DIRECTML:
             return 1
         case Accelerator.CPU:
@@ -70,15 +79,20 @@ def _count_nvidia() -> int | None:
         return None
 
 
-def _count_amd(drm: Path) -> int:
-    count = 0
+def amd_cards(drm: Path) -> list[CardFacts]:
+    """AMD's cards by the kernel's files; those without memory of their own are left out."""
+    found = []
     for device in drm.glob("card[0-9]*/device"):
         if "-" in device.parent.name:  # a connector of a card, not a card
             continue
         try:
             vendor = (device / "vendor").read_text().strip()
-            vram = int((device / "mem_info_vram_total").read_text())
+            memory = int((device / "mem_info_vram_total").read_text())
         except (OSError, ValueError):
             continue
-        count += vendor == AMD_VENDOR and vram >= LEAST_VRAM_BYTES
-    return count
+        if vendor == AMD_VENDOR and memory >= LEAST_VRAM_BYTES:
+            name = ""
+            with contextlib.suppress(OSError):
+                name = (device / "product_name").read_text(errors="replace").strip()
+            found.append(CardFacts(name or "an AMD card", memory))
+    return found

@@ -1,21 +1,12 @@
 """What this machine has: the card with the most memory, the memory beside it. Looks only."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
-from worker.engine.cards import AMD_VENDOR, DRM, LEAST_VRAM_BYTES
+from worker.engine.cards import DRM, CardFacts, amd_cards
 from worker.engine.install.machine import Accelerator, Host, detect_card
 from worker.units import GIB
-
-
-class CardFacts(NamedTuple):
-    """A card's name and its memory in bytes; 0: not known."""
-
-    name: str
-    memory: int
 
 
 @dataclass(frozen=True)
@@ -70,21 +61,3 @@ def _nvidia() -> list[CardFacts]:
             pynvml.nvmlShutdown()
     except (pynvml.NVMLError, UnicodeDecodeError):  # an old driver, or one that is being updated
         return []
-
-
-def amd_cards(drm: Path) -> list[CardFacts]:
-    """AMD's cards by the kernel's files; those without memory of their own are left out."""
-    found = []
-    for device in drm.glob("card[0-9]*/device"):
-        if "-" in device.parent.name:  # a connector of a card, not a card
-            continue
-        try:
-            vendor = (device / "vendor").read_text().strip()
-            memory = int((device / "mem_info_vram_total").read_text())
-            product = device / "product_name"
-            name = product.read_text(errors="replace").strip() if product.exists() else ""
-        except (OSError, ValueError):
-            continue
-        if vendor == AMD_VENDOR and memory >= LEAST_VRAM_BYTES:
-            found.append(CardFacts(name or "an AMD card", memory))
-    return found

@@ -14,7 +14,8 @@ from worker.config.active_hours import read_hours
 from worker.config.key_types import ANONYMOUS_KEY, API_KEY_LENGTH, in_yaml
 from worker.config.schema import GROUPS, BridgeData
 from worker.config.serving_keys import DEFAULT_NAME
-from worker.setup.card import CardFacts, MachineFacts
+from worker.engine.cards import CardFacts
+from worker.setup.card import MachineFacts
 from worker.setup.tiers import Models, Speed, Tier, tier_of
 from worker.units import GIB
 

@@ -11,8 +11,9 @@ from worker.benchmark.plan import expected_s, limit_s, native_side, shots
 from worker.benchmark.proposals import demands, propose
 from worker.benchmark.run import Order, measure
 from worker.config.schema import BridgeData
+from worker.engine.cards import CardFacts
 from worker.errors import EngineStartFailed
-from worker.setup.card import CardFacts, MachineFacts
+from worker.setup.card import MachineFacts
 from worker.units import GIB
 from worker.workflows.families import TRAITS
 from worker.workflows.types import Family

@@ -5,9 +5,10 @@ import pytest
 from worker.config.load import TEMPLATE, check_text, load_config
 from worker.config.schema import BridgeData
 from worker.config.write_back import with_changes
+from worker.engine.cards import CardFacts, amd_cards
 from worker.engine.install.machine import Accelerator
 from worker.errors import ConfigError, HordeRefused, HordeUnreachable
-from worker.setup.card import CardFacts, MachineFacts, amd_cards
+from worker.setup.card import MachineFacts
 from worker.setup.dialogue import MOST_TRIES, Nobody, answers_to
 from worker.setup.questions import QUESTIONS, Situation, read_key, read_name, settings_of, suggested_name, summary
 from worker.setup.tiers import Models, Speed, speed_of, tier_of
