@@ -8,11 +8,11 @@ what the page does not ask for.
 
 import asyncio
 import hmac
-import ipaddress
 import re
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -21,7 +21,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.aio import timeout
-from worker.dashboard.sessions import Attempts, Session, Sessions
+from worker.dashboard.sessions import Attempts, Session, Sessions, ip_of
 from worker.errors import InputRefused
 from worker.untrusted.form import read_form
 
@@ -69,7 +69,7 @@ class Guard:
     attempts: Attempts = field(default_factory=Attempts)
     names: frozenset[str] = field(default_factory=own_names)
     #: proxies whose word on the client counts
-    proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     #: below which a proxy shows the page; without a slash at its end
     path: str = ""
     #: served over https by the worker itself
@@ -81,19 +81,12 @@ class Guard:
         if not found:
             return False
         name = found["name"].lower()
-        try:
-            ipaddress.ip_address(name.strip("[]"))
-        except ValueError:
-            return name in self.names
-        return True
+        return name in self.names or ip_of(name.strip("[]")) is not None
 
     def is_proxy(self, address: str) -> bool:
         """Whether the owner has listed this address as a proxy's."""
-        try:
-            ip = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(ip in network for network in self.proxies)
+        ip = ip_of(address)
+        return ip is not None and any(ip in network for network in self.proxies)
 
 
 @dataclass(frozen=True)
@@ -220,7 +213,7 @@ def _identified(scope: Scope, headers: Headers, visit: Visit, guard: Guard) -> t
     cookies: dict[str, str] = cookie_parser(headers.get("cookie", ""))
     session = guard.sessions.find(cookies.get(guard.sessions.cookie, ""))
     if session is not None:
-        return Visit(visit.address, visit.origin, visit.secure, session), True
+        return replace(visit, session=session), True
     if path in OPEN or path.startswith(OPEN_BELOW):
         return visit, False
     if scope["method"] in SAFE_METHODS and "text/html" in headers.get("accept", ""):

@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from worker.bounded_dict import BoundedDict
 from worker.clock import Clock, monotonic
@@ -145,11 +145,18 @@ class Attempts:
             self._common.take()
 
 
+def ip_of(address: str) -> IPv4Address | IPv6Address | None:
+    """An IP address; None for what is none, such as a name."""
+    try:
+        return ip_address(address)
+    except ValueError:
+        return None
+
+
 def customer(address: str) -> str:
     """What stands for all addresses that one customer of a network has, this machine's among them."""
-    try:
-        ip = ip_address(address)
-    except ValueError:
+    ip = ip_of(address)
+    if ip is None:
         return address[:64]
     if isinstance(ip, IPv6Address):
         if ip.ipv4_mapped is None:
@@ -160,7 +167,5 @@ def customer(address: str) -> str:
 
 def is_this_machine(address: str) -> bool:
     """Whether it is an address of the loopback."""
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False
+    ip = ip_of(address)
+    return ip is not None and ip.is_loopback

@@ -5,7 +5,6 @@ who falls silent is marked, and forgotten after an hour.
 """
 
 import asyncio
-import ipaddress
 import math
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from worker.dashboard.security import ANNOUNCE
-from worker.dashboard.sessions import announcing_token
+from worker.dashboard.sessions import announcing_token, ip_of
 from worker.dashboard.site import Site, visit_of
 from worker.errors import InputRefused
 from worker.status.board import StatusBoard
@@ -149,12 +148,8 @@ def _number(found: dict[str, Any], key: str) -> float:
 
 def _url(found: dict[str, Any], address: str) -> str:
     """Where its page is, if it can be reached there: at the address that it speaks from, never at one it names."""
-    port, scheme = found.get("port"), found.get("scheme")
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return ""
-    reachable = found.get("open") is True or ip.is_loopback
+    port, scheme, ip = found.get("port"), found.get("scheme"), ip_of(address)
+    reachable = ip is not None and (found.get("open") is True or ip.is_loopback)
     # Of JSON's true, too, Python says that it is an int.
     is_port = isinstance(port, int) and not isinstance(port, bool) and 0 < port <= MOST_PORT
     if not reachable or not is_port or scheme not in {"http", "https"}:

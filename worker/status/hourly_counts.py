@@ -1,7 +1,6 @@
 """What each hour brought, by model and by feature. Bounded in hours and in names."""
 
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 
 from worker.status.request_summary import PLAIN
 from worker.status.snapshot import HourOfWork, Tally
@@ -50,4 +49,4 @@ class Hours:
 
 
 def _sums(some: Mapping[str, Tally], more: Mapping[str, Tally]) -> Mapping[str, Tally]:
-    return MappingProxyType({**some, **{name: some.get(name, Tally()) + tally for name, tally in more.items()}})
+    return {**some, **{name: some.get(name, Tally()) + tally for name, tally in more.items()}}

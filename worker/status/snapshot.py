@@ -7,7 +7,6 @@ from outside (models, features, messages) are bounded in length and can't contro
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 
 #: Of the JSON form; raised when a field changes its meaning or goes.
 SCHEMA_VERSION = 1
@@ -159,9 +158,9 @@ class HourOfWork:
     #: its first second
     begins_at: float
     total: Tally = Tally()
-    models: Mapping[str, Tally] = field(default_factory=lambda: MappingProxyType({}))
+    models: Mapping[str, Tally] = field(default_factory=dict)
     #: "plain" for jobs without any
-    features: Mapping[str, Tally] = field(default_factory=lambda: MappingProxyType({}))
+    features: Mapping[str, Tally] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -303,13 +302,13 @@ class Session:
     total: Tally = Tally()
     given_back: int = 0
     faulted_images: int = 0
-    models: Mapping[str, Tally] = field(default_factory=lambda: MappingProxyType({}))
+    models: Mapping[str, Tally] = field(default_factory=dict)
     #: jobs by whose failure it was
-    faults: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    faults: Mapping[str, int] = field(default_factory=dict)
     #: seconds of all jobs in each stage
     stages: StageTimes = StageTimes()
     #: pops by what they brought: job, nothing, refused, unreachable
-    pops: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    pops: Mapping[str, int] = field(default_factory=dict)
     #: seconds that all pops took
     pop_s: float = 0.0
     uptime_s: float = 0.0
@@ -347,12 +346,12 @@ class Snapshot:
     #: how demand chooses among them; empty while all are offered
     choice: str = ""
     #: switches and kinds of jobs that the owner allows and that are not offered, with the reason
-    not_offered: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    not_offered: Mapping[str, str] = field(default_factory=dict)
     pauses: tuple[PauseView, ...] = ()
     standing: Standing = Standing()
     machine: Machine = Machine()
     #: requests that the Horde passed over at the last pop, by its reasons; empty after one that brought a job
-    skipped: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    skipped: Mapping[str, int] = field(default_factory=dict)
     #: the same as a sentence; may be empty
     passed_over: str = ""
     #: since the last job, in which an engine was idle and asked in vain
