@@ -82,7 +82,8 @@ def main() -> None:
     logs.set_up(None, console_level="WARNING")
     try:
         arguments = _with_command(sys.argv[1:])
-        asked = [arguments[0]] if arguments[0] in COMMANDS else COMMANDS
+        # Of them all only the help tells that is asked for before any command.
+        asked = COMMANDS.keys() & arguments[:1] or (COMMANDS if {"-h", "--help"}.intersection(arguments) else ())
         code = app_of(asked)(arguments, standalone_mode=False, prog_name="horde-bridge")
         sys.stdout.flush()
     except typer.Exit as done:
@@ -133,7 +134,8 @@ def _usage_error(error: Exception) -> str:
     if "No such command" not in message or context is None:
         return message
     name = message.split("'")[1] if "'" in message else ""
-    return _no_command(name, getattr(context.command, "commands", ()), context.command_path)
+    known = COMMANDS if context.parent is None else getattr(context.command, "commands", ())
+    return _no_command(name, known, context.command_path)
 
 
 def _no_command(name: str, known: Iterable[str], path: str) -> str:

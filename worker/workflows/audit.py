@@ -4,7 +4,7 @@ Every audit returns all mistakes, as sentences that begin with the place, `node:
 would refuse, or run otherwise than the author meant; what it ignores or converts is a remark.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -75,9 +75,9 @@ MODEL_FOLDERS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def files_named(entry: LibraryEntry) -> list[NamedFile]:
-    """The files that an entry names as constants; without those that the worker fetches by itself."""
-    free, fetched = _unchecked(entry), {file.name for file in all_files()}
+def files_named(entry: LibraryEntry, but_for: Container[str]) -> list[NamedFile]:
+    """The files that an entry names as constants."""
+    free = _unchecked(entry)
     return [
         NamedFile(f"{title_of(entry.graph, node_id)}:{name}", node["class_type"], name, value)
         for node_id, node in entry.graph.items()
@@ -85,7 +85,7 @@ def files_named(entry: LibraryEntry) -> list[NamedFile]:
         for name, spec in declared_inputs(info).items()
         if spec.is_file
         and isinstance(value := node["inputs"].get(name), str)
-        and value not in fetched
+        and value not in but_for
         and Input(node_id, name) not in free
     ]
 
@@ -97,9 +97,15 @@ def own_classes(library: Library) -> ObjectInfo:
 
 
 def files_absent(library: Library, has: Callable[[NamedFile], bool]) -> dict[str, list[str]]:
-    """Name of each entry that names files which are not there → what it needs, one sentence for each."""
+    """Name of each entry that names files which are not there → what it needs, one sentence for each.
+
+    Without files that the worker fetches by itself.
+    """
+    fetched = {file.name for file in all_files()}
     found = {
-        entry.name: [f"{each.place}: needs {each.text}, not here" for each in files_named(entry) if not has(each)]
+        entry.name: [
+            f"{each.place}: needs {each.text}, not here" for each in files_named(entry, fetched) if not has(each)
+        ]
         for entry in (*library.templates, *library.fragments)
     }
     return {name: sentences for name, sentences in found.items() if sentences}
