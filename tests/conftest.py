@@ -32,7 +32,7 @@ PLATFORM_REASONS = frozenset(
 
 
 #: Kinds of tests that start processes, whose time is the machine's: `processes` among the unit tests.
-WITH_PROCESSES = ("processes", "engine", "chaos", "e2e", "browser")
+WITH_PROCESSES = frozenset({"processes", "engine", "chaos", "e2e", "browser"})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     The summary names each: a test that needs its second try has a fault, if a rare one.
     """
     for item in items:
-        if any(item.get_closest_marker(name) for name in WITH_PROCESSES):
+        if not WITH_PROCESSES.isdisjoint(mark.name for mark in item.iter_markers()):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 

@@ -1,12 +1,13 @@
 """What the worker says in its log, line by line; families that a test makes known; how long properties are tried;
-certificates read once.
+certificates and our templates, read once.
 """
 
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ import hypothesis
 import pytest
 from loguru import logger
 
-from worker.workflows import families, types
+from worker.workflows import families, library, packaged_folder, types
 from worker.workflows.families import BASELINES, TRAITS
 
 # A loaded machine is slow, and slow is no defect here. The same examples each time, so that a run fails for what was
@@ -40,6 +41,21 @@ def certificates_are_read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("httpx._transports.default.create_ssl_context", context)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def our_templates_are_read_once() -> Iterator[None]:
+    """More than a hundred tests load the library, and each read the same fifty of our folder anew."""
+    read, ours = library._read, packaged_folder()
+    read_ours = cache(partial(read, approved=None))
+
+    def read_once(path: Path, name: str, *, approved: Collection[str] | None) -> Any:
+        is_ours = approved is None and path.is_relative_to(ours)
+        return read_ours(path, name) if is_ours else read(path, name, approved=approved)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "_read", read_once)
         yield
 
 

@@ -1,5 +1,7 @@
 """What an owner is asked, and what follows from the answers."""
 
+from functools import cache
+
 import pytest
 
 from worker.config.load import TEMPLATE, check_text, load_config
@@ -34,8 +36,13 @@ def machine(name: str = "NVIDIA GeForce RTX 4090", gib: float = 24, ram: float =
     return MachineFacts(CardFacts(name, int(gib * GIB)), int(ram * GIB), Accelerator.CUDA)
 
 
+@cache
+def settings_of_the_template() -> BridgeData:
+    return load_config(TEMPLATE, environment={}).data
+
+
 def situation(facts: MachineFacts | None = None, *, has_file: bool = False, **before) -> Situation:
-    data = load_config(TEMPLATE, environment={}).data.model_copy(update=before)
+    data = settings_of_the_template().model_copy(update=before)
     return Situation(facts or machine(), data, has_file, free=500 * 10**9)
 
 

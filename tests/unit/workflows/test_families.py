@@ -6,6 +6,7 @@ import pickle
 import re
 import shutil
 from collections.abc import Container
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,8 @@ def test_there_is_one_object_for_each_family() -> None:
 def test_an_owner_serves_a_family_that_nobody_heard_of_by_data_alone(owner: Path) -> None:
     library = Library.load(packaged_folder(), owner)
     assert everything_wrong(library, snapshot()) == []
-    assert rehearse(library, snapshot()) == []
+    own = tuple(template for template in library.templates if template.name == "krea/split")
+    assert rehearse(replace(library, templates=own), snapshot()) == []
     files = {"unet": "k.safetensors", "text_encoder": "t.safetensors", "vae": "v.safetensors"}
     entry = {"name": "Krea 2", "baseline": "krea", "files": files}
     [record] = read_custom_models([entry]).records.values()

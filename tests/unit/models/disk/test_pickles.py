@@ -7,6 +7,7 @@ import zipfile
 
 import pytest
 
+from worker.models.disk import pickles
 from worker.models.disk.contents import read_contents
 from worker.models.disk.pickles import find_code
 
@@ -65,8 +66,9 @@ def test_weights_and_what_is_no_pickle_are_no_code(tmp_path, content):
     assert find_code(tmp_path / "bare.pt") == ""
 
 
-def test_an_archive_that_unpacks_to_gigabytes_costs_little(tmp_path):
-    path = tmp_path / "m.ckpt"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("archive/data.pkl", b"\x80\x02" + b"N0" * (32 * 2**20))
+@pytest.mark.parametrize("bound", ["MAX_BYTES", "MAX_OPERATIONS"])
+def test_an_archive_that_unpacks_to_gigabytes_is_looked_at_as_far_as_the_bounds(tmp_path, monkeypatch, bound):
+    path = archive(tmp_path / "m.ckpt", b"\x80\x02" + b"N0" * 2000 + pickle.dumps(Calls(os.system, "true"), 2)[2:])
+    assert find_code(path)
+    monkeypatch.setattr(pickles, bound, 3000)
     assert find_code(path) == ""

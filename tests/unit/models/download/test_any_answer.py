@@ -250,7 +250,7 @@ async def check(answers, sha256, begun, outside):
     assert all(path.stat().st_size <= MAX_BYTES for path in files if path in {target, part})
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=settings().max_examples * 3 // 2, suppress_health_check=[HealthCheck.too_slow])
 @given(
     answers=st.lists(ANSWERS, min_size=1, max_size=5),
     sha256=st.sampled_from([SHA256, None]),
