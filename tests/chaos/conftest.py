@@ -13,7 +13,7 @@ from .rig import MODEL, OTHER, THIRD, Rig
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
+def rig(tmp_path: Path, quick_worker_python: Path) -> Iterator[Rig]:
     state = EmbeddedHorde(models=dict.fromkeys((MODEL, OTHER, THIRD), ModelFacts(Baseline.SD1)), seed=1)
     with serve_in_thread(state) as running:
-        yield Rig(running, tmp_path)
+        yield Rig(running, tmp_path, python=quick_worker_python)

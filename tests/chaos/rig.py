@@ -1,6 +1,7 @@
 """A whole worker in this process: the embedded Horde on one side, scripted engines on the other."""
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
@@ -115,6 +116,8 @@ class Rig:
     horde: RunningHorde
     folder: Path
     engines: int = 1
+    #: runs the engines; a quick one's child is not the engine itself, which ends a moment later
+    python: Path = Path(sys.executable)
     safety: SafetyChecker = field(default_factory=NoChecker)
     models: OneModel = field(default_factory=OneModel)
     config: dict[str, Any] = field(default_factory=dict)
@@ -141,7 +144,7 @@ class Rig:
         ]
 
     def setup(self) -> WorkerSpec:
-        first = scripted_settings(self.folder / "engine", script=self.script_file)
+        first = replace(scripted_settings(self.folder / "engine", script=self.script_file), python=self.python)
         engines = [
             replace(
                 first, base_directory=self.folder / f"engine-{number}", log_file=self.folder / f"bridge_{number}.log"

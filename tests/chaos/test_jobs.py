@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import psutil
 import pytest
@@ -101,6 +103,7 @@ async def test_an_engine_that_fails_once_costs_a_second_try_and_nothing_else(rig
 
 
 async def test_an_engine_killed_in_the_middle_of_a_job_delivers_it_all_the_same(rig):
+    rig.python = Path(sys.executable)  # the child that is killed is the engine itself
     rig.play(seconds=1.0)
     requests = rig.ask(2)
     async with rig.working():

@@ -22,13 +22,13 @@ LARGE, SMALL = {"width": 512, "height": 512}, {"width": 256, "height": 256}
 
 
 @pytest.fixture
-def slow_to_note(tmp_path: Path) -> Iterator[Rig]:
+def slow_to_note(tmp_path: Path, quick_worker_python: Path) -> Iterator[Rig]:
     """A rig whose Horde stores switches every three seconds, and a worker that reckons with a little more."""
     state = EmbeddedHorde(
         models=dict.fromkeys((MODEL, OTHER), ModelFacts(Baseline.SD1)), rules=Rules(checkin_debounce_s=3.0), seed=1
     )
     with serve_in_thread(state) as running:
-        yield Rig(running, tmp_path)
+        yield Rig(running, tmp_path, python=quick_worker_python)
 
 
 def ran_out() -> OutOfMemoryLimits:

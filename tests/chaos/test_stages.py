@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,11 +37,11 @@ SILENCE_LIMIT_S = 4.0
 
 
 @pytest.fixture
-def short_lived(tmp_path: Path) -> Iterator[Rig]:
+def short_lived(tmp_path: Path, quick_worker_python: Path) -> Iterator[Rig]:
     """A rig whose Horde gives a job 12 seconds instead of 150, and takes it away to the second."""
     rules = Rules(ttl_share=0.08, sweep_s=0.1)
     with serve_in_thread(EmbeddedHorde(models={MODEL: ModelFacts(Baseline.SD1)}, rules=rules, seed=1)) as running:
-        yield Rig(running, tmp_path)
+        yield Rig(running, tmp_path, python=quick_worker_python)
 
 
 def settled(rig: Rig, **expected: int) -> None:
@@ -78,6 +79,7 @@ def once(action: Callable[[], None]) -> Callable[[], None]:
 
 @pytest.mark.parametrize("stage", STAGES)
 async def test_an_engine_killed_at_any_stage_costs_no_job(rig, monkeypatch, stage):
+    rig.python = Path(sys.executable)  # the child that is killed is the engine itself
     rig.tolerance = AT_ONCE
     rig.config = {"max_batch": 4, "allow_img2img": True}
     rig.play(seconds=0.2)

@@ -12,33 +12,33 @@ from pathlib import Path
 import psutil
 import pytest
 
-from worker.engine.install.layout import Runtime
-
 pytestmark = [pytest.mark.engine, pytest.mark.e2e]
 
 ROOT = Path(__file__).resolve().parents[2]
-JOBS = 14
+JOBS = 12
 #: Prompts after which an engine has surely done what another left behind: its own two, then those two.
 TAKEN_OVER = 4
 #: The command without its look at the environments, which may lie elsewhere where tests run.
 DEMO = f"""
 import sys
+from dataclasses import replace
 from pathlib import Path
 from worker.demo.run import run_demo
 from worker.engine.install.layout import Runtime
-sys.exit(not run_demo(Runtime.locate(), jobs={JOBS}, slots=2, out=Path("out"), as_json=True))
+runtime = replace(Runtime.locate(), engine_python=Path(sys.argv[1]))
+sys.exit(not run_demo(runtime, jobs={JOBS}, slots=2, out=Path("out"), as_json=True))
 """
 #: For the whole demo on a loaded machine, its engines' first start included.
 PATIENCE_S = 480.0
 
 
 @pytest.fixture
-def demo(tmp_path: Path, runtime: Runtime) -> Iterator[subprocess.Popen[str]]:
+def demo(tmp_path: Path, quick_python: Path) -> Iterator[subprocess.Popen[str]]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with (
         (tmp_path / "stderr.txt").open("w") as errors,
         subprocess.Popen(
-            [sys.executable, "-c", DEMO],
+            [sys.executable, "-c", DEMO, str(quick_python)],
             cwd=tmp_path,
             env=environment,
             stdin=subprocess.DEVNULL,
