@@ -13,9 +13,9 @@ from starlette.routing import Route
 
 from worker.dashboard import views
 from worker.errors import HordeError, InputRefused, WorkerError
-from worker.status.as_json import dumps, history_json, hours_json, snapshot_json
+from worker.status.as_json import dumps, versioned
 from worker.status.board import StatusBoard
-from worker.status.snapshot import SCHEMA_VERSION, Phase, Snapshot
+from worker.status.snapshot import Phase, Snapshot
 from worker.untrusted.json_reader import JsonBounds, read_json_object
 
 #: What a request may hold.
@@ -35,16 +35,18 @@ def routes(status: StatusBoard) -> list[Route]:
     """All of it, below /api."""
 
     async def show(_: Request) -> Response:
-        return _json(snapshot_json(status.snapshot()))
+        return _json(versioned(status.snapshot()))
 
     async def history(request: Request) -> Response:
         query = request.query_params
         wanted = views.wanted(*(query.get(name, "") for name in ("model", "outcome", "blame", "feature")))
         offset, limit = _number(query.get("offset"), 0, 10**6), _number(query.get("limit"), 100, MOST_JOBS)
-        return _json(history_json(*status.history(offset=offset, limit=limit, wanted=wanted)))
+        jobs, total = status.history(offset=offset, limit=limit, wanted=wanted)
+        return _json(versioned({"total": total, "jobs": jobs}))
 
     async def hours(request: Request) -> Response:
-        return _json(hours_json(status.hours(max(1, _number(request.query_params.get("count"), 24, MOST_HOURS)))))
+        count = max(1, _number(request.query_params.get("count"), 24, MOST_HOURS))
+        return _json(versioned({"hours": status.hours(count)}))
 
     def step(do: Step) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
@@ -54,7 +56,7 @@ def routes(status: StatusBoard) -> list[Route]:
             except WorkerError as error:
                 code = 502 if isinstance(error, HordeError) else 400
                 return _json(dumps({"error": error.message, "remedy": error.remedy}), code)
-            return _json(dumps({"schema": SCHEMA_VERSION, "phase": status.phase().value}))
+            return _json(versioned({"phase": status.phase()}))
 
         return answer
 

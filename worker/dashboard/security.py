@@ -110,9 +110,11 @@ class Visit:
 class _Refused(Exception):
     """An answer in place of what was asked for."""
 
-    def __init__(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int, text: str = "", headers: dict[str, str] | None = None, response: Response | None = None
+    ) -> None:
         super().__init__(text)
-        self.response: Response = PlainTextResponse(f"{text}\n", status, headers)
+        self.response = response or PlainTextResponse(f"{text}\n", status, headers)
 
 
 def gate(app: ASGIApp, guard: Guard) -> ASGIApp:
@@ -217,9 +219,7 @@ def _identified(scope: Scope, headers: Headers, visit: Visit, guard: Guard) -> t
     if path in OPEN or path.startswith(OPEN_BELOW):
         return visit, False
     if scope["method"] in SAFE_METHODS and "text/html" in headers.get("accept", ""):
-        refused = _Refused(401, "")
-        refused.response = _sign_in(headers, guard)
-        raise refused
+        raise _Refused(401, response=_sign_in(headers, guard))
     raise _Refused(401, "The token is missing.", {"www-authenticate": "Bearer"})
 
 

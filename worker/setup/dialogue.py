@@ -63,7 +63,7 @@ def answers_to(
     """Every question answered: by what is given, else by the screen. Raises WorkerError, EOFError."""
     answers: Answers = {}
     for question in QUESTIONS:
-        if not question.asked(situation, answers):
+        if not question.asked(situation, answers) or (question.needs and not answers.get(question.needs)):
             continue
         if question.key in given:
             answers[question.key] = _given(question, given[question.key], situation, answers, checks)

@@ -70,6 +70,8 @@ class Question:
     #: lines above the question
     about: Callable[[Situation, Answers], str] = lambda *_: ""
     asked: Callable[[Situation, Answers], bool] = lambda *_: True
+    #: the key of another question, without whose yes it is not asked, and no
+    needs: str = ""
     secret: bool = False
     #: a name of a check that the Horde answers
     check: str = ""
@@ -244,7 +246,7 @@ def _feature(key: str, text: str, *, least_gib: float = 0, needs: str = "") -> Q
         memory = answers.get("vram", (card.memory if card else 0) / GIB)
         return bool(memory >= least_gib * 0.93)
 
-    return Question(key, text, default, read_yes_no, asked=lambda _, answers: not needs or bool(answers.get(needs)))
+    return Question(key, text, default, read_yes_no, needs=needs)
 
 
 #: All questions, in the order in which they are asked.
@@ -299,13 +301,9 @@ def settings_of(situation: Situation, answers: Answers) -> dict[str, Any]:
     elif isinstance(settings.get("active_hours"), str):
         settings["active_hours"] = _read_hours(settings["active_hours"])
     # What depends on an answer of no is no as well.
-    for feature, needed in (
-        ("allow_painting", "allow_img2img"),
-        ("allow_controlnet", "allow_img2img"),
-        ("allow_sdxl_controlnet", "allow_controlnet"),
-    ):
-        if settings.get(needed) is False:
-            settings[feature] = False
+    for question in QUESTIONS:
+        if question.needs and settings.get(question.needs) is False:
+            settings[question.key] = False
     if answers.get("tune"):
         settings |= tier(situation, answers).settings
     if answers.get("models", "keep") != "keep":

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from worker.errors import InputRefused
-from worker.status.snapshot import SCHEMA_VERSION, HourOfWork, JobRecord, Snapshot
+from worker.status.snapshot import SCHEMA_VERSION, Snapshot
 
 #: Digits after the point of seconds and kudos: enough for people and machines.
 DIGITS = 3
@@ -33,9 +33,9 @@ def plain(value: Any) -> Any:
     return value
 
 
-def snapshot_json(snapshot: Snapshot) -> str:
-    """One line, with the version of its form."""
-    return dumps({"schema": SCHEMA_VERSION, **plain(snapshot)})
+def versioned(value: Snapshot | Mapping[str, Any]) -> str:
+    """One line of JSON, with the version of its form."""
+    return dumps({"schema": SCHEMA_VERSION, **plain(value)})
 
 
 def read_snapshot(fields: Mapping[str, Any]) -> Snapshot:
@@ -55,16 +55,6 @@ def read_snapshot(fields: Mapping[str, Any]) -> Snapshot:
 def adapter(of: type[T]) -> "TypeAdapter[T]":
     """Makes values of a class from what was read as JSON. Made late, for it takes a while."""
     return TypeAdapter(of)
-
-
-def history_json(jobs: tuple[JobRecord, ...], total: int) -> str:
-    """A part of the history, and how many jobs the whole of it has."""
-    return dumps({"schema": SCHEMA_VERSION, "total": total, "jobs": plain(jobs)})
-
-
-def hours_json(hours: tuple[HourOfWork, ...]) -> str:
-    """Hours of work, the earliest first."""
-    return dumps({"schema": SCHEMA_VERSION, "hours": plain(hours)})
 
 
 def dumps(value: Any) -> str:

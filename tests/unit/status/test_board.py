@@ -12,7 +12,7 @@ from worker.errors import ConfigError, EngineDied, HordeMaintenance, HordeUnreac
 from worker.horde.messages import PopResponse, TeamDetails, UserDetails, WorkerDetails
 from worker.jobs.job import Stage
 from worker.models.progress import ModelsState
-from worker.status.as_json import read_snapshot, snapshot_json
+from worker.status.as_json import read_snapshot, versioned
 from worker.status.snapshot import Outcome, Phase
 
 
@@ -165,7 +165,7 @@ async def test_a_snapshot_survives_json_and_holds_no_prompt(rig):
     rig.serve().ends(rig.job(prompt="a secret wish", loras=[{"name": "x"}]))
     rig.admission.reasons = (PAUSED,)
     rig.clock.now += 1.0
-    text = snapshot_json(rig.board.snapshot())
+    text = versioned(rig.board.snapshot())
     assert "secret wish" not in text
     assert read_snapshot(json.loads(text)).ended == rig.board.snapshot().ended
     with pytest.raises(InputRefused, match="another version"):

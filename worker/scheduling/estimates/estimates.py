@@ -5,6 +5,7 @@ planner asks it what may be asked for. All of it is bounded, and outweighed or f
 """
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from typing import NamedTuple
 
 from worker.after_fault import SetsAside, after_fault
@@ -64,30 +65,26 @@ class BatchLimit(NamedTuple):
     reason: str
 
 
+@dataclass(eq=False)
 class Estimates(PoolEstimates):
     """Subscribe `note` to the job events; give the whole to the engine pool and the planner."""
 
-    def __init__(
-        self,
-        stall_limits_s: Callable[[], dict[Phase, float]],
-        *,
-        extra_slow: Callable[[], bool] = lambda: False,
-        cooldowns: ModelCooldowns | None = None,
-        out_of_memory: OutOfMemoryLimits | None = None,
-        clock: Clock = monotonic,
-    ) -> None:
-        """`stall_limits_s`: what the owner allows by phase; `extra_slow`: the Horde gives this worker more time."""
-        self._clock = clock
-        self._extra_slow = extra_slow
-        self._times = JobTimes()
+    #: what the owner allows, by phase
+    stall_limits_s: Callable[[], dict[Phase, float]]
+    _: KW_ONLY
+    #: the Horde gives this worker more time
+    extra_slow: Callable[[], bool] = lambda: False
+    cooldowns: ModelCooldowns = field(default_factory=ModelCooldowns)
+    out_of_memory: OutOfMemoryLimits = field(default_factory=OutOfMemoryLimits)
+    clock: Clock = monotonic
+
+    def __post_init__(self) -> None:
         self._speed = SamplerSpeed()
         self._upscale_pace = UpscaleSpeed()
-        self._forecast = Forecast(self._times, clock)
+        self._forecast = Forecast(JobTimes(), self.clock)
         self._memory = MemoryNeeds()
-        self._cooldowns = cooldowns or ModelCooldowns()
-        self._out_of_memory = out_of_memory or OutOfMemoryLimits()
         #: how long an engine may stand still, by model and phase
-        self.stall_limits = StallLimits(stall_limits_s)
+        self.stall_limits = StallLimits(self.stall_limits_s)
 
     # What happened
 
@@ -97,35 +94,35 @@ class Estimates(PoolEstimates):
         job = event.job
         match event.stage:
             case Stage.DELIVERING:
-                self._cooldowns.succeeded(job.pop.model)
+                self.cooldowns.succeeded(job.pop.model)
                 self._learn_pace(job, finished=True)
             case Stage.FAULTED if job.rendered_at is None:
                 self._learn_pace(job, finished=False)
 
     def engine_failed(self, slot: EngineSlot, task: RenderTask, error: EngineError) -> None:
         """An engine that had begun with a task failed it."""
-        now = self._clock()
+        now = self.clock()
         if isinstance(error, OutOfMemory) and error.node_type in POST_PROCESSING_NODES:
             # A requester's chain did not fit; the model's own pictures may.
             return
         follows = after_fault(error)
         if follows.sets_aside is SetsAside.SIZE:
             device = slot.settings.device
-            self._out_of_memory.ran_out(task.model, device, now, pixels=task.pixels, batch=task.batch)
+            self.out_of_memory.ran_out(task.model, device, now, pixels=task.pixels, batch=task.batch)
         elif follows.sets_aside in MODEL_EVIDENCE and not task.additions:
-            self._cooldowns.failed(task.model, now, (error.message.splitlines() or [type(error).__name__])[0])
+            self.cooldowns.failed(task.model, now, (error.message.splitlines() or [type(error).__name__])[0])
 
     def models_cleared(self, models: Collection[str]) -> None:
         """What engines did with these models was the engines' own fault."""
         for model in models:
-            self._cooldowns.succeeded(model)
+            self.cooldowns.succeeded(model)
 
     def memory_taken(self, slot: EngineSlot, task: RenderTask, rendering: Rendering, need: MemoryNeed) -> None:
         """An engine told what a rendering that succeeded took of its card."""
         self._memory.learn(
             task.model,
             slot.settings.device,
-            self._clock(),
+            self.clock(),
             pixels=task.pixels * rendering.count,
             evaluations=rendering.evaluations,
             need=need,
@@ -147,8 +144,8 @@ class Estimates(PoolEstimates):
 
     def fits(self, slot: EngineSlot, task: RenderTask) -> bool:
         """Whether the slot's card has the memory that the task needs, as far as known."""
-        kind, now = (task.model, slot.settings.device), self._clock()
-        size, images = self._out_of_memory.limit_of(*kind, now), self._out_of_memory.images(*kind, now)
+        kind, now = (task.model, slot.settings.device), self.clock()
+        size, images = self.out_of_memory.limit_of(*kind, now), self.out_of_memory.images(*kind, now)
         if (size and task.pixels > size.pixels) or (images and task.batch > images):
             return False
         return self._memory.limit_of(*kind, now, wanted=task.pixels * task.batch) is None
@@ -157,7 +154,7 @@ class Estimates(PoolEstimates):
 
     def upscale_budget_px(self, request: RenderRequest, deadline: float) -> float:
         """Pixels that upscalers of cost 1 can read for this request, so that it is done in time."""
-        unit_s, now = self._upscale_pace.unit_s, self._clock()
+        unit_s, now = self._upscale_pace.unit_s, self.clock()
         if unit_s is None:
             return float("inf")
         speed = self._speed.of(request.model, now)
@@ -168,10 +165,10 @@ class Estimates(PoolEstimates):
 
     def size_limit(self, model: ServedModel, device: str, *, max_pixels: int, start_s: float) -> SizeLimit | None:
         """How large a picture may be asked for of a device that is free in `start_s`; None: `max_pixels`."""
-        now = self._clock()
+        now = self.clock()
         limits = (
-            self._cooldowns.limit_of(model.name, now),
-            self._out_of_memory.limit_of(model.name, device, now),
+            self.cooldowns.limit_of(model.name, now),
+            self.out_of_memory.limit_of(model.name, device, now),
             self._memory.limit_of(model.name, device, now, wanted=max_pixels),
             self._time_limit(model, max_pixels, start_s, now),
         )
@@ -183,9 +180,9 @@ class Estimates(PoolEstimates):
 
     def batch_limit(self, model: ServedModel, device: str, *, pixels: int, start_s: float, most: int) -> BatchLimit:
         """How many images of `pixels` each one job may ask for, at most `most`."""
-        now = self._clock()
+        now = self.clock()
         speed = self._speed.of(model, now)
-        time = TimeLimits(model.family, speed.unit_s if speed else None, start_s, self._extra_slow())
+        time = TimeLimits(model.family, speed.unit_s if speed else None, start_s, self.extra_slow())
         slow = "more take longer than the Horde gives" if speed else f"how fast {model.name} is here is not known yet"
         limits = [
             BatchLimit(most, ""),
@@ -193,7 +190,7 @@ class Estimates(PoolEstimates):
             *(
                 BatchLimit(images, "more do not fit into memory")
                 for images in (
-                    self._out_of_memory.images(model.name, device, now),
+                    self.out_of_memory.images(model.name, device, now),
                     self._memory.images(model.name, device, now, pixels=pixels),
                 )
                 if images
@@ -205,7 +202,7 @@ class Estimates(PoolEstimates):
         speed = self._speed.of(model, now)
         if speed is None:
             return None
-        pixels = TimeLimits(model.family, speed.unit_s, start_s, self._extra_slow()).largest_pixels(max_pixels)
+        pixels = TimeLimits(model.family, speed.unit_s, start_s, self.extra_slow()).largest_pixels(max_pixels)
         if pixels < TRIAL_PIXELS and not speed.may_withdraw and start_s <= TRIAL_START_S:
             pixels = min(TRIAL_PIXELS, max_pixels)
         if pixels >= max_pixels:
@@ -214,7 +211,7 @@ class Estimates(PoolEstimates):
 
     def _learn_pace(self, job: Job, *, finished: bool) -> None:
         if job.request is not None:
-            now = self._clock()
+            now = self.clock()
             self._upscale_pace.learn(job.request, job.upscaling.measured())
             steps, seconds = job.sampling.measured(now)
             self._speed.learn(job.request, now, steps=steps, seconds=seconds, finished=finished)
