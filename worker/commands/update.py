@@ -24,7 +24,7 @@ from worker.setup.terminal import agreed, is_terminal
 from worker.update.fetch import Tell
 from worker.update.releases import CHANNELS, Offer
 from worker.update.stage import Staged, forget_staged, look, roll_back, stage
-from worker.update.switch import FOLDER, read_journal, users
+from worker.update.switch import FOLDER, on_trial, users
 
 #: A switch moves folders on one disk, or a clone forward.
 SWITCH_LIMIT_S = 180.0
@@ -144,7 +144,6 @@ def _take(root: Path, version: str) -> str:
 
 def _end(said: str, told: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        journal = read_journal(ROOT)
-        answer_json({**told, "taken": journal is not None and journal.phase == "trial", "text": said})
+        answer_json({**told, "taken": on_trial(ROOT) is not None, "text": said})
     else:
         answer(said)

@@ -16,7 +16,7 @@ from worker.errors import WorkerError
 from worker.status.board import StatusBoard
 from worker.update.releases import Offer
 from worker.update.stage import look, stage
-from worker.update.switch import ask_restart, confirm, given_up, read_journal, returning, write_journal
+from worker.update.switch import ask_restart, confirm, given_up, on_trial, returning, write_journal
 
 #: Seconds from the start to the first look, and between two. Some hours apart from others who started with this one.
 FIRST_S, PERIOD_S, SPREAD_S = 600.0, 86_400.0, 7_200.0
@@ -87,12 +87,11 @@ class TrialWatch:
     trial_s: float = TRIAL_S
 
     async def __call__(self, status: StatusBoard) -> None:
-        journal = await asyncio.to_thread(read_journal, self.root)
-        if journal is None or journal.phase != "trial":
+        if await asyncio.to_thread(on_trial, self.root) is None:
             return
         await asyncio.sleep(self.trial_s)
-        journal = await asyncio.to_thread(read_journal, self.root)
-        if journal is None or journal.phase != "trial":
+        journal = await asyncio.to_thread(on_trial, self.root)
+        if journal is None:
             return
         logger.bind(action="update_given_up").error(
             "Version {} has not served within {:.0f} minutes: {} is taken again.",

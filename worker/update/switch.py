@@ -140,10 +140,16 @@ def given_up(root: Path) -> str:
     return journal.previous if journal is not None and journal.is_return and journal.phase == "settled" else ""
 
 
+def on_trial(root: Path) -> Journal | None:
+    """The journal, while a new version is watched until it serves."""
+    journal = read_journal(root)
+    return journal if journal is not None and journal.phase == "trial" else None
+
+
 def confirm(root: Path) -> str:
     """The version serves: it stays. Returns it if it was on trial."""
-    journal = read_journal(root)
-    if journal is None or journal.phase != "trial":
+    journal = on_trial(root)
+    if journal is None:
         return ""
     write_journal(root, replace(journal, phase="settled"))
     return journal.version

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from worker.update.switch import read_journal
+from worker.update.switch import on_trial
 
 #: Names this process to the launchers it starts, by number.
 WATCHED: Final = "HORDE_BRIDGE_WATCHED_BY"
@@ -31,9 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     watch = _Watch()
     while True:
         code = watch.run(["bash", str(Path(root) / LAUNCHER), *rest])
-        journal = read_journal(Path(root))
+        journal = on_trial(Path(root))
         # Each start counts, so this ends; after the last one the version before is in its place, and not on trial.
-        if code == 0 or watch.is_ended or journal is None or journal.phase != "trial":
+        if code == 0 or watch.is_ended or journal is None:
             return code if code >= 0 else 128 - code
         sys.stderr.write(f"Version {journal.version} ended with {code} before it served. Starting it again.\n")
 
