@@ -196,36 +196,29 @@ class JobGone(HordeError):
 
 
 class DownloadError(WorkerError):
-    """A host other than the Horde's did not give a file or document. `status` 0: no HTTP answer."""
+    """A host other than the Horde's did not give a file or document.
+
+    `status` 0: no HTTP answer. `retry_after_s`: seconds that the server asks to wait before another try.
+    """
 
     blame = Blame.NETWORK
 
-    def __init__(self, message: str, *, status: int = 0, remedy: str = "") -> None:
+    def __init__(self, message: str, *, status: int = 0, retry_after_s: float = 0.0, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 class HostUnreachable(DownloadError):
-    """No connection, no answer in time, or a server error; a later try may succeed, after `retry_after_s` seconds."""
+    """No connection, no answer in time, or a server error; a later try may succeed."""
 
     retry = Retry.SAME
-
-    def __init__(self, message: str, *, status: int = 0, retry_after_s: float = 0.0, remedy: str = "") -> None:
-        super().__init__(message, status=status, remedy=remedy)
-        self.retry_after_s = retry_after_s
 
 
 class DownloadFailed(DownloadError):
-    """The transfer broke off or stood still; a later try goes on where it ended.
-
-    `retry_after_s`: seconds that the server asks to wait before that.
-    """
+    """The transfer broke off or stood still; a later try goes on where it ended."""
 
     retry = Retry.SAME
-
-    def __init__(self, message: str, *, status: int = 0, retry_after_s: float = 0.0, remedy: str = "") -> None:
-        super().__init__(message, status=status, remedy=remedy)
-        self.retry_after_s = retry_after_s
 
 
 class DownloadRefused(DownloadError):

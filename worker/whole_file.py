@@ -13,15 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def stamp_of(file: Path) -> tuple[int, int] | None:
-    """Size and time of change, by which a file is known to be another than at the last look; None where it is not."""
-    try:
-        stat = file.stat()
-    except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns
-
-
 def write_whole(
     file: Path,
     content: str | bytes,
@@ -49,6 +40,14 @@ def write_whole(
         with contextlib.suppress(OSError):
             draft.unlink()
         raise
+
+
+def remove(path: Path, *, ignore_errors: bool = False) -> None:
+    """Remove a folder with all that is in it, or a file or link, where there is one. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=ignore_errors)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def move_whole(old: Path, new: Path) -> None:

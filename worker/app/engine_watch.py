@@ -17,9 +17,9 @@ from worker.engine.versions.service import ServiceRecord
 from worker.engine.versions.shelf import Shelf
 from worker.engine.versions.state import INSTALLED
 from worker.errors import ImageNotFinite, WorkerError
+from worker.file_facts import stamp_of
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.scheduling.estimates.speed import work_of_steps
-from worker.whole_file import stamp_of
 
 #: How often the state file and the engines are looked at.
 POLL_S = 2.0

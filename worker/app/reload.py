@@ -13,7 +13,7 @@ from worker.config.load import LoadedConfig
 from worker.config.schema import BridgeData
 from worker.engine.process import EngineSettings
 from worker.errors import WorkerError
-from worker.whole_file import stamp_of
+from worker.file_facts import stamp_of
 
 #: How often the files are looked at.
 POLL_S = 1.0

@@ -15,8 +15,8 @@ from weakref import WeakKeyDictionary
 from loguru import logger
 
 from worker.aio import timeout
+from worker.file_facts import stamp_of
 from worker.process.child import end_child, start_child
-from worker.whole_file import stamp_of
 
 #: Runs ComfyUI's main.py, for its help and in earnest.
 LAUNCHER = Path(__file__).with_name("launch.py")
@@ -94,19 +94,13 @@ async def _help(python: Path, comfyui: Path, environment: Mapping[str, str]) -> 
     try:
         with suppress(TimeoutError):
             async with timeout(HELP_TIMEOUT_S):
-                text = (await _read(child.stdout)).decode(errors="replace")
-                if len(text) < HELP_MAX_BYTES:
+                try:
+                    text = await child.stdout.readexactly(HELP_MAX_BYTES)
+                except asyncio.IncompleteReadError as error:
+                    text = error.partial
                     await child.wait()
-                return text
+                return text.decode(errors="replace")
     finally:
         if child.returncode is None:
             await end_child(child, timeout_s=0, name="engine's help")
     return ""
-
-
-async def _read(stream: asyncio.StreamReader) -> bytes:
-    """Up to the end, or to the bound."""
-    text = bytearray()
-    while len(text) < HELP_MAX_BYTES and (block := await stream.read(2**16)):
-        text += block
-    return bytes(text)

@@ -71,7 +71,6 @@ class EngineConnection:
             opening.add_done_callback(discard)
             raise
         self._reader = SocketReader(opened, loop, self._on_event, self._on_lost)
-        self._reader.start()
 
     def expect_end(self, cause: EngineError | None = None) -> None:
         """The engine ends or is about to be stopped: its silence from now on is no news. Requests fail with `cause`."""
@@ -155,7 +154,7 @@ class EngineConnection:
             except EngineError as error:
                 logger.debug("Reconnecting failed: {}", error)
             else:
-                if self._reader and self._reader.reads:
+                if self._reader and not self._reader.ended:
                     return
         self._gone = True
         self._on_gone(await self._cause("The engine does not answer any more."))

@@ -5,12 +5,12 @@ picture that is meant to be black.
 """
 
 import asyncio
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from worker.errors import ImageNotFinite
+from worker.file_facts import end_of, stamp_of
 from worker.images import RawImage, all_flat
 
 #: What NumPy (since 1.24) says of a cast to whole numbers.
@@ -26,7 +26,8 @@ class NanLog:
 
     def __init__(self, log_file: Path) -> None:
         self._log_file = log_file
-        self._from = self._size()
+        stamp = stamp_of(log_file)
+        self._from = stamp[0] if stamp else 0
 
     async def check(self, images: Sequence[RawImage]) -> None:
         """Raise ImageNotFinite when these pictures are of one colour because they were NaN."""
@@ -36,18 +37,9 @@ class NanLog:
                 remedy="If it returns with every model: the card, its driver or a speed flag; with one: its VAE.",
             )
 
-    def _size(self) -> int:
-        try:
-            return self._log_file.stat().st_size
-        except OSError:
-            return 0
-
     def _warned(self) -> bool:
         try:
-            with self._log_file.open("rb") as log:
-                end = log.seek(0, os.SEEK_END)
-                # A log that was set aside meanwhile begins anew.
-                log.seek(max(self._from if self._from <= end else 0, end - MOST_BYTES))
-                return WARNING.encode() in log.read(MOST_BYTES)
+            # A log that was set aside meanwhile begins anew.
+            return WARNING.encode() in end_of(self._log_file, MOST_BYTES, start=self._from)
         except OSError:
             return False

@@ -56,16 +56,10 @@ class SocketReader:
         self._loop = loop
         self._on_event = on_event
         self._on_lost = on_lost
-        self._ended = False
+        #: the socket is closed
+        self.ended = False
         self._thread = threading.Thread(target=self._read, name="engine-reader", daemon=True)
-
-    def start(self) -> None:
         self._thread.start()
-
-    @property
-    def reads(self) -> bool:
-        """Whether the socket is open as far as known."""
-        return not self._ended
 
     async def stop(self) -> None:
         """Close the socket under the reader and wait for it."""
@@ -87,7 +81,7 @@ class SocketReader:
         except (OSError, websocket.WebSocketException) as error:
             reason = str(error) or type(error).__name__
         finally:
-            self._ended = True
+            self.ended = True
             self._socket.shutdown()
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._on_lost, reason)

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from loguru import logger
 
 from worker.aio import timeout, to_the_end
+from worker.file_facts import end_of
 from worker.untrusted.text import without_colours
 
 #: Seconds that a child gets to end by itself before it is killed.
@@ -25,8 +26,8 @@ STOP_TIMEOUT_S = 5.0
 REAP_TIMEOUT_S = 1.0
 #: A log file larger than this is moved to `.log.1`, which is overwritten.
 LOG_LIMIT_BYTES = 16 * 1024 * 1024
-#: Lines of a child's log that go into an error.
-LOG_TAIL_LINES = 12
+#: Lines of a child's log that go into an error, and bytes in which they are looked for.
+LOG_TAIL_LINES, LOG_TAIL_BYTES = 12, 8192
 #: What programs need to find themselves, their libraries, folders, language and certificates; and the way out to the
 #: hosts of weights.
 NEEDED = frozenset({
@@ -128,10 +129,7 @@ async def _ends(child: asyncio.subprocess.Process, by: str, timeout_s: float) ->
 def log_tail(log_file: Path) -> str:
     """The last lines of a log; empty if it can't be read."""
     try:
-        with log_file.open("rb") as log:
-            log.seek(0, os.SEEK_END)
-            log.seek(max(0, log.tell() - 8192))
-            lines = log.read().decode(errors="replace").splitlines()
+        lines = end_of(log_file, LOG_TAIL_BYTES).decode(errors="replace").splitlines()
     except OSError:
         return ""
     return "\n".join(without_colours(line) for line in lines[-LOG_TAIL_LINES:])

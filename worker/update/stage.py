@@ -23,6 +23,7 @@ from worker.update.archive import unpack
 from worker.update.fetch import Tell, client, fetch_archive, fetch_list
 from worker.update.releases import Offer, changes_between, newest
 from worker.update.switch import FOLDER, OWNERS, Journal, leave_copy, read_journal, returning, write_journal
+from worker.whole_file import remove
 
 #: The new version's look at the settings: imports and one file.
 PROBE_LIMIT_S: Final = 60.0
@@ -201,7 +202,7 @@ def _clean(root: Path, journal: Journal | None) -> None:
     for pattern in ("incoming-*", "staged-*", "before-*", "given-up-*"):
         for path in (root / FOLDER).glob(pattern):
             if path.name not in keep:
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+                remove(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from worker.engine.install.plan import COMFYUI
 from worker.engine.install.shell import Screen, Shell
 from worker.errors import RuntimeMissing
 from worker.process.file_lock import lock
+from worker.whole_file import remove
 
 #: Environments below the runtime's folder: the worker's and the engine's, and those of other ComfyUIs.
 ENVIRONMENTS = ("*", "*/*/environment")
@@ -37,7 +38,7 @@ def thin_out(shell: Shell) -> None:
         entries = (entry for pattern in WHEELS for package in folder.glob(pattern) for entry in package.iterdir())
         forgotten = [entry for entry in entries if not _is_of(entry, held)]
         for entry in forgotten:
-            _forget(entry)
+            remove(entry)  # of the index; what it leads to goes with `uv cache prune`
         old = [each for each in runtime.glob("uv-*") if each != uv.program(runtime).parent]
         for each in old:
             shutil.rmtree(each, ignore_errors=True)
@@ -71,11 +72,3 @@ def installed(runtime: Path) -> set[tuple[str, str]]:
 def _is_of(entry: Path, held: set[tuple[str, str]]) -> bool:
     """Whether an entry, `NAME/VERSION-TAGS`, is of a package among these."""
     return (normal(entry.parent.name), entry.name.partition("-")[0]) in held
-
-
-def _forget(entry: Path) -> None:
-    """Take one entry out of the index of the cache; what it leads to goes with `uv cache prune`."""
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry)
-    else:
-        entry.unlink(missing_ok=True)

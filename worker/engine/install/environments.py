@@ -6,7 +6,6 @@ HTTPS, and the files' sums are noted by uv beside the packages (RECORD), where `
 """
 
 import hashlib
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from worker.engine.install.plan import COMFYUI, ENGINE_LOCKS, worker_lock
 from worker.engine.install.record import Record
 from worker.engine.install.shell import Screen, Shell, the_only_set_up
 from worker.errors import RuntimeMissing
+from worker.whole_file import remove
 
 #: Leads from the worker's environment to the code of this folder.
 PATH_FILE = "horde-bridge.pth"
@@ -181,14 +181,13 @@ class Builder:
         )
 
     def _environment(self, folder: Path, *, log: str) -> Path:
-        if folder.is_symlink() or folder.exists():
-            try:
-                folder.unlink() if folder.is_symlink() or folder.is_file() else shutil.rmtree(folder)
-            except OSError as error:
-                raise RuntimeMissing(
-                    f"{error.filename} can't be removed: {error.strerror}.",
-                    remedy="Stop the worker and whatever else uses it, then run update-runtime again.",
-                ) from error
+        try:
+            remove(folder)
+        except OSError as error:
+            raise RuntimeMissing(
+                f"{error.filename} can't be removed: {error.strerror}.",
+                remedy="Stop the worker and whatever else uses it, then run update-runtime again.",
+            ) from error
         self._uv("venv", "--python", str(self.interpreter.executable), str(folder), log=log)
         return environment_python(folder)
 

@@ -18,6 +18,7 @@ from worker.engine.install.layout import LOCK_FILE, ROOT
 from worker.engine.install.progress import describe
 from worker.engine.install.remedies import remedy_of, remedy_of_end, signal_of
 from worker.errors import RuntimeMissing
+from worker.file_facts import end_of
 from worker.git_variables import ASTRAY
 from worker.process.file_lock import lock
 
@@ -266,8 +267,5 @@ def without_passwords(text: str) -> str:
 
 def _tail(path: Path, start: int, lines: int) -> list[str]:
     """The last lines of a log that say anything, from byte `start` on."""
-    with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(start, end - TAIL_BYTES))
-        text = file.read().decode("utf-8", errors="replace")
+    text = end_of(path, TAIL_BYTES, start=start).decode("utf-8", errors="replace")
     return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]

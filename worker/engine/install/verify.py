@@ -7,7 +7,6 @@ and libraries, which virus scanners take away; the thorough one at the sha256 of
 
 import base64
 import csv
-import hashlib
 import re
 import sysconfig
 from collections.abc import Iterator
@@ -18,13 +17,13 @@ from worker.engine.install.layout import LOCKS, Runtime, packages_folder
 from worker.engine.install.locks import normal, read_lock
 from worker.engine.install.plan import ENGINE_LOCKS, worker_lock
 from worker.engine.install.record import Part, Record
+from worker.file_facts import sha256_of
 
 #: Packages that other builds of torch bring along, in versions of theirs.
 OF_TORCH = re.compile(r"torch|torchvision|torch-directml|torchaudio|nvidia-.*|cuda-.*|triton|pytorch-triton.*")
 #: Files that Python or a package writes or changes after the installation.
 CHANGES = re.compile(r"\.pyc$|(^|/)(INSTALLER|REQUESTED|RECORD|direct_url\.json)$|^\.\./")
 LIBRARIES = frozenset({".so", ".dll", ".pyd", ".exe", ".dylib"})
-BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,4 @@ def _damage(folder: Path, info: Path, *, thorough: bool, every: bool = False) ->
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(sha256_of(path)).rstrip(b"=").decode()

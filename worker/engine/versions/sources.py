@@ -20,6 +20,7 @@ from worker.process.child import child_environment
 from worker.untrusted.archives import copy_tree, unpack
 from worker.untrusted.http_body import IDENTITY, SlowWatch, iter_body
 from worker.untrusted.text import quote, redact_links
+from worker.whole_file import remove
 from worker.workflows.node_classes import PINNED_VERSION
 
 #: ComfyUI's archive has 15 MB, its repository with all history 300.
@@ -119,7 +120,7 @@ def fetch(source: Source, tree: Path, scratch: Path, tell: Tell) -> None:
     except InputRefused as error:
         raise EngineChangeRefused(f"{source.spelled} is not taken: {error.message}") from error
     for name in LEFT_OUT:
-        _discard(tree / name)
+        remove(tree / name, ignore_errors=True)
     if missing := missing_in(tree):
         raise EngineChangeRefused(f"{source.spelled} is no ComfyUI: it has no {', '.join(missing)}.")
     refuse_old(tree)
@@ -220,10 +221,3 @@ async def _only_allowed(request: httpx.Request) -> None:
     """A hook, so that redirects are looked at, too."""
     if request.url.scheme not in SCHEMES:
         raise EngineChangeRefused(f"{redact_links(str(request.url))} is not fetched: it is not https.")
-
-
-def _discard(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

@@ -12,10 +12,9 @@ from typing import Final
 
 from loguru import logger
 
+from worker.file_facts import sha256_of
 from worker.models.catalog.schemas import read_sha256
 
-#: Bytes read at once while hashing: so many that the disk is the bottleneck, not Python.
-BLOCK_BYTES: Final = 4 * 1024 * 1024
 #: Below the model root: checksums of files in folders that are only read.
 FOREIGN_HASHES: Final = "horde_model_reference/hashes"
 
@@ -62,11 +61,7 @@ class HashStore:
         known = self.known(path)
         if known:
             return known
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(BLOCK_BYTES):
-                digest.update(block)
-        sha256 = digest.hexdigest()
+        sha256 = sha256_of(path).hex()
         self.keep(path, sha256)
         return sha256
 

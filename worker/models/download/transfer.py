@@ -15,7 +15,7 @@ import httpx
 
 from worker.aio import to_the_end
 from worker.errors import DownloadError, DownloadFailed, DownloadRefused, InputRefused
-from worker.models.disk.integrity import BLOCK_BYTES
+from worker.file_facts import BLOCK_BYTES
 from worker.models.download.part_file import PartFile, PartState
 from worker.units import MIB
 from worker.untrusted.http_body import IDENTITY, SlowWatch, iter_body, refuse_coding
