@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from loguru import logger
@@ -34,72 +35,67 @@ def own_engine(config: BridgeData) -> bool:
     return config.comfyui_path is not None or config.comfyui_python is not None
 
 
+@dataclass(frozen=True)
 class FallBack:
     """Gives up an engine that fails, in favour of the one before."""
 
-    def __init__(
-        self, shelf: Shelf, live: LiveConfig, engines: Callable[[BridgeData], Sequence[EngineSettings]]
-    ) -> None:
-        """`engines`: the settings of all engines, of the version in use."""
-        self._shelf, self._live, self._engines = shelf, live, engines
+    shelf: Shelf
+    live: LiveConfig
+    #: the settings of all engines, of the version in use
+    engines: Callable[[BridgeData], Sequence[EngineSettings]]
 
     def __call__(self, why: str) -> Sequence[EngineSettings]:
         """Take the engine before into use, because of a fault of the present one; none where there is no other.
 
         Reads and writes files.
         """
-        failed = self._shelf.in_use
-        if own_engine(self._live.data) or failed.name == INSTALLED:
+        failed = self.shelf.in_use
+        if own_engine(self.live.data) or failed.name == INSTALLED:
             return ()
-        before = self._shelf.find(self._shelf.state.previous)
+        before = self.shelf.find(self.shelf.state.previous)
         if before is None or before.name == failed.name or not before.stands:
-            before = self._shelf.installed
+            before = self.shelf.installed
         try:
-            self._shelf.use(before.name, reason=f"{failed.name} failed in service: {why}")
+            self.shelf.use(before.name, reason=f"{failed.name} failed in service: {why}")
         except (WorkerError, OSError) as error:
             logger.error("The engine {} failed, which can't be written down: {}", failed.name, error)
-            self._shelf.take_instead(before.name)
+            self.shelf.take_instead(before.name)
         logger.bind(action="engine_rolled_back", engine=failed.name, to=before.name).error(
             "The engine {} (ComfyUI {}) failed in service: {}. {} (ComfyUI {}) is used again.",
             failed.name, failed.version, why, before.name, before.version,
         )  # fmt: skip
-        return self._engines(self._live.data)
+        return self.engines(self.live.data)
 
 
+@dataclass(eq=False)
 class EngineWatch:
     """A background task."""
 
-    def __init__(
-        self,
-        shelf: Shelf,
-        live: LiveConfig,
-        engines: Callable[[BridgeData], Sequence[EngineSettings]],
-        *,
-        fall_back: FallBack,
-        poll_s: float = POLL_S,
-        clock: Clock = monotonic,
-    ) -> None:
-        self._shelf, self._live, self._engines = shelf, live, engines
-        self._fall_back = fall_back
-        self._poll_s = poll_s
-        self._clock = clock
+    shelf: Shelf
+    live: LiveConfig
+    engines: Callable[[BridgeData], Sequence[EngineSettings]]
+    fall_back: FallBack
+    poll_s: float = POLL_S
+    clock: Clock = monotonic
+
+    def __post_init__(self) -> None:
         self._seen = self._stamp()
         self._record = ServiceRecord()
         #: the engine that the record is of
-        self._recorded = shelf.in_use.name
+        self._recorded = self.shelf.in_use.name
         #: when that began in this run. The state file's date is that of a clock that may be set meanwhile.
-        self._recorded_at = clock()
+        self._recorded_at = self.clock()
         #: slot → losses before the engine was taken into use
         self._lost_before: dict[int, int] = {}
         self._trees: frozenset[Path] = frozenset()
-        self._kept_at = clock()
+        self._kept_at = self.clock()
 
     async def __call__(self, running: RunningWorker) -> None:
         running.events.subscribe(self._note)
         self._trees = _trees(running.pool.slots)
         while True:
-            await asyncio.sleep(self._poll_s)
-            if own_engine(self._live.data):
+            await asyncio.sleep(self.poll_s)
+            if own_engine(self.live.data):
                 continue
             try:
                 await self._look(running)
@@ -116,12 +112,12 @@ class EngineWatch:
 
     async def _change_over(self, running: RunningWorker) -> None:
         """Have the slots start the engine in use, each as soon as it has no job."""
-        engine = await asyncio.to_thread(lambda: self._shelf.in_use)
+        engine = await asyncio.to_thread(lambda: self.shelf.in_use)
         if engine.name == self._recorded:
             return
         await self._keep_speeds()
-        engines = await asyncio.to_thread(self._engines, self._live.data)
-        self._record, self._recorded, self._recorded_at = ServiceRecord(), engine.name, self._clock()
+        engines = await asyncio.to_thread(self.engines, self.live.data)
+        self._record, self._recorded, self._recorded_at = ServiceRecord(), engine.name, self.clock()
         self._lost_before = {slot.number: slot.restarts for slot in running.pool.slots}
         logger.bind(action="engine_changed", engine=engine.name).info(
             "Changing over to the engine {} (ComfyUI {}) as engines become idle.", engine.name, engine.version
@@ -147,7 +143,7 @@ class EngineWatch:
 
     async def _judge(self, running: RunningWorker) -> None:
         """Give up an engine on probation that fails; let one that has served well count as sound."""
-        if self._clock() - self._kept_at > KEEP_S:
+        if self.clock() - self._kept_at > KEEP_S:
             await self._keep_speeds()
         if self._recorded == INSTALLED:
             return
@@ -155,27 +151,27 @@ class EngineWatch:
         self._record.losses = max((slot.restarts - self._lost_before.get(slot.number, 0) for slot in slots), default=0)
         if all(slot.never_starts for slot in slots):
             self._record.never_starts = str(slots[0].reason)
-        state = await asyncio.to_thread(lambda: self._shelf.state)
+        state = await asyncio.to_thread(lambda: self.shelf.state)
         if not state.on_probation or state.current != self._recorded:
             return
         if why := self._record.complaint(state.speeds.get(state.previous, {})):
-            if await asyncio.to_thread(self._fall_back, why):
+            if await asyncio.to_thread(self.fall_back, why):
                 running.pool.forgive()
             else:
                 await asyncio.sleep(RETRY_S)
-        elif self._record.is_proven(self._clock() - self._recorded_at):
-            await asyncio.to_thread(self._shelf.change, lambda now: now.proven(self._recorded))
+        elif self._record.is_proven(self.clock() - self._recorded_at):
+            await asyncio.to_thread(self.shelf.change, lambda now: now.proven(self._recorded))
             logger.bind(action="engine_proven", engine=self._recorded).info(
                 "The engine {} has served {} jobs and counts as sound.", self._recorded, self._record.done
             )
 
     async def _keep_speeds(self) -> None:
         """Write down how fast the engine in use is, for the next one to be compared with."""
-        self._kept_at = self._clock()
+        self._kept_at = self.clock()
         if speeds := self._record.speeds():
             name = self._recorded
             try:
-                await asyncio.to_thread(self._shelf.change, lambda state: state.with_speeds(name, speeds))
+                await asyncio.to_thread(self.shelf.change, lambda state: state.with_speeds(name, speeds))
             except (WorkerError, OSError) as error:  # a runtime that is read-only, as in a container
                 logger.debug("The engine's speeds are not kept: {}", error)
 
@@ -197,7 +193,7 @@ class EngineWatch:
             self._record.note_speed(kind, seconds / work)
 
     def _stamp(self) -> tuple[tuple[int, int] | None, int]:
-        return stamp_of(self._shelf.state_file), len(self._shelf.instead)
+        return stamp_of(self.shelf.state_file), len(self.shelf.instead)
 
 
 def _trees(slots: Sequence[EngineSlot]) -> frozenset[Path]:

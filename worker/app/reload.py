@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from loguru import logger
@@ -22,25 +23,21 @@ POLL_S = 1.0
 Stamp = tuple[tuple[int, int] | None, ...]
 
 
+@dataclass(eq=False)
 class SettingsWatch:
     """A background task. An unusable or missing file changes nothing."""
 
-    def __init__(
-        self,
-        loaded: LoadedConfig,
-        files: Sequence[Path],
-        reread: Callable[[], LoadedConfig],
-        engines: Callable[[BridgeData], Sequence[EngineSettings]],
-        *,
-        poll_s: float = POLL_S,
-    ) -> None:
-        """`files` are watched, none when the settings come from the environment. `engines` may refuse settings."""
-        self._last = loaded.data
-        self._warned = set(loaded.warnings)
-        self._files = tuple(files)
-        self._reread = reread
-        self._engines = engines
-        self._poll_s = poll_s
+    loaded: LoadedConfig
+    #: watched; none when the settings come from the environment
+    files: Sequence[Path]
+    reread: Callable[[], LoadedConfig]
+    #: may refuse settings
+    engines: Callable[[BridgeData], Sequence[EngineSettings]]
+    poll_s: float = POLL_S
+
+    def __post_init__(self) -> None:
+        self._last = self.loaded.data
+        self._warned = set(self.loaded.warnings)
         self._seen = self._stamp()
         self._asked: asyncio.Event | None = None
 
@@ -66,7 +63,7 @@ class SettingsWatch:
     async def _wait(self) -> bool:
         assert self._asked is not None
         try:
-            async with timeout(self._poll_s):
+            async with timeout(self.poll_s):
                 await self._asked.wait()
         except TimeoutError:
             return False
@@ -75,19 +72,19 @@ class SettingsWatch:
         return True
 
     def _stamp(self) -> Stamp:
-        return tuple(stamp_of(file) for file in self._files)
+        return tuple(stamp_of(file) for file in self.files)
 
     async def _read(self, running: RunningWorker) -> None:
-        if not self._files:
+        if not self.files:
             logger.info("The settings come from the environment, which can't change while the worker runs.")
             return
         try:
-            loaded = await asyncio.to_thread(self._reread)
+            loaded = await asyncio.to_thread(self.reread)
             wanted, before = loaded.data, running.live.data
             changed = changes(self._last, wanted)
             now = in_force(before, wanted)
             # Whatever changed: how many models an engine has memory for hangs on those that are served.
-            engines = await asyncio.to_thread(self._engines, now) if now != before else ()
+            engines = await asyncio.to_thread(self.engines, now) if now != before else ()
         except WorkerError as error:
             logger.bind(action="settings_refused").error("The new settings can't be used, the old ones stay: {}", error)
             return

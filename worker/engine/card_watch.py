@@ -8,7 +8,7 @@ the desktop, a game, the owner's own work.
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from loguru import logger
@@ -61,31 +61,26 @@ def shortage(readings: Sequence[Reading]) -> str:
     return f"other programs hold {others / GIB:.1f} of its {total / GIB:.1f} GiB"
 
 
+@dataclass
 class CardWatch:
-    """Asks the engines about their cards again and again. `shortages`: device → why it gets no more jobs."""
+    """Asks the engines about their cards again and again."""
 
-    def __init__(
-        self,
-        ready_slots: Callable[[], Iterable[EngineSlot]],
-        *,
-        on_look: Callable[[], None],
-        interval_s: float = CARD_CHECK_S,
-    ) -> None:
-        self.shortages: dict[str, str] = {}
-        self._ready_slots = ready_slots
-        self._on_look = on_look
-        self._interval_s = interval_s
+    ready_slots: Callable[[], Iterable[EngineSlot]]
+    on_look: Callable[[], None]
+    interval_s: float = CARD_CHECK_S
+    #: device → why it gets no more jobs
+    shortages: dict[str, str] = field(default_factory=dict, init=False)
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
             await self._look()
-            self._on_look()
-            await asyncio.sleep(self._interval_s)
+            self.on_look()
+            await asyncio.sleep(self.interval_s)
 
     async def _look(self) -> None:
         readings: dict[str, list[Reading]] = {}
-        for slot in list(self._ready_slots()):
+        for slot in list(self.ready_slots()):
             # An engine that does not answer, or not sensibly, is dealt with by its jobs.
             with contextlib.suppress(EngineError, ValueError):
                 if reading := read(await slot.client.system_stats(), await slot.client.paged_bytes()):

@@ -6,6 +6,7 @@ Why an engine is gone is known best by whoever watches its process; callers get 
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ import websocket
 from loguru import logger
 
 from worker.engine import events
-from worker.engine.loopback import EngineAnswer, exchange, loopback_client, read_object
+from worker.engine.loopback import EngineAnswer, authorization, exchange, loopback_client, read_object
 from worker.engine.websocket_reader import SocketReader, discard, open_socket
 from worker.errors import EngineDied, EngineError, EngineStalled, InputRefused, NodeFailed
 from worker.untrusted.text import quote
@@ -28,27 +29,22 @@ CAUSE_WAIT_S = 1.0
 RECONNECT_ATTEMPTS = 5
 
 
+@dataclass(eq=False)
 class EngineConnection:
     """Use `open` before and `close` after; safe for many requests at once."""
 
-    def __init__(
-        self,
-        url: str,
-        token: str,
-        *,
-        on_event: Callable[[events.Event], None],
-        on_reconnected: Callable[[], Awaitable[None]],
-        on_gone: Callable[[EngineError], None],
-    ) -> None:
-        """`on_reconnected` settles what happened during a gap; `on_gone` is told why there will be no more events."""
-        #: the engine sends what concerns its prompts to the client of this name
-        self.client_id = uuid.uuid4().hex
-        self._url = url
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = loopback_client(url, token=token, timeout_s=HTTP_TIMEOUT_S)
-        self._on_event = on_event
-        self._on_reconnected = on_reconnected
-        self._on_gone = on_gone
+    url: str
+    token: str
+    on_event: Callable[[events.Event], None]
+    #: settles what happened during a gap
+    on_reconnected: Callable[[], Awaitable[None]]
+    #: told why there will be no more events
+    on_gone: Callable[[EngineError], None]
+    #: the engine sends what concerns its prompts to the client of this name
+    client_id: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
+
+    def __post_init__(self) -> None:
+        self._http = loopback_client(self.url, token=self.token, timeout_s=HTTP_TIMEOUT_S)
         self._reader: SocketReader | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._requests: set[asyncio.Future[EngineAnswer]] = set()
@@ -60,8 +56,8 @@ class EngineConnection:
     async def open(self) -> None:
         """Connect the websocket. Raises EngineDied when nobody answers."""
         loop = asyncio.get_running_loop()
-        url = f"{self._url.replace('http', 'ws', 1)}/ws?clientId={self.client_id}"
-        opening = loop.run_in_executor(None, open_socket, url, self._headers, HTTP_TIMEOUT_S)
+        url = f"{self.url.replace('http', 'ws', 1)}/ws?clientId={self.client_id}"
+        opening = loop.run_in_executor(None, open_socket, url, authorization(self.token), HTTP_TIMEOUT_S)
         try:
             opened = await asyncio.shield(opening)
         except (OSError, websocket.WebSocketException) as error:
@@ -70,7 +66,7 @@ class EngineConnection:
             # The thread can't be stopped; what it opens is closed when it comes.
             opening.add_done_callback(discard)
             raise
-        self._reader = SocketReader(opened, loop, self._on_event, self._on_lost)
+        self._reader = SocketReader(opened, loop, self.on_event, self._on_lost)
 
     def expect_end(self, cause: EngineError | None = None) -> None:
         """The engine ends or is about to be stopped: its silence from now on is no news. Requests fail with `cause`."""
@@ -150,11 +146,11 @@ class EngineConnection:
             await asyncio.sleep(0.1 * 2**attempt if attempt else 0)
             try:
                 await self.open()
-                await self._on_reconnected()
+                await self.on_reconnected()
             except EngineError as error:
                 logger.debug("Reconnecting failed: {}", error)
             else:
                 if self._reader and not self._reader.ended:
                     return
         self._gone = True
-        self._on_gone(await self._cause("The engine does not answer any more."))
+        self.on_gone(await self._cause("The engine does not answer any more."))

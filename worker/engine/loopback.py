@@ -25,9 +25,14 @@ class EngineAnswer:
     body: bytes
 
 
+def authorization(token: str) -> dict[str, str]:
+    """The headers by which an engine knows its worker."""
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 def loopback_client(url: str, *, token: str, timeout_s: float) -> httpx.AsyncClient:
     """A client of one engine, to be closed. Proxies of the environment do not count."""
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = authorization(token)
     return httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout_s, trust_env=False, verify=_NO_TLS)
 
 

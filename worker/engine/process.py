@@ -33,7 +33,6 @@ from worker.process.child import (
     log_tail,
     open_log,
     start_child,
-    trim_log,
 )
 from worker.process.orphans import note_child
 
@@ -294,7 +293,3 @@ class EngineProcess:
     def log_tail(self) -> str:
         """The last lines the engine wrote."""
         return log_tail(self.settings.log_file)
-
-    async def trim_log(self) -> None:
-        """Set the log aside when it has grown."""
-        await trim_log(self.settings.log_file)

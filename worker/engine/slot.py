@@ -14,6 +14,7 @@ from worker.clock import Clock, monotonic
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess, EngineSettings
 from worker.errors import EngineDied, EngineError, EngineNotRunnable, EngineStartFailed, ImageNotFinite, WorkerError
+from worker.process.child import trim_log
 from worker.process.supervisor import RestartPolicy, Supervisor
 
 #: Seconds between two looks at the size of a running engine's log.
@@ -255,7 +256,7 @@ class EngineSlot:
         async with meanwhile(process.wait(), self._replace.wait()) as (death, replace):
             while not (death.done() or replace.done()):
                 await asyncio.wait((death, replace), return_when=asyncio.FIRST_COMPLETED, timeout=self.log_check_s)
-                await process.trim_log()
+                await trim_log(process.settings.log_file)
             if death.done():
                 raise process.death()
 

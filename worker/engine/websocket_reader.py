@@ -9,6 +9,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import websocket
@@ -42,22 +43,18 @@ def discard(opening: asyncio.Future[websocket.WebSocket]) -> None:
         opening.result().shutdown()
 
 
+@dataclass(eq=False)
 class SocketReader:
     """The thread that reads one websocket until it closes."""
 
-    def __init__(
-        self,
-        opened: websocket.WebSocket,
-        loop: asyncio.AbstractEventLoop,
-        on_event: Callable[[events.Event], None],
-        on_lost: Callable[[str], None],
-    ) -> None:
-        self._socket = opened
-        self._loop = loop
-        self._on_event = on_event
-        self._on_lost = on_lost
-        #: the socket is closed
-        self.ended = False
+    socket: websocket.WebSocket
+    loop: asyncio.AbstractEventLoop
+    on_event: Callable[[events.Event], None]
+    on_lost: Callable[[str], None]
+    #: the socket is closed
+    ended: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
         self._thread = threading.Thread(target=self._read, name="engine-reader", daemon=True)
         self._thread.start()
 
@@ -65,26 +62,26 @@ class SocketReader:
         """Close the socket under the reader and wait for it."""
         # The reader may be closing it at this moment, or the engine have done so.
         with contextlib.suppress(OSError, AttributeError):
-            self._socket.abort()
+            self.socket.abort()
         await asyncio.to_thread(self._thread.join, 5.0)
 
     def _read(self) -> None:
         reason = "closed by the engine"
         try:
             while True:
-                opcode, message = self._socket.recv_data()
+                opcode, message = self.socket.recv_data()
                 if opcode == websocket.ABNF.OPCODE_CLOSE:
                     break
                 event = self._parse(opcode, message)
                 if event is not None:
-                    self._loop.call_soon_threadsafe(self._on_event, event)
+                    self.loop.call_soon_threadsafe(self.on_event, event)
         except (OSError, websocket.WebSocketException) as error:
             reason = str(error) or type(error).__name__
         finally:
             self.ended = True
-            self._socket.shutdown()
-            if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._on_lost, reason)
+            self.socket.shutdown()
+            if not self.loop.is_closed():
+                self.loop.call_soon_threadsafe(self.on_lost, reason)
 
     @staticmethod
     def _parse(opcode: int, message: bytes) -> events.Event | None:

@@ -39,59 +39,45 @@ class ModelSource(Protocol):
 
     def running(self) -> AbstractAsyncContextManager[object]:
         """Background work of the manager; entered while the worker serves."""
-        ...
 
     def names(self) -> tuple[str, ...]:
         """Models whose files are all there, in the owner's order."""
-        ...
 
     def named(self) -> Collection[str]:
         """Models that the owner named, his own among them; the others are there by a command, or by demand."""
-        ...
 
     def fetchable(self) -> Sequence[str]:
         """Models that are not here and may be fetched once they are asked for."""
-        ...
 
     def fetch(self, name: str) -> None:
         """Fetch one of `fetchable`."""
-        ...
 
     def model(self, name: str) -> ServedModel | None:
         """A model by its Horde name."""
-        ...
 
     def has(self, file: AuxiliaryFile) -> bool:
         """Whether a file beside the models is here and looks whole. Cheap enough to ask for every pop."""
-        ...
 
     def listed(self, file: AuxiliaryFile) -> str | None:
         """Its name as ComfyUI lists it, with the folder that the owner keeps it in; None where it is not here."""
-        ...
 
     async def lora(self, wish: LoraWish, model: ServedModel) -> LoraFile | GenMetadataNote:
         """The file for a LoRA, or what to tell the requester when there is none."""
-        ...
 
     async def embedding(self, wish: EmbeddingWish, model: ServedModel) -> Embedding | GenMetadataNote:
         """The file for a textual inversion, or what to tell the requester when there is none."""
-        ...
 
     def state(self) -> ModelsState:
         """What is here, what is on its way, what can't be had."""
-        ...
 
     def known_size(self, name: str) -> int | None:
         """Bytes of a model that could be served here, wanted or not, 0 where unknown. None: no list has it."""
-        ...
 
     def broken(self, request: RenderRequest, error: ModelBroken | AdditionBroken) -> None:
         """Hear that an engine could not use a file that this request needs. Returns at once."""
-        ...
 
     def rendered(self, request: RenderRequest) -> None:
         """Hear that an engine could use every file that this request needs."""
-        ...
 
 
 def find_model(job: Job, models: ModelSource) -> ServedModel:

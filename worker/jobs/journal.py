@@ -218,7 +218,6 @@ class TakesAnswers(Protocol):
 
     async def submit(self, request: SubmitRequest, *, deadline: float) -> SubmitResponse:
         """Answer one id, tried again until `deadline` on the event loop's clock. Raises HordeError."""
-        ...
 
 
 @asynccontextmanager

@@ -57,7 +57,6 @@ class PictureStorage(Protocol):
 
     async def fetch(self, url: str, max_bytes: int, *, deadline: float, memory: Reservation) -> bytes:
         """A picture of at most `max_bytes`, taken from `memory` as they arrive. Raises JobError."""
-        ...
 
 
 async def fetch_pictures(job: Job, model: ServedModel, storage: PictureStorage, memory: Reservation) -> Pictures:

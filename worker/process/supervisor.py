@@ -52,6 +52,7 @@ class RestartPolicy:
         return self.backoff_s[min(len(self._deaths), len(self.backoff_s)) - 1]
 
 
+@dataclass(eq=False)
 class Supervisor:
     """Runs one life of a child after another.
 
@@ -60,62 +61,53 @@ class Supervisor:
     otherwise; whatever else it raises is a defect of this program and costs this child its life, never the worker.
     """
 
-    def __init__(
-        self,
-        name: str,
-        life: Callable[[], Awaitable[None]],
-        *,
-        policy: RestartPolicy | None = None,
-        on_down: Callable[[WorkerError, float], None] = lambda _error, _pause_s: None,
-        clock: Clock = monotonic,
-    ) -> None:
-        """`on_down` is called after each loss with its reason and the seconds until the next start."""
-        self.policy = policy or RestartPolicy()
-        #: starts after a loss
-        self.restarts = 0
-        #: lives in a row that ended before the child could be used
-        self.failed_starts = 0
-        self._name = name
-        self._life = life
-        self._on_down = on_down
-        self._clock = clock
-        self._last_reason = ""
-        #: when the child became usable in this life
-        self._serving_since: float | None = None
+    name: str
+    life: Callable[[], Awaitable[None]]
+    policy: RestartPolicy = field(default_factory=RestartPolicy)
+    #: called after each loss with its reason and the seconds until the next start
+    on_down: Callable[[WorkerError, float], None] = lambda _error, _pause_s: None
+    clock: Clock = monotonic
+    #: starts after a loss
+    restarts: int = field(default=0, init=False)
+    #: lives in a row that ended before the child could be used
+    failed_starts: int = field(default=0, init=False)
+    _last_reason: str = field(default="", init=False)
+    #: when the child became usable in this life
+    _serving_since: float | None = field(default=None, init=False)
 
     def serving(self) -> None:
         """The child can be used from now on."""
-        self._serving_since = self._clock()
+        self._serving_since = self.clock()
         self.failed_starts = 0
 
     @property
     def served_s(self) -> float:
         """Seconds for which the child has been usable in this life."""
-        return 0.0 if self._serving_since is None else self._clock() - self._serving_since
+        return 0.0 if self._serving_since is None else self.clock() - self._serving_since
 
     async def run(self) -> NoReturn:
         """Keep the child running until cancelled."""
         while True:
             self._serving_since = None
             try:
-                await self._life()
+                await self.life()
             except WorkerError as error:
                 await self._down(error)
             except Exception as error:
-                logger.exception("A defect in the worker: the {} can't be run", self._name)
+                logger.exception("A defect in the worker: the {} can't be run", self.name)
                 await self._down(WorkerError(f"internal error: {type(error).__name__}: {error}."))
 
     async def _down(self, reason: WorkerError) -> None:
         self.restarts += 1
         if self._serving_since is None:
             self.failed_starts += 1
-        pause_s = self.policy.died(self._clock(), served_s=self.served_s)
-        self._on_down(reason, pause_s)
+        pause_s = self.policy.died(self.clock(), served_s=self.served_s)
+        self.on_down(reason, pause_s)
         then = f"Next start in {pause_s:.0f} s." if pause_s else "Starting it again."
         # The reason is said once: a lasting one would fill the log with the same paragraph.
         again = str(reason) == self._last_reason and self.failed_starts > 1
         self._last_reason = str(reason)
-        logger.bind(action="child_down", child=self._name, pause_s=pause_s).error(
-            "The {} is down{} {}", self._name, " again for the same reason." if again else f": {reason}", then
+        logger.bind(action="child_down", child=self.name, pause_s=pause_s).error(
+            "The {} is down{} {}", self.name, " again for the same reason." if again else f": {reason}", then
         )
         await asyncio.sleep(pause_s)

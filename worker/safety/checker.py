@@ -17,7 +17,6 @@ class SafetyChecker(Protocol):
 
     def running(self) -> AbstractAsyncContextManager[object]:
         """Keeps the checker available for as long as the block lasts."""
-        ...
 
     async def check(
         self, image: RawImage, *, prompt: str, model: str, censor_nsfw: bool, deadline: float = float("inf")
@@ -27,15 +26,12 @@ class SafetyChecker(Protocol):
         `prompt`: as the requester wrote it, the part after `###` included. `deadline`: seconds on the event loop's
         clock. Raises SafetyUnavailable when there is no verdict by then.
         """
-        ...
 
     def may_serve(self, horde_url: str) -> bool:
         """Whether images checked by this checker may go to this Horde."""
-        ...
 
     def hold(self) -> str:
         """Why no more jobs should be popped now; empty when nothing speaks against it."""
-        ...
 
 
 class NoChecker:

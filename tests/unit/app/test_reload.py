@@ -179,14 +179,14 @@ async def test_on_request_the_file_is_read_though_nothing_changed(rig):
 
 
 async def test_a_request_that_comes_while_another_is_served_is_not_lost(rig):
-    reread, loop = rig.watch._reread, asyncio.get_running_loop()
+    reread, loop = rig.watch.reread, asyncio.get_running_loop()
 
     def ask_once_more():
         if rig.reads == 0:
             loop.call_soon_threadsafe(rig.watch.ask)
         return reread()
 
-    rig.watch._reread = ask_once_more
+    rig.watch.reread = ask_once_more
     await asyncio.sleep(0)
     rig.watch.ask()
     await rig.until(lambda: rig.reads == 2)

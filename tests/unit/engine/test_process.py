@@ -31,6 +31,7 @@ from worker.engine.process import (
 )
 from worker.errors import EngineStartFailed
 from worker.process import child
+from worker.process.child import trim_log
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -359,15 +360,15 @@ async def test_a_log_that_has_grown_is_set_aside_and_begins_anew(
     log = settings.log_file
     log.parent.mkdir(parents=True)
     process = EngineProcess(settings)
-    await process.trim_log()
+    await trim_log(process.settings.log_file)
     log.write_bytes(b"0123456789")
-    await process.trim_log()
+    await trim_log(process.settings.log_file)
     assert log.read_bytes() == b"0123456789"
 
     with log.open("ab") as still_open:
         still_open.write(b"x")
         still_open.flush()
-        await process.trim_log()
+        await trim_log(process.settings.log_file)
         still_open.write(b"new")
 
     assert log.read_bytes() == b"new"
@@ -383,7 +384,7 @@ async def test_a_flood_of_lines_is_copied_beside_the_event_loop(
     settings.log_file.parent.mkdir(parents=True)
     settings.log_file.write_bytes(b"0123456789")
 
-    await EngineProcess(settings).trim_log()
+    await trim_log(settings.log_file)
 
     assert copied_by != [threading.get_ident()]
     assert len(copied_by) == 1
@@ -401,7 +402,7 @@ async def test_a_log_that_has_grown_is_emptied_even_when_the_disk_has_no_room_fo
     settings.log_file.parent.mkdir(parents=True)
     settings.log_file.write_bytes(b"0123456789")
 
-    await EngineProcess(settings).trim_log()
+    await trim_log(settings.log_file)
 
     assert settings.log_file.read_bytes() == b""
 

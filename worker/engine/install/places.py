@@ -24,32 +24,25 @@ def concerns_here(folder: Path) -> list[str]:
     return list(concerns(str(folder), windows=windows, long_paths=_long_paths(), wsl=_is_wsl()))
 
 
-if sys.platform == "win32":
-    import winreg
+def _long_paths() -> bool:
+    """Whether paths of more than 260 characters are allowed, as everywhere but on Windows."""
+    if sys.platform != "win32":
+        return True
+    import winreg  # noqa: PLC0415 - only there
 
-    def _long_paths() -> bool:
-        """Whether Windows allows paths of more than 260 characters."""
-        try:
-            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem") as key:
-                return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])
-        except OSError:
-            return False
-
-    def _is_wsl() -> bool:
+    try:
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem") as key:
+            return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])
+    except OSError:
         return False
 
-else:
 
-    def _long_paths() -> bool:
-        """Only Windows has such a limit."""
-        return True
-
-    def _is_wsl() -> bool:
-        """Whether this Linux runs within Windows."""
-        try:
-            return "microsoft" in Path("/proc/version").read_text(encoding="ascii", errors="replace").lower()
-        except OSError:
-            return False
+def _is_wsl() -> bool:
+    """Whether this is a Linux that runs within Windows."""
+    try:
+        return "microsoft" in Path("/proc/version").read_text(encoding="ascii", errors="replace").lower()
+    except OSError:
+        return False
 
 
 def synchronised(folder: str) -> str | None:

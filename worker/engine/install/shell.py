@@ -248,16 +248,12 @@ def _is_ours(descriptor: int, screen: Screen) -> bool:
         return True
 
 
-if sys.platform == "win32":
-
-    def _signal(child: "subprocess.Popen[bytes]", *, hard: bool) -> None:  # noqa: ARG001 - Windows knows one way only
+def _signal(child: "subprocess.Popen[bytes]", *, hard: bool) -> None:
+    if sys.platform == "win32":  # which knows one way only
         child.kill()
-
-else:
-
-    def _signal(child: "subprocess.Popen[bytes]", *, hard: bool) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL if hard else signal.SIGTERM)
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL if hard else signal.SIGTERM)
 
 
 def without_passwords(text: str) -> str:
