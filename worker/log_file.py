@@ -4,6 +4,7 @@ import contextlib
 import glob
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -12,20 +13,23 @@ from typing import BinaryIO
 Tell = Callable[[Path, OSError], None]
 
 
+@dataclass(eq=False)
 class LogFile:
     """A sink of the log. Raises OSError only when it is made.
 
-    A file that has been moved or deleted is begun anew, as programs that rotate logs expect it.
+    A file that has been moved or deleted is begun anew, as programs that rotate logs expect it. Larger than
+    `limit_bytes` it is set aside under the time of that moment; `kept` of those stay.
     """
 
-    def __init__(self, path: Path, *, limit_bytes: int, kept: int, tell: Tell) -> None:
-        """Larger than `limit_bytes` it is set aside under the time of that moment; `kept` of those stay."""
-        self.path = path.absolute()
-        self._limit_bytes = limit_bytes
-        self._kept = kept
-        self._tell = tell
-        self._fails = False
-        self._file: BinaryIO | None = None
+    path: Path
+    limit_bytes: int
+    kept: int
+    tell: Tell
+    _fails: bool = field(default=False, init=False)
+    _file: BinaryIO | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.path = self.path.absolute()
         self._open()
 
     def write(self, text: str) -> None:
@@ -35,7 +39,7 @@ class LogFile:
             self._close()
             if not self._fails:
                 self._fails = True
-                self._tell(self.path, error)
+                self.tell(self.path, error)
         else:
             self._fails = False
 
@@ -49,7 +53,7 @@ class LogFile:
             self._close()
             file = self._open()
         size = os.fstat(file.fileno()).st_size
-        if size and size + len(line) > self._limit_bytes:
+        if size and size + len(line) > self.limit_bytes:
             self._close()
             self._set_aside()
             file = self._open()
@@ -77,6 +81,6 @@ class LogFile:
         now = datetime.now()  # noqa: DTZ005 - the owner's clock, as in the lines
         self.path.replace(self.path.with_name(f"{self.path.stem}.{now:%Y-%m-%d_%H-%M-%S_%f}{self.path.suffix}"))
         before = self.path.parent.glob(f"{glob.escape(self.path.stem)}.[0-9]*{self.path.suffix}")
-        for each in sorted(before)[: -self._kept]:
+        for each in sorted(before)[: -self.kept]:
             with contextlib.suppress(OSError):
                 each.unlink()

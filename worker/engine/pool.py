@@ -43,6 +43,7 @@ class _PlaceRequest:
     task: RenderTask
     #: the slot that just failed it
     avoid: EngineSlot | None
+    place: "asyncio.Future[EngineSlot]"
 
 
 class _Watched:
@@ -81,7 +82,7 @@ class EnginePool:
         self._retry = retry or RenderRetries()
         self._estimates = estimates or PoolEstimates()
         self._nan = NanEvidence()
-        self._waiting: deque[tuple[_PlaceRequest, asyncio.Future[EngineSlot]]] = deque()
+        self._waiting: deque[_PlaceRequest] = deque()
         self._changed = asyncio.Event()
         self._lives: list[asyncio.Task[None]] = []
         # Who waits for a card that is not in use may have another choice after each look.
@@ -264,28 +265,23 @@ class EnginePool:
 
     async def _take(self, task: RenderTask, *, avoid: EngineSlot | None = None) -> EngineSlot:
         """Take a place in the best slot; in `avoid` only while no other is ready."""
-        request = _PlaceRequest(task, avoid)
-        slot = None if self._waiting else self._best(request)
-        if slot is None:
-            place: asyncio.Future[EngineSlot] = asyncio.get_running_loop().create_future()
-            self._waiting.append((request, place))
-            # An earlier request may wait for a slot that does not suit this one, or the other way round.
-            self._serve_waiting()
-            try:
-                return await place
-            except asyncio.CancelledError:
-                if place.done() and not place.cancelled():
-                    self._give_back(place.result())
-                raise
-        slot.taken += 1
-        return slot
+        request = _PlaceRequest(task, avoid, asyncio.get_running_loop().create_future())
+        self._waiting.append(request)
+        # An earlier request may wait for a slot that does not suit this one, or the other way round.
+        self._serve_waiting()
+        try:
+            return await request.place
+        except asyncio.CancelledError:
+            if request.place.done() and not request.place.cancelled():
+                self._give_back(request.place.result())
+            raise
 
     def _give_back(self, slot: EngineSlot) -> None:
         slot.taken -= 1
         slot.recycle_if_due()
         self._serve_waiting()
 
-    def _best(self, request: "_PlaceRequest") -> EngineSlot | None:
+    def _best(self, request: _PlaceRequest) -> EngineSlot | None:
         """The best slot with a free place: an idle one, then the one idle first; of equals the one with the model.
 
         An idle slot beats one that has the model but is busy: loading costs less than waiting for a whole job.
@@ -310,19 +306,19 @@ class EnginePool:
 
     def _serve_waiting(self) -> None:
         """Give free places to waiting requests in order, past those that no free place suits."""
-        unserved: deque[tuple[_PlaceRequest, asyncio.Future[EngineSlot]]] = deque()
+        unserved: deque[_PlaceRequest] = deque()
         while self._waiting:
-            request, place = self._waiting.popleft()
-            if place.done():
+            request = self._waiting.popleft()
+            if request.place.done():
                 continue
             slot = self._best(request)
             if slot is None:
-                unserved.append((request, place))
+                unserved.append(request)
                 if all(slot.taken >= _places(slot) for slot in self.ready_slots):
                     break
                 continue
             slot.taken += 1
-            place.set_result(slot)
+            request.place.set_result(slot)
         self._waiting.extendleft(reversed(unserved))
 
     def _on_change(self, _: EngineSlot) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.engine.install.progress import describe
+from worker.engine.install.shell import describe
 
 LINES = [
     "Resolved 84 packages in 1.20s",

@@ -92,7 +92,7 @@ async def test_a_slot_has_one_place_more_than_it_renders(
         await asyncio.gather(*tasks, return_exceptions=True)
 
         assert slot.taken == 0
-        assert not any(not place.done() for _, place in pool._waiting)
+        assert all(request.place.done() for request in pool._waiting)
 
 
 async def test_waiting_jobs_are_served_in_the_order_they_came(

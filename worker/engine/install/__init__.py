@@ -8,7 +8,7 @@
     places        folders that a runtime had better not lie in
     verify        an installation compared with its locks
     plan          what is missing or outdated, and why: `check`
-    shell         child processes with a log, signs of life and a bound; `progress` says what uv is doing
+    shell         child processes with a log, a bound, and signs of life from what uv writes
     remedies      what to do, from what a failed command said
     uv            uv, which installs everything; `pip_settings` tells it what pip was told of the network,
                   `uv_settings` what of its own settings counts here

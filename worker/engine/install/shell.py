@@ -8,19 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
 from worker.as_typed import as_typed
 from worker.engine.install.layout import LOCK_FILE, ROOT
-from worker.engine.install.progress import describe
 from worker.engine.install.remedies import remedy_of, remedy_of_end, signal_of
 from worker.errors import RuntimeMissing
 from worker.file_facts import end_of
 from worker.git_variables import ASTRAY
 from worker.process.file_lock import lock
+from worker.units import listed
 
 #: Three gigabytes over a line of two megabits.
 COMMAND_TIMEOUT_S = 4 * 3600.0
@@ -39,6 +39,21 @@ TAIL_LINES = 15
 TAIL_BYTES = 65536
 #: Between asking a child to end and ending it.
 STOP_GRACE_S = 5.0
+
+#: What uv writes of downloads and their sizes.
+UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+DOWNLOADING = re.compile(r"\s*Downloading (?P<name>\S+) \((?P<size>[\d.]+) ?(?P<unit>[KMG]?i?B)\)")
+DOWNLOADED = re.compile(r"\s*Downloaded (?P<name>\S+)")
+#: After the downloads; the first that is found from the end counts.
+PHASES = {
+    "Installed ": "installed",
+    "Prepared ": "downloaded; linking files",
+    "Resolved ": "looking for packages and downloading",
+}
+#: Names of downloads that are shown, the largest first.
+SHOWN = 2
+#: Before this share is done, the time that is left is a guess.
+SHARE_FOR_ESTIMATE = 0.05
 
 #: Becomes a program that the system kills when this process ends: `-c TETHER ROOT PROGRAM ARGUMENTS…`.
 TETHER = """
@@ -265,3 +280,31 @@ def _tail(path: Path, start: int, lines: int) -> list[str]:
     """The last lines of a log that say anything, from byte `start` on."""
     text = end_of(path, TAIL_BYTES, start=start).decode("utf-8", errors="replace")
     return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
+
+
+def describe(lines: Iterable[str], elapsed_s: float) -> str:
+    """A line for the owner: seconds, megabytes, names, and an estimate once there is ground for one."""
+    waiting: dict[str, float] = {}
+    total = 0.0
+    phase = "working"
+    for line in lines:
+        if found := DOWNLOADING.match(line):
+            size = float(found["size"]) * UNITS.get(found["unit"], 1)
+            waiting[found["name"]] = size
+            total += size
+        elif found := DOWNLOADED.match(line):
+            waiting.pop(found["name"], None)
+        else:
+            phase = next((text for start, text in PHASES.items() if line.lstrip().startswith(start)), phase)
+    if not total or not waiting:
+        return f"{elapsed_s:4.0f} s  {phase}"
+    done = total - sum(waiting.values())
+    names = sorted(waiting, key=lambda name: waiting[name], reverse=True)
+    left = ""
+    if done >= SHARE_FOR_ESTIMATE * total:
+        left = f"; about {_minutes(elapsed_s * (total - done) / done)} left"
+    return f"{elapsed_s:4.0f} s  {done / 1e6:,.0f} of {total / 1e6:,.0f} MB; downloading {listed(names, SHOWN)}{left}"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{max(1, round(seconds))} s"  # noqa: PLR2004 - a minute and a half

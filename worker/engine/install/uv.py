@@ -24,7 +24,7 @@ WHEELS = "AIWORKER_WHEELS"
 TIMEOUT_S = 120
 #: Variables that name a file or folder: whole, since uv runs in the runtime's folder.
 PATHS = frozenset({"UV_CACHE_DIR", "UV_CREDENTIALS_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSL_CLIENT_CERT", "NETRC"})
-#: Colours would hide uv's words from `progress`.
+#: Colours would hide what uv writes of its progress.
 COLOURS = frozenset({"FORCE_COLOR", "CLICOLOR_FORCE"})
 
 
