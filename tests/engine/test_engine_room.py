@@ -303,7 +303,7 @@ async def test_a_websocket_lost_in_the_middle_of_a_job_costs_nothing(room: Room,
     async with timeout(PATIENCE_S):
         await nodes.begun.wait()
         assert room.client._connection._reader is not None
-        room.client._connection._reader._socket.abort()
+        room.client._connection._reader.socket.abort()
 
         assert len(await job) == 1
 

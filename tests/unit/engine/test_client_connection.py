@@ -53,7 +53,7 @@ async def test_a_failure_during_a_gap_of_the_websocket_is_read_from_the_history(
     job = asyncio.ensure_future(client.render(sampler_graph(), OUT, on_progress=lambda _: begun.set()))
     await begun.wait()
     assert client._connection._reader is not None
-    client._connection._reader._socket.abort()
+    client._connection._reader.socket.abort()
     while (await client._connection.ask("/queue"))["queue_running"]:
         await asyncio.sleep(0.01)
 
@@ -123,7 +123,7 @@ async def test_an_engine_whose_websocket_can_not_be_had_back_takes_no_more_jobs(
     monkeypatch.setattr(connection_module, "RECONNECT_ATTEMPTS", 1)
     monkeypatch.setattr(client._connection, "open", refuse)
     assert client._connection._reader is not None
-    client._connection._reader._socket.abort()
+    client._connection._reader.socket.abort()
     await until(lambda: client._connection._recovery is not None and client._connection._recovery.done())
 
     with pytest.raises(EngineDied, match="gone"):
@@ -145,14 +145,14 @@ async def test_a_websocket_lost_again_while_it_is_got_back_is_got_back_once_more
         await connect()
         if sockets == 1:
             assert client._connection._reader is not None
-            client._connection._reader._socket.abort()
+            client._connection._reader.socket.abort()
             client._connection._reader._thread.join()
 
     # Other clients may be open as long as all tests run.
     readers = len(reading_threads())
     monkeypatch.setattr(client._connection, "open", connect_and_lose)
     assert client._connection._reader is not None
-    client._connection._reader._socket.abort()
+    client._connection._reader.socket.abort()
     await until(
         lambda: sockets == 2 and client._connection._recovery is not None and client._connection._recovery.done()
     )
