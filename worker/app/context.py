@@ -64,4 +64,4 @@ async def _guarded(task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await task()
     except Exception:  # jobs go on without it
         what = task.func if isinstance(task, partial) else task
-        logger.exception("A defect in the worker: {} has ended", getattr(what, "__qualname__", what))
+        logger.exception("A defect in the worker: {} has ended", getattr(what, "__qualname__", type(what).__qualname__))

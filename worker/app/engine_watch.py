@@ -35,7 +35,7 @@ def own_engine(config: BridgeData) -> bool:
     return config.comfyui_path is not None or config.comfyui_python is not None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FallBack:
     """Gives up an engine that fails, in favour of the one before."""
 
@@ -67,7 +67,7 @@ class FallBack:
         return self.engines(self.live.data)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class EngineWatch:
     """A background task."""
 

@@ -23,7 +23,7 @@ POLL_S = 1.0
 Stamp = tuple[tuple[int, int] | None, ...]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class SettingsWatch:
     """A background task. An unusable or missing file changes nothing."""
 

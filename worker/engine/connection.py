@@ -29,7 +29,7 @@ CAUSE_WAIT_S = 1.0
 RECONNECT_ATTEMPTS = 5
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class EngineConnection:
     """Use `open` before and `close` after; safe for many requests at once."""
 

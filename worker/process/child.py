@@ -18,6 +18,7 @@ from loguru import logger
 
 from worker.aio import timeout, to_the_end
 from worker.file_facts import end_of
+from worker.process.signals import name_of_signal
 from worker.untrusted.text import without_colours
 
 #: Seconds that a child gets to end by itself before it is killed.
@@ -143,10 +144,7 @@ def describe_exit(code: int | None) -> tuple[str, str]:
     if code is None:
         return "ended", ""
     if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
+        name = name_of_signal(code) or f"signal {-code}"
         remedy = "Linux does so when the memory of the machine is used up: see dmesg." if name == "SIGKILL" else ""
         return f"was killed by {name}", remedy
     return f"ended with code {code if code < NTSTATUS else f'0x{code:08X}'}", ""

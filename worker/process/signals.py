@@ -65,6 +65,14 @@ def console_close(close: Callable[[], Any], kernel32: Any) -> Iterator[None]:
         kernel32.SetConsoleCtrlHandler(handler, 0)
 
 
+def name_of_signal(code: int) -> str | None:
+    """The signal that ended a process with this exit code, such as SIGKILL; None where none with a name did."""
+    try:
+        return signal.Signals(-code).name if code < 0 else None
+    except ValueError:
+        return None
+
+
 def terminal_lost() -> bool:
     """Whether standard error is a terminal that was closed."""
     if sys.platform == "win32":

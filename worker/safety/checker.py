@@ -5,7 +5,7 @@ does not leave.
 """
 
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from worker.images import RawImage
@@ -40,16 +40,7 @@ class NoChecker:
     def running(self) -> AbstractAsyncContextManager[object]:
         return nullcontext()
 
-    async def check(
-        self,
-        image: RawImage,  # noqa: ARG002 - the protocol's
-        *,
-        prompt: str,  # noqa: ARG002
-        model: str,  # noqa: ARG002
-        censor_nsfw: bool,  # noqa: ARG002
-        deadline: float = float("inf"),  # noqa: ARG002
-    ) -> Verdict:
-        """Passes the image unchecked."""
+    async def check(self, *_image: Any, **_job: Any) -> Verdict:
         return Verdict()
 
     def may_serve(self, horde_url: str) -> bool:

@@ -5,9 +5,10 @@ The order counts: the first that fits is told.
 
 import errno
 import re
-import signal
 from collections.abc import Iterable
 from typing import Final
+
+from worker.process.signals import name_of_signal
 
 _DISK: Final = (
     "The disk is full (or out of inodes, or of your quota): make room, or set AIWORKER_RUNTIME_DIR to another."
@@ -126,17 +127,9 @@ _ENDED: Final = {
 }
 
 
-def signal_of(code: int) -> str | None:
-    """The name of the signal that ended a command with this exit code; None if it ended by itself."""
-    try:
-        return signal.Signals(-code).name if code < 0 else None
-    except ValueError:
-        return None
-
-
 def remedy_of_end(code: int) -> str | None:
     """What to do about a command that the system ended."""
-    return _ENDED.get(signal_of(code) or "")
+    return _ENDED.get(name_of_signal(code) or "")
 
 
 def remedy_of(lines: Iterable[str]) -> str | None:

@@ -15,11 +15,12 @@ from typing import TextIO
 
 from worker.as_typed import as_typed
 from worker.engine.install.layout import LOCK_FILE, ROOT
-from worker.engine.install.remedies import remedy_of, remedy_of_end, signal_of
+from worker.engine.install.remedies import remedy_of, remedy_of_end
 from worker.errors import RuntimeMissing
 from worker.file_facts import end_of
 from worker.git_variables import ASTRAY
 from worker.process.file_lock import lock
+from worker.process.signals import name_of_signal
 from worker.units import listed
 
 #: Three gigabytes over a line of two megabits.
@@ -156,7 +157,7 @@ class Shell:
             tail = _tail(path, start, TAIL_LINES)
             shown = "".join(f"\n    {without_passwords(line)}" for line in tail)
             raise RuntimeMissing(
-                f"Setting up the {log} failed ({signal_of(child.returncode) or f'exit {child.returncode}'}). "
+                f"Setting up the {log} failed ({name_of_signal(child.returncode) or f'exit {child.returncode}'}). "
                 f"The end of {path}:{shown}\n",
                 remedy=remedy_of(tail)
                 or remedy_of_end(child.returncode)
