@@ -6,7 +6,6 @@ output nodes is cached, the images are back in milliseconds.
 
 import asyncio
 import time
-import uuid
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
@@ -98,8 +97,8 @@ class EngineClient:
         outputs: Collection[str],
         *,
         expected: int = 1,
-        on_progress: Callable[[events.Progress], None] | None = None,
-        on_memory: Callable[[events.MemoryNeed], None] | None = None,
+        on_progress: Callable[[events.Progress], None] = lambda _: None,
+        on_memory: Callable[[events.MemoryNeed], None] = lambda _: None,
         watch: StallWatch | None = None,
     ) -> list[RawImage]:
         """Queue a graph and wait for the images of its output nodes, in the order of nodes and batch.
@@ -113,7 +112,8 @@ class EngineClient:
         a node's exception, EngineStalled after a long silence, EngineDied when the engine is gone.
         """
         for again in (False, True):
-            prompt = await self._queue(graph, outputs, expected, on_progress, watch)
+            prompt = Prompt(graph, frozenset(outputs), expected, on_progress, watch)
+            await self._queue(prompt)
             try:
                 await self._wait(prompt)
             except asyncio.CancelledError:
@@ -127,7 +127,7 @@ class EngineClient:
             if prompt.complete:
                 if watch:
                     watch.ended_well()
-                if prompt.memory and on_memory:
+                if prompt.memory:
                     on_memory(prompt.memory)
                 return prompt.in_order()
             if not again:
@@ -193,27 +193,17 @@ class EngineClient:
 
     # Prompts
 
-    async def _queue(
-        self,
-        graph: Graph,
-        outputs: Collection[str],
-        expected: int,
-        on_progress: Callable[[events.Progress], None] | None,
-        watch: StallWatch | None,
-    ) -> Prompt:
+    async def _queue(self, prompt: Prompt) -> None:
         await self._connection.check()
         if not self._prompts and not await self._still_busy():
             self._heard_at = time.monotonic()
-        ended = asyncio.get_running_loop().create_future()
-        # With its hyphens: from June 2026 on ComfyUI refuses any other spelling.
-        prompt = Prompt(str(uuid.uuid4()), graph, frozenset(outputs), on_progress, ended, expected, watch)
         # Registered before it is sent: its first events may arrive before the answer.
         self._prompts[prompt.id] = prompt
         posting = asyncio.ensure_future(
             self._connection.request(
                 "POST",
                 "/prompt",
-                json={"prompt": graph, "client_id": self._connection.client_id, "prompt_id": prompt.id},
+                json={"prompt": prompt.graph, "client_id": self._connection.client_id, "prompt_id": prompt.id},
                 accept=(httpx.codes.OK, httpx.codes.BAD_REQUEST),
             )
         )
@@ -222,13 +212,12 @@ class EngineClient:
             # ComfyUI runs the valid outputs and reports the others, even with status 200.
             answer = await read_object(response)
             if response.status_code != httpx.codes.OK or answer.get("node_errors"):
-                raise classify_rejection(answer, graph)
+                raise classify_rejection(answer, prompt.graph)
         except BaseException:
             self._prompts.pop(prompt.id, None)
             self._given_up.add(prompt.id)
             await self._see_through(self._withdraw(posting, prompt.id))
             raise
-        return prompt
 
     async def _still_busy(self) -> bool:
         """Whether a cancelled prompt is still in the engine."""

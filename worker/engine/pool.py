@@ -58,8 +58,7 @@ class _Watched:
     def _note(self, progress: Progress) -> None:
         if self.begun_at is None:
             self.begun_at = asyncio.get_running_loop().time()
-        if self._on_progress:
-            self._on_progress(progress)
+        self._on_progress(progress)
 
 
 class EnginePool:

@@ -1,6 +1,7 @@
 """One prompt in an engine: what was queued, and what the engine has sent of it so far."""
 
 import asyncio
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,16 +18,19 @@ INTERRUPTED = "The engine was told to stop this job."
 
 @dataclass
 class Prompt:
-    """`outputs`: ids of the nodes whose images count. `ended` is done when the prompt has left the engine."""
+    """Made within the event loop."""
 
-    id: str
     graph: Graph
+    #: ids of the nodes whose images count
     outputs: frozenset[str]
-    on_progress: Callable[[events.Progress], None] | None
-    ended: asyncio.Future[None]
     #: images per output node, for engines that do not tell the size of a batch
     expected: int
+    on_progress: Callable[[events.Progress], None]
     watch: StallWatch | None = None
+    #: with its hyphens: from June 2026 on ComfyUI refuses any other spelling
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    #: done when the prompt has left the engine
+    ended: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     memory: events.MemoryNeed | None = None
     failure: EngineError | None = None
     _images: dict[str, dict[int, RawImage]] = field(default_factory=dict)
@@ -44,10 +48,10 @@ class Prompt:
     def receive(self, event: events.Event) -> None:
         """Take an event of this prompt into account."""
         match event:
-            case events.Started() if self.on_progress:
+            case events.Started():
                 self.on_progress(events.Progress(self.id, ""))
             case events.Progress(_, node_id):
-                if self.on_progress and node_id not in self.outputs:
+                if node_id not in self.outputs:
                     self.on_progress(event)
             case events.ImageMade(_, node_id) if node_id in self.outputs:
                 self._add(event)

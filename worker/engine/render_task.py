@@ -60,7 +60,7 @@ class RenderTask:
     pictures: Mapping[str, bytes]
     #: seconds on the event loop's clock after which no new try makes sense
     deadline: float
-    on_progress: Callable[[Progress], None] | None = None
+    on_progress: Callable[[Progress], None] = lambda _: None
     #: called with the number of the slot, for each try
     on_placed: Callable[[int], None] = lambda _: None
     #: called with the error of each try that an engine had begun, or whose files it could not use

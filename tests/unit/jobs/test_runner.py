@@ -346,7 +346,6 @@ async def test_the_pace_is_that_of_samplers_whatever_else_of_a_graph_makes_progr
 
     class Progressing(Engines):
         async def render(self, task: RenderTask) -> list[RawImage]:
-            assert task.on_progress
             graph = task.prepare(Conditions())[0].graph
             sampler, other = (
                 next(node for node, each in graph.items() if word in each["class_type"]) for word in ("Sampler", "VAE")
