@@ -129,26 +129,34 @@ def engine_settings(
         wider = replace(machine, engines=machine.engines + len(devices))
         if wider.has_room:
             machine, threads = wider, {device: number + 1 for device, number in threads.items()}
-    common = EngineSettings(
-        python=config.comfyui_python or runtime.engine_python,
-        comfyui=config.comfyui_path or runtime.comfyui,
-        base_directory=folder,
-        log_file=logs,
-        model_paths=model_paths,
-        own_custom_nodes=config.comfyui_path is not None,
-        memory_limit_bytes=machine.engine_limit,
-        models_kept=machine.models_kept,
-        fresh_for_each_model=config.cycle_process_on_model_change,
-    )
-    places = [device for device in devices for _ in range(threads[device])]
-    return [
-        replace(
-            _for_device(common, config, device, machine, sharers=threads[device]),
-            base_directory=common.base_directory / str(number),
-            log_file=logs / f"bridge_{number}.log",
+
+    def engine(number: int, device: Device) -> EngineSettings:
+        own = _own(config, device)
+        flags = memory_arguments(
+            _with_memory_mode(config, own.memory_mode),
+            machine,
+            has_card=device.accelerator is not Accelerator.CPU,
+            sharers=threads[device],
         )
-        for number, device in enumerate(places, start=1)
-    ]
+        return EngineSettings(
+            python=config.comfyui_python or runtime.engine_python,
+            comfyui=config.comfyui_path or runtime.comfyui,
+            base_directory=folder / str(number),
+            log_file=logs / f"bridge_{number}.log",
+            model_paths=model_paths,
+            arguments=device.arguments + flags,
+            environment=device.environment,
+            own_custom_nodes=config.comfyui_path is not None,
+            memory_limit_bytes=machine.engine_limit,
+            device=device.name,
+            models_kept=machine.models_kept,
+            fresh_for_each_model=config.cycle_process_on_model_change,
+            max_pixels=(own.max_power or 0) * PIXELS_PER_POWER,
+            models=frozenset(own.models),
+        )
+
+    places = [device for device in devices for _ in range(threads[device])]
+    return [engine(number, device) for number, device in enumerate(places, start=1)]
 
 
 def device_threads(config: BridgeData, device: Device) -> int:
@@ -163,23 +171,13 @@ def _own(config: BridgeData, device: Device) -> DeviceSettings:
     return found[-1] if found else DeviceSettings(device=name)
 
 
-def _for_device(
-    common: EngineSettings, config: BridgeData, device: Device, machine: Machine, *, sharers: int
-) -> EngineSettings:
-    own = _own(config, device)
-    if own.memory_mode is not None:
-        very_high = own.memory_mode is MemoryMode.VERY_HIGH
-        high = very_high or own.memory_mode is MemoryMode.HIGH
-        config = config.model_copy(update={"high_memory_mode": high, "very_high_memory_mode": very_high})
-    has_card = device.accelerator is not Accelerator.CPU
-    return replace(
-        common,
-        arguments=device.arguments + memory_arguments(config, machine, has_card=has_card, sharers=sharers),
-        environment=device.environment,
-        device=device.name,
-        max_pixels=(own.max_power or 0) * PIXELS_PER_POWER,
-        models=frozenset(own.models),
-    )
+def _with_memory_mode(config: BridgeData, mode: MemoryMode | None) -> BridgeData:
+    """The settings with the mode of one device, where that has one of its own."""
+    if mode is None:
+        return config
+    very_high = mode is MemoryMode.VERY_HIGH
+    high = very_high or mode is MemoryMode.HIGH
+    return config.model_copy(update={"high_memory_mode": high, "very_high_memory_mode": very_high})
 
 
 def memory_arguments(config: BridgeData, machine: Machine, *, has_card: bool, sharers: int) -> tuple[str, ...]:

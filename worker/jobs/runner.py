@@ -92,7 +92,8 @@ class JobRunner:
         report_until = job.deadline
         try:
             async with timeout_at(job.deadline):
-                made = await self._make(job)
+                with self._picture_memory.reserve() as memory:
+                    made = await self._make(job, memory)
                 events.enter(job, Stage.DELIVERING)
                 await self._deliver_all(job, made)
         except TimeoutError:
@@ -121,12 +122,8 @@ class JobRunner:
         job.fault = reason
         await self._fault_owed(job)
 
-    async def _make(self, job: Job) -> list[Made]:
+    async def _make(self, job: Job, memory: Reservation) -> list[Made]:
         """The job's images in the order of its ids."""
-        with self._picture_memory.reserve() as memory:
-            return await self._make_within(job, memory)
-
-    async def _make_within(self, job: Job, memory: Reservation) -> list[Made]:
         services = self._services
         services.events.enter(job, Stage.FETCHING)
         model = find_model(job, services.models)

@@ -170,13 +170,12 @@ class Shelf:
 
     def use(self, name: str, *, reason: str = "") -> EngineState:
         """Have this engine started from now on; the one before is kept. `reason`: why, if not for the owner's word."""
-        with self._locked(STATE_LOCK):
+
+        def using(state: EngineState) -> EngineState:
             self.need(name)
-            state = self.state
-            if state.current != name:
-                state = state.using(name, now=time.time(), reason=reason)
-                state.save(self.folder)
-            return state
+            return state if state.current == name else state.using(name, now=time.time(), reason=reason)
+
+        return self.change(using)
 
     def take_instead(self, name: str) -> None:
         """Have this process start `name` in place of the current engine: the disk is full, or can only be read."""
@@ -186,8 +185,10 @@ class Shelf:
     def change(self, change: Callable[[EngineState], EngineState]) -> EngineState:
         """Change the state file."""
         with self._locked(STATE_LOCK):
-            state = change(self.state)
-            state.save(self.folder)
+            before = self.state
+            state = change(before)
+            if state != before:
+                state.save(self.folder)
             return state
 
     def remove(self, name: str) -> int:
