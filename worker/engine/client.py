@@ -314,11 +314,8 @@ class EngineClient:
             prompt.fail(error)
 
     async def _settle_all(self) -> None:
+        """After a gap: read from the history which prompts ended; their frames are requested again."""
         for prompt in list(self._prompts.values()):
-            await self._settle(prompt)
-
-    async def _settle(self, prompt: Prompt) -> None:
-        """After a gap: read from the history whether the prompt ended; its frames are requested again."""
-        entry = (await self._connection.ask(f"/history/{prompt.id}")).get(prompt.id)
-        if entry is not None and not prompt.ended.done():
-            prompt.end_as_recorded(entry)
+            entry = (await self._connection.ask(f"/history/{prompt.id}")).get(prompt.id)
+            if entry is not None and not prompt.ended.done():
+                prompt.end_as_recorded(entry)

@@ -123,7 +123,7 @@ def engine_settings(
     memory has room for its model. One graph does a whole job: two engines overlap by themselves, and nothing has to
     be carried from one to another.
     """
-    threads = {device: device_threads(config, device) for device in devices}
+    threads = {device: _own(config, device).max_threads or config.max_threads for device in devices}
     machine = Machine(memory_bytes, largest_model_bytes, engines=sum(threads.values()))
     if config.post_process_job_overlap and config.allow_post_processing:
         wider = replace(machine, engines=machine.engines + len(devices))
@@ -157,11 +157,6 @@ def engine_settings(
 
     places = [device for device in devices for _ in range(threads[device])]
     return [engine(number, device) for number, device in enumerate(places, start=1)]
-
-
-def device_threads(config: BridgeData, device: Device) -> int:
-    """Jobs that run at the same time on a device."""
-    return _own(config, device).max_threads or config.max_threads
 
 
 def _own(config: BridgeData, device: Device) -> DeviceSettings:

@@ -86,10 +86,6 @@ class TrialReport:
         return statistics.median(ratios) if ratios else None
 
     @property
-    def is_slow(self) -> bool:
-        return (self.times_as_long or 0.0) > SLOW
-
-    @property
     def complaints(self) -> list[str]:
         """What speaks against the engine, a sentence each."""
         if self.error:
@@ -109,8 +105,8 @@ class TrialReport:
             )
         if not any(each.largest_difference is not None for each in self.pictures) and not said:
             said.append("No job was done by both engines, so nothing is known of its pictures.")
-        if self.is_slow:
-            said.append(f"Slow: jobs take {self.times_as_long:.2f} times as long.")
+        if (times := self.times_as_long) is not None and times > SLOW:
+            said.append(f"Slow: jobs take {times:.2f} times as long.")
         return said
 
     @property
