@@ -169,7 +169,7 @@ async def test_a_child_that_served_for_long_is_started_again_at_once() -> None:
 async def test_the_pause_of_the_policy_is_kept() -> None:
     down = asyncio.Event()
     lives = Lives(raises(WorkerError("…")), policy=RestartPolicy(backoff_s=(3600.0,)))
-    lives.supervisor._on_down = lambda _error, _pause_s: down.set()
+    lives.supervisor.on_down = lambda _error, _pause_s: down.set()
     running = asyncio.ensure_future(lives.supervisor.run())
     await down.wait()
     for _ in range(10):
