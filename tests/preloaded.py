@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import PIL
+
 from worker.commands.program import COMMANDS
 
 #: The device that ComfyUI computes on: `cpu`, or `auto` for the card that torch sees.
@@ -32,11 +34,13 @@ ENGINE_PACKAGES = (
     "torch._dynamo", "torchaudio", "torchsde", "torchvision", "transformers.models.clip.tokenization_clip",
     "transformers.models.t5.tokenization_t5", "yaml",
 )  # fmt: skip
-#: What commands, the scripted engine and the scripted safety checker import.
+#: What commands, the worker at work, the scripted engine and the scripted safety checker import.
 WORKER_PACKAGES = (
     *(f"worker.commands.{where.partition('.')[0]}" for where in COMMANDS.values()), "worker.app.build",
-    "worker.demo.engine.server", "worker.demo.safety.main", "tests.stages", "uvicorn.lifespan.on",
-    "uvicorn.loops.asyncio", "uvicorn.protocols.http.h11_impl", "uvicorn.protocols.websockets.wsproto_impl",
+    "worker.app.serving", "worker.dashboard.server", "worker.demo.engine.server", "worker.demo.safety.main",
+    "worker.jobs.runner", "worker.scheduling.intake", "tests.stages", "anyio._backends._asyncio", "certifi", "httpcore",
+    *(f"PIL.{plugin}" for plugin in PIL._plugins), "uvicorn.lifespan.on", "uvicorn.loops.asyncio",
+    "uvicorn.protocols.http.h11_impl", "uvicorn.protocols.websockets.wsproto_impl",
 )  # fmt: skip
 #: Stands for a process of the server: hands it what it was started with, hears signals for it, and ends as it does.
 CLIENT = """

@@ -44,7 +44,7 @@ from worker.demo.horde.records import Baseline, ImageRequest, ModelFacts
 from worker.demo.horde.server import serve_in_thread
 from worker.demo.horde.state import EmbeddedHorde
 from worker.demo.horde.storage import ObjectStorage
-from worker.demo.safety import scripted_safety
+from worker.demo.safety.settings import scripted_safety
 from worker.engine.install.layout import Runtime
 from worker.jobs.journal import Journal
 from worker.models.disk.store import Store

@@ -10,8 +10,8 @@ import pytest
 from worker.app.worker_spec import Tolerance
 from worker.demo.engine.script import Script
 from worker.demo.horde.records import ImageRequest, Outcome
-from worker.demo.safety import scripted_safety
 from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
+from worker.demo.safety.settings import scripted_safety
 from worker.jobs.job import Stage
 from worker.process.supervisor import RestartPolicy
 from worker.safety.gate import SafetyGate

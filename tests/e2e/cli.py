@@ -9,7 +9,7 @@ from tests.stages import STAGES, at_stage
 from worker import cli
 from worker.app import build as compose
 from worker.demo.engine import SCRIPT_VARIABLE
-from worker.demo.safety import scripted_safety
+from worker.demo.safety.settings import scripted_safety
 from worker.process import child
 
 # Owners' engines get no variables of others; the scripted one is told by one what to do.

@@ -29,7 +29,7 @@ import os
 from pathlib import Path
 from worker.app import build
 from worker.demo.engine import SCRIPT_VARIABLE
-from worker.demo.safety import scripted_safety
+from worker.demo.safety.settings import scripted_safety
 from worker.owner.update_watch import UpdateWatch
 from worker.process import child
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.aio import timeout
-from worker.demo.safety import scripted_safety
 from worker.demo.safety.script import SafetyFault, SafetyFaultKind, SafetyScript
+from worker.demo.safety.settings import scripted_safety
 from worker.errors import SafetyUnavailable
 from worker.images import RawImage
 from worker.process.supervisor import RestartPolicy

@@ -8,6 +8,8 @@ from pathlib import Path
 
 #: What to give as `EngineSettings.comfyui`.
 FOLDER = Path(__file__).parent
+#: `SNAPSHOT_FILE` of worker.workflows, a package that takes as long to import as half of the engine.
+NODE_CLASSES_FILE = FOLDER.parents[1] / "workflows" / "object_info.json"
 #: Names the script where the command line does not, as for an engine that an owner's `comfyui_path` starts.
 SCRIPT_VARIABLE = "SCRIPTED_ENGINE_SCRIPT"
 #: The same for the version of ComfyUI whose dialect it speaks.

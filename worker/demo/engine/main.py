@@ -14,14 +14,8 @@ from typing import Any
 # The launcher puts this folder first; the package it belongs to must be found instead.
 sys.path[0] = str(Path(__file__).resolve().parents[3])
 
-import uvicorn  # noqa: E402 - after the path is right
-from loguru import logger  # noqa: E402
-
-from worker.demo.engine import DIALECT_VARIABLE, SCRIPT_VARIABLE  # noqa: E402
+from worker.demo.engine import DIALECT_VARIABLE, NODE_CLASSES_FILE, SCRIPT_VARIABLE  # noqa: E402 - after the path is right
 from worker.demo.engine.dialect import DIALECTS, OLDER, Dialect, add_flags  # noqa: E402
-from worker.demo.engine.script import FaultKind, claim_fault, read_script  # noqa: E402
-from worker.demo.engine.server import Engine  # noqa: E402
-from worker.workflows.node_classes import SNAPSHOT_FILE  # noqa: E402
 
 #: Names by which the worker asks ComfyUI to load a node pack, and what the names of its node classes begin with.
 PACKS = {"websocket_image_save.py": "SaveImageWebsocket", "horde_nodes.py": "Horde"}
@@ -35,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--listen", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8188)
     parser.add_argument("--script", type=Path, default=os.environ.get(SCRIPT_VARIABLE))
-    parser.add_argument("--object-info", type=Path, default=SNAPSHOT_FILE)
+    parser.add_argument("--object-info", type=Path, default=NODE_CLASSES_FILE)
     add_flags(parser, dialect)
     return parser.parse_args()
 
@@ -55,6 +49,13 @@ def refuse_places(arguments: argparse.Namespace, dialect: Dialect) -> None:
 
 def main() -> None:
     arguments = parse_arguments()
+    # After what ends with --help, which a worker asks for before it starts its engines.
+    import uvicorn  # noqa: PLC0415
+    from loguru import logger  # noqa: PLC0415
+
+    from worker.demo.engine.script import FaultKind, claim_fault, read_script  # noqa: PLC0415
+    from worker.demo.engine.server import Engine  # noqa: PLC0415
+
     dialect = DIALECTS[arguments.dialect]
     logger.remove()
     logger.add(sys.stderr, format=dialect.log_format, colorize=False)
