@@ -16,7 +16,17 @@ from worker import logs
 from worker.app.engine_watch import own_engine
 from worker.commands.options import LOGS_FOLDER, AsJson, ConfigFile, FromEnvironment, load_settings
 from worker.commands.output import answer, answer_json
-from worker.commands.preflight import Finding, Rating, bad, check_machine, check_models, check_settings
+from worker.commands.preflight import (
+    Finding,
+    Rating,
+    bad,
+    check_machine,
+    check_models,
+    check_settings,
+    doubtful,
+    failed,
+    good,
+)
 from worker.commands.service import is_for, launcher_of, state_of
 from worker.config.load import LoadedConfig
 from worker.engine.cards import find_cards
@@ -86,11 +96,11 @@ def examine(config: Path | None, *, from_environment: bool, offline: bool) -> It
     runtime = Runtime.locate()
     yield _runtime(runtime)
     for concern in concerns_here(runtime.folder):
-        yield Finding("folder", Rating.DOUBTFUL, concern)
+        yield doubtful("folder", concern)
     try:
         loaded = load_settings(config, from_environment=from_environment, warn=False)
     except WorkerError as error:
-        yield from (_card(runtime), _memory(), bad("settings", error))
+        yield from (_card(runtime), _memory(), failed("settings", error))
         return
     python = loaded.data.comfyui_python or Shelf(runtime).runtime_for(own=own_engine(loaded.data)).engine_python
     yield _packages(runtime)
@@ -101,7 +111,7 @@ def examine(config: Path | None, *, from_environment: bool, offline: bool) -> It
     yield _memory()
     yield from _service()
     found = [*check_settings(loaded), *check_machine(loaded, runtime, DeviceFlags(), LOGS_FOLDER)]
-    yield from found or [Finding("settings", Rating.GOOD, loaded.source)]
+    yield from found or [good("settings", loaded.source)]
     no_network = offline or any(finding.subject == "network" for finding in found)
     yield from check_models(loaded, offline=no_network)
     if not no_network:
@@ -113,16 +123,16 @@ def _runtime(runtime: Runtime) -> Finding:
     if not missing and (why := why_not_running(runtime.engine_python)):
         missing = [f"engine: {runtime.engine_python} does not run ({why})"]
     if missing:
-        return Finding("runtime", Rating.BAD, "; ".join(missing), "run update-runtime")
-    return Finding("runtime", Rating.GOOD, "complete")
+        return bad("runtime", "; ".join(missing), "run update-runtime")
+    return good("runtime", "complete")
 
 
 def _packages(runtime: Runtime) -> Finding:
     found = list(differences(runtime, Record.load(runtime.state), thorough=False))
     if not found:
-        return Finding("packages", Rating.GOOD, "as the lock files name them")
+        return good("packages", "as the lock files name them")
     text = listed(found, NAMED_DIFFERENCES, separator="; ")
-    return Finding("packages", Rating.DOUBTFUL, text, "run update-runtime --repair")
+    return doubtful("packages", text, "run update-runtime --repair")
 
 
 def _card(runtime: Runtime) -> Finding:
@@ -130,17 +140,15 @@ def _card(runtime: Runtime) -> Finding:
     found, installed = detect_card(host), runtime.accelerator
     kind = found.accelerator
     if installed is None:
-        return Finding("card", Rating.BAD, f"{kind.value} found, no torch installed", "run update-runtime")
+        return bad("card", f"{kind.value} found, no torch installed", "run update-runtime")
     if kind is not installed and kind is not Accelerator.CPU:
-        return Finding(
-            "card", Rating.DOUBTFUL, f"{kind.value} found, but torch is for {installed.value}",
-            f"run update-runtime --{kind.value}",
-        )  # fmt: skip
+        sentence = f"{kind.value} found, but torch is for {installed.value}"
+        return doubtful("card", sentence, f"run update-runtime --{kind.value}")
     if installed is Accelerator.ROCM and host.has(KFD) and not host.may_use(KFD):
-        return Finding("card", Rating.BAD, f"you may not open {KFD}, so torch sees no card", how_to_be_let_in())
+        return bad("card", f"you may not open {KFD}, so torch sees no card", how_to_be_let_in())
     if cards := find_cards(installed, os.environ):
-        return Finding("card", Rating.GOOD, ", ".join(card.name for card in cards))
-    return Finding("card", Rating.DOUBTFUL, f"none, and the CPU takes minutes for an image: {found.found}")
+        return good("card", ", ".join(card.name for card in cards))
+    return doubtful("card", f"none, and the CPU takes minutes for an image: {found.found}")
 
 
 def ask_torch(python: Path, limit_s: float) -> list[tuple[Any, ...]] | str:
@@ -164,11 +172,11 @@ def ask_torch(python: Path, limit_s: float) -> list[tuple[Any, ...]] | str:
 
 def _torch(seen: list[tuple[Any, ...]] | str) -> Finding:
     if isinstance(seen, str):
-        return Finding("torch", Rating.DOUBTFUL, f"cannot be asked for cards: {seen}", "see whether the driver works")
+        return doubtful("torch", f"cannot be asked for cards: {seen}", "see whether the driver works")
     if not seen:
-        return Finding("torch", Rating.BAD, "sees no card", "update the driver, or set up anew: update-runtime --reset")
+        return bad("torch", "sees no card", "update the driver, or set up anew: update-runtime --reset")
     cards = (f"{name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free" for name, free, total in seen)
-    return Finding("torch", Rating.GOOD, f"sees {'; '.join(cards)}")
+    return good("torch", f"sees {'; '.join(cards)}")
 
 
 def _service() -> Iterator[Finding]:
@@ -177,25 +185,21 @@ def _service() -> Iterator[Finding]:
     if not state.installed:
         return
     if not is_for(state, launcher_of(ROOT)):
-        yield Finding(
-            "service",
-            Rating.DOUBTFUL,
-            f"{state.label} starts a worker of another folder",
-            "if this folder was moved: horde-bridge service install",
-        )
+        sentence = f"{state.label} starts a worker of another folder"
+        yield doubtful("service", sentence, "if this folder was moved: horde-bridge service install")
     elif not state.enabled:
-        yield Finding("service", Rating.DOUBTFUL, f"{state.label} is switched off", "horde-bridge service install")
+        yield doubtful("service", f"{state.label} is switched off", "horde-bridge service install")
     else:
         when = "with the machine" if state.at_boot else "at login"
-        yield Finding("service", Rating.GOOD, f"{state.label} starts {when}{', and runs' if state.active else ''}")
+        yield good("service", f"{state.label} starts {when}{', and runs' if state.active else ''}")
 
 
 def _memory() -> Finding:
     memory = system_memory()
     text = f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free"
     if memory.available < LEAST_MEMORY_BYTES:
-        return Finding("memory", Rating.DOUBTFUL, text, "close other programs, or add swap")
-    return Finding("memory", Rating.GOOD, text)
+        return doubtful("memory", text, "close other programs, or add swap")
+    return good("memory", text)
 
 
 async def _horde(loaded: LoadedConfig) -> list[Finding]:
@@ -206,17 +210,15 @@ async def _horde(loaded: LoadedConfig) -> list[Finding]:
         async with contextlib.aclosing(HordeClient(settings.horde_url, key, agent=AGENT)) as horde:
             account = await asyncio.wait_for(check_account(horde, settings.dreamer_name), HORDE_TIMEOUT_S)
     except WorkerError as error:
-        return [bad("Horde", error)]
+        return [failed("Horde", error)]
     except asyncio.TimeoutError:
-        return [
-            Finding("Horde", Rating.BAD, f"no answer from {settings.horde_url}", "check the network, and horde_url")
-        ]
+        return [bad("Horde", f"no answer from {settings.horde_url}", "check the network, and horde_url")]
     user, worker = account.user, account.worker
-    findings = [Finding("account", Rating.GOOD, f"{user.username}, {user.kudos:.0f} kudos")]
+    findings = [good("account", f"{user.username}, {user.kudos:.0f} kudos")]
     if worker is not None and worker.maintenance_mode:
-        findings.append(Finding("worker", Rating.DOUBTFUL, "in maintenance mode", "horde-bridge maintenance off"))
+        findings.append(doubtful("worker", "in maintenance mode", "horde-bridge maintenance off"))
     elif worker is not None and worker.paused:
-        findings.append(Finding("worker", Rating.BAD, "paused by a moderator", "ask on the Horde's Discord"))
+        findings.append(bad("worker", "paused by a moderator", "ask on the Horde's Discord"))
     else:
-        findings.append(Finding("worker", Rating.GOOD, settings.dreamer_name))
+        findings.append(good("worker", settings.dreamer_name))
     return findings

@@ -70,9 +70,21 @@ class Finding:
         return f"{self.rating.value:<8}  {self.subject}: {self.text}" + (f" → {self.remedy}" if self.remedy else "")
 
 
-def bad(subject: str, error: WorkerError) -> Finding:
-    """A finding for what an error says."""
-    return Finding(subject, Rating.BAD, error.message, error.remedy)
+def good(subject: str, text: str) -> Finding:
+    return Finding(subject, Rating.GOOD, text)
+
+
+def doubtful(subject: str, text: str, remedy: str = "") -> Finding:
+    return Finding(subject, Rating.DOUBTFUL, text, remedy)
+
+
+def bad(subject: str, text: str, remedy: str = "") -> Finding:
+    return Finding(subject, Rating.BAD, text, remedy)
+
+
+def failed(subject: str, error: WorkerError) -> Finding:
+    """What an error says."""
+    return bad(subject, error.message, error.remedy)
 
 
 def refuse_bad(findings: Iterable[Finding]) -> None:
@@ -90,29 +102,21 @@ def check_settings(loaded: LoadedConfig) -> Iterator[Finding]:
     if config.api_key.get_secret_value() == ANONYMOUS_KEY:
         is_set = "api_key" in loaded.written
         which = "the API key is the anonymous one" if is_set else "no API key is set; the anonymous one counts"
-        yield Finding(
-            "settings", Rating.BAD,
-            f"{loaded.place('api_key')}: {which}, with which the Horde accepts no worker.",
-            "Get your own key at https://aihorde.net/register and set api_key.",
-        )  # fmt: skip
+        sentence = f"{loaded.place('api_key')}: {which}, with which the Horde accepts no worker."
+        yield bad("settings", sentence, "Get your own key at https://aihorde.net/register and set api_key.")
     if config.dreamer_name == DEFAULT_NAME and is_public_horde(config.horde_url):
-        yield Finding(
-            "settings", Rating.BAD,
-            f"{loaded.place('dreamer_name')}: the worker still has the template's name, which somebody else has.",
-            "Set dreamer_name to a name of your own.",
-        )  # fmt: skip
+        sentence = f"{loaded.place('dreamer_name')}: the worker still has the template's name, which somebody else has."
+        yield bad("settings", sentence, "Set dreamer_name to a name of your own.")
     for problem in network_problems(os.environ):
-        yield bad("network", problem)
+        yield failed("network", problem)
     for sentence in loaded.warnings:
-        yield Finding("settings", Rating.DOUBTFUL, sentence)
+        yield doubtful("settings", sentence)
     yield from _custom_models(loaded)
     has_secret = config.api_key.get_secret_value() != ANONYMOUS_KEY or config.civitai_api_token is not None
     for file in config_files(loaded) if has_secret else ():
         if _is_readable_by_others(file):
-            yield Finding(
-                "settings", Rating.DOUBTFUL, f"{file} contains a key and can be read by other users.",
-                f"Run: chmod 600 {file}",
-            )  # fmt: skip
+            sentence = f"{file} contains a key and can be read by other users."
+            yield doubtful("settings", sentence, f"Run: chmod 600 {file}")
 
 
 def _custom_models(loaded: LoadedConfig) -> Iterator[Finding]:
@@ -129,7 +133,7 @@ def _custom_models(loaded: LoadedConfig) -> Iterator[Finding]:
         missing = (lack.reason for record in own.records.values() for lack in store.missing(record))
         for sentence in (*(warning.split(": ", 1)[-1] for warning in own.warnings), *missing):
             place = loaded.place("custom_models", number)
-            yield Finding("settings", Rating.DOUBTFUL, f"{place}: custom_models: {entry.name}: {sentence}")
+            yield doubtful("settings", f"{place}: custom_models: {entry.name}: {sentence}")
 
 
 def _is_readable_by_others(file: Path) -> bool:
@@ -147,15 +151,11 @@ def check_machine(loaded: LoadedConfig, runtime: Runtime, flags: DeviceFlags, lo
     weights = cache_home(config, loaded.environment)
     for name, folder in (("cache_home", weights), ("worker's", home), ("log", logs)):
         if folder is not None and (why := _not_writable(folder)):
-            yield Finding(
-                "folders", Rating.BAD, f"The {name} folder {folder} cannot be used: {why}.",
-                "Correct the path, or the permissions of the folder.",
-            )  # fmt: skip
+            sentence = f"The {name} folder {folder} cannot be used: {why}."
+            yield bad("folders", sentence, "Correct the path, or the permissions of the folder.")
     for extra in config.extra_stable_diffusion_models_folders:
         if not owner_path(extra).is_dir():
-            yield Finding(
-                "folders", Rating.DOUBTFUL, f"extra_stable_diffusion_models_folders: there is no folder {extra}."
-            )
+            yield doubtful("folders", f"extra_stable_diffusion_models_folders: there is no folder {extra}.")
     for subject, check in (
         ("engine", lambda: require_engine(config, runtime)),
         ("devices", lambda: devices_for(loaded, runtime, flags)),
@@ -163,16 +163,14 @@ def check_machine(loaded: LoadedConfig, runtime: Runtime, flags: DeviceFlags, lo
         try:
             check()
         except WorkerError as error:
-            yield bad(subject, error)
+            yield failed(subject, error)
     try:
         mistakes = library_of(config).violations
     except WorkerError as error:
-        yield bad("workflows", error)
+        yield failed("workflows", error)
     else:
         for mistake in mistakes:
-            yield Finding(
-                "workflows", Rating.DOUBTFUL, f"workflows_dir: {mistake}.", "Run: horde-bridge workflows check"
-            )
+            yield doubtful("workflows", f"workflows_dir: {mistake}.", "Run: horde-bridge workflows check")
 
 
 def unused_card(config: BridgeData, runtime: Runtime, flags: DeviceFlags) -> str:
@@ -209,30 +207,24 @@ def check_models(loaded: LoadedConfig, *, offline: bool) -> Iterator[Finding]:
     """What models_to_load stands for, and the disk it needs. `offline`: by the lists that were last fetched."""
     config, root = loaded.data, models_root(loaded.data, loaded.environment)
     custom = custom_of(config, loaded.environment)
-    lists, month, failed = asyncio.run(_fetch_lists(loaded, root, offline=offline))
+    lists, month, trouble = asyncio.run(_fetch_lists(loaded, root, offline=offline))
     selection = choose(config, lists, custom, month=month)
-    if failed:
-        rating = Rating.DOUBTFUL if selection.records else Rating.BAD
-        yield Finding("models", rating, failed.message, failed.remedy)
+    if trouble:
+        rated = doubtful if selection.records else bad
+        yield rated("models", trouble.message, trouble.remedy)
     elif not lists.images or (month is None and needs_statistics(config.models_to_load)):
-        yield Finding(
-            "models", Rating.DOUBTFUL,
-            "The model lists and statistics were not fetched yet, so models_to_load is not checked.",
-            "Run `horde-bridge models resolve`, which fetches them.",
-        )  # fmt: skip
+        sentence = "The model lists and statistics were not fetched yet, so models_to_load is not checked."
+        yield doubtful("models", sentence, "Run `horde-bridge models resolve`, which fetches them.")
         for text in config.models_to_load:
             if meant := misspelt_command(text):
                 sentence = f"{loaded.place('models_to_load')}: models_to_load: {text!r} may be meant as {meant!r}."
-                yield Finding("models", Rating.DOUBTFUL, sentence)
+                yield doubtful("models", sentence)
     else:
         for sentence in selection.warnings:
-            yield Finding("models", Rating.DOUBTFUL, sentence)
+            yield doubtful("models", sentence)
         if not selection.records:
-            yield Finding(
-                "models", Rating.BAD,
-                f"{loaded.place('models_to_load')}: models_to_load names no model that can be served.",
-                "See `horde-bridge models list --all` for the names, or write TOP 2.",
-            )  # fmt: skip
+            sentence = f"{loaded.place('models_to_load')}: models_to_load names no model that can be served."
+            yield bad("models", sentence, "See `horde-bridge models list --all` for the names, or write TOP 2.")
     yield from _disk(loaded, root, selection, store_of(config, root, custom))
 
 
@@ -241,7 +233,7 @@ def _disk(loaded: LoadedConfig, root: Path, selection: ModelSelection, store: St
     plan = plan_selection(store, loaded.data, selection, reserve_bytes=RESERVE_BYTES)
     wanted, free = plan.known_bytes, plan.free_bytes
     if selection.records:
-        yield Finding("models", Rating.GOOD, f"{len(selection.records)} to serve; {plan}")
+        yield good("models", f"{len(selection.records)} to serve; {plan}")
     if not (cache_home(loaded.data, loaded.environment) / SAFETY_WEIGHTS_FOLDER).is_dir():
         wanted += SAFETY_WEIGHTS_BYTES
     text = f"{wanted / GIB:.1f} GiB to download with the safety checker's weights, {free / GIB:.1f} GiB free in {root}"
@@ -249,12 +241,10 @@ def _disk(loaded: LoadedConfig, root: Path, selection: ModelSelection, store: St
     if no_room or wanted + RESERVE_BYTES > free:
         refused = f"; no room for {', '.join(no_room)}" if no_room else ""
         fits_nothing = len(no_room) == len(selection.records) or free < SAFETY_WEIGHTS_BYTES
-        yield Finding(
-            "disk", Rating.BAD if fits_nothing else Rating.DOUBTFUL, text + refused,
-            "Free disk space, set cache_home to another disk, or list fewer models.",
-        )  # fmt: skip
+        rated = bad if fits_nothing else doubtful
+        yield rated("disk", text + refused, "Free disk space, set cache_home to another disk, or list fewer models.")
     else:
-        yield Finding("disk", Rating.GOOD, text)
+        yield good("disk", text)
 
 
 async def _fetch_lists(
