@@ -2,7 +2,7 @@
 
 The site puts them into docs/troubleshooting.md when it is built, so that the page can't be older than the code. Found
 are calls of a class of the error tree (`ConfigError("…", remedy="…")`), rows of tables that name such a class
-(`Rule("…", HordeRefused, "…", "…")`), and the findings of `doctor`.
+(`Rule("…", HordeRefused, "…", "…")`) or whose class has one as a default, and the findings of `doctor`.
 """
 
 import ast
@@ -19,8 +19,8 @@ FOREIGN = ("engine/nodes", "demo", "safety/child")
 UNKNOWN = "…"
 #: What stands in the place of the error class for a reason not to pop.
 WAIT = "WaitReason"
-#: A finding of `doctor` with its remedy: subject, verdict, text, remedy.
-FINDING_ARGUMENTS = 4
+#: What makes a finding of `doctor`, from subject, text and remedy.
+FINDINGS, FINDING_ARGUMENTS = ("doubtful", "bad", "rated"), 3
 
 
 @dataclass(frozen=True, order=True)
@@ -40,6 +40,8 @@ class Scope:
     constants: Mapping[str, list[ast.expr]]
     #: the fields of each dataclass of the module
     records: Mapping[str, list[str]]
+    #: the error class that a dataclass has where its call names none
+    defaults: Mapping[str, str]
     variables: Mapping[str, list[ast.expr]] = field(default_factory=dict)
     #: which of several values a variable has: branches that set a text each give one text each
     turn: int = 0
@@ -88,7 +90,7 @@ def error_classes(modules: Iterable[ast.Module]) -> dict[str, str]:
 
 def _texts_of(tree: ast.Module, errors: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     """(message, remedy, class) for each text of a module."""
-    module = Scope(_assigned(tree.body), _records(tree))
+    module = Scope(_assigned(tree.body), _records(tree), _defaults(tree, errors))
     inside: set[ast.AST] = set()
     for function in (node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))):
         scope = replace(module, variables=_assigned(ast.walk(function)))
@@ -111,6 +113,16 @@ def _records(tree: ast.Module) -> dict[str, list[str]]:
         ]
         for node in tree.body
         if isinstance(node, ast.ClassDef)
+    }
+
+
+def _defaults(tree: ast.Module, errors: Mapping[str, str]) -> dict[str, str]:
+    return {
+        node.name: line.value.id
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+        for line in node.body
+        if isinstance(line, ast.AnnAssign) and isinstance(line.value, ast.Name) and line.value.id in errors
     }
 
 
@@ -147,11 +159,19 @@ def _text(call: ast.Call, scope: Scope, errors: Mapping[str, str]) -> Iterator[t
         told = (_render(arg, scope) for arg in given.values() if _is_text(arg, scope))
         message = next(told, "")
         yield message, _render(advice, scope) if advice else "", named[0]
+    elif name in scope.defaults:
+        # The class is named by a keyword, or not at all; the message stands before the remedy.
+        fields = scope.records[name]
+        row = dict(zip(fields, call.args, strict=False)) | {word.arg: word.value for word in call.keywords if word.arg}
+        classes = [value.id for value in row.values() if isinstance(value, ast.Name) and value.id in errors]
+        said, todo = row.get(fields[fields.index("remedy") - 1]), row.get("remedy")
+        if said is not None:
+            yield _render(said, scope), _render(todo, scope) if todo else "", (classes or [scope.defaults[name]])[0]
     elif name == "WaitReason" and len(call.args) > 1:
         yield _render(call.args[1], scope), _render(remedy, scope) if remedy else "", WAIT
-    elif name == "Finding" and len(call.args) == FINDING_ARGUMENTS:
-        subject, _, said, todo = (_render(arg, scope) for arg in call.args)
-        yield f"{subject}: {said}", todo, "doctor"
+    elif name in FINDINGS and len(call.args) == FINDING_ARGUMENTS:
+        subject, finding, hint = (_render(arg, scope) for arg in call.args)
+        yield f"{subject}: {finding}", hint, "doctor"
 
 
 def _index(call: ast.Call, name: str) -> int:

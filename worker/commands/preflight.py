@@ -102,11 +102,11 @@ def check_settings(loaded: LoadedConfig) -> Iterator[Finding]:
     if config.api_key.get_secret_value() == ANONYMOUS_KEY:
         is_set = "api_key" in loaded.written
         which = "the API key is the anonymous one" if is_set else "no API key is set; the anonymous one counts"
-        sentence = f"{loaded.place('api_key')}: {which}, with which the Horde accepts no worker."
-        yield bad("settings", sentence, "Get your own key at https://aihorde.net/register and set api_key.")
+        no_key = f"{loaded.place('api_key')}: {which}, with which the Horde accepts no worker."
+        yield bad("settings", no_key, "Get your own key at https://aihorde.net/register and set api_key.")
     if config.dreamer_name == DEFAULT_NAME and is_public_horde(config.horde_url):
-        sentence = f"{loaded.place('dreamer_name')}: the worker still has the template's name, which somebody else has."
-        yield bad("settings", sentence, "Set dreamer_name to a name of your own.")
+        taken = f"{loaded.place('dreamer_name')}: the worker still has the template's name, which somebody else has."
+        yield bad("settings", taken, "Set dreamer_name to a name of your own.")
     for problem in network_problems(os.environ):
         yield failed("network", problem)
     for sentence in loaded.warnings:
@@ -115,8 +115,8 @@ def check_settings(loaded: LoadedConfig) -> Iterator[Finding]:
     has_secret = config.api_key.get_secret_value() != ANONYMOUS_KEY or config.civitai_api_token is not None
     for file in config_files(loaded) if has_secret else ():
         if _is_readable_by_others(file):
-            sentence = f"{file} contains a key and can be read by other users."
-            yield doubtful("settings", sentence, f"Run: chmod 600 {file}")
+            readable = f"{file} contains a key and can be read by other users."
+            yield doubtful("settings", readable, f"Run: chmod 600 {file}")
 
 
 def _custom_models(loaded: LoadedConfig) -> Iterator[Finding]:
@@ -213,8 +213,8 @@ def check_models(loaded: LoadedConfig, *, offline: bool) -> Iterator[Finding]:
         rated = doubtful if selection.records else bad
         yield rated("models", trouble.message, trouble.remedy)
     elif not lists.images or (month is None and needs_statistics(config.models_to_load)):
-        sentence = "The model lists and statistics were not fetched yet, so models_to_load is not checked."
-        yield doubtful("models", sentence, "Run `horde-bridge models resolve`, which fetches them.")
+        not_known = "The model lists and statistics were not fetched yet, so models_to_load is not checked."
+        yield doubtful("models", not_known, "Run `horde-bridge models resolve`, which fetches them.")
         for text in config.models_to_load:
             if meant := misspelt_command(text):
                 sentence = f"{loaded.place('models_to_load')}: models_to_load: {text!r} may be meant as {meant!r}."
@@ -223,8 +223,8 @@ def check_models(loaded: LoadedConfig, *, offline: bool) -> Iterator[Finding]:
         for sentence in selection.warnings:
             yield doubtful("models", sentence)
         if not selection.records:
-            sentence = f"{loaded.place('models_to_load')}: models_to_load names no model that can be served."
-            yield bad("models", sentence, "See `horde-bridge models list --all` for the names, or write TOP 2.")
+            nothing = f"{loaded.place('models_to_load')}: models_to_load names no model that can be served."
+            yield bad("models", nothing, "See `horde-bridge models list --all` for the names, or write TOP 2.")
     yield from _disk(loaded, root, selection, store_of(config, root, custom))
 
 

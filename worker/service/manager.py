@@ -132,7 +132,7 @@ class Systemd:
                 "makes one without a login.",
             )
         raise ConfigError(
-            f"{' '.join(command)}: {said}",
+            f"systemctl {' '.join(command[1:])}: {said}",
             remedy=f"See: journalctl {'' if self._is_system else '--user '}-u {self._unit}",
         )
 

@@ -64,6 +64,20 @@ RULES = (Rule("E1", LampBroken, "The fuse is gone.", "Put in another."),)
     assert found(tmp_path, source) == {ErrorText("cellar", "The fuse is gone.", "Put in another.", "LampBroken")}
 
 
+def test_a_row_that_names_no_class_has_that_of_its_table_and_one_that_does_its_own(tmp_path: Path) -> None:
+    source = """
+class Rule:
+    code: str
+    means: str
+    remedy: str = ""
+    raises: type = LampBroken
+
+RULES = (Rule("E1", "The fuse is gone.", "Put in another."), Rule("E2", "It is day.", raises=WorkerError))
+"""
+    rows = {("The fuse is gone.", "Put in another.", "LampBroken"), ("It is day.", "", "WorkerError")}
+    assert {(text.message, text.remedy, text.error) for text in found(tmp_path, source)} == rows
+
+
 def test_what_markdown_would_take_for_its_own_is_escaped() -> None:
     table = tables([ErrorText("cellar", "a | b <c> *d*\nnext", "`run`", "LampBroken")])
     assert r"| a \| b \<c\> \*d\* next | \`run\` | `LampBroken` |" in table
