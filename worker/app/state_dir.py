@@ -12,7 +12,7 @@ from pathlib import Path
 from worker.errors import ConfigError
 from worker.logs import io_reason
 from worker.owner_path import owner_path
-from worker.process.file_lock import lock
+from worker.process.file_lock import lock, open_to_lock
 
 #: Names a folder for what workers keep between two runs, in place of the runtime's own.
 VARIABLE = "AIWORKER_STATE_DIR"
@@ -84,8 +84,7 @@ def claim_log_folder(folder: Path, name: str) -> Path:
     The claim lasts until the process ends. Raises ConfigError when the folder cannot be used.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / LOG_LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = open_to_lock(folder / LOG_LOCK)
         if lock(descriptor):
             return folder
         os.close(descriptor)

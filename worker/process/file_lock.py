@@ -44,6 +44,12 @@ else:
         return True
 
 
+def open_to_lock(file: Path) -> int:
+    """The descriptor of a file to be locked, made with its folder where there is none. Raises OSError."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+
+
 @asynccontextmanager
 async def locked(file: Path) -> AsyncIterator[bool]:
     """Hold the lock on `file`, waiting for it; yields whether another process had it first. The file stays.
@@ -74,8 +80,7 @@ def in_use(users: Path) -> Iterator[None]:
     descriptor = None
     file = users / f"{os.getpid()}.lock"
     with contextlib.suppress(OSError):
-        users.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = open_to_lock(file)
         lock(descriptor)
     try:
         yield
@@ -107,8 +112,7 @@ def is_in_use(users: Path) -> bool:
 
 def _open(file: Path) -> int | None:
     with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        return open_to_lock(file)
     return None
 
 

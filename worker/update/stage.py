@@ -15,7 +15,7 @@ from worker import __version__
 from worker.config.load import FILE_NAME
 from worker.config.schema import BridgeData
 from worker.errors import ConfigError, FileBroken, HostUnreachable, InputRefused
-from worker.process.file_lock import lock_if_possible
+from worker.process.file_lock import lock_if_possible, open_to_lock
 from worker.untrusted.json_reader import read_json_file, read_json_object
 from worker.untrusted.text import visible
 from worker.update import git_checkout
@@ -210,8 +210,7 @@ def _alone(root: Path) -> Iterator[None]:
     """One update at a time. Raises ConfigError."""
     folder = root / FOLDER
     try:
-        folder.mkdir(exist_ok=True)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = open_to_lock(folder / "lock")
     except OSError as error:
         raise ConfigError(
             f"{folder} can't be written to: {error.strerror}.",

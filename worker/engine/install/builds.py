@@ -46,6 +46,9 @@ class CudaBuild:
     capability_min: float
     capability_max: float
 
+    def driver_min(self, system: str) -> int:
+        return self.driver_min_windows if system == "Windows" else self.driver_min_linux
+
     def cards(self, capabilities: Sequence[float]) -> int:
         return sum(self.capability_min <= capability <= self.capability_max for capability in capabilities)
 
@@ -115,12 +118,7 @@ def vendor_tags(card: Card, system: str) -> tuple[str, ...]:
         case Accelerator.DIRECTML:
             return ()
         case Accelerator.CUDA:
-            builds = [
-                build
-                for build in CUDA_BUILDS
-                if card.driver is None
-                or card.driver >= (build.driver_min_windows if system == "Windows" else build.driver_min_linux)
-            ]
+            builds = [build for build in CUDA_BUILDS if card.driver is None or card.driver >= build.driver_min(system)]
             # On as many cards as possible; sorted() keeps the order of equals, and so the newer build first.
             return tuple(
                 build.tag for build in sorted(builds, key=lambda build: build.cards(card.capabilities), reverse=True)
@@ -147,9 +145,7 @@ def choose_source(
         return TorchSource(requirements, index, ENGINE_DISK_BYTES[card.accelerator])
     tags = vendor_tags(card, target.system)
     if card.accelerator is Accelerator.CUDA and not tags:
-        oldest = min(
-            build.driver_min_windows if target.system == "Windows" else build.driver_min_linux for build in CUDA_BUILDS
-        )
+        oldest = min(build.driver_min(target.system) for build in CUDA_BUILDS)
         raise RuntimeMissing(
             f"The NVIDIA driver {card.driver} is too old for torch {TORCH}.",
             remedy=f"Update the driver to {oldest} or newer (580 for the fastest build), or run with --cpu.",

@@ -19,7 +19,7 @@ from worker.engine.install.remedies import remedy_of, remedy_of_end
 from worker.errors import RuntimeMissing
 from worker.file_facts import end_of
 from worker.git_variables import ASTRAY
-from worker.process.file_lock import lock
+from worker.process.file_lock import lock, open_to_lock
 from worker.process.signals import name_of_signal
 from worker.units import listed
 
@@ -237,8 +237,7 @@ def the_only_set_up(folder: Path, screen: Screen) -> Iterator[Shell]:
 @contextlib.contextmanager
 def exclusive(path: Path, screen: Screen) -> Iterator[int]:
     """Hold a lock file, waiting for whoever has it. Yields its descriptor for children to inherit."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = open_to_lock(path)
     try:
         deadline = time.monotonic() + LOCK_TIMEOUT_S
         told = -screen.interval_s

@@ -30,7 +30,7 @@ from worker.engine.install.layout import Runtime, environment_python
 from worker.engine.versions.state import INSTALLED, STATE_FILE, EngineState
 from worker.engine.versions.tree import missing_in, version_of
 from worker.errors import EngineChangeRefused
-from worker.process.file_lock import lock
+from worker.process.file_lock import lock, open_to_lock
 from worker.untrusted.archives import is_file_name
 from worker.untrusted.json_reader import read_json_file
 from worker.whole_file import move_whole, write_whole
@@ -228,8 +228,7 @@ class Shelf:
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
         """Hold a lock. Raises EngineChangeRefused while another process does."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = open_to_lock(self.folder / name)
         try:
             deadline = time.monotonic() + LOCK_WAIT_S
             while not lock(descriptor):
