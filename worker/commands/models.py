@@ -207,8 +207,7 @@ def _owner(
         check_network_variables(os.environ)
 
     async def gather() -> ModelSelection:
-        async with contextlib.AsyncExitStack() as stack:
-            network = None if offline else await stack.enter_async_context(httpx.AsyncClient(timeout=TIMEOUT_S))
+        async with contextlib.nullcontext() if offline else httpx.AsyncClient(timeout=TIMEOUT_S) as network:
             try:
                 lists = await load_lists(config, root, network)
             except HostUnreachable as error:

@@ -252,9 +252,8 @@ async def _fetch_lists(
 ) -> tuple[Reference, Mapping[str, int] | None, WorkerError | None]:
     """The model lists, the month's statistics if needed, and why there are none."""
     config = loaded.data
-    async with contextlib.AsyncExitStack() as stack:
-        # Not even created offline: a client fails on a wrong proxy variable.
-        network = None if offline else await stack.enter_async_context(httpx.AsyncClient(timeout=TIMEOUT_S))
+    # Not even created offline: a client fails on a wrong proxy variable.
+    async with contextlib.nullcontext() if offline else httpx.AsyncClient(timeout=TIMEOUT_S) as network:
         try:
             lists = await load_lists(config, root, network)
             month = await load_month(config, root, network, (*config.models_to_load, *config.models_to_skip))

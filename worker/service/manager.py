@@ -41,36 +41,35 @@ class State:
     text: str = ""
 
 
+@dataclass(frozen=True)
 class Systemd:
     """Units of this user; of the system where the worker is somebody else's, which root alone may write."""
 
-    def __init__(self, order: Order) -> None:
-        self._order = order
-        self._environ = dict(os.environ)
+    order: Order
 
     @property
     def _is_system(self) -> bool:
-        return bool(self._order.user)
+        return bool(self.order.user)
 
     @property
     def _unit(self) -> str:
-        return f"{self._order.label}.service"
+        return f"{self.order.label}.service"
 
     @property
     def file(self) -> Path:
         """Where the unit is, or will be."""
         if self._is_system:
             return SYSTEM_UNITS / self._unit
-        return Path(self._environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd" / "user" / self._unit
+        return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd" / "user" / self._unit
 
     def install(self, *, start: bool) -> State:
         """Write the unit, enable it, start it if wanted. Raises ConfigError, OSError."""
         self._require()
         try:
-            text = unit_text(self._order)
+            text = unit_text(self.order)
         except ValueError as error:
             raise ConfigError(
-                f"{self._order.folder} can't be named in a unit: {error}.", remedy="Move the worker to another folder."
+                f"{self.order.folder} can't be named in a unit: {error}.", remedy="Move the worker to another folder."
             ) from error
         # First of all, so that nothing is written where there is nobody to read it.
         self._systemctl("show-environment")
@@ -79,7 +78,7 @@ class Systemd:
         self._systemctl("enable", self._unit)
         if start:
             self._systemctl("restart", self._unit, limit_s=STOP_LIMIT_S + LIMIT_S)
-        if self._order.at_boot and not (self._is_system or self._lingers()):
+        if self.order.at_boot and not (self._is_system or self._lingers()):
             self._linger()
         return self.state()
 
@@ -100,9 +99,9 @@ class Systemd:
     def state(self) -> State:
         """How it stands, as far as systemd tells."""
         if not self.file.exists():
-            return State(self._order.label, str(self.file))
+            return State(self.order.label, str(self.file))
         return State(
-            self._order.label,
+            self.order.label,
             str(self.file),
             installed=True,
             enabled=self._asked("is-enabled") == "enabled",
@@ -148,12 +147,12 @@ class Systemd:
     def _session(self) -> dict[str, str]:
         """The variables that lead to this user's systemd; a shell of su or sudo has none, or another's."""
         if self._is_system or sys.platform == "win32":
-            return self._environ
-        named, own = self._environ.get("XDG_RUNTIME_DIR"), USERS_RUN / str(os.getuid())
+            return dict(os.environ)
+        named, own = os.environ.get("XDG_RUNTIME_DIR"), USERS_RUN / str(os.getuid())
         if (named and _is_own(Path(named))) or not _is_own(own):
-            return self._environ
+            return dict(os.environ)
         # What is said of a bus belongs to the same other session.
-        kept = {key: value for key, value in self._environ.items() if key != "DBUS_SESSION_BUS_ADDRESS"}
+        kept = {key: value for key, value in os.environ.items() if key != "DBUS_SESSION_BUS_ADDRESS"}
         return kept | {"XDG_RUNTIME_DIR": str(own)}
 
     def _linger(self) -> None:
@@ -170,11 +169,11 @@ class Systemd:
         return False
 
 
+@dataclass(frozen=True)
 class TaskScheduler:
     """Tasks of Windows."""
 
-    def __init__(self, order: Order) -> None:
-        self._order = order
+    order: Order
 
     def install(self, *, start: bool) -> State:
         """Make the task, run it if wanted. Raises ConfigError, OSError."""
@@ -182,34 +181,34 @@ class TaskScheduler:
         handle, name = tempfile.mkstemp(suffix=".xml")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(task_xml(self._order, user).encode("utf-16"))
-            self._schtasks("/Create", "/TN", self._order.label, "/XML", name, "/F")
+                file.write(task_xml(self.order, user).encode("utf-16"))
+            self._schtasks("/Create", "/TN", self.order.label, "/XML", name, "/F")
         finally:
             Path(name).unlink(missing_ok=True)
         if start:
-            self._schtasks("/Run", "/TN", self._order.label)
+            self._schtasks("/Run", "/TN", self.order.label)
         return self.state()
 
     def remove(self) -> bool:
         """Delete the task; whether there was one. A worker that runs goes on."""
         if not self.state().installed:
             return False
-        self._schtasks("/Delete", "/TN", self._order.label, "/F")
+        self._schtasks("/Delete", "/TN", self.order.label, "/F")
         return True
 
     def state(self) -> State:
         """How it stands; the task's XML, which is the same in every language of Windows."""
         try:
-            done = _run(("schtasks", "/Query", "/TN", self._order.label, "/XML"), LIMIT_S)
+            done = _run(("schtasks", "/Query", "/TN", self.order.label, "/XML"), LIMIT_S)
         except ConfigError:
-            return State(self._order.label)
+            return State(self.order.label)
         if done.returncode:
-            return State(self._order.label)
+            return State(self.order.label)
         text = done.stdout
         enabled = "<Enabled>false</Enabled>" not in text.split("<Settings>")[-1]
         # Whether it runs stands in words of the system's language alone.
         return State(
-            self._order.label, installed=True, enabled=enabled, active=None, at_boot="<BootTrigger>" in text,
+            self.order.label, installed=True, enabled=enabled, active=None, at_boot="<BootTrigger>" in text,
             text=text.strip(),
         )  # fmt: skip
 

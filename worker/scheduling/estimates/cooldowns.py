@@ -1,6 +1,7 @@
 """Models that are not offered for a while because engines broke while they worked for them. Pure."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 
 from worker.bounded_dict import BoundedDict
@@ -15,16 +16,16 @@ BREAKER: Callable[[], CircuitBreaker] = partial(
 )
 
 
+@dataclass
 class ModelCooldowns:
     """A circuit breaker for each model. Times are seconds of a monotonic clock."""
 
-    def __init__(self, breaker: Callable[[], CircuitBreaker] = BREAKER) -> None:
-        self._breaker = breaker
-        self._breakers: BoundedDict[str, CircuitBreaker] = BoundedDict(MOST_MODELS)
+    breaker: Callable[[], CircuitBreaker] = BREAKER
+    _breakers: BoundedDict[str, CircuitBreaker] = field(default_factory=lambda: BoundedDict(MOST_MODELS), init=False)
 
     def failed(self, model: str, now: float, why: str) -> bool:
         """An engine broke while it worked for this model; whether the model is not offered from now on."""
-        breaker = self._breakers[model] = self._breakers.get(model) or self._breaker()
+        breaker = self._breakers[model] = self._breakers.get(model) or self.breaker()
         return breaker.failed(now, why)
 
     def succeeded(self, model: str) -> None:

@@ -1,6 +1,7 @@
 """When each engine will run dry, from what the jobs under way have left to do."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 
 from worker.clock import Clock, monotonic
 from worker.jobs.job import Job, JobEvent, Stage
@@ -10,21 +11,21 @@ from worker.scheduling.estimates.speed import JobTimes
 OUTLIER = 3.0
 
 
+@dataclass(eq=False)
 class Forecast:
     """Learns from every job that is rendered. Subscribe `note` to the job events."""
 
-    def __init__(self, times: JobTimes, clock: Clock = monotonic) -> None:
-        self._times = times
-        self._clock = clock
-        #: jobs that need an engine, in the order they asked, with the seconds they need in all
-        self._needs: dict[Job, float | None] = {}
+    times: JobTimes
+    clock: Clock = monotonic
+    #: jobs that need an engine, in the order they asked, with the seconds they need in all
+    _needs: dict[Job, float | None] = field(default_factory=dict, init=False)
 
     def note(self, event: JobEvent) -> None:
         """Follow a job from stage to stage."""
         job = event.job
         match event.stage:
             case Stage.RENDERING:
-                self._needs[job] = self._times.estimate(job.request) if job.request else None
+                self._needs[job] = self.times.estimate(job.request) if job.request else None
             case Stage.DELIVERING:
                 self._learn(job, self._needs.pop(job, None))
             case Stage.DONE | Stage.FAULTED:
@@ -44,17 +45,17 @@ class Forecast:
     def left_s(self, job: Job) -> float | None:
         """Seconds of an engine that the job still needs; None while nothing is known."""
         need = self._needs.get(job)
-        return None if need is None else _left_s(job, need, self._clock())
+        return None if need is None else _left_s(job, need, self.clock())
 
     def _left(self) -> list[tuple[int | None, float]]:
-        now = self._clock()
+        now = self.clock()
         return [(job.slot, _left_s(job, need, now)) for job, need in self._needs.items()]
 
     def _learn(self, job: Job, estimate: float | None) -> None:
         if job.request is None or job.started_at is None or job.rendered_at is None:
             return
         seconds = job.rendered_at - job.started_at
-        self._times.learn(job.request, seconds if estimate is None else min(seconds, OUTLIER * estimate))
+        self.times.learn(job.request, seconds if estimate is None else min(seconds, OUTLIER * estimate))
 
 
 def share_out(slots: Collection[int], jobs: Iterable[tuple[int | None, float]]) -> dict[int, float]:
