@@ -41,7 +41,6 @@ from worker.status.snapshot import (
     Session,
     SlotView,
     Snapshot,
-    StageTimes,
     Versions,
 )
 from worker.status.standing import StandingWatch
@@ -234,7 +233,7 @@ class StatusBoard:
             faulted_images=stats.faulted_images,
             models=dict(stats.models),
             faults=dict(stats.faults),
-            stages=StageTimes(**stats.stages),
+            stages=stats.stages,
             pops=dict(stats.pops),
             pop_s=stats.pop_s,
             uptime_s=uptime_s,

@@ -46,14 +46,13 @@ class JobBook:
     def note(self, event: JobEvent) -> None:
         job, stage = event.job, event.stage
         self._entered.setdefault(job, {})[stage] = self.clock()
-        self.session.note(event)
         if stage in {Stage.DONE, Stage.FAULTED}:
-            record = self._record(job, stage)
-            self.session.note_stages(record.stages)
+            record, one = self._record(job, stage), tally_of(job, stage)
+            self.session.ended(job, one, record.stages)
             self._asked.pop(job, None)
             self._entered.pop(job, None)
             self._ended.appendleft(record)
-            self.hours.add(record.ended_at, record.model, record.features, tally_of(job, stage))
+            self.hours.add(record.ended_at, record.model, record.features, one)
             for listener in self._end_listeners:
                 listener(record)
 

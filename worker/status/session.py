@@ -1,9 +1,9 @@
 """Counts of this session, by the Horde's answers."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from worker.errors import HordeUnreachable
-from worker.jobs.job import Job, JobEvent, PopEvent, Stage
+from worker.jobs.job import Job, PopEvent, Stage
 from worker.status.request_summary import LONGEST_NAME
 from worker.status.snapshot import Outcome, StageTimes, Tally
 from worker.untrusted.text import visible
@@ -15,7 +15,7 @@ POP_RESULTS = ("job", "nothing", "refused", "unreachable")
 
 @dataclass
 class SessionStats:
-    """Counts of this session. Subscribe `note` to the job events.
+    """Counts of this session.
 
     A batch is one job. Its images are paid, and their faults counted by the Horde, one by one.
     """
@@ -30,16 +30,13 @@ class SessionStats:
     #: faulted jobs by whose failure it was
     faults: dict[str, int] = field(default_factory=dict)
     #: seconds of all jobs by stage
-    stages: dict[str, float] = field(default_factory=dict)
+    stages: StageTimes = field(default_factory=StageTimes)
     #: pops by what they brought: job, nothing, refused, unreachable; and the seconds that all took
     pops: dict[str, int] = field(default_factory=lambda: dict.fromkeys(POP_RESULTS, 0))
     pop_s: float = 0.0
 
-    def note(self, event: JobEvent) -> None:
-        job = event.job
-        if event.stage not in {Stage.DONE, Stage.FAULTED}:
-            return
-        one = tally_of(job, event.stage)
+    def ended(self, job: Job, one: Tally, stages: StageTimes) -> None:
+        """A job has ended that adds so much, and spent so long in its stages."""
         self.total += one
         self.faulted_images += job.faulted
         model = visible(job.pop.model, longest=LONGEST_NAME)
@@ -49,15 +46,11 @@ class SessionStats:
         if one.faulted:
             blame = blame_of(job)
             self.faults[blame] = self.faults.get(blame, 0) + 1
+        self.stages += stages
 
     def note_pop(self, event: PopEvent) -> None:
         self.pops[_result(event)] += 1
         self.pop_s += event.took_s
-
-    def note_stages(self, seconds: StageTimes) -> None:
-        """A job has ended that spent so long in its stages."""
-        for name, spent_s in asdict(seconds).items():
-            self.stages[name] = self.stages.get(name, 0.0) + spent_s
 
 
 def _result(event: PopEvent) -> str:

@@ -7,9 +7,19 @@ from outside (models, features, messages) are bounded in length and can't contro
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from operator import add
+from typing import TypeVar
 
 #: Of the JSON form; raised when a field changes its meaning or goes.
 SCHEMA_VERSION = 1
+
+
+T = TypeVar("T")
+
+
+def _sum(one: T, other: T) -> T:
+    """Field by field, of two dataclasses of numbers."""
+    return type(one)(*map(add, vars(one).values(), vars(other).values()))
 
 
 class Phase(str, Enum):
@@ -47,6 +57,9 @@ class StageTimes:
     encode: float = 0.0
     upload: float = 0.0
     submit: float = 0.0
+
+    def __add__(self, other: "StageTimes") -> "StageTimes":
+        return _sum(self, other)
 
 
 @dataclass(frozen=True)
@@ -142,13 +155,7 @@ class Tally:
     render_s: float = 0.0
 
     def __add__(self, other: "Tally") -> "Tally":
-        return Tally(
-            self.jobs + other.jobs,
-            self.faulted + other.faulted,
-            self.images + other.images,
-            self.kudos + other.kudos,
-            self.render_s + other.render_s,
-        )
+        return _sum(self, other)
 
 
 @dataclass(frozen=True)

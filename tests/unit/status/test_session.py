@@ -2,16 +2,16 @@
 
 from tests.unit.status.rig import Rig
 from worker.horde.messages import PopResponse
-from worker.jobs.job import Job, JobEvent, Stage
+from worker.jobs.job import Job, Stage
 from worker.status import session
-from worker.status.session import SessionStats
-from worker.status.snapshot import Tally
+from worker.status.session import SessionStats, tally_of
+from worker.status.snapshot import StageTimes, Tally
 
 
 def ended(stats, stage, *, images, delivered, faulted=0, kudos=0.0):
     job = Job(PopResponse(ids=[str(number) for number in range(images)]), popped_at=0.0)
     job.delivered, job.faulted, job.kudos = delivered, faulted, kudos
-    stats.note(JobEvent(job, stage))
+    stats.ended(job, tally_of(job, stage), StageTimes())
 
 
 def test_a_batch_is_one_job_and_as_many_images_as_arrived():
