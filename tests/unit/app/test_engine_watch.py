@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,7 +32,6 @@ from worker.workflows.library import Library
 pytestmark = pytest.mark.processes
 
 PATIENCE_S = 120.0
-PYTHON = Path(sys.executable)
 #: For a tree whose engine ends while it starts, and one whose snapshot lacks a node class.
 BROKEN = "sys.exit('no module named aiohttp')"
 
@@ -43,6 +41,8 @@ class Rig:
     """A pool of scripted engines whose trees are on a shelf, and the watch over them."""
 
     folder: Path
+    #: runs all engines
+    python: Path
     shelf: Shelf
     live: LiveConfig
     pool: EnginePool
@@ -57,7 +57,7 @@ class Rig:
         def make(folder: Path) -> None:
             fake_tree(folder / "comfyui", dialect, dialect=dialect, before=before)
 
-        self.shelf.add(name, "a test", make, python=PYTHON)
+        self.shelf.add(name, "a test", make, python=self.python)
 
     @property
     def trees(self) -> list[str]:
@@ -89,9 +89,9 @@ class Rig:
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+async def rig(tmp_path: Path, quick_worker_python: Path) -> AsyncIterator[Rig]:
     runtime = Runtime.locate(tmp_path, {"AIWORKER_RUNTIME_DIR": str(tmp_path / "runtime")})
-    runtime = replace(runtime, comfyui=fake_tree(tmp_path / "runtime" / "comfyui"), engine_python=PYTHON)
+    runtime = replace(runtime, comfyui=fake_tree(tmp_path / "runtime" / "comfyui"), engine_python=quick_worker_python)
     shelf, live = Shelf(runtime), LiveConfig(BridgeData())
 
     def engines(_: BridgeData) -> Sequence[EngineSettings]:
@@ -113,7 +113,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     watch = EngineWatch(
         shelf, live, engines, fall_back=fall_back, poll_s=0.02, clock=lambda: time.monotonic() + sum(later)
     )
-    rig = Rig(tmp_path, shelf, live, pool, watch, fall_back, later)
+    rig = Rig(tmp_path, quick_worker_python, shelf, live, pool, watch, fall_back, later)
     running: Any = SimpleNamespace(pool=pool, events=rig.events, library=rig.library)
     async with pool.running():
         await rig.until(lambda: all(rig.trees))

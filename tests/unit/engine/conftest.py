@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,15 @@ def play(script_file: Path) -> Callable[..., None]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, script_file: Path) -> EngineSettings:
-    return scripted_settings(tmp_path / "engine", script=script_file)
+def settings(tmp_path: Path, script_file: Path, quick_worker_python: Path) -> EngineSettings:
+    return replace(scripted_settings(tmp_path / "engine", script=script_file), python=quick_worker_python)
 
 
 @pytest.fixture
-def two(tmp_path: Path, script_file: Path) -> list[EngineSettings]:
+def two(settings: EngineSettings, tmp_path: Path) -> list[EngineSettings]:
     """Settings of two engines that share a script."""
-    return [scripted_settings(tmp_path / name, script=script_file) for name in ("one", "two")]
+    folders = (tmp_path / "one", tmp_path / "two")
+    return [replace(settings, base_directory=each, log_file=each / "engine.log") for each in folders]
 
 
 @pytest.fixture

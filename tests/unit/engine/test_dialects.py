@@ -14,7 +14,7 @@ from worker.demo.engine.dialect import NEWER, OLDER
 from worker.demo.engine.settings import scripted_settings
 from worker.engine.client import EngineClient
 from worker.engine.command_flags import flags_of, named_in, taken
-from worker.engine.process import EngineProcess
+from worker.engine.process import EngineProcess, EngineSettings
 from worker.errors import EngineStartFailed, GraphRejected
 from worker.process.child import log_tail
 
@@ -77,8 +77,10 @@ async def test_many_engines_of_a_tree_ask_once(tmp_path: Path) -> None:
 
 
 @DIALECTS
-async def test_an_engine_of_either_dialect_renders(tmp_path: Path, dialect: str, plain_graph: Build) -> None:
-    settings = scripted_settings(tmp_path / "engine", dialect=dialect)
+async def test_an_engine_of_either_dialect_renders(
+    tmp_path: Path, dialect: str, plain_graph: Build, quick_worker_python: Path
+) -> None:
+    settings = replace(scripted_settings(tmp_path / "engine", dialect=dialect), python=quick_worker_python)
     settings = replace(settings, arguments=(*settings.arguments, "--disable-dynamic-vram", "--reserve-vram", "1.0"))
 
     async with Opened(EngineProcess(settings)) as client:
@@ -88,10 +90,10 @@ async def test_an_engine_of_either_dialect_renders(tmp_path: Path, dialect: str,
 
 @DIALECTS
 async def test_a_running_and_a_waiting_job_are_cancelled_on_either(
-    tmp_path: Path, dialect: str, sampler_graph: Build, script_file: Path, play: Play
+    settings: EngineSettings, dialect: str, sampler_graph: Build, play: Play
 ) -> None:
     play(seconds=3600.0)
-    settings = scripted_settings(tmp_path / "engine", dialect=dialect, script=script_file)
+    settings = replace(settings, arguments=(*settings.arguments, "--dialect", dialect))
     async with Opened(EngineProcess(settings)) as client:
         begun = asyncio.Event()
         running = asyncio.ensure_future(client.render(sampler_graph(), ("out",), on_progress=lambda _: begun.set()))
@@ -111,18 +113,19 @@ async def test_a_running_and_a_waiting_job_are_cancelled_on_either(
 
 @DIALECTS
 async def test_a_graph_with_an_unknown_node_class_is_refused_by_either(
-    tmp_path: Path, dialect: str, plain_graph: Build
+    tmp_path: Path, dialect: str, plain_graph: Build, quick_worker_python: Path
 ) -> None:
     graph = plain_graph()
     graph["out"] = {**graph["out"], "class_type": "OfAnotherWorld"}
-    async with Opened(EngineProcess(scripted_settings(tmp_path / "engine", dialect=dialect))) as client:
+    settings = replace(scripted_settings(tmp_path / "engine", dialect=dialect), python=quick_worker_python)
+    async with Opened(EngineProcess(settings)) as client:
         with pytest.raises(GraphRejected, match=r"no node class OfAnotherWorld \(out\)"):
             await client.render(graph, ("out",))
 
 
-async def test_a_flag_of_another_version_ends_the_scripted_engine_as_it_ends_comfyui(tmp_path: Path) -> None:
+async def test_a_flag_of_another_version_ends_the_scripted_engine_as_it_ends_comfyui(quick_worker_python: Path) -> None:
     child = await asyncio.create_subprocess_exec(
-        sys.executable, str(FOLDER / "main.py"), "--disable-dynamic-vram", stderr=asyncio.subprocess.PIPE
+        quick_worker_python, str(FOLDER / "main.py"), "--disable-dynamic-vram", stderr=asyncio.subprocess.PIPE
     )
 
     _, said = await child.communicate()
@@ -131,9 +134,9 @@ async def test_a_flag_of_another_version_ends_the_scripted_engine_as_it_ends_com
     assert b"--disable-dynamic-vram" in said
 
 
-async def test_a_newer_engine_does_not_start_on_the_database_of_its_folder(tmp_path: Path) -> None:
+async def test_a_newer_engine_does_not_start_on_the_database_of_its_folder(quick_worker_python: Path) -> None:
     child = await asyncio.create_subprocess_exec(
-        sys.executable, str(FOLDER / "main.py"), "--dialect", NEWER, stderr=asyncio.subprocess.PIPE
+        quick_worker_python, str(FOLDER / "main.py"), "--dialect", NEWER, stderr=asyncio.subprocess.PIPE
     )
 
     _, said = await child.communicate()
@@ -142,9 +145,9 @@ async def test_a_newer_engine_does_not_start_on_the_database_of_its_folder(tmp_p
     assert b"database" in said
 
 
-async def test_the_end_of_a_log_is_quoted_without_its_colours(tmp_path: Path, script_file: Path, play: Play) -> None:
+async def test_the_end_of_a_log_is_quoted_without_its_colours(settings: EngineSettings, play: Play) -> None:
     play(faults=[{"kind": "start_failure"}])
-    settings = scripted_settings(tmp_path / "engine", dialect=NEWER, script=script_file)
+    settings = replace(settings, arguments=(*settings.arguments, "--dialect", NEWER))
 
     with pytest.raises(EngineStartFailed) as failed:
         await EngineProcess(settings).start()

@@ -43,6 +43,12 @@ print(json.dumps({"environment": dict(os.environ), "folder": os.getcwd(), "argum
 
 
 @pytest.fixture
+def quick_worker_python() -> Path:
+    """Here the start of an engine is the subject."""
+    return Path(sys.executable)
+
+
+@pytest.fixture
 def telltale(tmp_path: Path, settings: EngineSettings) -> EngineSettings:
     """Settings for a "ComfyUI" that writes how it was started into its log, and ends."""
     folder = tmp_path / "telltale"

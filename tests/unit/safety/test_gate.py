@@ -2,7 +2,9 @@
 
 import asyncio
 import struct
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -33,10 +35,10 @@ pytestmark = pytest.mark.processes
 
 
 class Rig:
-    """A checker on the double, and its script."""
+    """A checker on the double, which this Python runs, and its script."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, python: Path) -> None:
+        self.folder, self.python = folder, python
         self.script = folder / "safety.json"
 
     def play(self, *faults: SafetyFault, **content) -> None:
@@ -44,12 +46,19 @@ class Rig:
 
     def checker(self, policy: RestartPolicy | None = None, **limits) -> SafetyGate:
         settings = scripted_safety(self.folder, script=self.script, **limits)
+        settings = replace(settings, command=(str(self.python), *settings.command[1:]))
         return SafetyGate(lambda: settings, policy=policy or RestartPolicy(backoff_s=(0.0,), limit=1000))
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Rig:
-    return Rig(tmp_path)
+def rig(tmp_path: Path, quick_worker_python: Path) -> Rig:
+    return Rig(tmp_path, quick_worker_python)
+
+
+@pytest.fixture
+def plain_rig(tmp_path: Path) -> Rig:
+    """For tests that look at the child's process itself."""
+    return Rig(tmp_path, Path(sys.executable))
 
 
 async def look(checker: SafetyGate, prompt: str = "a fox", *, censor_nsfw: bool = False, left_s: float = 600.0):
@@ -140,8 +149,8 @@ async def test_without_a_child_an_image_waits_until_its_time_is_nearly_over_and_
         assert not checker._waiting
 
 
-async def test_no_jobs_are_taken_while_the_child_is_not_ready(rig):
-    checker = rig.checker()
+async def test_no_jobs_are_taken_while_the_child_is_not_ready(plain_rig):
+    checker = plain_rig.checker()
     assert checker.hold()
     async with checker.running():
         await until(lambda: not checker.hold())
@@ -175,18 +184,18 @@ async def test_a_look_given_up_does_not_disturb_the_next(rig):
         assert not (await look(checker)).csam
 
 
-async def test_the_child_is_gone_when_the_checker_is_done(rig):
-    checker = rig.checker()
+async def test_the_child_is_gone_when_the_checker_is_done(plain_rig):
+    checker = plain_rig.checker()
     async with checker.running():
         await until(lambda: not checker.hold())
         pid = checker.process.pid
     assert not psutil.pid_exists(pid)
 
 
-async def test_the_child_gets_no_key_and_no_token(rig, monkeypatch):
+async def test_the_child_gets_no_key_and_no_token(plain_rig, monkeypatch):
     monkeypatch.setenv("AIWORKER_API_KEY", "0123456789")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    checker = rig.checker()
+    checker = plain_rig.checker()
     async with checker.running():
         await until(lambda: not checker.hold())
         environment = psutil.Process(checker.process.pid).environ()
