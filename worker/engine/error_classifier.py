@@ -7,7 +7,7 @@ is in `worker.after_fault`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from worker.engine.graph_trace import (
     source_of,
 )
 from worker.errors import (
+    Addition,
     AdditionBroken,
     AdditionMismatch,
     DeviceLost,
@@ -135,6 +136,7 @@ _SYSTEM_TYPES = ("OSError", "PermissionError", "BlockingIOError", "TimeoutError"
 #: Of 0.3.75 and of 0.33.0.
 _ABSENT_CLASS = _any_of(r"node .* does not exist", r"Node '.*' not found")
 
+LEFT_OUT = "It is left out, and the requester is told."
 RELOAD = "The file is damaged or incomplete: let it be downloaded again."
 
 
@@ -198,19 +200,14 @@ def _additions(failure: Failure, graph: Graph) -> EngineError | None:
         return None
     # Of several in one text the node pack names those that are to blame.
     additions = additions & embeddings_in(failure.message) or additions
-    names = ", ".join(sorted(map(str, additions)))
+    names = _named(additions)
+    names = f"{names[0].upper()}{names[1:]}"
     if failure.exception_type.endswith(_CHANGE_NOTHING):
         return AdditionMismatch(
-            f"{names[0].upper()}{names[1:]} changes nothing: made for models of another family.",
-            additions=additions,
-            remedy="It is left out, and the requester is told.",
+            f"{names} changes nothing: made for models of another family.", additions=additions, remedy=LEFT_OUT
         )
     what = "holds program code" if _CODE.search(failure.message) else "can't be used"
-    return AdditionBroken(
-        f"{names[0].upper()}{names[1:]} {what}: {failure.text}",
-        additions=additions,
-        remedy="It is left out, and the requester is told.",
-    )
+    return AdditionBroken(f"{names} {what}: {failure.text}", additions=additions, remedy=LEFT_OUT)
 
 
 def _payload(failure: Failure, _graph: Graph) -> EngineError | None:
@@ -243,7 +240,7 @@ def _shapes(failure: Failure, graph: Graph) -> EngineError | None:
     if not _SHAPES.search(failure.message) or failure.node_id not in graph:
         return None
     if additions := all_additions(graph):
-        names = ", ".join(sorted(map(str, additions)))
+        names = _named(additions)
         return AdditionBroken(
             f"A model with {names} does not compute: {failure.text}",
             additions=additions,
@@ -284,7 +281,7 @@ def classify_rejection(answer: Mapping[str, Any], graph: Graph) -> EngineError:
     if missing and len(missing) == len(errors):
         if all(additions_of(graph, node_id) and file_of(graph, node_id)[1] for node_id in missing):
             additions = frozenset().union(*(additions_of(graph, node_id) for node_id in missing))
-            return AdditionBroken(message, additions=additions, remedy="It is left out, and the requester is told.")
+            return AdditionBroken(message, additions=additions, remedy=LEFT_OUT)
         files = [file_of(graph, node_id)[1] for node_id in missing]
         if all(files):
             return ModelBroken(message, file=files[0], remedy="The engine does not see the file: look at its folder.")
@@ -300,6 +297,10 @@ def _absent_class(error: Any, graph: Graph) -> str:
         return ""
     node_id = next((node_id for node_id in graph if f"Node ID '#{node_id}'" in said), "")
     return f"it has no node class {graph.get(node_id, {}).get('class_type', '?')} ({node_id})"
+
+
+def _named(additions: Iterable[Addition]) -> str:
+    return ", ".join(sorted(map(str, additions)))
 
 
 def _sentence(error: Mapping[str, Any]) -> str:

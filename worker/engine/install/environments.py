@@ -57,7 +57,7 @@ raise SystemExit(0 if torch.cuda.is_available() else 3)
 NO_DEVICE = 3
 
 
-def make_engine_environment(tree: Path, folder: Path, *, screen: Screen | None = None) -> Path:
+def make_engine_environment(tree: Path, folder: Path, *, screen: Screen) -> Path:
     """Make a Python environment at `folder` that runs the ComfyUI in `tree`; its interpreter is returned.
 
     For the card, the Python and the torch index that the runtime was set up with; what stood at `folder` is replaced.
@@ -65,7 +65,7 @@ def make_engine_environment(tree: Path, folder: Path, *, screen: Screen | None =
     set-ups. Raises RuntimeMissing.
     """
     runtime = Runtime.locate()
-    with the_only_set_up(runtime.folder, screen or Screen()) as shell:
+    with the_only_set_up(runtime.folder, screen) as shell:
         record = Record.load(runtime.state)
         interpreter = Interpreter.current()
         if record.python and record.python_version and Path(record.python).exists():
@@ -109,7 +109,7 @@ class Builder:
         choices = record.choices
         return cls(shell, interpreter, card, choices.accelerator is not None, choices.torch_index)
 
-    def worker(self, folder: Path, *, dev: bool, begin: Callable[[], None] = _nothing) -> None:
+    def worker(self, folder: Path, *, dev: bool, begin: Callable[[], None]) -> None:
         """The worker's environment, from its lock alone. `begin` is called before what stands there is touched."""
         require_room("The worker's packages need", WORKER_DISK_BYTES, self.shell.folder)
         uv.ensure(self.shell)

@@ -46,8 +46,9 @@ def differences(runtime: Runtime, record: Record, *, thorough: bool) -> Iterator
         if made is None or not made.ready:
             continue
         folder = packages_folder(runtime.folder / part.value, version)
-        pins = {pin.name: pin.version for lock in locks for pin in read_lock(lock)}
-        several = {(pin.name, pin.version) for lock in locks for pin in read_lock(lock)}
+        pinned = [pin for lock in locks for pin in read_lock(lock)]
+        pins = {pin.name: pin.version for pin in pinned}
+        several = {(pin.name, pin.version) for pin in pinned}
         own = bool(record.choices.comfyui or record.choices.comfyui_git)
         for info in sorted(folder.glob("*.dist-info")):
             name, _, found = info.name.removesuffix(".dist-info").rpartition("-")
