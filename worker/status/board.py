@@ -23,7 +23,8 @@ from worker.scheduling.choice_by_demand import ChoiceByDemand
 from worker.scheduling.estimates import Estimates
 from worker.scheduling.pop_admission import Admission
 from worker.scheduling.pop_backoff import PopBackoff
-from worker.status.advice.advisor import Advisor, Work
+from worker.status.advice.advisor import Advisor
+from worker.status.advice.earnings import Facts
 from worker.status.job_book import JobBook
 from worker.status.keeper import Keeper
 from worker.status.log_tail import LogTail
@@ -105,9 +106,7 @@ class StatusBoard:
         self.shown = ShownJobs(lambda: self.live.data.dashboard_shows_jobs)
         #: the last lines of the log
         self.log = LogTail()
-        self._advisor = Advisor(
-            self.live, self.demand, work=self._work, size_of=self.models.known_size, clock=self.clock, wall=self.wall
-        )
+        self._advisor = Advisor(self.live, self.demand, facts=self._facts, clock=self.clock, wall=self.wall)
         for note in (self.book.note, self._note, self._flat_pictures.note, self.shown.note):
             self.events.subscribe(note)
         self.events.pictures.subscribe(self.shown.note_picture)
@@ -241,17 +240,19 @@ class StatusBoard:
             kudos_per_hour=stats.total.kudos * HOUR_S / uptime_s if uptime_s >= LEAST_S else None,
         )
 
-    def _work(self) -> Work:
+    def _facts(self) -> Facts:
         """What advice rests on. An engine that works or stands ready counts."""
-        state, admission = self.models.state(), self._admission
-        return Work(
-            total=self.stats.total,
-            uptime_s=self.clock() - self._since,
-            idle_s=self.pop_backoff.all_in_vain_s,
+        state, total, uptime_s = self.models.state(), self.stats.total, self.clock() - self._since
+        return Facts(
+            self.live.data,
+            own_models=frozenset(map(visible, (*state.ready, *state.waiting, *state.failed, *self.models.fetchable()))),
+            idle=min(1.0, self.pop_backoff.all_in_vain_s / uptime_s) if uptime_s > 0 else 0.0,
             engines=sum(slot.state is SlotState.READY for slot in self.pool.slots),
-            models=frozenset(map(visible, (*state.ready, *state.waiting, *state.failed, *self.models.fetchable()))),
-            not_offered=admission.not_offered if admission else {},
+            job_s=total.render_s / total.jobs if total.jobs else None,
+            job_kudos=total.kudos / total.jobs if total.jobs else None,
+            size_of=self.models.known_size,
             most_pixels=self._most_pixels,
+            not_offered=self._admission.not_offered if self._admission else {},
         )
 
     def _most_pixels(self, wanted: int) -> int:

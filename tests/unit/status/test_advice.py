@@ -17,10 +17,10 @@ from worker.horde.arrivals import LONGEST_GAP_S, MOST_KINDS, Arrivals, Rate
 from worker.horde.demand import Demand, ModelNeed
 from worker.horde.messages import HordePerformance, ModelDemand, PopResponse
 from worker.jobs.job import PopEvent
-from worker.status.advice.advisor import Advisor, Work
+from worker.status.advice.advisor import Advisor
 from worker.status.advice.earnings import SWITCHES, Facts, advise
 from worker.status.advice.predictions import MARKS
-from worker.status.snapshot import AdviceView, JobRecord, Outcome, Tally
+from worker.status.snapshot import AdviceView, JobRecord, Outcome
 
 CLOSED = BridgeData(
     allow_lora=False, allow_controlnet=False, allow_img2img=False, allow_painting=False, allow_post_processing=False,
@@ -169,9 +169,13 @@ class Horde:
 
 def advisor(horde: Any, clock: Clock, config: BridgeData = CLOSED, *, idle: float = 1.0) -> tuple[Advisor, LiveConfig]:
     live = LiveConfig(config)
-    work = Work(Tally(jobs=10, kudos=100.0, render_s=50.0), 100.0, idle * 100, 1, frozenset({"Own"}), {})
+
+    def facts() -> Facts:
+        own = frozenset({"Own"})
+        return Facts(live.data, own_models=own, idle=idle, job_s=5.0, job_kudos=10.0, size_of=lambda _: 0)
+
     demand = horde if isinstance(horde, Demand) else Demand(horde, clock=clock)
-    made = Advisor(live, demand, work=lambda: work, size_of=lambda _: 0, clock=clock, wall=clock.wall)
+    made = Advisor(live, demand, facts=facts, clock=clock, wall=clock.wall)
     return made, live
 
 

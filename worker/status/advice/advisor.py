@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 
 from worker.clock import Clock, monotonic
 from worker.config.live import LiveConfig
@@ -12,7 +12,7 @@ from worker.horde.demand import Demand
 from worker.jobs.job import PopEvent
 from worker.status.advice.earnings import SWITCHES, Facts, advise
 from worker.status.advice.predictions import Predictions
-from worker.status.snapshot import AdviceView, JobRecord, PredictionView, Tally
+from worker.status.snapshot import AdviceView, JobRecord, PredictionView
 from worker.system_memory import system_memory
 
 #: Advice is made anew this often at most, in seconds, and not before the queue was watched so long.
@@ -24,24 +24,6 @@ LEAST_IDLE = 0.05
 LARGEST_COUNT = 10**6
 
 
-@dataclass(frozen=True)
-class Work:
-    """What the worker did so far, for the estimates."""
-
-    total: Tally
-    uptime_s: float
-    #: in which an engine stood ready, jobs were asked for and none came
-    idle_s: float
-    #: engines that stand ready
-    engines: int
-    #: models here or on their way
-    models: frozenset[str]
-    #: switches that are on and not offered, with the reason
-    not_offered: dict[str, str]
-    #: see `Facts.most_pixels`
-    most_pixels: Callable[[int], int] = lambda wanted: wanted
-
-
 @dataclass(eq=False)
 class Advisor:
     """Subscribe `note` to pops, `ended` to jobs that end."""
@@ -49,9 +31,8 @@ class Advisor:
     live: LiveConfig
     demand: Demand
     _: KW_ONLY
-    work: Callable[[], Work]
-    #: bytes of a model that the reference knows and this worker could serve, 0: not known
-    size_of: Callable[[str], int | None]
+    #: what the worker itself knows of the facts
+    facts: Callable[[], Facts]
     clock: Clock = monotonic
     wall: Callable[[], float] = time.time
 
@@ -59,7 +40,7 @@ class Advisor:
         self._reasons = Arrivals()
         self._predictions = Predictions(self.wall)
         self._fresh: tuple[float, tuple[AdviceView, ...]] | None = None
-        self.demand.wanted_when(lambda: self._idle(self.work()) >= LEAST_IDLE)
+        self.demand.wanted_when(lambda: self.facts().idle >= LEAST_IDLE)
         self.live.subscribe(self._changed)
 
     def note(self, event: PopEvent) -> None:
@@ -88,33 +69,19 @@ class Advisor:
         return self._predictions.views()
 
     def _advise(self, now: float) -> tuple[AdviceView, ...]:
-        work = self.work()
-        idle = self._idle(work)
-        if idle < LEAST_IDLE or self._reasons.watched_s < LEAST_WATCHED_S:
+        facts = self.facts()
+        if facts.idle < LEAST_IDLE or self._reasons.watched_s < LEAST_WATCHED_S:
             return ()
-        jobs = work.total.jobs
         return advise(
-            Facts(
-                config=self.live.data,
+            replace(
+                facts,
                 reasons=self._reasons.rates(now),
                 models=self.demand.needs(),
-                own_models=work.models,
                 queued=self.demand.queued,
                 watched_s=self._reasons.watched_s,
-                idle=idle,
-                engines=work.engines,
-                job_s=work.total.render_s / jobs if jobs else None,
-                job_kudos=work.total.kudos / jobs if jobs else None,
                 memory=system_memory().total,
-                size_of=self.size_of,
-                most_pixels=work.most_pixels,
-                not_offered=work.not_offered,
             )
         )
-
-    @staticmethod
-    def _idle(work: Work) -> float:
-        return min(1.0, work.idle_s / work.uptime_s) if work.uptime_s > 0 else 0.0
 
     def _changed(self, before: BridgeData, after: BridgeData) -> None:
         self._predictions.changed(before, after, self.advice() if self._fresh is None else self._fresh[1])
