@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from loguru import logger
 
@@ -26,16 +26,9 @@ MOST_POWER, MOST_BATCH = 128, 16
 Tell = Callable[[str, float], None]
 
 
-@dataclass(frozen=True)
-class Order:
-    """What is to be measured, with what bounds."""
-
-    subjects: tuple[Subject, ...]
-    machine: MachineFacts
-    within_s: float = 300.0
-
-
-async def measure(order: Order, make: Callable[[int], Studio], tell: Tell) -> Findings:
+async def measure(
+    subjects: Sequence[Subject], machine: MachineFacts, make: Callable[[int], Studio], tell: Tell, *, within_s: float
+) -> Findings:
     """All that there is time for; `make` gives a studio for an engine of this number, `tell` hears what is tried and
     the share of the time that has passed. Raises EngineStartFailed when no engine ever starts.
     """
@@ -43,13 +36,13 @@ async def measure(order: Order, make: Callable[[int], Studio], tell: Tell) -> Fi
     measured: list[Measured] = []
 
     def left_s() -> float:
-        return order.within_s - (time.monotonic() - began)
+        return within_s - (time.monotonic() - began)
 
     cut_short = False
     async with studios([make(1)]) as (studio,):
-        for number, subject in enumerate(order.subjects):
+        for number, subject in enumerate(subjects):
             # What is left is shared, so that the first model does not take it all.
-            share_s = left_s() / (len(order.subjects) - number)
+            share_s = left_s() / (len(subjects) - number)
             until = time.monotonic() + share_s
             done: list[Measured] = []
             for shot in shots(subject, done, most_power=MOST_POWER, most_batch=MOST_BATCH):
@@ -58,17 +51,17 @@ async def measure(order: Order, make: Callable[[int], Studio], tell: Tell) -> Fi
                 if room_s < LEAST_LEFT_S or (done and expected_s(shot, done) / 2 > room_s):
                     cut_short = True
                     break
-                tell(str(shot), 1 - left_s() / order.within_s)
+                tell(str(shot), 1 - left_s() / within_s)
                 done.append(await _shoot(studio, shot, room_s, first=not measured and not done))
                 logger.debug("Benchmark: {} {}", shot, done[-1])
             measured += done
         together = {}
-        if left_s() > LEAST_LEFT_S and (pair := _for_two(order, measured)):
-            tell(f"{pair}, two engines", 1 - left_s() / order.within_s)
+        if left_s() > LEAST_LEFT_S and (pair := _for_two(subjects, machine, measured)):
+            tell(f"{pair}, two engines", 1 - left_s() / within_s)
             gain = await _two(studio, make(2), pair, within_s=left_s())
             together = {2: gain} if gain else {}
     tell("", 1.0)
-    return Findings(order.subjects, tuple(measured), together, cut_short)
+    return Findings(tuple(subjects), tuple(measured), together, cut_short)
 
 
 async def _shoot(studio: Studio, shot: Shot, room_s: float, *, first: bool) -> Measured:
@@ -81,12 +74,12 @@ async def _shoot(studio: Studio, shot: Shot, room_s: float, *, first: bool) -> M
         return Measured(shot, End.CRASHED, why=" ".join(error.message.split())[:200])
 
 
-def _for_two(order: Order, measured: Sequence[Measured]) -> Shot | None:
+def _for_two(subjects: Sequence[Subject], machine: MachineFacts, measured: Sequence[Measured]) -> Shot | None:
     """What two engines try together: the first model's own size, where card and machine hold two models."""
-    card = order.machine.card
-    if card is None or card.memory < TWO_ENGINES_CARD or order.machine.ram < TWO_ENGINES_RAM:
+    card = machine.card
+    if card is None or card.memory < TWO_ENGINES_CARD or machine.ram < TWO_ENGINES_RAM:
         return None
-    native = {subject.model: native_side(subject) for subject in order.subjects if subject.real}
+    native = {subject.model: native_side(subject) for subject in subjects if subject.real}
     made = (each.shot for each in measured if each.made and each.shot.batch == 1)
     return next((shot for shot in made if shot.width == native.get(shot.model)), None)
 

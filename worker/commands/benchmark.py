@@ -19,7 +19,7 @@ from worker.app.build import UNKNOWN_MODEL_BYTES, devices_for, library_of, requi
 from worker.app.state_dir import only_one, worker_folder, workers_folder
 from worker.benchmark.measurements import Findings, Subject
 from worker.benchmark.proposals import LEAST_KUDOS_PER_HOUR, LEAST_MPS, Demand, Proposal, demands, propose
-from worker.benchmark.run import Order, Tell, measure
+from worker.benchmark.run import Tell, measure
 from worker.benchmark.studio import Studio
 from worker.commands.options import AsJson, ConfigFile, FromEnvironment, set_up_installed, settings_or_defaults
 from worker.commands.output import answer, answer_json, answer_table
@@ -140,7 +140,7 @@ async def _measure(
         return Studio(engine, models, library_of(config))
 
     with _progress() as tell:
-        return await measure(Order(subjects, machine, within_s=within_s), studio, tell)
+        return await measure(subjects, machine, studio, tell, within_s=within_s)
 
 
 async def _models(

@@ -5,7 +5,7 @@ are held back by the feature level, where the server's table has one for them.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -196,17 +196,20 @@ def _tell(capabilities: Capabilities) -> None:
         logger.bind(action="turned_away").warning("Jobs with {} come all the same, and fail here ({})", what, reason)
 
 
-def build_offer(
-    config: BridgeData,
-    capabilities: Capabilities,
-    *,
-    models: Sequence[str],
-    max_pixels: int,
-    amount: int,
-    threads: int,
-) -> PopRequest | None:
-    """The pop for those of `models` that can be served; None if there are none."""
-    names = [name for name in models if name in capabilities.models]
+@dataclass(frozen=True)
+class PopPlan:
+    """What to ask for. `max_pixels` is width times height."""
+
+    models: tuple[str, ...]
+    max_pixels: int
+    #: images of one job
+    amount: int
+    threads: int
+
+
+def build_offer(config: BridgeData, capabilities: Capabilities, plan: PopPlan) -> PopRequest | None:
+    """The pop for those of the plan's models that can be served; None if there are none."""
+    names = [name for name in plan.models if name in capabilities.models]
     if not names:
         return None
     return PopRequest(
@@ -215,11 +218,11 @@ def build_offer(
         nsfw=config.nsfw,
         models=names[:MAX_MODELS],
         bridge_agent=capabilities.agent,
-        threads=min(threads, MAX_THREADS),
+        threads=min(plan.threads, MAX_THREADS),
         require_upfront_kudos=config.require_upfront_kudos,
-        amount=amount,
+        amount=plan.amount,
         extra_slow_worker=config.extra_slow_worker,
-        max_pixels=max_pixels,
+        max_pixels=plan.max_pixels,
         blacklist=list(config.blacklist),
         allow_unsafe_ipaddr=config.allow_unsafe_ip,
         **{switch: switch in capabilities.switches for switch in SWITCHES},

@@ -16,6 +16,7 @@ from worker.jobs.job import JobEvent, Stage
 from worker.scheduling.device_limits import DeviceLimits, MaxPixelsRotation, stick, withdrawn_everywhere
 from worker.scheduling.estimates import Estimates
 from worker.scheduling.estimates.estimates import BatchLimit
+from worker.scheduling.offer import PopPlan
 
 #: Seconds before an engine runs dry in which its next job is popped, at least; by the owner's performance mode.
 LEAD_S, MODERATE_LEAD_S, HIGH_LEAD_S = 3.0, 6.0, 10.0
@@ -35,17 +36,6 @@ class Capacity:
     idle_in_s: float
     #: seconds before that in which the next job is popped, at least; three times the time of a pop if that is longer
     lead_s: float = LEAD_S
-
-
-@dataclass(frozen=True)
-class PopPlan:
-    """What to ask for. `max_pixels` is width times height."""
-
-    models: tuple[str, ...]
-    max_pixels: int
-    #: images of one job
-    amount: int
-    threads: int
 
 
 @dataclass(frozen=True)

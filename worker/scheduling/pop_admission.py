@@ -8,7 +8,7 @@ the next one; those that wait long for their files make room as well, for one mo
 import errno
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from loguru import logger
@@ -230,14 +230,7 @@ class Admission:
             until = now + self.planner.size_forgotten_in_s()
             sentence = "The Horde may still send larger pictures than can be made now, until it goes by the new size."
             return WaitReason(WaitKind.SIZE, sentence, until, tell_after_s=PASSING_S)
-        request = build_offer(
-            self.config(),
-            capabilities,
-            models=plan.models,
-            max_pixels=plan.max_pixels,
-            amount=min(plan.amount, images),
-            threads=plan.threads,
-        )
+        request = build_offer(self.config(), capabilities, replace(plan, amount=min(plan.amount, images)))
         return request or self._models("no model here can be served", dict(capabilities.off))
 
     @staticmethod

@@ -9,7 +9,7 @@ import pytest
 from worker.benchmark.measurements import STEPS, End, Findings, Measured, Shot, Subject
 from worker.benchmark.plan import expected_s, limit_s, native_side, shots
 from worker.benchmark.proposals import demands, propose
-from worker.benchmark.run import Order, measure
+from worker.benchmark.run import measure
 from worker.config.schema import BridgeData
 from worker.engine.cards import CardFacts
 from worker.errors import EngineStartFailed
@@ -215,8 +215,7 @@ def run(card: PretendedCard, *, within_s: float = 60, starts: int = 10**6) -> tu
         made.append(PretendedStudio(card, starts=starts))
         return made[-1]
 
-    order = Order((SD15, SDXL), card.machine, within_s=within_s)
-    return asyncio.run(measure(order, make, lambda *_: None)), made
+    return asyncio.run(measure((SD15, SDXL), card.machine, make, lambda *_: None, within_s=within_s)), made
 
 
 def test_every_model_is_measured_and_every_engine_ends():

@@ -12,7 +12,16 @@ from worker.aio import timeout
 from worker.config.schema import BridgeData
 from worker.horde.agent import bridge_agent
 from worker.horde.feature_levels import GATES, Gate
-from worker.scheduling.offer import LOOK_EVERY_S, SWITCHES, Capabilities, CapabilityWatch, _tell, build_offer, decide
+from worker.scheduling.offer import (
+    LOOK_EVERY_S,
+    SWITCHES,
+    Capabilities,
+    CapabilityWatch,
+    PopPlan,
+    _tell,
+    build_offer,
+    decide,
+)
 from worker.workflows.auxiliary_files import FACE_FIXERS, STRIP_BACKGROUND, UPSCALERS
 from worker.workflows.capabilities import (
     NEW_PROCESSORS,
@@ -246,12 +255,12 @@ def test_what_comes_without_a_switch_or_a_gate_is_named(offered: Callable[..., C
 
 def test_no_model_means_no_offer():
     made = decide(config(), Survey((), {}), AGENT)
-    assert build_offer(config(), made, models=["SD1"], max_pixels=1, amount=1, threads=1) is None
+    assert build_offer(config(), made, PopPlan(("SD1",), max_pixels=1, amount=1, threads=1)) is None
 
 
 def test_the_offer_says_what_was_decided():
     made = decide(config(), failing(Ability.LORAS), AGENT)
-    request = build_offer(config(), made, models=["SDXL", "SD1", "Unknown"], max_pixels=4096, amount=3, threads=99)
+    request = build_offer(config(), made, PopPlan(("SDXL", "SD1", "Unknown"), max_pixels=4096, amount=3, threads=99))
     assert request is not None
     assert (request.allow_lora, request.allow_img2img, request.amount, request.threads) == (False, True, 3, 50)
     assert (request.bridge_agent, request.models) == (AGENT, ["SDXL", "SD1"])

@@ -21,7 +21,8 @@ from worker.scheduling.device_limits import RotationTimes
 from worker.scheduling.estimates import Estimates
 from worker.scheduling.estimates.estimates import TRIAL_PIXELS, stall_limits_s
 from worker.scheduling.estimates.speed import RETRY_S
-from worker.scheduling.planner import Planner, PopPlan
+from worker.scheduling.offer import PopPlan
+from worker.scheduling.planner import Planner
 from worker.workflows.payload import read_request
 from worker.workflows.request import ServedModel
 from worker.workflows.types import Family

@@ -17,9 +17,9 @@ from worker.jobs.job import Job, JobEvent, Stage
 from worker.models.progress import ModelsState
 from worker.scheduling import pop_admission
 from worker.scheduling.fault_limiter import FaultLimiter
-from worker.scheduling.offer import Capabilities
+from worker.scheduling.offer import Capabilities, PopPlan
 from worker.scheduling.owner_pause import OwnerPause
-from worker.scheduling.planner import Capacity, PopPlan
+from worker.scheduling.planner import Capacity
 from worker.scheduling.pop_admission import (
     FILES_PATIENCE_S,
     GIB,
