@@ -2,14 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from loguru import logger
-
-from worker.bounded_dict import BoundedDict
 from worker.errors import HordeBusy, HordeError, HordeKeyUnknown, HordeMaintenance, HordeRefused
 from worker.horde.messages import PopResponse
 from worker.scheduling.wait_log import WaitKind, WaitReason
 from worker.untrusted.retry_after import MAX_RETRY_AFTER_S
-from worker.untrusted.text import quote
 
 #: To wait for less than this because the Horde says so is the ordinary course of things.
 LONG_PAUSE_S = 60.0
@@ -20,8 +16,6 @@ KNOWN_BEFORE = "It knew the key before, so this may pass; the worker ends when i
 MOST_POPS = 16
 #: Doublings of the pause after errors in a row: they may go on for days, and no number may grow with them.
 MOST_DOUBLINGS = 10
-#: Messages of the Horde remembered as told.
-MOST_TOLD = 200
 #: Two pops that brought nothing, so far apart at most, mean that nothing came all the time between.
 IN_VAIN_GAP_S = 90.0
 #: The Horde's names of reasons why requests are not for this worker → what that means, and the key that changes it.
@@ -45,8 +39,6 @@ SKIPPED = {
 }
 #: Reasons named in one sentence, and the largest count believed.
 MOST_REASONS, LARGEST_COUNT = 4, 10**6
-#: Characters of one that are shown: they are meant to be read.
-LONGEST_MESSAGE = 4000
 
 
 @dataclass(frozen=True)
@@ -82,7 +74,6 @@ class PopBackoff:
     _empty_at: float | None = field(default=None, init=False)
     #: errors in a row other than busy and maintenance
     _errors: int = field(default=0, init=False)
-    _told: BoundedDict[str, None] = field(default_factory=lambda: BoundedDict(MOST_TOLD), init=False)
     _key_was_known: bool = field(default=False, init=False)
     _key_unknown_since: float | None = field(default=None, init=False)
 
@@ -129,12 +120,6 @@ class PopBackoff:
             self.pops_at_once = min(2 * self.pops_at_once, MOST_POPS)
         else:
             self.pops_at_once, self.not_before = 1, now + self.pauses.empty_s
-        for message in answer.messages:
-            key = message.id or message.message
-            if key not in self._told:
-                words = quote(message.message, longest=LONGEST_MESSAGE)
-                logger.bind(action="message").info("Message from the Horde: {}", words)
-                self._told[key] = None
 
     def interrupted(self) -> None:
         """Nothing is asked for at present: time until the next pop is no asking in vain."""

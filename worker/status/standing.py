@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from loguru import logger
 
@@ -11,6 +12,7 @@ from worker.aio import first_of
 from worker.bounded_dict import BoundedDict
 from worker.errors import HordeError, HordeMaintenance, HordeUnreachable
 from worker.horde.client import HordeClient
+from worker.horde.messages import Message
 from worker.jobs.job import PopEvent
 from worker.status.request_summary import LONGEST_NAME
 from worker.status.snapshot import MessageView, Standing
@@ -18,8 +20,8 @@ from worker.untrusted.text import quote, visible
 
 #: Seconds between two look-ups of account and worker.
 LOOK_EVERY_S = 300.0
-#: Messages kept, and characters of one.
-MOST_MESSAGES, LONGEST_MESSAGE = 50, 4000
+#: Messages remembered as told, those of them that are shown, and characters of one: they are meant to be read.
+MOST_TOLD, MOST_MESSAGES, LONGEST_MESSAGE = 200, 50, 4000
 
 
 @dataclass(eq=False)
@@ -30,7 +32,7 @@ class StandingWatch:
     name: Callable[[], str]
     wall: Callable[[], float] = time.time
     current: Standing = field(default_factory=Standing, init=False)
-    _messages: BoundedDict[str, MessageView] = field(default_factory=lambda: BoundedDict(MOST_MESSAGES), init=False)
+    _messages: BoundedDict[str, MessageView] = field(default_factory=lambda: BoundedDict(MOST_TOLD), init=False)
     _look: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def note(self, event: PopEvent) -> None:
@@ -42,21 +44,21 @@ class StandingWatch:
             # In maintenance its owner's jobs come all the same; an empty answer comes out of it alone.
             maintenance = maintenance and bool(event.answer.job_ids)
             for message in event.answer.messages:
-                key = message.id or message.message
-                if key not in self._messages:
-                    self._messages[key] = MessageView(quote(message.message, longest=LONGEST_MESSAGE), self.wall())
-        reachable = not isinstance(event.error, HordeUnreachable)
-        if (reachable, maintenance, len(self._messages)) != (
-            self.current.reachable,
-            self.current.maintenance,
-            len(self.current.messages),
-        ):
-            self.current = replace(
-                self.current,
-                reachable=reachable,
-                maintenance=maintenance,
-                messages=tuple(reversed(self._messages.values())),
-            )
+                self._hear(message)
+        self.current = replace(
+            self.current,
+            reachable=not isinstance(event.error, HordeUnreachable),
+            maintenance=maintenance,
+            messages=tuple(islice(reversed(self._messages.values()), MOST_MESSAGES)),
+        )
+
+    def _hear(self, message: Message) -> None:
+        """Each comes with every pop, and is told once."""
+        key = message.id or message.message
+        if key not in self._messages:
+            words = quote(message.message, longest=LONGEST_MESSAGE)
+            logger.bind(action="message").info("Message from the Horde: {}", words)
+            self._messages[key] = MessageView(words, self.wall())
 
     def look_soon(self) -> None:
         """Look up account and worker without delay."""

@@ -3,12 +3,11 @@
 import pytest
 
 from worker.errors import HordeBusy, HordeKeyUnknown, HordeMaintenance, HordeUnreachable
-from worker.horde.messages import Message, PopResponse
+from worker.horde.messages import PopResponse
 from worker.scheduling.pop_backoff import (
     KEY_PATIENCE_S,
     LONG_PAUSE_S,
     MOST_POPS,
-    MOST_TOLD,
     PopBackoff,
     PopPauses,
 )
@@ -164,30 +163,6 @@ def test_the_patience_with_a_key_begins_anew_after_anything_else(recovery):
     else:
         backoff.failed(HordeUnreachable("No answer."), now=1001.0)
     assert deny_key(backoff, now=1000.0 + KEY_PATIENCE_S)
-
-
-def test_a_message_that_comes_with_every_pop_is_told_once(said):
-    backoff = PopBackoff()
-    for now in range(5):
-        backoff.answered(
-            PopResponse(messages=[Message(id="1", message="hello"), Message(message="no id")]), now=float(now)
-        )
-    assert said == ["Message from the Horde: hello", "Message from the Horde: no id"]
-
-
-def test_a_message_of_the_horde_is_one_line_without_commands_to_the_terminal(said):
-    PopBackoff().answered(
-        PopResponse(messages=[Message(message="\x1b[2Jhello\n12:00 ERROR forged\x1b]0;title\x07 http://h/a?key=s")]),
-        now=0.0,
-    )
-    assert said == ["Message from the Horde: \\x1b[2Jhello 12:00 ERROR forged\\x1b]0;title\\x07 http://h/a?…"]
-
-
-def test_what_was_told_is_not_remembered_for_ever():
-    backoff = PopBackoff()
-    for number in range(3 * MOST_TOLD):
-        backoff.answered(PopResponse(messages=[Message(id=str(number), message="x")]), now=0.0)
-    assert len(backoff._told) == MOST_TOLD
 
 
 def empty(**skipped):

@@ -9,11 +9,12 @@ import pytest
 from tests.unit.status.rig import NOON, PAUSED, Rig, slot
 from worker.engine.slot import SlotState
 from worker.errors import ConfigError, EngineDied, HordeMaintenance, HordeUnreachable, InputRefused, JobNotUnderstood
-from worker.horde.messages import PopResponse, TeamDetails, UserDetails, WorkerDetails
+from worker.horde.messages import Message, PopResponse, TeamDetails, UserDetails, WorkerDetails
 from worker.jobs.job import Stage
 from worker.models.progress import ModelsState
 from worker.status.as_json import read_snapshot, versioned
 from worker.status.snapshot import Outcome, Phase
+from worker.status.standing import MOST_MESSAGES, MOST_TOLD
 
 
 @pytest.fixture
@@ -130,6 +131,26 @@ async def test_the_standing_follows_the_horde(rig):
     assert (standing.worker_id, standing.team, standing.paused, standing.worker_kudos) == ("w1", "Reds", True, 9.0)
     assert [warning.topic for warning in rig.board.snapshot().warnings] == ["paused by a moderator"]
     following.cancel()
+
+
+async def test_a_message_that_comes_with_every_pop_is_told_once(rig, said):
+    for _ in range(5):
+        rig.pops(PopResponse(messages=[Message(id="1", message="hello"), Message(message="no id")]))
+    assert said == ["Message from the Horde: hello", "Message from the Horde: no id"]
+
+
+async def test_a_message_of_the_horde_is_one_line_without_commands_to_the_terminal(rig, said):
+    words = "\x1b[2Jhello\n12:00 ERROR forged\x1b]0;title\x07 http://h/a?key=s"
+    rig.pops(PopResponse(messages=[Message(message=words)]))
+    assert said == ["Message from the Horde: \\x1b[2Jhello 12:00 ERROR forged\\x1b]0;title\\x07 http://h/a?…"]
+
+
+async def test_messages_that_were_told_are_not_remembered_for_ever_and_the_last_are_shown(rig):
+    for number in range(3 * MOST_TOLD):
+        rig.pops(PopResponse(messages=[Message(id=str(number), message=f"message {number}")]))
+    shown = [message.text for message in rig.board.snapshot().standing.messages]
+    assert shown == [f"message {3 * MOST_TOLD - 1 - number}" for number in range(MOST_MESSAGES)]
+    assert len(rig.board._standing._messages) == MOST_TOLD
 
 
 async def test_pops_tell_of_maintenance_reach_and_messages(rig):
