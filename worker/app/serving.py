@@ -16,7 +16,7 @@ from worker.engine.slot import EngineSlot
 from worker.horde.client import HordeClient
 from worker.horde.demand import Demand
 from worker.jobs.in_flight import JobsInFlight
-from worker.jobs.runner import JobRunner, Services
+from worker.jobs.runner import JobRunner
 from worker.scheduling.choice_by_demand import ChoiceByDemand
 from worker.scheduling.device_limits import MaxPixelsRotation
 from worker.scheduling.estimates import Estimates
@@ -114,7 +114,7 @@ def begin(
     spec.events.subscribe(faults.note)
     intake = Intake(
         horde,
-        JobRunner(Services(horde, pool, spec.safety, library, spec.models, spec.events, estimates.upscale_budget_px)),
+        JobRunner(horde, pool, spec.safety, library, spec.models, spec.events, estimates.upscale_budget_px),
         admission,
         pop_backoff=pop_backoff,
         in_flight=in_flight,

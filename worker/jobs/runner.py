@@ -54,9 +54,16 @@ FAULT_S = 15.0
 SEEN_THROUGH_S = 3.0
 
 
-@dataclass(frozen=True)
-class Services:
-    """Everything a job needs."""
+class Made(NamedTuple):
+    """An image, and the seed that makes it again; the images of one batch share theirs."""
+
+    image: RawImage
+    seed: int
+
+
+@dataclass(eq=False)
+class JobRunner:
+    """Runs any number of jobs at once; what is scarce is limited where it is scarce."""
 
     horde: HordeClient
     engines: EnginePool
@@ -67,19 +74,7 @@ class Services:
     #: pixels that upscalers of cost 1 can read for a request until a time on the loop's clock
     upscale_budget_px: Callable[[RenderRequest, float], float] = lambda _request, _deadline: float("inf")
 
-
-class Made(NamedTuple):
-    """An image, and the seed that makes it again; the images of one batch share theirs."""
-
-    image: RawImage
-    seed: int
-
-
-class JobRunner:
-    """Runs any number of jobs at once; what is scarce is limited where it is scarce."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __post_init__(self) -> None:
         self._broken = BrokenAdditions()
         # Encoding is CPU work beside the engine's; more at a time than cores only slows each.
         self._encoders = asyncio.Semaphore(max(1, (os.cpu_count() or 2) // 2))
@@ -87,14 +82,13 @@ class JobRunner:
 
     async def run(self, job: Job) -> None:
         """Carry the job to its end; never raises but on cancellation, which faults what is still owed."""
-        events = self._services.events
-        events.enter(job, Stage.POPPED)
+        self.events.enter(job, Stage.POPPED)
         report_until = job.deadline
         try:
             async with timeout_at(job.deadline):
                 with self._picture_memory.reserve() as memory:
                     made = await self._make(job, memory)
-                events.enter(job, Stage.DELIVERING)
+                self.events.enter(job, Stage.DELIVERING)
                 await self._deliver_all(job, made)
         except TimeoutError:
             job.fail(JobLate(f"The job was not done within its {job.pop.ttl:.0f} s."))
@@ -109,13 +103,13 @@ class JobRunner:
             job.fail(WorkerError(f"internal error: {type(error).__name__}"))
         finally:
             if job.owed:
-                events.enter(job, Stage.REPORTING)
+                self.events.enter(job, Stage.REPORTING)
             await self._see_faulted(job, report_until)
             if not job.owed and not job.faulted:
                 # What was on its way when it was broken off has arrived.
                 job.fault = ""
             job.ended_at = asyncio.get_running_loop().time()
-            events.enter(job, Stage.FAULTED if job.fault else Stage.DONE)
+            self.events.enter(job, Stage.FAULTED if job.fault else Stage.DONE)
 
     async def give_back(self, job: Job, reason: str) -> None:
         """Fault a job that was popped and is not begun any more."""
@@ -124,21 +118,20 @@ class JobRunner:
 
     async def _make(self, job: Job, memory: Reservation) -> list[Made]:
         """The job's images in the order of its ids."""
-        services = self._services
-        services.events.enter(job, Stage.FETCHING)
-        model = find_model(job, services.models)
-        pictures = await fetch_pictures(job, model, services.horde, memory)
+        self.events.enter(job, Stage.FETCHING)
+        model = find_model(job, self.models)
+        pictures = await fetch_pictures(job, model, self.horde, memory)
         inputs = await read_job(
             job,
             model,
-            services.models,
+            self.models,
             pictures,
             broken=self._broken,
-            upscale_budget_px=services.upscale_budget_px,
+            upscale_budget_px=self.upscale_budget_px,
         )
         job.request = request = inputs.request
-        plan = select(services.library(), request)
-        require_files(request, plan, services.models)
+        plan = select(self.library(), request)
+        require_files(request, plan, self.models)
 
         graphs = JobGraphs(plan, request)
 
@@ -157,7 +150,7 @@ class JobRunner:
             job.started_at, job.progress = None, (0, 0)
             job.sampling, job.upscaling = Sampling(), Upscaling()
 
-        services.events.enter(job, Stage.RENDERING)
+        self.events.enter(job, Stage.RENDERING)
         additions = additions_in(request)
         mismatched: set[Addition] = set()
         task = RenderTask(
@@ -172,9 +165,9 @@ class JobRunner:
             on_failed=partial(self._note_failure, request, mismatched),
             additions=additions,
         )
-        images = await services.engines.render(task)
+        images = await self.engines.render(task)
         self._broken.clear(additions - graphs.without)
-        services.models.rendered(request)
+        self.models.rendered(request)
         for addition in sorted(graphs.without, key=str):
             job.metadata.append(
                 inputs.note_on(addition, "baseline_mismatch" if addition in mismatched else "parse_failed")
@@ -191,10 +184,10 @@ class JobRunner:
                 mismatched |= error.additions
                 logger.bind(action="addition_mismatch").info("{}", error)
             case ModelBroken():
-                self._services.models.broken(request, error)
+                self.models.broken(request, error)
             case AdditionBroken():
                 self._broken.note(error.additions)
-                self._services.models.broken(request, error)
+                self.models.broken(request, error)
                 logger.bind(action="addition_broken").warning("{}", error)
             case _ if after_fault(error).sets_aside in (SetsAside.MODEL_BY_EVIDENCE, SetsAside.MODEL_OR_ENGINE):
                 self._broken.suspect(additions_in(request))
@@ -216,19 +209,19 @@ class JobRunner:
 
     async def _deliver(self, job: Job, index: int, made: Made) -> None:
         """Check, encode, upload and submit one image."""
-        services, job_id = self._services, job.pop.job_ids[index]
+        job_id = job.pop.job_ids[index]
         with job.timed("safety"):
-            verdict = await services.safety.check(
+            verdict = await self.safety.check(
                 made.image, prompt=job.prompt, model=job.pop.model, censor_nsfw=job.censors_nsfw, deadline=job.deadline
             )
         with job.timed("encode"):
             async with self._encoders:
                 data = await asyncio.to_thread(encode_webp, verdict.replacement or made.image)
-        services.events.pictures.publish(job, data)
+        self.events.pictures.publish(job, data)
         if index >= len(job.pop.uploads):
             raise UploadFailed("The Horde gave no upload URL for this image.")
         with job.timed("upload"):
-            await services.horde.upload(job.pop.uploads[index], data, deadline=job.deadline)
+            await self.horde.upload(job.pop.uploads[index], data, deadline=job.deadline)
         submission = SubmitRequest(
             id=job_id,
             generation="R2",
@@ -252,13 +245,13 @@ class JobRunner:
 
     async def _send(self, job: Job, submission: SubmitRequest, *, deadline: float) -> None:
         try:
-            answer = await self._services.horde.submit(submission, deadline=deadline)
+            answer = await self.horde.submit(submission, deadline=deadline)
             job.kudos += job.credited * (answer.reward or 0.0)
             job.delivered += submission.state != "faulted"
         except JobGone as error:
             job.unknown += submission.state == "faulted" and error.rc == "InvalidJobID"
             logger.bind(action="job_gone", job_id=submission.id).warning("Job {} is gone: {}", job.name, error)
-        self._services.events.answer(job, submission.id)
+        self.events.answer(job, submission.id)
 
     @staticmethod
     def _metadata(job: Job, index: int, verdict: Verdict) -> list[GenMetadata]:

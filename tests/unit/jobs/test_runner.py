@@ -16,7 +16,7 @@ from worker.images import RawImage
 from worker.jobs import runner
 from worker.jobs.in_flight import JobsInFlight
 from worker.jobs.job import Job, JobEvents, Stage
-from worker.jobs.runner import FAULT_S, JobRunner, Services
+from worker.jobs.runner import FAULT_S, JobRunner
 from worker.safety.checker import NoChecker
 from worker.safety.verdict import Verdict
 from worker.scheduling.intake import Intake
@@ -104,7 +104,7 @@ def runner_of(
         "safety": NoChecker(),
         "models": Models(),
     }
-    return JobRunner(Services(library=Library.load, events=events or JobEvents(), **parts))
+    return JobRunner(library=Library.load, events=events or JobEvents(), **parts)
 
 
 async def until(condition: Any) -> None:
@@ -357,7 +357,7 @@ async def test_the_pace_is_that_of_samplers_whatever_else_of_a_graph_makes_progr
 
     job = Job(popped())
     parts: dict[str, Any] = {"horde": Horde(), "engines": Progressing(1), "safety": NoChecker(), "models": Models()}
-    runner = JobRunner(Services(library=Library.load, events=JobEvents(), **parts))
+    runner = JobRunner(library=Library.load, events=JobEvents(), **parts)
     await runner.run(job)
     assert job.delivered == 1
     assert job.sampling.measured(0.0)[0] == 2.0
