@@ -22,7 +22,7 @@ from worker.errors import SafetyUnavailable, WorkerError
 from worker.images import RawImage
 from worker.process.supervisor import RestartPolicy, Supervisor
 from worker.safety.child_process import SafetyProcess, SafetySettings, fits
-from worker.safety.verdict import Censorship, Finding, JobRules, Rules, Verdict, judge
+from worker.safety.verdict import Censorship, Finding, Rules, Verdict, judge
 
 #: Reserved after the verdict for encoding, uploading and submitting the image.
 DELIVERY_RESERVE_S = 10.0
@@ -113,7 +113,7 @@ class SafetyGate:
             with contextlib.suppress(ValueError):
                 self._waiting.remove(waiting)
         rules = self.rules()
-        censorship = judge(finding, rules, JobRules(censor_nsfw, nsfw_model=bool(facts.get("nsfw"))))
+        censorship = judge(finding, rules, censor_nsfw=censor_nsfw, nsfw_model=bool(facts.get("nsfw")))
         if censorship is None:
             return Verdict(nsfw=finding.nsfw, aesthetic=finding.aesthetic if rules.tells_score else None)
         logger.bind(action="censored", reason=censorship.name).info("An image is withheld: {}", censorship.name.lower())

@@ -29,16 +29,6 @@ class Rules:
     tells_score: bool = True
 
 
-@dataclass(frozen=True)
-class JobRules:
-    """What the job asks for."""
-
-    #: payload field `use_nsfw_censor`: no nudity
-    censor_nsfw: bool = False
-    #: the model is made for nudity
-    nsfw_model: bool = False
-
-
 class Censorship(str, Enum):
     """Why an image is censored. The value is the text on its replacement."""
 
@@ -48,17 +38,20 @@ class Censorship(str, Enum):
     UNASKED = "This image was withheld: it turned out not to be safe for work, and that was not asked for."
 
 
-def judge(finding: Finding, rules: Rules, job: JobRules) -> Censorship | None:
-    """Why the image is censored; None when it may leave."""
+def judge(finding: Finding, rules: Rules, *, censor_nsfw: bool = False, nsfw_model: bool = False) -> Censorship | None:
+    """Why the image is censored; None when it may leave.
+
+    `censor_nsfw`: the job's `use_nsfw_censor`, no nudity. `nsfw_model`: the model is made for nudity.
+    """
     if finding.csam:
         return Censorship.CSAM
     if not finding.nsfw:
         return None
     if not rules.allows_nsfw:
         return Censorship.WORKER
-    if job.censor_nsfw:
+    if censor_nsfw:
         return Censorship.REQUEST
-    if rules.censors_unasked and not job.nsfw_model:
+    if rules.censors_unasked and not nsfw_model:
         return Censorship.UNASKED
     return None
 

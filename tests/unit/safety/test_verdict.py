@@ -4,12 +4,12 @@ import pytest
 
 from worker.images import RawImage
 from worker.safety.gate import draw_replacement
-from worker.safety.verdict import Censorship, Finding, JobRules, Rules, Verdict, judge
+from worker.safety.verdict import Censorship, Finding, Rules, Verdict, judge
 
 CLEAN, NUDE = Finding(nsfw=False, csam=False), Finding(nsfw=True, csam=False)
 WORST, ODD = Finding(nsfw=True, csam=True), Finding(nsfw=False, csam=True)
 ANY, SAFE_WORKER, CAREFUL = Rules(), Rules(allows_nsfw=False), Rules(censors_unasked=True)
-OPEN, SAFE, MADE_FOR_IT = JobRules(), JobRules(censor_nsfw=True), JobRules(nsfw_model=True)
+OPEN, SAFE, MADE_FOR_IT = {}, {"censor_nsfw": True}, {"nsfw_model": True}
 PANEL = RawImage(1, 1, "RGB", b"\0\0\0")
 
 
@@ -27,13 +27,13 @@ PANEL = RawImage(1, 1, "RGB", b"\0\0\0")
         (NUDE, SAFE_WORKER, MADE_FOR_IT, Censorship.WORKER),
         (NUDE, CAREFUL, OPEN, Censorship.UNASKED),
         (NUDE, CAREFUL, MADE_FOR_IT, None),
-        (NUDE, CAREFUL, JobRules(censor_nsfw=True, nsfw_model=True), Censorship.REQUEST),
+        (NUDE, CAREFUL, SAFE | MADE_FOR_IT, Censorship.REQUEST),
         *((finding, rules, wish, Censorship.CSAM) for finding in (WORST, ODD) for rules in (ANY, SAFE_WORKER, CAREFUL)
           for wish in (OPEN, SAFE, MADE_FOR_IT)),
     ],
 )  # fmt: skip
 def test_an_image_is_withheld_for_the_gravest_reason_there_is(finding, rules, wish, expected):
-    assert judge(finding, rules, wish) is expected
+    assert judge(finding, rules, **wish) is expected
 
 
 @pytest.mark.parametrize(
