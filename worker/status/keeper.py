@@ -9,7 +9,7 @@ from pathlib import Path
 from worker.aio import timeout, to_the_end
 from worker.scheduling.owner_pause import OwnerPause
 from worker.status.hourly_counts import HOUR_S, MOST_HOURS
-from worker.status.job_book import KEPT_S, MOST_JOBS, JobBook
+from worker.status.job_book import JobBook
 from worker.status.snapshot import JobRecord
 from worker.status.store import KeptPause, Store
 
@@ -25,7 +25,7 @@ class Keeper:
     """`restore` once at the start; then `run` is its life."""
 
     def __init__(self, file: Path, book: JobBook, pause: OwnerPause, *, wall: Callable[[], float] = time.time) -> None:
-        self._store = Store(file, most_jobs=MOST_JOBS, jobs_s=KEPT_S, most_hours=MOST_HOURS)
+        self._store = Store(file)
         self._book = book
         self._pause = pause
         self._wall = wall

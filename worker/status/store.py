@@ -7,7 +7,7 @@ file that another program holds, is told once, and the worker goes on with what 
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from worker.errors import InputRefused
 from worker.status.as_json import adapter, dumps, plain
+from worker.status.hourly_counts import MOST_HOURS
+from worker.status.job_book import KEPT_S, MOST_JOBS
 from worker.status.snapshot import HourOfWork, JobRecord
 from worker.untrusted.json_reader import JsonBounds, read_json_object
 
@@ -57,15 +59,9 @@ class Kept:
 
 @dataclass
 class Store:
-    """One process at a time writes to it. Of the jobs that ended within `jobs_s` the latest `most_jobs` are kept, and
-    the latest `most_hours`.
-    """
+    """One process at a time writes to it. What it keeps is what the job book and its hours do."""
 
     file: Path
-    _: KW_ONLY
-    most_jobs: int
-    jobs_s: float
-    most_hours: int
     _told: bool = field(default=False, init=False)
 
     def load(self, now: float) -> Kept:
@@ -106,11 +102,9 @@ class Store:
                 raise sqlite3.DatabaseError(f"it is damaged: {found}")
             jobs = base.execute(
                 "SELECT content FROM jobs WHERE ended_at > ? ORDER BY ended_at DESC LIMIT ?",
-                (now - self.jobs_s, self.most_jobs),
+                (now - KEPT_S, MOST_JOBS),
             ).fetchall()
-            hours = base.execute(
-                "SELECT content FROM hours ORDER BY begins_at DESC LIMIT ?", (self.most_hours,)
-            ).fetchall()
+            hours = base.execute("SELECT content FROM hours ORDER BY begins_at DESC LIMIT ?", (MOST_HOURS,)).fetchall()
             pause = base.execute("SELECT until FROM pause").fetchone()
         return Kept(
             list(_read(jobs, adapter(JobRecord))),
@@ -119,15 +113,15 @@ class Store:
         )
 
     def _forget(self, base: sqlite3.Connection, now: float) -> None:
-        base.execute("DELETE FROM jobs WHERE ended_at <= ?", (now - self.jobs_s,))
+        base.execute("DELETE FROM jobs WHERE ended_at <= ?", (now - KEPT_S,))
         base.execute(
             "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs ORDER BY ended_at DESC LIMIT -1 OFFSET ?)",
-            (self.most_jobs,),
+            (MOST_JOBS,),
         )
         base.execute(
             "DELETE FROM hours WHERE begins_at IN (SELECT begins_at FROM hours ORDER BY begins_at DESC"
             " LIMIT -1 OFFSET ?)",
-            (self.most_hours,),
+            (MOST_HOURS,),
         )
 
     @contextmanager

@@ -30,8 +30,10 @@ def file(tmp_path):
 
 
 @pytest.fixture
-def store(file):
-    return Store(file, most_jobs=5, jobs_s=86_400.0, most_hours=3)
+def store(file, monkeypatch):
+    monkeypatch.setattr(store_module, "MOST_JOBS", 5)
+    monkeypatch.setattr(store_module, "MOST_HOURS", 3)
+    return Store(file)
 
 
 def test_what_was_saved_is_there_at_the_next_start(store, file):
@@ -39,7 +41,7 @@ def test_what_was_saved_is_there_at_the_next_start(store, file):
         outcome=Outcome.FAULTED, blame="engine", sentence="x", features=("lora",), stages=StageTimes(render=2)
     )
     assert store.save([saved, record(2)], [HOUR], KeptPause(NOW + 60), NOW)
-    kept = Store(file, most_jobs=5, jobs_s=86_400.0, most_hours=3).load(NOW)
+    kept = Store(file).load(NOW)
     assert kept.jobs == [saved, record(2)]
     assert kept.hours == [HOUR]
     assert kept.pause == KeptPause(NOW + 60)
@@ -163,7 +165,7 @@ def test_a_place_where_no_file_can_be_is_told_once(tmp_path, warnings):
     (tmp_path / "w" / FILE_NAME).mkdir()
     (tmp_path / "taken").write_text("")
     for file in (tmp_path / "w" / FILE_NAME, tmp_path / "taken" / FILE_NAME):
-        store = Store(file, most_jobs=5, jobs_s=1.0, most_hours=3)
+        store = Store(file)
         store.load(NOW)
         assert not store.save([record()], [], None, NOW)
     assert len(warnings) == 2
