@@ -5,6 +5,7 @@ What we receive is read leniently: unknown fields are ignored, and only what no 
 that a new enum or a raised limit on the server never loses a popped job.
 """
 
+from collections.abc import Container
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -13,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 LONGEST_REF = 255
 #: the server keeps seeds in signed 64 bits and answers 500 to more
 SEED_BITS = 63
+#: the largest count of requests that is believed
+LARGEST_COUNT = 10**6
 
 
 class Sent(BaseModel):
@@ -123,6 +126,14 @@ class PopResponse(Received):
     def uploads(self) -> list[str]:
         """One presigned PUT URL per id, in the same order."""
         return self.r2_uploads or ([self.r2_upload] if self.r2_upload else [])
+
+    def passed_over(self, reasons: Container[str]) -> dict[str, int]:
+        """Requests that wait and are not for this worker, by those of the Horde's reasons whose counts make sense."""
+        return {
+            reason: min(count, LARGEST_COUNT)
+            for reason, count in self.skipped.items()
+            if reason in reasons and isinstance(count, int) and count > 0
+        }
 
 
 def _cut_ref(value: Any) -> Any:

@@ -37,8 +37,8 @@ SKIPPED = {
     "worker_id": "are for certain other workers",
     "bridge_version": "need a higher feature level, see the lines 'Not offered' in the log",
 }
-#: Reasons named in one sentence, and the largest count believed.
-MOST_REASONS, LARGEST_COUNT = 4, 10**6
+#: Reasons named in one sentence.
+MOST_REASONS = 4
 
 
 @dataclass(frozen=True)
@@ -140,11 +140,7 @@ class PopBackoff:
             self.in_vain_s += now - self._empty_at
             self.all_in_vain_s += now - self._empty_at
         self._empty_at = now if for_idle_engine else None
-        self.skipped = {
-            reason: min(count, LARGEST_COUNT)
-            for reason, count in answer.skipped.items()
-            if reason in SKIPPED and isinstance(count, int) and count > 0
-        }
+        self.skipped = answer.passed_over(SKIPPED)
 
     def _pause_after(self, error: HordeError) -> float:
         """Seconds; longer and longer while the Horde can't be reached."""

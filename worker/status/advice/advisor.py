@@ -20,8 +20,6 @@ FRESH_S = 10.0
 LEAST_WATCHED_S = 5.0
 #: Below this part of the time an engine is busy enough: other jobs would only take the place of those that come.
 LEAST_IDLE = 0.05
-#: The largest count that is believed.
-LARGEST_COUNT = 10**6
 
 
 @dataclass(eq=False)
@@ -47,12 +45,7 @@ class Advisor:
         """A pop came back: an empty one tells what passed the worker by."""
         if event.answer is None or event.answer.job_ids:
             return
-        counts = {
-            reason: float(min(count, LARGEST_COUNT))
-            for reason, count in event.answer.skipped.items()
-            if (reason in SWITCHES or reason == "models") and isinstance(count, int) and count > 0
-        }
-        self._reasons.note(self.clock(), counts)
+        self._reasons.note(self.clock(), event.answer.passed_over({*SWITCHES, "models"}))
 
     def ended(self, job: JobRecord) -> None:
         self._predictions.ended(job)
