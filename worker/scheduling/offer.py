@@ -59,39 +59,35 @@ class Capabilities:
 
 def decide(config: BridgeData, found: Survey, agent: str) -> Capabilities:
     """What to offer. `agent` claims the highest level; `bridge_agent` in the settings replaces it."""
-    off = [(name, reason) for name, reason in found.lacking.get(Ability.PICTURES, {}).items()]
+    off = dict(found.lacking.get(Ability.PICTURES, {}))
     families = {model.name: model.family for model in found.models}
     # Where a second pass comes without a switch, further pictures come with those of img2img.
     own = [Ability.HIRES] + ([Ability.REMIX] if config.allow_img2img else [])
     for ability in own:
-        off += [
-            (name, reason)
-            for name, reason in found.lacking.get(ability, {}).items()
-            if TRAITS[families[name]].hires_unasked and name not in dict(off)
-        ]
-    found = found.among(name for name in families if name not in dict(off))
+        for name, reason in found.lacking.get(ability, {}).items():
+            if TRAITS[families[name]].hires_unasked:
+                off.setdefault(name, reason)
+    found = found.among(name for name in families if name not in off)
     switches = set()
     for switch, abilities in SWITCHES.items():
         if getattr(config, switch):
-            reason = next(filter(None, map(found.reason, abilities)), "")
-            if reason:
-                off.append((switch, reason))
+            if reason := next(filter(None, map(found.reason, abilities)), ""):
+                off[switch] = reason
             else:
                 switches.add(switch)
     closed = _closed_gates(found, switches)
     level = level_without(closed)
-    off += [(gate.value, reason) for gate, reason in closed.items()]
+    off |= {gate.value: reason for gate, reason in closed.items()}
     agent = config.bridge_agent or lowered(agent, level)
     claimed = level_of(agent) or 0
     for name, family in families.items():
         # Below it the server offers no job of any model to a worker that lists such a one, or none with a hires fix.
-        least = TRAITS[family].feature_level
-        if claimed < least and name not in dict(off):
-            off.append((name, f"needs the feature level {least}, and the agent claims {claimed}"))
-    names = tuple(name for name in families if name not in dict(off))
-    return Capabilities(names, frozenset(switches), level, agent, tuple(off), tuple(_unavoidable(found.among(names))),
-        CONTRACT_VERSION if BOUNDED_SAMPLER in found.samplers else None,
-    )  # fmt: skip
+        if claimed < (least := TRAITS[family].feature_level):
+            off.setdefault(name, f"needs the feature level {least}, and the agent claims {claimed}")
+    names = tuple(name for name in families if name not in off)
+    unavoidable = tuple(_unavoidable(found.among(names)))
+    contract = CONTRACT_VERSION if BOUNDED_SAMPLER in found.samplers else None
+    return Capabilities(names, frozenset(switches), level, agent, tuple(off.items()), unavoidable, contract)
 
 
 def _closed_gates(found: Survey, switches: Iterable[str]) -> dict[Gate, str]:
