@@ -101,7 +101,7 @@ def launcher_of(root: Path) -> Path:
 
 
 def _order(config: Path | None, name: str | None, *, from_environment: bool, boot: bool) -> Order:
-    arguments = [*(["-e"] if from_environment else [])]
+    arguments = ["-e"] if from_environment else []
     if config is not None:
         arguments += ["--config", str(config.absolute())]
     if name:

@@ -1,6 +1,7 @@
 """The pages that are read: overview, jobs, models, log; and the events that keep them up to date."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 from starlette.requests import Request
@@ -14,6 +15,7 @@ from worker.dashboard.security import Guard
 from worker.dashboard.site import Site, static, visit_of
 from worker.errors import Blame
 from worker.status.board import StatusBoard
+from worker.status.hourly_counts import sums
 from worker.status.snapshot import Outcome, Snapshot, Tally
 
 #: Jobs on one page, lines of the log, and hours of the charts.
@@ -102,10 +104,7 @@ class Pages:
     async def models(self, request: Request) -> Response:
         """What is served, what is withheld, what is fetched."""
         snapshot = self._status.snapshot()
-        worked: dict[str, Tally] = {}
-        for hour in self._status.hours(HOURS_SHOWN):
-            for name, tally in hour.models.items():
-                worked[name] = worked.get(name, Tally()) + tally
+        worked: Mapping[str, Tally] = reduce(sums, (hour.models for hour in self._status.hours(HOURS_SHOWN)))
         return self._site.page(
             request,
             "models",

@@ -32,8 +32,8 @@ class Hours:
         self._hours[int(hour.begins_at // HOUR_S)] = HourOfWork(
             here.begins_at,
             here.total + hour.total,
-            _sums(here.models, hour.models),
-            _sums(here.features, hour.features),
+            sums(here.models, hour.models),
+            sums(here.features, hour.features),
         )
         while len(self._hours) > MOST_HOURS:
             del self._hours[min(self._hours)]
@@ -48,5 +48,6 @@ class Hours:
         return self._hours.get(int(begins_at // HOUR_S)) or HourOfWork(begins_at)
 
 
-def _sums(some: Mapping[str, Tally], more: Mapping[str, Tally]) -> Mapping[str, Tally]:
+def sums(some: Mapping[str, Tally], more: Mapping[str, Tally]) -> Mapping[str, Tally]:
+    """Both together, by name."""
     return {**some, **{name: some.get(name, Tally()) + tally for name, tally in more.items()}}
