@@ -10,6 +10,7 @@ pair reads as U+FFFD. What is not JSON at all is refused: other encodings than U
 """
 
 import asyncio
+import itertools
 import json
 import math
 import re
@@ -26,7 +27,7 @@ from worker.errors import InputRefused
 #: slowest to parse, texts of nothing but escapes (measured on one slow core).
 QUICK_BYTES: Final = 1024 * 1024
 QUICK_VALUES: Final = 20_000
-#: Documents from here on are better parsed in a thread.
+#: Documents from here on are better parsed in a thread, and counted token by token.
 LARGE_BYTES: Final = QUICK_BYTES // 4
 #: Digits of the longest integer that a double can still hold (1.8e308).
 MOST_DIGITS: Final = 309
@@ -45,6 +46,8 @@ _TOKEN_OR_ESCAPE: Final = re.compile(rb'[\[\]{},"\\]')
 _TEXT: Final = re.compile(rb'[^"\\]*(?:\\.[^"\\]*){0,1000}', re.DOTALL)
 _OPENING, _CLOSING = frozenset(b"[{"), frozenset(b"]}")
 _COMMA, _QUOTE = ord(","), ord('"')
+_DEPTH_STEPS: Final = {**dict.fromkeys(_OPENING, 1), **dict.fromkeys(_CLOSING, -1)}
+_NO_BRACKETS: Final = bytes(set(range(256)) - _DEPTH_STEPS.keys())
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 #: Characters, as STRETCH_BYTES.
 _MENDED_AT_ONCE: Final = 50_000
@@ -78,7 +81,7 @@ def read_json(data: bytes | str, bounds: JsonBounds = DEFAULT_BOUNDS) -> Any:
         raise InputRefused(f"The JSON has {len(encoded)} bytes, more than {bounds.max_bytes}.")
     if len(encoded) > QUICK_BYTES and not bounds.long_stretches:
         _refuse_long_stretches(encoded)
-    values = _count_values(encoded, bounds)
+    values = (_count_at_once if len(encoded) <= LARGE_BYTES else _count_values)(encoded, bounds)
     is_quick = len(encoded) <= QUICK_BYTES and values <= QUICK_VALUES
     try:
         text = encoded.decode("utf-8-sig")
@@ -121,6 +124,23 @@ def _encoded(data: bytes | str) -> bytes:
         return data.encode()
     except UnicodeEncodeError as error:
         raise InputRefused(f"The text has half of a character at {error.start}.") from error
+
+
+def _count_at_once(data: bytes, bounds: JsonBounds) -> int:
+    """`_count_values` ten times as fast, while nothing else runs."""
+    parts = data.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
+    if len(parts) % 2 == 0:
+        raise InputRefused("The JSON has a text without an end.")
+    outside = b"".join(parts[::2])
+    values = 1 + sum(map(outside.count, (b",", b"[", b"{")))
+    if len(parts) // 2 > 2 * values:  # a key and a value each, if it is JSON
+        raise InputRefused("This is no JSON: there are texts with nothing between them.")
+    steps = map(_DEPTH_STEPS.__getitem__, outside.translate(None, _NO_BRACKETS))
+    if max(itertools.accumulate(steps), default=0) > bounds.max_depth:
+        raise InputRefused(f"The JSON is nested more than {bounds.max_depth} deep.")
+    if values > bounds.max_values:
+        raise InputRefused(f"The JSON has more than {bounds.max_values} values.")
+    return values
 
 
 def _count_values(data: bytes, bounds: JsonBounds) -> int:

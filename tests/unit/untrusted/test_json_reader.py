@@ -30,6 +30,21 @@ def test_what_json_can_hold_is_read_as_python_writes_it(value):
 def test_large_documents_are_read_like_small_ones(value):
     data = json.dumps(value)
     assert json_reader._PATIENT.decode(data) == json_reader._QUICK.decode(data)
+    bounds = JsonBounds()
+    assert json_reader._count_values(data.encode(), bounds) == json_reader._count_at_once(data.encode(), bounds)
+
+
+@given(st.text('[]{}",:\\1', max_size=60))
+def test_a_document_is_refused_or_not_however_its_values_are_counted(text):
+    def read(large_bytes):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(json_reader, "LARGE_BYTES", large_bytes)
+            try:
+                return [read_json(text, JsonBounds(max_values=5, max_depth=3))]
+            except InputRefused:
+                return None
+
+    assert read(0) == read(1000)
 
 
 @given(st.binary(max_size=200) | st.text('[]{}",:\\u0123456789dDeE+-.nulltrfasNI \t\n\x00\ud800', max_size=80))
@@ -167,7 +182,7 @@ def test_a_text_of_millions_of_escapes_is_refused():
 
 @pytest.mark.parametrize("piece", ['\\"', "\\\\", "\\ud83d\\ude00", "\\ud800", '","'])
 def test_what_stands_where_one_look_ends_is_read_like_anything_else(monkeypatch, piece):
-    for bound in ("STRETCH_BYTES", "QUICK_BYTES"):
+    for bound in ("STRETCH_BYTES", "QUICK_BYTES", "LARGE_BYTES"):
         monkeypatch.setattr(json_reader, bound, 2048)
     half = json_reader.STRETCH_BYTES // 2
     for offset in range(-8, 9):
