@@ -14,7 +14,7 @@ import yaml
 
 from tests.e2e.complete_runtime import make_runtime
 from tests.e2e.conftest import MODEL, Owner
-from tests.e2e.test_update import NEWER, Forge, archive_of, fill, forge, pristine, run_git, version  # noqa: F401
+from tests.e2e.test_update import NEWER, Forge, archive_of, forge, pristine, run_git, take_compiled, version  # noqa: F401
 from worker import __version__
 from worker.demo.horde.records import Baseline, ModelFacts, Outcome
 from worker.demo.horde.server import serve_in_thread
@@ -25,17 +25,15 @@ pytestmark = pytest.mark.e2e
 
 #: In the worker's environment: looks for newer versions at once, and has a scripted safety checker.
 ON_START = """
-import os
-from pathlib import Path
+from functools import partial
 from worker.app import build
 from worker.demo.engine import SCRIPT_VARIABLE
 from worker.demo.safety.settings import scripted_safety
-from worker.owner.update_watch import UpdateWatch
 from worker.process import child
 
 child.NEEDED |= {SCRIPT_VARIABLE}
 build.safety_settings = lambda *_, home, **__: scripted_safety(home / "safety")
-UpdateWatch.__init__.__kwdefaults__.update(first_s=1.0, period_s=1.0)
+build.UpdateWatch = partial(build.UpdateWatch, first_s=1.0, period_s=1.0)
 """
 BROKEN = b"import nothing_of_this_name\n"
 
@@ -89,11 +87,12 @@ def archive(tmp_path: Path, forge: Forge, pristine: Path) -> tuple[Path, Callabl
 def clone(tmp_path: Path, forge: Forge, pristine: Path) -> tuple[Path, Callable[[bytes | None], None]]:  # noqa: F811
     """The same for a clone."""
     origin, folder = tmp_path / "origin", tmp_path / "my wörker"
-    shutil.copytree(pristine, origin)
+    shutil.copytree(pristine, origin, ignore=shutil.ignore_patterns("__pycache__"))
     (origin / ".gitignore").write_text(".updates/\nlogs/\nbridgeData.yaml\n__pycache__/\n")
     for words in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", "one"), ("tag", f"v{__version__}")):
         run_git(origin, *words)
     run_git(tmp_path, "clone", "-q", str(origin), str(folder))
+    take_compiled(pristine, folder)
 
     def give_out(cli: bytes | None) -> None:
         file = origin / "worker" / "__init__.py"
