@@ -1,1 +1,4 @@
-"""Models known, chosen, stored and fetched. See docs/models.md."""
+"""Models: which there are (`catalog`), where they lie (`disk`), how they come (`download`, `loras`).
+
+See docs/models.md.
+"""

@@ -1,1 +1,1 @@
-"""Background tasks for the owner: maintenance mode, and what follows after the machine was suspended."""
+"""Background tasks for the owner: maintenance mode, active hours, newer versions, what follows a suspended machine."""

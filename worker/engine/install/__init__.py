@@ -18,9 +18,9 @@
     steps         the making of each part
     command       the command line
 
-It runs before anything is installed, so nothing here imports anything but the standard library, `worker.errors` and
-`worker.engine.launch`, which keep to the same rule. Whatever kills it, wherever: the next run finds a part that is
-not recorded as ready and makes it anew.
+It runs before anything is installed, so nothing here imports anything but the standard library, and small modules of
+the worker that keep to the same rule. Whatever kills it, wherever: the next run finds a part that is not recorded as
+ready and makes it anew.
 """
 
 from worker.engine.install.layout import Runtime
