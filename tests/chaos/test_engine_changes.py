@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.preloaded import start
 from tests.unit.engine.fake_trees import fake_tree
 from worker.engine.install.layout import Runtime
 from worker.engine.versions.shelf import Shelf
@@ -45,19 +46,30 @@ ROUNDS = 15
 PATIENCE_S = 60.0
 
 
-def run(folder: Path, *arguments: str, kill_after_s: float | None = None) -> int:
-    """Run a command, to its end or until it is killed. The exit code, negative for the signal."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, str(folder), *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert child.stdout is not None
-    child.stdout.readline()
-    if kill_after_s is not None:
-        time.sleep(kill_after_s)
-        os.kill(child.pid, signal.SIGKILL)
-    child.stdout.read()
-    child.stdout.close()
-    return child.wait()
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(quick_worker_python: Path, folder: Path) -> Run:
+    """Runs a command, to its end or until it is killed. The exit code, negative for the signal."""
+
+    def run(*arguments: str, kill_after_s: float | None = None) -> int:
+        said, out = os.pipe()
+        with Path(os.devnull).open("r+b") as nothing:
+            child = start(
+                quick_worker_python, ["-c", COMMAND, str(folder), *arguments], cwd=folder, env=os.environ,
+                stdin=nothing.fileno(), stdout=out, stderr=nothing.fileno(),
+            )  # fmt: skip
+        os.close(out)
+        with os.fdopen(said, "rb") as lines:
+            lines.readline()
+            if kill_after_s is not None:
+                time.sleep(kill_after_s)
+                child.kill()
+            lines.read()
+        return child.wait()
+
+    return run
 
 
 @pytest.fixture
@@ -84,11 +96,13 @@ def whole(folder: Path, name: str) -> bool:
     return len(list((folder / "versions" / name / "comfyui").glob("module_*.py"))) == 600
 
 
-def test_an_engine_is_added_whole_or_not_at_all_whenever_the_command_is_killed(folder: Path, tree: Path) -> None:
+def test_an_engine_is_added_whole_or_not_at_all_whenever_the_command_is_killed(
+    run: Run, folder: Path, tree: Path
+) -> None:
     chance = random.Random(7)
     shelf, killed = shelf_of(folder), 0
     for number in range(ROUNDS):
-        code = run(folder, "add", f"new-{number}", str(tree), kill_after_s=chance.uniform(0, 0.12))
+        code = run("add", f"new-{number}", str(tree), kill_after_s=chance.uniform(0, 0.12))
         killed += code == -signal.SIGKILL
         assert shelf.in_use.name == "installed"
         assert shelf.in_use.stands
@@ -96,17 +110,17 @@ def test_an_engine_is_added_whole_or_not_at_all_whenever_the_command_is_killed(f
         assert found is None or whole(folder, found.name)
     assert killed > ROUNDS // 4
 
-    assert run(folder, "add", "last", str(tree)) == 0
+    assert run("add", "last", str(tree)) == 0
     assert whole(folder, "last")
     assert not list((folder / "versions").glob("*.partial"))
 
 
-def test_one_engine_or_the_other_is_in_use_whenever_the_command_is_killed(folder: Path, tree: Path) -> None:
+def test_one_engine_or_the_other_is_in_use_whenever_the_command_is_killed(run: Run, folder: Path, tree: Path) -> None:
     chance = random.Random(8)
-    assert run(folder, "add", "new", str(tree)) == 0
+    assert run("add", "new", str(tree)) == 0
     shelf, seen = shelf_of(folder), set()
     for _ in range(ROUNDS):
-        assert run(folder, "use", "new", kill_after_s=chance.uniform(0, 0.1)) == -signal.SIGKILL
+        assert run("use", "new", kill_after_s=chance.uniform(0, 0.1)) == -signal.SIGKILL
         state = shelf.state
         seen.add(state.current)
         assert state.current in {"new", "installed"}
@@ -115,17 +129,17 @@ def test_one_engine_or_the_other_is_in_use_whenever_the_command_is_killed(folder
     assert seen == {"new", "installed"}
 
 
-def test_an_engine_that_was_being_removed_is_whole_or_gone(folder: Path, tree: Path) -> None:
+def test_an_engine_that_was_being_removed_is_whole_or_gone(run: Run, folder: Path, tree: Path) -> None:
     chance = random.Random(9)
     shelf = shelf_of(folder)
     for number in range(ROUNDS // 2):
         name = f"old-{number}"
-        assert run(folder, "add", name, str(tree)) == 0
-        run(folder, "remove", name, kill_after_s=chance.uniform(0, 0.06))
+        assert run("add", name, str(tree)) == 0
+        run("remove", name, kill_after_s=chance.uniform(0, 0.06))
         found = shelf.find(name)
         assert found is None or whole(folder, name)
         assert shelf.in_use.stands
-    assert run(folder, "add", "last", str(tree)) == 0
+    assert run("add", "last", str(tree)) == 0
     assert not list((folder / "versions").glob("*.gone"))
 
 

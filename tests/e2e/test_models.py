@@ -105,12 +105,12 @@ def test_the_first_model_is_served_while_the_second_comes_and_kill_9_costs_nothi
 
 
 @pytest.mark.engine
-def test_the_same_with_real_models_on_the_real_engine_and_what_had_arrived_is_kept(shop, runtime):
+def test_the_same_with_real_models_on_the_real_engine_and_what_had_arrived_is_kept(shop, runtime, quick_python):
     folder = runtime.folder / "tiny"
-    command = build_command(runtime.engine_python, runtime.comfyui, folder, ["sd15", "sd15_b"])
+    command = build_command(quick_python, runtime.comfyui, folder, ["sd15", "sd15_b"])
     subprocess.run(command, check=True)
     files = models_folder(folder) / "compvis"
-    shop.owner.config |= {"comfyui_path": str(engine_tree(folder)), "comfyui_python": str(runtime.engine_python)}
+    shop.owner.config |= {"comfyui_path": str(engine_tree(folder)), "comfyui_python": str(quick_python)}
     first, second = ((files / f"{name}.safetensors").read_bytes() for name in ("tiny_sd15", "tiny_sd15_b"))
     url = f"{shop.server.base}/tiny_sd1.5_b.safetensors"
 
