@@ -14,7 +14,7 @@ from worker.config.live import LiveConfig
 from worker.config.schema import BridgeData
 from worker.engine.process import EngineSettings
 from worker.engine.slot import EngineSlot, SlotState
-from worker.engine.versions.service import ServiceRecord
+from worker.engine.versions.probation import ServiceRecord
 from worker.engine.versions.shelf import Shelf
 from worker.engine.versions.state import INSTALLED
 from worker.errors import ImageNotFinite, WorkerError

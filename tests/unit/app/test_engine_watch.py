@@ -21,7 +21,7 @@ from worker.engine.install.layout import Runtime
 from worker.engine.pool import EnginePool
 from worker.engine.process import EngineSettings
 from worker.engine.slot import SlotState
-from worker.engine.versions.service import PROVEN_JOBS, PROVEN_S
+from worker.engine.versions.probation import PROVEN_JOBS, PROVEN_S
 from worker.engine.versions.shelf import Shelf
 from worker.engine.versions.state import INSTALLED, EngineState
 from worker.errors import ImageNotFinite

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from worker.engine.versions.service import ServiceRecord
+from worker.engine.versions.probation import ServiceRecord
 from worker.engine.versions.trial_report import Rendered, TrialReport, audit_difference, compare
 
 SIZE = (1, 2, 3)

@@ -16,6 +16,7 @@ from loguru import logger
 from worker.bounded_dict import BoundedDict
 from worker.errors import ConfigError
 from worker.models.catalog.records import ModelFile, ModelRecord, Purpose
+from worker.models.disk.checksums import HashStore
 from worker.models.disk.contents import Contents, checkpoint_damage, read_contents
 from worker.models.disk.folder_layouts import (
     KEY_OF_FOLDER,
@@ -25,7 +26,6 @@ from worker.models.disk.folder_layouts import (
     ModelTree,
     detect,
 )
-from worker.models.disk.integrity import HashStore
 from worker.units import free_bytes
 from worker.workflows.request import ServedModel
 

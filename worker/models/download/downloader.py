@@ -20,8 +20,8 @@ from loguru import logger
 
 from worker.aio import SharedTasks, timeout
 from worker.errors import DiskFull, DownloadError, DownloadFailed, DownloadRefused, FileBroken, Retry
+from worker.models.disk.checksums import HashStore, path_digest
 from worker.models.disk.contents import read_contents
-from worker.models.disk.integrity import HashStore, path_digest
 from worker.models.download.part_file import PartFile, PartState
 from worker.models.download.transfer import Throttle, Transfer, TransferLimits
 from worker.process.file_lock import locked

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from worker.errors import DownloadError, Retry
 from worker.models.catalog.documents import fetch_json
-from worker.models.disk.integrity import HashStore
+from worker.models.disk.checksums import HashStore
 from worker.models.download import downloader
 from worker.models.download.downloader import Download, Downloader
 from worker.models.download.transfer import TransferLimits

@@ -13,7 +13,7 @@ import pytest
 
 from worker.aio import timeout
 from worker.errors import AddressRefused, DownloadError, Retry
-from worker.models.disk.integrity import HashStore
+from worker.models.disk.checksums import HashStore
 from worker.models.download import transfer as transfer_module
 from worker.models.download.downloader import Download, Downloader, DownloadState, estimate_bytes
 from worker.models.download.part_file import PartFile, PartState
@@ -419,7 +419,7 @@ async def test_a_download_survives_kill_9_and_goes_on_from_there(serve, target, 
         import httpx
         from worker.models.download import transfer
         from worker.models.download.downloader import Download, Downloader
-        from worker.models.disk.integrity import HashStore
+        from worker.models.disk.checksums import HashStore
 
         transfer.WRITE_BYTES = transfer.SAVE_BYTES = 1000
 

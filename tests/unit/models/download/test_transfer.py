@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from worker.errors import DiskFull, DownloadError, DownloadFailed, DownloadRefused, FileBroken
-from worker.models.disk.integrity import HashStore
+from worker.models.disk.checksums import HashStore
 from worker.models.download.downloader import Download, Downloader
 from worker.models.download.part_file import PartFile
 from worker.models.download.transfer import TransferLimits
