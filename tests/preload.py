@@ -2,20 +2,21 @@
 
     python preload.py FOLDER PACKAGE…
 
-Listens in the folder, in the background. One connection a script: a line of JSON with `argv`, `env` and `cwd` comes
-with standard input, output and error as file descriptors; the pid goes back, and at the end the wait status. When a
-connection closes early its script is killed. The server ends when the last connection that says `hold` has closed.
+Listens in the folder, in the background. One connection a script: a line, which is a dict of Python with `argv`, `env`
+and `cwd`, comes with standard input, output and error as file descriptors; the pid goes back, and at the end the wait
+status. When a connection closes early its script is killed. The server ends when the last connection that says `hold`
+has closed.
 A package that is missing is passed over: who needs it tells of it as usual. Runs in any Python, on Linux.
 """
 
 import array
+import ast
 import atexit
 import contextlib
 import fcntl
 import gc
 import importlib
 import io
-import json
 import os
 import runpy
 import selectors
@@ -39,7 +40,7 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
         numbers.frombytes(data)
     while not text.endswith(b"\n"):
         text += connection.recv(ORDER_BYTES)
-    return json.loads(text), list(numbers)
+    return ast.literal_eval(text.decode()), list(numbers)
 
 
 def open_standard_streams(*, unbuffered: bool) -> None:
