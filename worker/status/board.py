@@ -46,7 +46,7 @@ from worker.status.snapshot import (
 )
 from worker.status.standing import StandingWatch
 from worker.status.steering import Steering
-from worker.status.warnings import WarningBook
+from worker.status.warnings import WarningBook, findings
 from worker.status.watchers import Watchers
 from worker.untrusted.text import in_brief, visible
 
@@ -213,12 +213,7 @@ class StatusBoard:
             passed_over=self.pop_backoff.passed_over,
             in_vain_s=self.pop_backoff.in_vain_s,
             warnings=self._warnings.current(
-                slots=slots,
-                models=models,
-                standing=standing,
-                machine=machine,
-                flat=self._flat_pictures.many,
-                doubts=state.doubts,
+                slots, findings(models, standing, machine, self._flat_pictures.many, state.doubts)
             ),
             advice=self._advisor.advice(),
             predictions=self._advisor.predictions(),

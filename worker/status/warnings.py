@@ -1,8 +1,7 @@
 """What the owner should look at, worked out from what is true now. Each lasts as long as its cause."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from worker.jobs.flat_pictures import REMEDY
 from worker.status.snapshot import Machine, ModelView, SlotView, Standing, WarningView
@@ -19,8 +18,6 @@ LOW_DISK = 3
 MOST_NAMED = 5
 #: Sentences on the choice of models that are said at most, and characters of each.
 MOST_SAID, LONGEST_DOUBT = 3, 300
-UNKNOWN = Machine()
-NOTHING: Mapping[str, int] = MappingProxyType({})
 
 #: topic, sentence, remedy
 Finding = tuple[str, str, str]
@@ -35,23 +32,11 @@ class WarningBook:
     #: by slot: its failures at the last look, and when they became more
     _failures: dict[int, tuple[int, float]] = field(default_factory=dict, init=False)
 
-    def current(
-        self,
-        *,
-        slots: Sequence[SlotView],
-        models: Sequence[ModelView],
-        standing: Standing,
-        machine: Machine = UNKNOWN,
-        flat: Mapping[str, int] = NOTHING,
-        doubts: Sequence[str] = (),
-    ) -> tuple[WarningView, ...]:
-        """The warnings that hold now, the oldest first.
-
-        `flat`: jobs in a row with pictures of one colour, by model. `doubts`: see `ModelsState`.
-        """
+    def current(self, slots: Sequence[SlotView], others: Iterable[Finding]) -> tuple[WarningView, ...]:
+        """The warnings that hold now, the oldest first: of the engines that are ailing, and `others`."""
         now = self.wall()
         ailing = [slot for slot in slots if self._is_ailing(slot, now)]
-        all_found = (*engines(ailing), *findings(models, standing, machine, flat, doubts))
+        all_found = (*engines(ailing), *others)
         found = {topic: (topic, sentence, remedy) for topic, sentence, remedy in all_found}
         self._since = {topic: self._since.get(topic, now) for topic in found}
         made = (WarningView(*finding, since=self._since[topic]) for topic, finding in found.items())
@@ -86,7 +71,10 @@ def findings(
     flat: Mapping[str, int],
     doubts: Sequence[str],
 ) -> Iterator[Finding]:
-    """Everything else that is not as it should be."""
+    """Everything else that is not as it should be.
+
+    `flat`: jobs in a row with pictures of one colour, by model. `doubts`: see `ModelsState`.
+    """
     free, needed = machine.disk_free_bytes, machine.disk_needed_bytes
     if free is not None and free < LOW_DISK * needed:
         yield (

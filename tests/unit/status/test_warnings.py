@@ -1,7 +1,7 @@
 """A warning lasts as long as its cause, and is told with what helps."""
 
 from worker.status.snapshot import Machine, ModelView, SlotView, Standing
-from worker.status.warnings import LONGEST_DOUBT, SOUND_AGAIN_S, WarningBook
+from worker.status.warnings import LONGEST_DOUBT, SOUND_AGAIN_S, WarningBook, findings
 from worker.units import GIB
 
 
@@ -13,9 +13,8 @@ class Watch:
         self._book = WarningBook(lambda: self.now)
 
     def look(self, *slots, models=(), machine=None, standing=None, doubts=()):
-        return self._book.current(
-            slots=slots, models=models, machine=machine or Machine(), standing=standing or Standing(), doubts=doubts
-        )
+        others = findings(models, standing or Standing(), machine or Machine(), {}, doubts)
+        return self._book.current(slots, others)
 
     def topics(self, *slots, **more):
         return [warning.topic for warning in self.look(*slots, **more)]
