@@ -64,7 +64,7 @@ class SettingsPage:
         try:
             loaded, fingerprint = await asyncio.to_thread(self.editor.look)
         except WorkerError as error:
-            return self._page(request, (), "", notice=_failed(error))
+            return self._page(request, notice=_failed(error))
         return self._page(request, _groups(loaded), fingerprint, source=loaded.source)
 
     async def save(self, request: Request) -> Response:
@@ -72,7 +72,7 @@ class SettingsPage:
             form = read_form(await request.body())
             loaded, fingerprint = await asyncio.to_thread(self.editor.look)
         except WorkerError as error:
-            return self._page(request, (), "", notice=_failed(error), code=400)
+            return self._page(request, notice=_failed(error), code=400)
         seen = form.get("fingerprint", [""])[0]
         try:
             wanted = changed_values(form, loaded.data)
@@ -84,20 +84,9 @@ class SettingsPage:
             return self._page(request, groups, fingerprint, source=loaded.source, notice=_failed(error), code=code)
         return self.site.after(request, _saved(edited), "/settings")
 
-    def _page(
-        self,
-        request: Request,
-        groups: Any,
-        fingerprint: str,
-        *,
-        source: str = "",
-        notice: Notice | None = None,
-        code: int = 200,
-    ) -> Response:
-        return self.site.page(
-            request, "settings", code=code, title="Settings", groups=groups, fingerprint=fingerprint, source=source,
-            notice=notice,
-        )  # fmt: skip
+    def _page(self, request: Request, groups: Any = (), fingerprint: str = "", **more: Any) -> Response:
+        values = {"source": "", "groups": groups, "fingerprint": fingerprint, **more}
+        return self.site.page(request, "settings", title="Settings", **values)
 
 
 def changed_values(form: Form, data: BridgeData) -> dict[str, Any]:
