@@ -10,7 +10,6 @@ from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import uvicorn
 from loguru import logger
@@ -18,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from worker.aio import meanwhile, to_the_end
-from worker.config.dashboard_keys import LOOPBACK, is_loopback
+from worker.config.dashboard_keys import LOOPBACK
 from worker.config.editing import Editor
 from worker.config.schema import BridgeData
 from worker.dashboard import actions, api, metrics, workers
@@ -84,22 +83,10 @@ async def run(status: StatusBoard, settings: BridgeData, home: Path, editor: Edi
 
 
 async def _announce(status: StatusBoard, settings: BridgeData, url: str) -> None:
-    to, token = settings.dashboard_announce_to, settings.dashboard_announce_token
-    if to is None or token is None:
-        return
-    here = urlsplit(url)
     try:
-        await workers.announce(
-            status,
-            to,
-            token.get_secret_value(),
-            # Where the page is off there is nothing to lead to, whatever its address would be.
-            port=here.port or 0 if settings.dashboard else 0,
-            scheme=here.scheme,
-            is_open=not is_loopback(settings.dashboard_address),
-        )
+        await workers.announce(status, settings, url)
     except Exception:  # the page of this worker goes on without it
-        logger.exception("A defect in the worker: it is no longer announced to {}", to)
+        logger.exception("A defect in the worker: it is no longer announced to {}", settings.dashboard_announce_to)
 
 
 def show_link(url: str, with_token: str) -> None:

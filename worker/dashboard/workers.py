@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 from loguru import logger
@@ -17,6 +18,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from worker.config.dashboard_keys import is_loopback
+from worker.config.schema import BridgeData
 from worker.dashboard.security import ANNOUNCE
 from worker.dashboard.sessions import announcing_token, ip_of
 from worker.dashboard.site import Site, visit_of
@@ -73,20 +76,27 @@ def announcement(status: StatusBoard) -> dict[str, Any]:
     }
 
 
-async def announce(status: StatusBoard, to: str, token: str, *, port: int, scheme: str, is_open: bool) -> None:
-    """Tell the page at `to`, whose token this is, every half minute; until cancelled.
+async def announce(status: StatusBoard, settings: BridgeData, url: str) -> None:
+    """Tell the page that the settings name of this worker, whose own is at `url`, every half minute; until cancelled.
 
-    The token itself is not sent, but what is made from it. `port` and `scheme` are those of this worker's own page,
-    0 for none; `is_open` whether other machines reach it.
+    The token itself is not sent, but what is made from it.
     """
+    to, token = settings.dashboard_announce_to, settings.dashboard_announce_token
+    if to is None or token is None:
+        return
+    here = urlsplit(url)
+    page = {
+        # Where the page is off there is nothing to lead to, whatever its address would be.
+        "port": here.port if settings.dashboard else 0,
+        "scheme": here.scheme,
+        "open": not is_loopback(settings.dashboard_address),
+    }
     address = f"{to.rstrip('/')}{ANNOUNCE}"
-    headers = {"authorization": f"Bearer {announcing_token(token)}"}
+    headers = {"authorization": f"Bearer {announcing_token(token.get_secret_value())}"}
     said: str | None = None
     async with httpx.AsyncClient(timeout=TIMEOUT_S, headers=headers) as client:
         while True:
-            why = await _once(
-                client, address, {**announcement(status), "port": port, "scheme": scheme, "open": is_open}
-            )
+            why = await _once(client, address, {**announcement(status), **page})
             if why != said:
                 if why:
                     logger.bind(action="not_announced").warning(

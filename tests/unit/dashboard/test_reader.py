@@ -68,10 +68,11 @@ async def test_the_page_is_there_with_a_token_of_its_own_and_gone_where_it_is_tu
 async def test_another_page_is_told_where_this_one_is_unless_it_is_turned_off(tmp_path, monkeypatch, is_on):
     told = asyncio.get_running_loop().create_future()
 
-    async def announce(*_, port, **__):
-        told.set_result(port)
+    async def once(_client, _address, said):
+        told.set_result(said["port"])
+        return ""
 
-    monkeypatch.setattr("worker.dashboard.workers.announce", announce)
+    monkeypatch.setattr("worker.dashboard.workers._once", once)
     settings = {"dashboard_announce_to": "http://127.0.0.1:1", "dashboard_announce_token": "of-the-other-worker"}
     task = await reading(tmp_path, dashboard=is_on, **settings)
     assert bool(await asyncio.wait_for(told, 20)) is is_on
