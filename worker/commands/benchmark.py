@@ -79,11 +79,10 @@ def benchmark(
     _refuse_beside_others(workers_folder(runtime.folder, loaded.environment))
     who, where = settings.dreamer_name, settings.horde_url
     home = worker_folder(runtime.folder, loaded.environment, name=who, horde_url=where)
-    scratch = tempfile.TemporaryDirectory(prefix="horde-bridge-benchmark-", ignore_cleanup_errors=True)
-    with only_one(who, where, home=home), in_use(runtime.users), scratch as folder:
+    with only_one(who, where, home=home), in_use(runtime.users):
         try:
             findings = asyncio.run(
-                _measure(loaded, runtime, machine, Path(folder), within_s=minutes * 60, full_size=full_size, cpu=cpu)
+                _measure(loaded, runtime, machine, within_s=minutes * 60, full_size=full_size, cpu=cpu)
             )
         except (KeyboardInterrupt, asyncio.CancelledError):
             sys.stderr.write("\nStopped. No setting was changed.\n")
@@ -112,14 +111,7 @@ def _refuse_beside_others(base: Path) -> None:
 
 
 async def _measure(
-    loaded: LoadedConfig,
-    runtime: Runtime,
-    machine: MachineFacts,
-    scratch: Path,
-    *,
-    within_s: float,
-    full_size: bool,
-    cpu: bool,
+    loaded: LoadedConfig, runtime: Runtime, machine: MachineFacts, *, within_s: float, full_size: bool, cpu: bool
 ) -> Findings:
     device = devices_for(loaded, runtime, DeviceFlags(cpu=cpu))[0]
     subjects, models, store, comfyui, largest = await _models(loaded, runtime, full_size=full_size)
@@ -132,14 +124,15 @@ async def _measure(
             replace(runtime, comfyui=comfyui),
             devices=(device,),
             model_paths=store.model_paths(),
-            folder=scratch / f"engines-{number}",
-            logs=scratch / f"logs-{number}",
+            folder=Path(scratch, f"engines-{number}"),
+            logs=Path(scratch, f"logs-{number}"),
             memory_bytes=psutil.virtual_memory().total,
             largest_model_bytes=largest,
         )
         return Studio(engine, models, library_of(config))
 
-    with _progress() as tell:
+    folder = tempfile.TemporaryDirectory(prefix="horde-bridge-benchmark-", ignore_cleanup_errors=True)
+    with folder as scratch, _progress() as tell:
         return await measure(subjects, machine, studio, tell, within_s=within_s)
 
 
