@@ -35,6 +35,7 @@ from worker.horde.client import HordeClient
 from worker.horde.messages import GenMetadata, SubmitRequest
 from worker.images import RawImage, all_flat, encode_webp
 from worker.jobs.broken_additions import BrokenAdditions, additions_in
+from worker.jobs.in_flight import SHUTTING_DOWN
 from worker.jobs.inputs import ModelSource, find_model, read_job, require_files
 from worker.jobs.job import Job, JobEvents, Stage
 from worker.jobs.rendering import JobGraphs, Sampling, Upscaling
@@ -93,7 +94,7 @@ class JobRunner:
         except TimeoutError:
             job.fail(JobLate(f"The job was not done within its {job.pop.ttl:.0f} s."))
         except asyncio.CancelledError:
-            job.fault = job.dropped or job.fault or "The worker is shutting down."
+            job.fault = job.dropped or job.fault or SHUTTING_DOWN
             report_until = 0.0
             raise
         except WorkerError as error:

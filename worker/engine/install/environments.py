@@ -153,19 +153,17 @@ class Builder:
             self._sync(python, [LOCKS / "torch.txt", LOCKS / "engine.txt"], log="engine")
         else:
             remedy = f"{NO_NETWORK} Another index can be named with --torch-index URL."
-            self._install(python, *torch, log="engine", remedy=remedy, index=source.index)
+            self._install(python, *torch, remedy=remedy, index=source.index)
         if requirements is not None:
             excluded = self.shell.scratch / "left-out.txt"
             excluded.parent.mkdir(parents=True, exist_ok=True)
             excluded.write_text("".join(f"{name}\n" for name in PAGES), encoding="utf-8")
-            self._install(
-                python, *torch, "--requirements", str(requirements), "--excludes", str(excluded), log="engine"
-            )
+            self._install(python, *torch, "--requirements", str(requirements), "--excludes", str(excluded))
             files = ["pack.txt", "safety.txt"]
         else:
             files = ["engine.txt", "pack.txt", "safety.txt"]
         own = [word for name in files for word in ("--requirements", str(LOCKS / name))]
-        self._install(python, "--no-deps", "--require-hashes", *own, log="engine")
+        self._install(python, "--no-deps", "--require-hashes", *own)
 
     def _torch_source(self) -> TorchSource:
         environ = self._environ()
@@ -196,8 +194,8 @@ class Builder:
         words = ("--require-hashes", "--only-binary", ":all:")
         self._uv("pip", "sync", "--python", str(python), *words, *map(str, locks), log=log, remedy=NO_NETWORK)
 
-    def _install(self, python: Path, *words: str, log: str, remedy: str = NO_NETWORK, index: str | None = None) -> None:
-        self._uv("pip", "install", "--python", str(python), *words, log=log, remedy=remedy, index=index)
+    def _install(self, python: Path, *words: str, remedy: str = NO_NETWORK, index: str | None = None) -> None:
+        self._uv("pip", "install", "--python", str(python), *words, log="engine", remedy=remedy, index=index)
 
     def _uv(self, *words: str, log: str, remedy: str = "", index: str | None = None) -> None:
         """Run uv. An index is no argument, which every user of the machine sees: the URL may contain a password."""
