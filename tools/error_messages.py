@@ -6,9 +6,10 @@ are calls of a class of the error tree (`ConfigError("…", remedy="…")`), row
 """
 
 import ast
+import itertools
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -53,14 +54,16 @@ class Scope:
 
 def texts(root: Path = ROOT) -> list[ErrorText]:
     """All texts, sorted by room and message."""
-    modules = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(root.glob("worker/**/*.py"))}
-    errors = error_classes(modules.values())
+    paths = sorted(root.glob("worker/**/*.py"))
+    #: each module's nodes, its tree first
+    modules = {path: list(ast.walk(ast.parse(path.read_text(encoding="utf-8")))) for path in paths}
+    errors = error_classes(itertools.chain.from_iterable(modules.values()))
     found: set[ErrorText] = set()
-    for path, tree in modules.items():
+    for path, nodes in modules.items():
         place = path.relative_to(root / "worker")
         if not place.as_posix().startswith(FOREIGN):
             room = place.parts[0].removesuffix(".py")
-            for message, remedy, error in _texts_of(tree, errors):
+            for message, remedy, error in _texts_of(nodes, errors):
                 # Where the words come from outside (an exception in ComfyUI), the class says what it is.
                 told = message if _tells_something(message) else errors.get(error, "")
                 if told:
@@ -73,9 +76,9 @@ def _tells_something(message: str) -> bool:
     return bool(re.sub(rf"<[^>]*>|^\w+: |{UNKNOWN}|\W", "", message))
 
 
-def error_classes(modules: Iterable[ast.Module]) -> dict[str, str]:
+def error_classes(nodes: Iterable[ast.AST]) -> dict[str, str]:
     """Names of WorkerError and all its subclasses, wherever defined, with the first sentence of their docstring."""
-    classes = [node for tree in modules for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
     known = {"WorkerError": ""}
     while True:
         more = {
@@ -88,18 +91,21 @@ def error_classes(modules: Iterable[ast.Module]) -> dict[str, str]:
         known |= more
 
 
-def _texts_of(tree: ast.Module, errors: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+def _texts_of(nodes: Sequence[ast.AST], errors: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     """(message, remedy, class) for each text of a module."""
+    tree = nodes[0]
+    assert isinstance(tree, ast.Module)
     module = Scope(_assigned(tree.body), _records(tree), _defaults(tree, errors))
     inside: set[ast.AST] = set()
-    for function in (node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))):
-        scope = replace(module, variables=_assigned(ast.walk(function)))
-        calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+    for function in (node for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))):
+        within = list(ast.walk(function))
+        scope = replace(module, variables=_assigned(within))
+        calls = [node for node in within if isinstance(node, ast.Call)]
         inside.update(calls)
         for turn in range(max(map(len, scope.variables.values()), default=1)):
             for call in calls:
                 yield from _text(call, replace(scope, turn=turn), errors)
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Call) and node not in inside:
             yield from _text(node, module, errors)
 
