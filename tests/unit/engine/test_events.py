@@ -158,7 +158,10 @@ def test_what_a_frame_tells_of_memory_counts_where_it_makes_sense_and_costs_no_p
     assert event == ImageMade("p1", "3", 1, 2, RawImage(2, 1, "RGB", PIXELS), expected)
 
 
-@given(st.recursive(st.none() | st.integers() | st.floats(), st.lists) | st.dictionaries(st.text(), st.integers()))
+@given(
+    st.recursive(st.none() | st.integers() | st.floats(), st.lists, max_leaves=10)
+    | st.dictionaries(st.text(), st.integers())
+)
 def test_no_word_on_memory_is_too_strange(told: Any) -> None:
     assert parse_binary(raw_frame({**HEADER, "memory": told}, PIXELS)) is not None
 
@@ -222,7 +225,7 @@ def test_no_bytes_get_anything_but_an_image_nothing_or_a_value_error(noise: byte
         assert event is None or isinstance(event, ImageMade)
 
 
-@given(st.text(max_size=200) | st.recursive(st.none() | st.integers(), st.lists).map(json.dumps))
+@given(st.text(max_size=200) | st.recursive(st.none() | st.integers(), st.lists, max_leaves=10).map(json.dumps))
 def test_no_text_is_too_strange_to_be_read(message: str) -> None:
     parse_text(message)
     parse_text(json.dumps({"type": "progress", "data": message}))

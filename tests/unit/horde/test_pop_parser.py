@@ -164,7 +164,7 @@ def test_ids_from_garbage_are_bounded() -> None:
 @given(
     st.dictionaries(
         st.sampled_from(list(JOB)),
-        st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists),
+        st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=10),
         max_size=5,
     )
 )
