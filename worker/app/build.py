@@ -39,7 +39,7 @@ from worker.owner.suspend import ClockWatch
 from worker.owner.update_watch import TrialWatch, UpdateWatch
 from worker.safety.gate import SafetyGate
 from worker.safety.settings import model_facts, safety_rules, safety_settings
-from worker.status.store import FILE_NAME as HISTORY_FILE
+from worker.status.history import FILE_NAME as HISTORY_FILE
 from worker.system_memory import system_memory
 from worker.units import GIB
 from worker.workflows import packaged_folder

@@ -25,8 +25,8 @@ from worker.scheduling.pop_admission import Admission
 from worker.scheduling.pop_backoff import PopBackoff
 from worker.status.advice.advisor import Advisor
 from worker.status.advice.earnings import Facts
+from worker.status.history_keeper import HistoryKeeper
 from worker.status.job_book import JobBook
-from worker.status.keeper import Keeper
 from worker.status.log_tail import LogTail
 from worker.status.session import SessionStats
 from worker.status.shown_jobs import ShownJobs
@@ -115,7 +115,7 @@ class StatusBoard:
         self.book.on_end(self._advisor.ended)
         self.steering.on_change(self._steered)
         pause = self.steering.pause_state
-        self._keeper = Keeper(self.history_file, self.book, pause, wall=self.wall) if self.history_file else None
+        self._keeper = HistoryKeeper(self.history_file, self.book, pause, wall=self.wall) if self.history_file else None
 
     @property
     def stats(self) -> SessionStats:

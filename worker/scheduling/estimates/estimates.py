@@ -19,7 +19,7 @@ from worker.errors import EngineError, OutOfMemory
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.scheduling.device_limits import SizeLimit, tightest
 from worker.scheduling.estimates.cooldowns import ModelCooldowns
-from worker.scheduling.estimates.forecast import Forecast
+from worker.scheduling.estimates.idle_forecast import Forecast
 from worker.scheduling.estimates.memory import MemoryNeeds, OutOfMemoryLimits
 from worker.scheduling.estimates.speed import JobTimes, SamplerSpeed, UpscaleSpeed, work_of
 from worker.scheduling.estimates.ttl import TimeLimits

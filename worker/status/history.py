@@ -58,7 +58,7 @@ class Kept:
 
 
 @dataclass
-class Store:
+class History:
     """One process at a time writes to it. What it keeps is what the job book and its hours do."""
 
     file: Path

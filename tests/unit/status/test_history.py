@@ -8,13 +8,13 @@ import pytest
 
 from tests.unit.console.views import job_record
 from tests.unit.status.rig import Rig
-from worker.status import keeper as keeper_module
-from worker.status import store as store_module
+from worker.status import history as history_module
+from worker.status import history_keeper as keeper_module
+from worker.status.history import FILE_NAME, History, KeptPause
+from worker.status.history_keeper import HistoryKeeper
 from worker.status.hourly_counts import HOUR_S, Hours
 from worker.status.job_book import JobBook
-from worker.status.keeper import Keeper
 from worker.status.snapshot import HourOfWork, Outcome, StageTimes, Tally
-from worker.status.store import FILE_NAME, KeptPause, Store
 
 NOW = 1_800_000_000.0
 HOUR = HourOfWork(NOW - NOW % HOUR_S, Tally(jobs=1, kudos=5.0), {"a": Tally(jobs=1)}, {"plain": Tally(jobs=1)})
@@ -30,133 +30,133 @@ def file(tmp_path):
 
 
 @pytest.fixture
-def store(file, monkeypatch):
-    monkeypatch.setattr(store_module, "MOST_JOBS", 5)
-    monkeypatch.setattr(store_module, "MOST_HOURS", 3)
-    return Store(file)
+def history(file, monkeypatch):
+    monkeypatch.setattr(history_module, "MOST_JOBS", 5)
+    monkeypatch.setattr(history_module, "MOST_HOURS", 3)
+    return History(file)
 
 
-def test_what_was_saved_is_there_at_the_next_start(store, file):
+def test_what_was_saved_is_there_at_the_next_start(history, file):
     saved = record(
         outcome=Outcome.FAULTED, blame="engine", sentence="x", features=("lora",), stages=StageTimes(render=2)
     )
-    assert store.save([saved, record(2)], [HOUR], KeptPause(NOW + 60), NOW)
-    kept = Store(file).load(NOW)
+    assert history.save([saved, record(2)], [HOUR], KeptPause(NOW + 60), NOW)
+    kept = History(file).load(NOW)
     assert kept.jobs == [saved, record(2)]
     assert kept.hours == [HOUR]
     assert kept.pause == KeptPause(NOW + 60)
-    assert store.save([], [], KeptPause(None), NOW)
-    assert store.load(NOW).pause == KeptPause(None)
-    assert store.save([], [], None, NOW)
-    assert store.load(NOW).pause is None
+    assert history.save([], [], KeptPause(None), NOW)
+    assert history.load(NOW).pause == KeptPause(None)
+    assert history.save([], [], None, NOW)
+    assert history.load(NOW).pause is None
 
 
-def test_a_first_start_has_no_file_and_makes_none(store, file, warnings):
-    assert store.load(NOW).jobs == []
+def test_a_first_start_has_no_file_and_makes_none(history, file, warnings):
+    assert history.load(NOW).jobs == []
     assert not file.exists()
     assert warnings == []
 
 
-def test_no_more_is_kept_than_was_asked_for(store):
+def test_no_more_is_kept_than_was_asked_for(history):
     hours = [HourOfWork(HOUR_S * number) for number in range(9)]
-    assert store.save([record(number) for number in range(1, 9)], hours, None, NOW)
-    assert [job.id for job in store.load(NOW).jobs] == [f"job {number}" for number in range(1, 6)]
-    assert [hour.begins_at / HOUR_S for hour in store.load(NOW).hours] == [8, 7, 6]
-    assert store.load(NOW + 86_400.0).jobs == []
+    assert history.save([record(number) for number in range(1, 9)], hours, None, NOW)
+    assert [job.id for job in history.load(NOW).jobs] == [f"job {number}" for number in range(1, 6)]
+    assert [hour.begins_at / HOUR_S for hour in history.load(NOW).hours] == [8, 7, 6]
+    assert history.load(NOW + 86_400.0).jobs == []
 
 
 @pytest.mark.parametrize(
     "content", [b"not a database at all" * 99, b"SQLite format 3\x00" + b"\x00" * 5000, b"\xff" * 4096]
 )
-def test_a_file_that_is_no_history_is_put_aside_and_a_new_one_begun(store, file, content, warnings):
+def test_a_file_that_is_no_history_is_put_aside_and_a_new_one_begun(history, file, content, warnings):
     file.parent.mkdir()
     file.write_bytes(content)
-    assert store.load(NOW).jobs == []
+    assert history.load(NOW).jobs == []
     assert file.with_name(f"{FILE_NAME}.broken").read_bytes() == content
     assert "put aside" in warnings[0]
-    assert store.save([record()], [], None, NOW)
-    assert store.load(NOW).jobs == [record()]
+    assert history.save([record()], [], None, NOW)
+    assert history.load(NOW).jobs == [record()]
 
 
-def test_a_file_damaged_in_the_middle_is_put_aside(store, file, warnings):
-    store.save([record(number, sentence="x" * 400) for number in range(1, 5)], [HOUR], None, NOW)
+def test_a_file_damaged_in_the_middle_is_put_aside(history, file, warnings):
+    history.save([record(number, sentence="x" * 400) for number in range(1, 5)], [HOUR], None, NOW)
     data = bytearray(file.read_bytes())
     data[4096:8192] = b"\xa5" * 4096
     file.write_bytes(data)
-    assert store.load(NOW).jobs == []
+    assert history.load(NOW).jobs == []
     assert len(warnings) == 1
-    assert store.save([record()], [], None, NOW)
+    assert history.save([record()], [], None, NOW)
 
 
-def test_a_file_that_breaks_while_the_worker_runs_is_put_aside(store, file, warnings):
-    store.save([record()], [], None, NOW)
+def test_a_file_that_breaks_while_the_worker_runs_is_put_aside(history, file, warnings):
+    history.save([record()], [], None, NOW)
     file.write_bytes(b"garbage" * 2000)
-    assert not store.save([record(2)], [], None, NOW)
-    assert store.save([record(2)], [], None, NOW)
-    assert store.load(NOW).jobs == [record(2)]
+    assert not history.save([record(2)], [], None, NOW)
+    assert history.save([record(2)], [], None, NOW)
+    assert history.load(NOW).jobs == [record(2)]
 
 
 @pytest.mark.parametrize("change", ["PRAGMA user_version = 99", "DROP TABLE jobs"])
-def test_a_file_of_another_form_is_put_aside(store, file, change, warnings):
-    store.save([record()], [], None, NOW)
+def test_a_file_of_another_form_is_put_aside(history, file, change, warnings):
+    history.save([record()], [], None, NOW)
     with sqlite3.connect(file) as base:
         base.execute(change)
     base.close()
-    assert store.load(NOW).jobs == []
-    assert store.save([record()], [], None, NOW)
+    assert history.load(NOW).jobs == []
+    assert history.save([record()], [], None, NOW)
     assert len(warnings) == 1
 
 
-def test_rows_that_make_no_sense_are_passed_over(store, file):
-    store.save([record()], [HOUR], None, NOW)
+def test_rows_that_make_no_sense_are_passed_over(history, file):
+    history.save([record()], [HOUR], None, NOW)
     with sqlite3.connect(file) as base:
         for number, content in enumerate(("{", "[]", '{"id": 1}', "x" * 300_000)):
             base.execute("INSERT INTO jobs VALUES (?, ?, ?)", (str(number), NOW, content))
         base.execute("INSERT INTO pause VALUES (1, 'x')")
     base.close()
-    kept = store.load(NOW)
+    kept = history.load(NOW)
     assert (kept.jobs, kept.hours, kept.pause) == ([record()], [HOUR], None)
 
 
-def test_a_full_disk_is_told_once_and_again_after_it_took_something(store, file, monkeypatch, warnings):
-    store.save([record()], [], None, NOW)
+def test_a_full_disk_is_told_once_and_again_after_it_took_something(history, file, monkeypatch, warnings):
+    history.save([record()], [], None, NOW)
     many = [record(1, sentence="x" * 100_000)]
     with monkeypatch.context() as full:
-        full.setattr(store_module, "MOST_PAGES", 8)
+        full.setattr(history_module, "MOST_PAGES", 8)
         for _ in range(3):
-            assert not store.save(many, [], None, NOW)
+            assert not history.save(many, [], None, NOW)
     assert len(warnings) == 1
     assert "full" in warnings[0]
-    assert store.save(many, [], None, NOW)
-    assert store.load(NOW).jobs == many
+    assert history.save(many, [], None, NOW)
+    assert history.load(NOW).jobs == many
 
 
-def test_a_file_that_another_program_holds_is_tried_again(store, file, monkeypatch, warnings):
-    store.save([record()], [], None, NOW)
-    monkeypatch.setattr(store_module, "LOCK_LIMIT_S", 0.0)
+def test_a_file_that_another_program_holds_is_tried_again(history, file, monkeypatch, warnings):
+    history.save([record()], [], None, NOW)
+    monkeypatch.setattr(history_module, "LOCK_LIMIT_S", 0.0)
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    assert not store.save([record(2)], [], None, NOW)
-    assert store.load(NOW).jobs == []
+    assert not history.save([record(2)], [], None, NOW)
+    assert history.load(NOW).jobs == []
     assert file.exists()
     assert len(warnings) == 1
     other.execute("ROLLBACK")
     other.close()
-    assert store.save([record(2)], [], None, NOW)
-    assert store.load(NOW).jobs == [record(), record(2)]
+    assert history.save([record(2)], [], None, NOW)
+    assert history.load(NOW).jobs == [record(), record(2)]
 
 
-def test_a_read_only_file_is_read_and_told_of_once(store, file, monkeypatch, warnings):
-    store.save([record()], [], None, NOW)
+def test_a_read_only_file_is_read_and_told_of_once(history, file, monkeypatch, warnings):
+    history.save([record()], [], None, NOW)
     connect = sqlite3.connect
 
     def read_only(path, **options):
         return connect(f"file:{path}?mode=ro", uri=True, **options)
 
     monkeypatch.setattr(sqlite3, "connect", read_only)
-    assert store.load(NOW).jobs == [record()]
-    assert not store.save([record(2)], [], None, NOW)
-    assert not store.save([record(2)], [], None, NOW)
+    assert history.load(NOW).jobs == [record()]
+    assert not history.save([record(2)], [], None, NOW)
+    assert not history.save([record(2)], [], None, NOW)
     assert len(warnings) == 1
 
 
@@ -165,9 +165,9 @@ def test_a_place_where_no_file_can_be_is_told_once(tmp_path, warnings):
     (tmp_path / "w" / FILE_NAME).mkdir()
     (tmp_path / "taken").write_text("")
     for file in (tmp_path / "w" / FILE_NAME, tmp_path / "taken" / FILE_NAME):
-        store = Store(file)
-        store.load(NOW)
-        assert not store.save([record()], [], None, NOW)
+        history = History(file)
+        history.load(NOW)
+        assert not history.save([record()], [], None, NOW)
     assert len(warnings) == 2
 
 
@@ -183,7 +183,7 @@ async def test_a_worker_goes_on_where_the_last_one_was(file, monkeypatch):
     monkeypatch.setattr(keeper_module, "SAVE_EVERY_S", 0.0)
     first = Rig()
     book = first.board.book
-    keeper = Keeper(file, book, first.board.steering.pause_state, wall=first.clock.wall)
+    keeper = HistoryKeeper(file, book, first.board.steering.pause_state, wall=first.clock.wall)
     running = asyncio.ensure_future(keeper.run())
     first.ends(first.job("a"))
     first.board.steering.pause()
@@ -195,7 +195,7 @@ async def test_a_worker_goes_on_where_the_last_one_was(file, monkeypatch):
 
     later = Rig()
     later.clock.now = first.clock.now
-    following = Keeper(file, later.board.book, later.board.steering.pause_state, wall=later.clock.wall)
+    following = HistoryKeeper(file, later.board.book, later.board.steering.pause_state, wall=later.clock.wall)
     await following.restore()
     assert [job.id for job in later.board.history()[0]] == ["a"]
     assert later.board.hours(1)[0].total.kudos == 10.0
@@ -205,9 +205,9 @@ async def test_a_worker_goes_on_where_the_last_one_was(file, monkeypatch):
 async def test_what_the_disk_did_not_take_is_written_later(file, monkeypatch):
     monkeypatch.setattr(keeper_module, "SAVE_EVERY_S", 0.0)
     rig = Rig()
-    keeper = Keeper(file, rig.board.book, rig.board.steering.pause_state, wall=rig.clock.wall)
+    keeper = HistoryKeeper(file, rig.board.book, rig.board.steering.pause_state, wall=rig.clock.wall)
     with monkeypatch.context() as full:
-        full.setattr(store_module, "MOST_PAGES", 1)
+        full.setattr(history_module, "MOST_PAGES", 1)
         rig.ends(rig.job("a"))
         await keeper._save()
     rig.ends(rig.job("b"))
@@ -223,7 +223,7 @@ async def test_a_store_that_never_answers_holds_up_no_start(file, monkeypatch):
         await answered.wait()
 
     monkeypatch.setattr(asyncio, "to_thread", never)
-    keeper = Keeper(file, JobBook(), Rig().board.steering.pause_state)
+    keeper = HistoryKeeper(file, JobBook(), Rig().board.steering.pause_state)
     await asyncio.wait_for(keeper.restore(), 60)
 
 

@@ -1,4 +1,4 @@
-"""Brings what should outlive the run to the store, a few seconds late, and back at the next start."""
+"""Brings what should outlive the run to the history, a few seconds late, and back at the next start."""
 
 import asyncio
 import time
@@ -8,24 +8,24 @@ from pathlib import Path
 
 from worker.aio import timeout, to_the_end
 from worker.scheduling.owner_pause import OwnerPause
+from worker.status.history import History, KeptPause
 from worker.status.hourly_counts import HOUR_S, MOST_HOURS
 from worker.status.job_book import JobBook
 from worker.status.snapshot import JobRecord
-from worker.status.store import KeptPause, Store
 
 #: Seconds between two writes at least; a crash loses what came since.
 SAVE_EVERY_S = 5.0
 #: Jobs that wait to be written at most, while the disk takes none.
 MOST_WAITING = 2_000
-#: Seconds for the store to be read at the start; then the worker goes on without it.
+#: Seconds for the history to be read at the start; then the worker goes on without it.
 LOAD_LIMIT_S = 5.0
 
 
-class Keeper:
+class HistoryKeeper:
     """`restore` once at the start; then `run` is its life."""
 
     def __init__(self, file: Path, book: JobBook, pause: OwnerPause, *, wall: Callable[[], float] = time.time) -> None:
-        self._store = Store(file)
+        self._history = History(file)
         self._book = book
         self._pause = pause
         self._wall = wall
@@ -37,7 +37,7 @@ class Keeper:
         """Take over what an earlier run left."""
         try:
             async with timeout(LOAD_LIMIT_S):
-                kept = await asyncio.to_thread(self._store.load, self._wall())
+                kept = await asyncio.to_thread(self._history.load, self._wall())
         except TimeoutError:
             return
         self._book.restore(kept.jobs)
@@ -68,7 +68,7 @@ class Keeper:
         touched = {job.ended_at // HOUR_S for job in jobs}
         hours = [hour for hour in self._book.hours.last(MOST_HOURS, now) if hour.begins_at // HOUR_S in touched]
         pause = KeptPause(self._pause.until) if self._pause.is_on else None
-        if not await asyncio.to_thread(self._store.save, jobs, hours, pause, now):
+        if not await asyncio.to_thread(self._history.save, jobs, hours, pause, now):
             # They come first again, as far as there is room; the next job brings the next try.
             self._waiting.extendleft(reversed(jobs[-(MOST_WAITING - len(self._waiting)) :]))
 

@@ -8,7 +8,7 @@ import pytest
 from worker.horde.messages import PopResponse
 from worker.jobs.job import Job, JobEvent, Stage
 from worker.jobs.rendering import Sampling
-from worker.scheduling.estimates.forecast import Forecast, share_out
+from worker.scheduling.estimates.idle_forecast import Forecast, share_out
 from worker.scheduling.estimates.speed import MOST_KINDS, RETRY_S, JobTimes, SamplerSpeed, work_of
 from worker.workflows.payload import read_request
 from worker.workflows.request import RenderRequest, ServedModel
