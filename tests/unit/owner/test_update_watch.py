@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from worker.aio import timeout
 from worker.config.schema import BridgeData
 from worker.errors import HostUnreachable
 from worker.owner.update_watch import TrialWatch, UpdateWatch
@@ -27,7 +28,8 @@ class Running:
         self.finished = True
 
 
-async def watch(root, running: Running, looking, *, looks: int = 1) -> None:
+async def watch(root, running: Running, looking, *, looks: int = 1, until=lambda: True) -> None:
+    """Run the watch for so many looks, and until something has come of them."""
     seen = 0
 
     async def counted(*arguments):
@@ -36,8 +38,9 @@ async def watch(root, running: Running, looking, *, looks: int = 1) -> None:
         return await looking(*arguments)
 
     task = asyncio.ensure_future(UpdateWatch(root, first_s=0, period_s=0.01, looking=counted)(running))  # type: ignore[arg-type]
-    while seen < looks and not task.done():
-        await asyncio.sleep(0.005)
+    async with timeout(60):
+        while not (task.done() or (seen >= looks and until())):
+            await asyncio.sleep(0.005)
     await asyncio.sleep(0.05)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -72,7 +75,7 @@ async def test_with_auto_it_is_staged_and_the_worker_finishes_to_start_again(tmp
 
     monkeypatch.setattr("worker.owner.update_watch.stage", stage)
     running = Running(auto_update="auto")
-    await watch(tmp_path, running, offered)
+    await watch(tmp_path, running, offered, until=lambda: running.finished)
     assert running.finished
     assert takes_restart(tmp_path)
     assert not takes_restart(tmp_path)
@@ -87,9 +90,10 @@ async def test_off_never_looks_and_a_network_away_is_no_trouble(tmp_path, said):
     task.cancel()
     assert not any("newer version" in line for line in said)
     running = Running(auto_update="auto")
-    await watch(tmp_path, running, unreachable, looks=2)
+    told = lambda: any("nobody answers" in line for line in said)  # noqa: E731
+    await watch(tmp_path, running, unreachable, looks=2, until=told)
     assert not running.finished
-    assert any("nobody answers" in line for line in said)
+    assert told()
 
 
 @pytest.mark.asyncio

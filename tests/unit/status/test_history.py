@@ -212,7 +212,7 @@ async def test_what_the_disk_did_not_take_is_written_later(file, monkeypatch):
         await keeper._save()
     rig.ends(rig.job("b"))
     await keeper._save()
-    assert [job.id for job in keeper._store.load(rig.clock.wall()).jobs] == ["b", "a"]
+    assert [job.id for job in keeper._history.load(rig.clock.wall()).jobs] == ["b", "a"]
 
 
 async def test_a_store_that_never_answers_holds_up_no_start(file, monkeypatch):
