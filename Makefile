@@ -6,7 +6,7 @@ RUNTIME := $(or $(AIWORKER_RUNTIME_DIR),runtime)
 check: ## what CI runs
 	./test.sh
 
-quick: ## style, types, import rules and unit tests: a minute and a half on two slow cores
+quick: ## style, types, import rules and unit tests: about a minute on two slow cores
 	./test.sh --quick
 
 test: ## all tests, and nothing else

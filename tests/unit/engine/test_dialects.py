@@ -12,6 +12,7 @@ import pytest
 from worker.demo.engine import FOLDER
 from worker.demo.engine.dialect import NEWER, OLDER
 from worker.demo.engine.settings import scripted_settings
+from worker.engine import command_flags
 from worker.engine.client import EngineClient
 from worker.engine.command_flags import flags_of, named_in, taken
 from worker.engine.process import EngineProcess, EngineSettings
@@ -53,7 +54,8 @@ async def test_an_engine_that_does_not_tell_its_flags_is_given_all(tmp_path: Pat
     assert await flags_of(tmp_path / "no-python", tmp_path) is None
 
 
-async def test_a_help_without_end_is_given_up(tmp_path: Path) -> None:
+async def test_a_help_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command_flags, "HELP_MAX_BYTES", 10_000)
     (tmp_path / "main.py").write_text("while True: print('  --flag')", encoding="utf-8")
 
     assert await flags_of(Path(sys.executable), tmp_path) == {"--flag"}
