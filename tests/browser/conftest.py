@@ -104,11 +104,14 @@ def start_browser(folder: Path) -> Chrome:
 
 
 @pytest.fixture(scope="module")
-def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
+def owner(tmp_path_factory: pytest.TempPathFactory, quick_worker_python: Path) -> Iterator[Owner]:
     """An owner with a worker that works on one job after another."""
     state = EmbeddedHorde(models={MODEL: ModelFacts(Baseline.SD1)}, seed=1)
-    folder = tmp_path_factory.mktemp("owner")
-    with serve_in_thread(state) as horde, closing(Owner(folder / "worker", horde)) as owner:
+    folder, python = tmp_path_factory.mktemp("owner") / "worker", quick_worker_python
+    with (
+        serve_in_thread(state) as horde,
+        closing(Owner(folder, horde, python=python, engine_python=python)) as owner,
+    ):
         owner.config |= {"dashboard_port": 0, "max_threads": 2}
         owner.play(seconds=2.0)
         owner.start()

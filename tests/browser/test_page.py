@@ -250,7 +250,7 @@ def test_every_field_has_a_label_and_every_page_its_landmarks(browser):
 
 
 def test_two_workers_of_one_owner_are_seen_on_one_page(browser, owner, tmp_path):
-    with closing(Owner(tmp_path / "second", owner.horde)) as second:
+    with closing(Owner(tmp_path / "second", owner.horde, python=owner.python)) as second:
         second.config |= {
             "dreamer_name": "second worker", "dashboard_port": 0, "dashboard_announce_to": browser.base,
             "dashboard_announce_token": browser.token,
