@@ -87,8 +87,7 @@ parallel=(-n 4 --dist worksteal)
 chosen=()
 case "${1:-}" in
     "") system_programs; chosen=("${parallel[@]}") ;;
-    --quick)
-        chosen=(-n logical --maxprocesses 4 --dist worksteal -m "not processes" --hypothesis-profile quick tests/unit) ;;
+    --quick) chosen=("${parallel[@]}" -m "not processes" --hypothesis-profile quick tests/unit) ;;
     --bench)
         case "${2:-}" in
             all) all_benches; exit ;;

@@ -53,8 +53,7 @@ def test_quick_is_all_checks_and_the_unit_tests(place):
     calls = [line.partition(" ")[0] for line in done.stdout.splitlines() if not line.startswith("==")]
     assert calls == ["setting", "ruff", "ruff", "mypy", "lint-imports", "python"]
     assert (
-        done.stdout.splitlines()[-1]
-        == f"python {PYTEST} -n logical --maxprocesses 4 --dist worksteal -m not processes "
+        done.stdout.splitlines()[-1] == f"python {PYTEST} -n 4 --dist worksteal -m not processes "
         "--hypothesis-profile quick tests/unit"
     )
 

@@ -68,6 +68,12 @@ def heard(level: str) -> Iterator[list[str]]:
 
 
 @pytest.fixture
+def no_least_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Retry-After of 0 seconds is no wait, where the wait is not the subject."""
+    monkeypatch.setattr("worker.untrusted.retry_after.MIN_RETRY_AFTER_S", 0.0)
+
+
+@pytest.fixture
 def said() -> Iterator[list[str]]:
     with heard("INFO") as lines:
         yield lines

@@ -166,6 +166,7 @@ async def test_an_image_aborted_meanwhile_is_not_called_delivered(connect) -> No
         await client.submit(DONE)
 
 
+@pytest.mark.usefixtures("no_least_wait")
 async def test_a_rate_limited_submit_did_not_arrive(connect) -> None:
     client, _ = connect(httpx.Response(429, headers={"Retry-After": "0"}), refused(400, "DuplicateGen"))
     with pytest.raises(JobGone):

@@ -90,6 +90,7 @@ async def test_a_batch_goes_the_whole_way(horde: RunningHorde, client: HordeClie
     ids=lambda fault: f"{fault.kind.value}{fault.status}{'-after' if fault.after_effect else ''}",
 )
 @pytest.mark.parametrize("state", ["ok", "faulted"])
+@pytest.mark.usefixtures("no_least_wait")
 async def test_a_submit_whose_answer_is_spoiled_is_delivered_once(
     horde: RunningHorde, client: HordeClient, pop_request: PopRequest, fault: Fault, state: str
 ) -> None:

@@ -33,6 +33,7 @@ async def test_an_image_is_put_as_it_is_without_key_or_content_type(connect) -> 
     assert KEY not in str(sent.headers)
 
 
+@pytest.mark.usefixtures("no_least_wait")
 @pytest.mark.parametrize(
     "failure",
     [

@@ -130,6 +130,7 @@ async def test_a_model_nobody_gives_costs_only_itself_and_is_asked_for_once(plac
     assert "country" in reason
 
 
+@pytest.mark.usefixtures("no_least_wait")
 async def test_a_host_in_trouble_is_asked_again_later(place, serve):
     async with serve(place.whole) as server:
         place.list("late", url=server.base)

@@ -84,6 +84,8 @@ class HordeApp:
     def _path(self, route: Route, method: str, path: str, handler: Handler) -> Path:
         async def endpoint(request: Request) -> Response:
             fault = self._faults.strike(route)
+            # Whole before the answer takes its time, as by a real server: who is gone by then has asked nevertheless.
+            request.state.content = await _received(request)
             await self._pause(self._latency.of(route))
             return await handler(request) if fault is None else await self._spoil(request, handler, fault)
 
@@ -96,7 +98,7 @@ class HordeApp:
         skewed = fault is not None and fault.kind is FaultKind.CLOCK_SKEW
         answer = self._state.pop(
             _api_key(request),
-            await _body(request),
+            _json(request),
             base_url=_base_url(request),
             clock_skew_s=fault.seconds if fault is not None and skewed else 0.0,
         )
@@ -106,7 +108,7 @@ class HordeApp:
         return JSONResponse(answer)
 
     async def _submit(self, request: Request) -> Response:
-        body = await _body(request)
+        body = _json(request)
         request.state.submitted = str(body.get("id")) if isinstance(body, dict) else ""
         answer = self._state.submit(_api_key(request), body)
         if await request.is_disconnected():
@@ -114,7 +116,7 @@ class HordeApp:
         return JSONResponse(answer)
 
     async def _async(self, request: Request) -> Response:
-        status, answer = self._state.request_images(_api_key(request), await _body(request))
+        status, answer = self._state.request_images(_api_key(request), _json(request))
         return JSONResponse(answer, status)
 
     async def _check(self, request: Request) -> Response:
@@ -137,7 +139,7 @@ class HordeApp:
         return JSONResponse(self._state.worker(request.path_params["id"], request.headers.get("apikey", "")))
 
     async def _modify_worker(self, request: Request) -> Response:
-        body = await _body(request)
+        body = _json(request)
         return JSONResponse(self._state.modify_worker(_api_key(request), request.path_params["id"], body))
 
     async def _models(self, request: Request) -> Response:
@@ -157,7 +159,7 @@ class HordeApp:
         if bucket != UPLOADS:
             raise Refused(403, "AccessDenied", "Uploads go to one bucket only.")
         self._state.storage.authorize("PUT", bucket, name, request.query_params, now=self._state.clock())
-        self._state.storage.put(bucket, name, await _bytes(request))
+        self._state.storage.put(bucket, name, request.state.content)
         return Response(status_code=200)
 
     async def _download(self, request: Request) -> Response:
@@ -179,7 +181,7 @@ class HordeApp:
 
     async def _spoil(self, request: Request, handler: Handler, fault: Fault) -> Response:
         request.state.fault = fault
-        answer = await self._true_answer(request, handler) if fault.takes_effect else Response(await request.body())
+        answer = await self._true_answer(request, handler) if fault.takes_effect else Response(request.state.content)
 
         def lost() -> None:
             self._state.undelivered(_handed_out(request))
@@ -247,7 +249,7 @@ def _base_url(request: Request) -> str:
     return str(request.base_url).rstrip("/")
 
 
-async def _bytes(request: Request) -> bytes:
+async def _received(request: Request) -> bytes:
     """The body. Raises Refused (413) for one that is larger than any image."""
     data = bytearray()
     async for piece in request.stream():
@@ -257,9 +259,9 @@ async def _bytes(request: Request) -> bytes:
     return bytes(data)
 
 
-async def _body(request: Request) -> Any:
+def _json(request: Request) -> Any:
     try:
-        return json.loads(await _bytes(request))
+        return json.loads(request.state.content)
     except ValueError:
         raise Refused(400, "", "The body is no JSON.") from None
 

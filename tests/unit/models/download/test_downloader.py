@@ -262,6 +262,7 @@ async def test_a_redirect_into_the_own_network_is_not_followed(serve, target):
     assert leftovers(target) == []
 
 
+@pytest.mark.usefixtures("no_least_wait")
 async def test_a_server_in_trouble_is_asked_again_but_not_for_ever(serve, target):
     async with serve(CONTENT) as server:
         server.faults = ["status:503", "status:429", "status:500"]
