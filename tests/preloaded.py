@@ -5,14 +5,12 @@ one, that of a scripted engine a third of one. Tests start dozens of each.
 """
 
 import array
-import fcntl
 import os
 import select
 import signal
 import socket
 import subprocess
 import sys
-import termios
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +19,10 @@ from pathlib import Path
 import PIL
 
 from worker.commands.program import COMMANDS
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
 
 #: The device that ComfyUI computes on: `cpu`, or `auto` for the card that torch sees.
 DEVICE = os.environ.get("AIWORKER_TEST_DEVICE", "cpu")
