@@ -33,13 +33,15 @@ ORDER_BYTES = 1 << 20
 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """An order and its file descriptors."""
+    """An order and its file descriptors; an empty one from a client that was killed before it was whole."""
     numbers = array.array("i")
     text, ancillary, _, _ = connection.recvmsg(ORDER_BYTES, socket.CMSG_SPACE(3 * numbers.itemsize))
     for _, _, data in ancillary:
         numbers.frombytes(data)
     while not text.endswith(b"\n"):
-        text += connection.recv(ORDER_BYTES)
+        if not (more := connection.recv(ORDER_BYTES)):
+            return {}, list(numbers)
+        text += more
     return ast.literal_eval(text.decode()), list(numbers)
 
 
@@ -110,7 +112,9 @@ def keep(connection: socket.socket, order: dict[str, Any], descriptors: list[int
         run(order)
     for descriptor in descriptors:
         os.close(descriptor)
-    connection.sendall(f"{child}\n".encode())
+    # A client that is gone by now shows below.
+    with contextlib.suppress(OSError):
+        connection.sendall(f"{child}\n".encode())
     ended = os.pidfd_open(child)
     with selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ)
@@ -153,7 +157,7 @@ def serve(folder: str, packages: list[str]) -> None:
                     held.add(connection)
                     selector.register(connection, selectors.EVENT_READ)
                     continue
-                if not os.fork():
+                if order and not os.fork():
                     listener.close()
                     for other in held:
                         other.close()
